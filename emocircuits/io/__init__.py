@@ -1,0 +1,1 @@
+"""Files: atomic writing, stamped HDF5 elements, stamped JSON documents."""

@@ -1,0 +1,61 @@
+"""Small numerical pieces that must be the same everywhere: seeds, intervals, corrections, bfloat16 bit patterns."""
+
+import hashlib
+
+import numpy as np
+from jaxtyping import Float, UInt16
+from scipy import stats
+
+
+def generator(seed: int, *keys: str | int) -> np.random.Generator:
+    """A random generator that is a pure function of a seed and keys (independent streams for different keys)."""
+    words = [seed] + [int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:8], "little") for key in keys]
+    return np.random.default_rng(words)
+
+
+def bf16_bits(values: Float[np.ndarray, "..."]) -> UInt16[np.ndarray, "..."]:
+    """float32 -> bfloat16 bit patterns, rounding to nearest even (NumPy has no bfloat16)."""
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))
+    return (np.where(np.isnan(values), bits | np.uint32(0x400000), rounded) >> 16).astype(np.uint16)
+
+
+def from_bf16_bits(bits: UInt16[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """bfloat16 bit patterns -> float32, exact."""
+    return (np.asarray(bits, dtype=np.uint32) << 16).view(np.float32)
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, "prompt *rest"], *, seed: int = 0, n: int = 1000, level: float = 0.95
+) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
+    """Percentile bootstrap interval of the mean over the first axis (Efron & Tibshirani 1993, ch. 13).
+
+    Args:
+        values: one value per prompt (and any further axes, resampled together).
+        seed: seed of the resampling.
+        n: number of resamples.
+        level: coverage, e.g. 0.95.
+
+    Returns:
+        Lower and upper end, each of the shape of one prompt's value.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    count = len(values)
+    weights = generator(seed, "bootstrap").multinomial(count, np.full(count, 1 / count), size=n) / count
+    means = weights @ values.reshape(count, -1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
+
+
+def wilson_interval(successes: float, trials: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a proportion (Wilson 1927)."""
+    z = stats.norm.ppf((1 + level) / 2)
+    rate = successes / trials
+    centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * np.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
+    return float(centre - half), float(centre + half)
+
+
+def benjamini_hochberg(p_values: Float[np.ndarray, "test"]) -> Float[np.ndarray, "test"]:
+    """q-values of Benjamini & Hochberg (1995)."""
+    return stats.false_discovery_control(np.asarray(p_values, dtype=np.float64), method="bh")
