@@ -1,0 +1,125 @@
+"""Effects of nodes and edges on a metric, kept per prompt."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from emocircuits.errors import UserError
+from emocircuits.io import hdf5
+from emocircuits.numerics import bootstrap_interval
+from emocircuits.provenance import Provenance
+
+KIND, VERSION = "attribution-result", 1
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeEffects:
+    """Edges in compressed sparse rows over the sources.
+
+    Attributes:
+        indptr: `indptr[i]:indptr[i + 1]` are the edges that leave node `i`.
+        targets: node index where each edge ends; `len(nodes)` stands for the metric itself.
+        effects: effect per prompt, float32.
+    """
+
+    indptr: np.ndarray
+    targets: np.ndarray
+    effects: Float[np.ndarray, "prompt edge"]
+
+
+@dataclass(frozen=True, eq=False)
+class AttributionResult:
+    """Node effects (and edges) of one behaviour, per prompt, with the conventions that give them meaning.
+
+    Attributes:
+        behaviour: name of the behaviour.
+        nodes: node ids (`emocircuits.artifacts.node_id`).
+        effects: effect of each node on the metric, per prompt.
+        metric_clean, metric_corrupt: the metric on both runs.
+        edges: edges between selected nodes, or None.
+        verified: exact effect (mean over prompts) of the nodes that were really patched, NaN elsewhere.
+        conventions: method, sign, baseline, positions.
+        passes: model passes spent (one forward or backward of one batch row set counts one).
+    """
+
+    behaviour: str
+    nodes: tuple[str, ...]
+    effects: Float[np.ndarray, "prompt node"]
+    metric_clean: Float[np.ndarray, "prompt"]
+    metric_corrupt: Float[np.ndarray, "prompt"]
+    conventions: dict[str, str]
+    passes: int
+    edges: EdgeEffects | None = None
+    verified: Float[np.ndarray, "node"] | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.metric_clean), len(self.nodes))
+        if self.effects.shape != shape:
+            raise UserError(f"effects have shape {self.effects.shape}", expected=f"(prompt, node) = {shape}")
+        if len(set(self.nodes)) != len(self.nodes):
+            raise UserError("a node id occurs twice in an attribution result")
+        if not np.isfinite(self.effects).all():
+            raise UserError("attribution effects hold NaN or infinity", cure="check the metric and the model's precision")
+
+    def node_table(self) -> pd.DataFrame:
+        """Mean effect per node with a bootstrap interval over prompts, strongest first."""
+        low, high = bootstrap_interval(self.effects)
+        verified = np.full(len(self.nodes), np.nan) if self.verified is None else self.verified
+        table = pd.DataFrame({"node": self.nodes, "effect": self.effects.mean(0), "ci_low": low, "ci_high": high,
+                              "verified": verified})
+        return _strongest_first(table)
+
+    def edge_table(self) -> pd.DataFrame:
+        """Mean effect per edge with a bootstrap interval over prompts, strongest first."""
+        columns = ["source", "target", "effect", "ci_low", "ci_high", "verified"]
+        if self.edges is None or not len(self.edges.targets):
+            return pd.DataFrame(columns=columns)
+        names = np.array([*self.nodes, "target/logit_diff"], dtype=object)
+        sources = np.repeat(np.arange(len(self.nodes)), np.diff(self.edges.indptr))
+        low, high = bootstrap_interval(self.edges.effects)
+        table = pd.DataFrame({"source": names[sources], "target": names[self.edges.targets],
+                              "effect": self.edges.effects.mean(0), "ci_low": low, "ci_high": high,
+                              "verified": np.nan})
+        return _strongest_first(table)[columns]
+
+    def save(self, path: str | Path) -> None:
+        """Writes the result atomically as HDF5."""
+        with hdf5.create(path, KIND, VERSION) as file:
+            hdf5.write_array(file, "nodes", self.nodes)
+            for name in ("effects", "metric_clean", "metric_corrupt"):
+                hdf5.write_array(file, name, getattr(self, name))
+            if self.verified is not None:
+                hdf5.write_array(file, "verified", self.verified)
+            if self.edges is not None:
+                group = file.create_group("edges")
+                for name in ("indptr", "targets", "effects"):
+                    hdf5.write_array(group, name, getattr(self.edges, name))
+            hdf5.write_json(file, "about", {"behaviour": self.behaviour, "conventions": self.conventions,
+                                            "passes": self.passes, "provenance": self.provenance.to_dict()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "AttributionResult":
+        """Reads a file written by `save`."""
+        with hdf5.open_stamped(path, KIND, VERSION) as file:
+            about = hdf5.read_json(file, "about")
+            edges = None
+            if "edges" in file:
+                edges = EdgeEffects(*(hdf5.read_array(file["edges"], name) for name in ("indptr", "targets", "effects")))
+            verified = hdf5.read_array(file, "verified") if "verified" in file else None
+            arrays = {name: hdf5.read_array(file, name) for name in ("effects", "metric_clean", "metric_corrupt")}
+            return cls(nodes=tuple(hdf5.read_array(file, "nodes")), edges=edges, verified=verified, **arrays,
+                       behaviour=about["behaviour"], conventions=about["conventions"], passes=about["passes"],
+                       provenance=Provenance.from_dict(about["provenance"]))
+
+    def __repr__(self) -> str:
+        edges = 0 if self.edges is None else len(self.edges.targets)
+        return f"AttributionResult({self.behaviour}: {len(self.nodes)} nodes, {edges} edges, {len(self.metric_clean)} prompts)"
+
+
+def _strongest_first(table: pd.DataFrame) -> pd.DataFrame:
+    order = np.argsort(-table["effect"].abs().to_numpy(), kind="stable")
+    return table.iloc[order].reset_index(drop=True)

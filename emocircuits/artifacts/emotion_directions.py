@@ -1,0 +1,146 @@
+"""Emotion directions at every site, with their controls in the same file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from emocircuits.errors import UserError, unknown
+from emocircuits.io import hdf5
+from emocircuits.provenance import Provenance, sha256_array, sha256_json
+
+KIND, VERSION = "emotion-directions", 1
+
+
+@dataclass(frozen=True, eq=False)
+class ControlDirections:
+    """Directions that carry no emotion: `random`, `content` (topics) or `shuffled` (labels permuted by story).
+
+    Attributes:
+        names: one name per direction.
+        vectors: unit rows, float32.
+    """
+
+    names: tuple[str, ...]
+    vectors: Float[np.ndarray, "site control d_model"]
+
+    def __post_init__(self) -> None:
+        _check_rows(self.vectors, "control directions")
+        if self.vectors.shape[1] != len(self.names):
+            raise UserError(f"{len(self.names)} names for {self.vectors.shape[1]} control directions")
+
+
+@dataclass(frozen=True, eq=False)
+class EmotionDirections:
+    """Unit directions of emotions in the residual stream: a positive projection means more of the emotion.
+
+    Attributes:
+        vectors: unit rows, float32.
+        norms: length of each vector before it was made a unit vector (residual units).
+        mean: mean over the emotions that was subtracted.
+        residual_norm: mean norm of the residual stream per site, attention sink masked; the unit of steering strength.
+        held_out_auroc: one emotion against all others on stories that were not used for the directions.
+        estimator, settings: how they were made.
+        controls: `random`, `content` and `shuffled` directions.
+        model_hash: content hash of the model they belong to.
+        read_site: default site for reading (about two thirds of depth).
+        steer_site: default site for steering (about mid depth).
+    """
+
+    vectors: Float[np.ndarray, "site emotion d_model"]
+    norms: Float[np.ndarray, "site emotion"]
+    mean: Float[np.ndarray, "site d_model"]
+    residual_norm: Float[np.ndarray, "site"]
+    held_out_auroc: Float[np.ndarray, "site emotion"]
+    sites: tuple[str, ...]
+    emotions: tuple[str, ...]
+    estimator: str
+    settings: dict[str, Any]
+    controls: dict[str, ControlDirections]
+    model_hash: str
+    read_site: str
+    steer_site: str
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        _check_rows(self.vectors, "emotion directions")
+        shape = (len(self.sites), len(self.emotions))
+        for name, array in (("vectors", self.vectors), ("norms", self.norms), ("held_out_auroc", self.held_out_auroc)):
+            if array.shape[:2] != shape:
+                raise UserError(f"{name} has shape {array.shape}", expected=f"(site, emotion, …) = {shape}")
+        for site in (self.read_site, self.steer_site):
+            self.site_index(site)
+
+    def site_index(self, site: str) -> int:
+        """Position of a site on the first axis."""
+        if site not in self.sites:
+            raise unknown("site", site, self.sites)
+        return self.sites.index(site)
+
+    def vector(self, emotion: str, site: str) -> Float[np.ndarray, "d_model"]:
+        """The unit direction of an emotion at a site."""
+        if emotion not in self.emotions:
+            raise unknown("emotion", emotion, self.emotions)
+        return self.vectors[self.site_index(site), self.emotions.index(emotion)]
+
+    def scale(self, site: str) -> float:
+        """Mean residual norm at a site: strength 1.0 adds a vector of this length."""
+        return float(self.residual_norm[self.site_index(site)])
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of every number and name (not of provenance)."""
+        controls = {kind: [list(c.names), sha256_array(c.vectors)] for kind, c in sorted(self.controls.items())}
+        return sha256_json([sha256_array(self.vectors), sha256_array(self.norms), sha256_array(self.residual_norm),
+                            list(self.sites), list(self.emotions), self.estimator, controls])
+
+    def table(self) -> pd.DataFrame:
+        """One row per site and emotion: norm and held-out AUROC."""
+        rows = [(site, emotion, float(self.norms[i, j]), float(self.held_out_auroc[i, j]))
+                for i, site in enumerate(self.sites) for j, emotion in enumerate(self.emotions)]
+        return pd.DataFrame(rows, columns=["site", "emotion", "norm", "held_out_auroc"])
+
+    def save(self, path: str | Path) -> None:
+        """Writes `directions.h5` atomically."""
+        with hdf5.create(path, KIND, VERSION) as file:
+            for name in ("vectors", "norms", "mean", "residual_norm", "held_out_auroc"):
+                hdf5.write_array(file, name, getattr(self, name))
+            hdf5.write_array(file, "sites", self.sites)
+            hdf5.write_array(file, "emotions", self.emotions)
+            hdf5.write_json(file, "about", {
+                "estimator": self.estimator, "settings": self.settings, "model_hash": self.model_hash,
+                "read_site": self.read_site, "steer_site": self.steer_site, "provenance": self.provenance.to_dict()})
+            for kind, control in self.controls.items():
+                group = file.create_group(f"controls/{kind}")
+                hdf5.write_array(group, "names", control.names)
+                hdf5.write_array(group, "vectors", control.vectors)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "EmotionDirections":
+        """Reads a file written by `save`."""
+        with hdf5.open_stamped(path, KIND, VERSION) as file:
+            about = hdf5.read_json(file, "about")
+            controls = {kind: ControlDirections(tuple(hdf5.read_array(group, "names")), hdf5.read_array(group, "vectors"))
+                        for kind, group in file.get("controls", {}).items()}
+            arrays = {name: hdf5.read_array(file, name)
+                      for name in ("vectors", "norms", "mean", "residual_norm", "held_out_auroc")}
+            return cls(**arrays, sites=tuple(hdf5.read_array(file, "sites")), emotions=tuple(hdf5.read_array(file, "emotions")),
+                       estimator=about["estimator"], settings=about["settings"], controls=controls,
+                       model_hash=about["model_hash"], read_site=about["read_site"], steer_site=about["steer_site"],
+                       provenance=Provenance.from_dict(about["provenance"]))
+
+    def __repr__(self) -> str:
+        controls = ", ".join(f"{len(c.names)} {kind}" for kind, c in self.controls.items())
+        return (f"EmotionDirections({len(self.emotions)} emotions × {len(self.sites)} sites × d_model {self.vectors.shape[2]}, "
+                f"{self.estimator}, controls: {controls or 'none'})")
+
+
+def _check_rows(vectors: np.ndarray, what: str) -> None:
+    if vectors.ndim != 3 or not np.isfinite(vectors).all():
+        raise UserError(f"{what} have shape {vectors.shape} or hold NaN", expected="finite (site, name, d_model)")
+    lengths = np.linalg.norm(vectors, axis=2)
+    if vectors.size and not np.allclose(lengths, 1, atol=1e-4):
+        raise UserError(f"{what} have lengths {lengths.min():.4g} to {lengths.max():.4g}", expected="unit rows")
