@@ -1,0 +1,37 @@
+"""Settings for every test: checked shapes, one seed, one thread, no network."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("emocircuits", "beartype.beartype")
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """One seed for every test."""
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+def real_model(name: str) -> Path:
+    """Directory of a small pretrained model; skips where the folder is absent."""
+    path = SHARED / "models" / name
+    if not path.is_dir():
+        pytest.skip(f"the pretrained model {name} is not beside the project (looked in ../shared/models)")
+    return path
