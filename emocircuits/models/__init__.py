@@ -1,0 +1,23 @@
+"""Models: one card per family, one loader on TransformerLens' `TransformerBridge`, checks at load time.
+
+Adding a family is one file with its card and one line here. `load_model` is imported on first use, as it brings torch.
+"""
+
+from typing import Any
+
+from emocircuits.models import gemma2, gemma3, gpt2, gpt_neox, llama, mistral, olmo2, phi3, qwen2, qwen3  # noqa: F401
+from emocircuits.models.family import FAMILIES, FamilyCard
+
+__all__ = ["FAMILIES", "Check", "FamilyCard", "LanguageModel", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_model":
+        from emocircuits.models.loader import load_model
+
+        return load_model
+    if name in ("LanguageModel", "Check"):
+        from emocircuits.models import language_model
+
+        return getattr(language_model, name)
+    raise AttributeError(f"module 'emocircuits.models' has no attribute '{name}'")

@@ -1,0 +1,123 @@
+"""A loaded language model: the TransformerLens bridge, its tokenizer, and what was checked when it was loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from emocircuits.errors import UserError
+from emocircuits.models.family import FamilyCard
+
+
+@dataclass(frozen=True)
+class Check:
+    """One load-time check.
+
+    Attributes:
+        name: what was checked.
+        passed: whether it held.
+        value: the measured number (0 is perfect for differences).
+        detail: in words.
+    """
+
+    name: str
+    passed: bool
+    value: float | int
+    detail: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A frozen model ready for hooks.
+
+    Attributes:
+        bridge: the model; parameters need no gradient, evaluation mode.
+        tokenizer: its Hugging Face tokenizer.
+        name: the name it was asked for.
+        content_hash: SHA-256 over the contents of its configuration, weights and tokenizer files.
+        card: the family it belongs to.
+        checks: the load-time checks, all passed.
+        directory: where its files lie.
+    """
+
+    bridge: TransformerBridge
+    tokenizer: Any
+    name: str
+    content_hash: str
+    card: FamilyCard
+    checks: tuple[Check, ...]
+    directory: str
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return int(self.bridge.cfg.n_layers)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self.bridge.cfg.d_model)
+
+    @property
+    def d_vocab(self) -> int:
+        """Number of logits."""
+        return int(self.bridge.cfg.d_vocab)
+
+    @property
+    def n_ctx(self) -> int:
+        """Longest input in tokens."""
+        return int(self.bridge.cfg.n_ctx)
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters, tied ones counted once."""
+        return sum(parameter.numel() for parameter in self.bridge.original_model.parameters())
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The residual stream after every block."""
+        return self.card.residual_sites(self.n_layers)
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token put in front of every text, or None for families without one."""
+        return self.tokenizer.bos_token_id if self.card.bos == "prepend" else None
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, with BOS in front exactly once where the family has one."""
+        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return [self.bos_id, *ids] if self.bos_id is not None else list(ids)
+
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
+        """What each token stands for, leading spaces kept."""
+        pieces = self.tokenizer.convert_ids_to_tokens([int(index) for index in ids])
+        return [piece.replace("\u2581", " ") if "\u2581" in piece else self.tokenizer.decode([int(index)])
+                for piece, index in zip(pieces, ids, strict=True)]
+
+    def single_token(self, word: str) -> int:
+        """The id of the one token that continues a text with ` word`.
+
+        Raises:
+            UserError: the word is several tokens, or unknown to the tokenizer; the message shows the pieces.
+        """
+        ids = self._continuation(word.strip())
+        if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
+            return ids[0]
+        pieces = self.token_texts(ids) or ["nothing"]
+        raise UserError(
+            f"the word '{word}' is not one token of {self.name}: {' | '.join(repr(piece) for piece in pieces)}",
+            expected="a word that the tokenizer knows as a single token with a space before it",
+            cure="choose another target word",
+        )
+
+    def _continuation(self, word: str) -> list[int]:
+        """Ids that ` word` adds behind another word (right for byte-level, sentencepiece and word-level tokenizers)."""
+        before, after = (self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("The", f"The {word}"))
+        if after[: len(before)] == before:
+            return list(after[len(before):])
+        return list(self.tokenizer(f" {word}", add_special_tokens=False)["input_ids"])
+
+    def __repr__(self) -> str:
+        return (f"LanguageModel({self.name}, {self.card.name}, {self.n_params / 1e6:.2f} M parameters, {self.n_layers} layers, "
+                f"d_model {self.d_model}, d_vocab {self.d_vocab}, {len(self.checks)} checks passed)")

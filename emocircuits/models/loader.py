@@ -1,0 +1,118 @@
+"""Loading: a name becomes a frozen, checked language model behind TransformerLens' bridge."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from emocircuits.errors import Failure, UserError, unknown
+from emocircuits.models.checks import probe_tokens, run_checks
+from emocircuits.models.family import FAMILIES, FamilyCard
+from emocircuits.models.files import check_directory, check_weights, content_hash, find_directory, weight_files
+from emocircuits.models.language_model import LanguageModel
+from emocircuits.models.quiet import quiet_libraries
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def load_model(
+    name: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    checks: bool = True,
+) -> LanguageModel:
+    """Loads a model by name.
+
+    The Hugging Face model is made first (eager attention, safetensors only) and handed to the bridge: raw weights,
+    nothing folded, so that residual streams are the model's own.
+
+    Args:
+        name: `organism`, a directory, or a Hugging Face id.
+        device: torch device.
+        dtype: float32, bfloat16 or float64.
+        trust_remote_code: allow the model's own Python code.
+        revision: revision of a Hugging Face id.
+        checks: run the load-time checks (a fraction of a second on small models).
+
+    Raises:
+        UserError: unknown name, missing or unsafe files, NaN weights, unknown family, dtype or device.
+        Failure: a load-time check does not hold; the message names it.
+    """
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    directory = find_directory(name, revision=revision, code=trust_remote_code)
+    check_directory(directory, trust_remote_code=trust_remote_code)
+    files = weight_files(directory)
+    check_weights(files)
+    with quiet_libraries():
+        tokenizer = _tokenizer(directory, trust_remote_code)
+        hf_model = _hf_model(directory, device, DTYPES[dtype], trust_remote_code)
+        card = card_of(hf_model)
+        if card.bos == "prepend" and tokenizer.bos_token_id is None:
+            raise UserError(f"the tokenizer in {directory} has no BOS token", expected=f"one, as the family {card.name} is trained with")
+        hf_model.config.architectures = [card.architecture]
+        tokens = probe_tokens(hf_model.config.vocab_size, device)
+        with torch.no_grad():
+            reference = hf_model(tokens).logits
+        bridge = TransformerBridge.boot_transformers(
+            str(directory), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=DTYPES[dtype],
+            trust_remote_code=trust_remote_code,
+        )
+    bridge.eval()
+    for parameter in bridge.original_model.parameters():
+        parameter.requires_grad_(False)
+    model = LanguageModel(bridge=bridge, tokenizer=tokenizer, name=name, content_hash=content_hash(directory), card=card,
+                          checks=(), directory=str(directory))
+    if not checks:
+        return model
+    results = run_checks(model, tokens, reference)
+    broken = [check for check in results if not check.passed]
+    if broken:
+        raise Failure(f"the model '{name}' fails the check '{broken[0].name}': {broken[0].detail} (measured {broken[0].value:.3g})",
+                      cure="its activations cannot be trusted through this version of TransformerLens")
+    return LanguageModel(**{**vars(model), "checks": results})
+
+
+def card_of(hf_model: Any) -> FamilyCard:
+    """The family of a Hugging Face model: that of its class or of the class it is derived from.
+
+    Raises:
+        UserError: no card for it; the message lists the known architectures.
+    """
+    by_architecture = {card.architecture: card for _, card in FAMILIES}
+    for base in type(hf_model).__mro__:
+        if base.__name__ in by_architecture:
+            return by_architecture[base.__name__]
+    raise unknown("model architecture", type(hf_model).__name__, by_architecture)
+
+
+def _tokenizer(directory: Path, trust_remote_code: bool) -> Any:
+    try:
+        if (directory / "tokenizer.json").is_file():
+            return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=trust_remote_code)
+    except Exception as error:  # the tokenizer libraries raise bare Exceptions
+        raise UserError(f"cannot read the tokenizer in {directory} ({error})", cure="get tokenizer.json again") from error
+
+
+def _hf_model(directory: Path, device: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=dtype, attn_implementation="eager", use_safetensors=True, local_files_only=True,
+            trust_remote_code=trust_remote_code, output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(f"cannot build the model in {directory} ({error})", expected="weights that fit its config.json") from error
+    for what in ("missing_keys", "mismatched_keys"):
+        if info.get(what):
+            raise UserError(f"the weights in {directory} do not fit config.json: {what.replace('_', ' ')} {sorted(map(str, info[what]))[0]}",
+                            cure="get the weights again")
+    try:
+        return model.eval().to(device)
+    except RuntimeError as error:
+        raise UserError(f"the device '{device}' cannot be used ({error})", expected="cpu, cuda or mps as torch knows them") from error
