@@ -47,7 +47,7 @@ def bootstrap_interval(
     return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
 
 
-def wilson_interval(successes: float, trials: int, *, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: int | float, trials: int, *, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927)."""
     z = stats.norm.ppf((1 + level) / 2)
     rate = successes / trials

@@ -18,12 +18,14 @@ class StageRecord:
         key: hash of the stage's settings, its inputs' hashes and the code version.
         outputs: path in the run directory -> content hash.
         seconds: wall time of the stage, resumed parts not included.
+        peak_rss_mb: largest resident memory of the process (and its children) up to the end of the stage, MiB.
         warnings: what the reader of the results should know.
     """
 
     key: str
     outputs: dict[str, str]
     seconds: float
+    peak_rss_mb: float = 0.0
     warnings: tuple[str, ...] = ()
 
 

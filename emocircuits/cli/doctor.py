@@ -1,0 +1,78 @@
+"""`emocircuits doctor`: what is installed, what the machine has, what will run."""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from importlib.resources import files
+
+from emocircuits import __version__
+from emocircuits.cli.options import add_json
+
+REQUIRED = ("torch", "transformer-lens", "sae-lens", "transformers", "circuitsvis", "networkx", "h5py", "matplotlib", "scipy",
+            "pandas")
+TESTED = {"torch": "2.13", "transformer-lens": "3.9", "sae-lens": "6.54"}
+NEEDED_DISK_GB, NEEDED_MEMORY_GB = 4, 4
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """`emocircuits doctor`."""
+    parser = commands.add_parser("doctor", help="what is installed and what will run",
+                                 epilog="example: emocircuits doctor --quick")
+    parser.add_argument("--quick", action=argparse.BooleanOptionalAction, default=False,
+                        help="only what needs no heavy import")
+    add_json(parser)
+    parser.set_defaults(call=call)
+
+
+def call(arguments: argparse.Namespace) -> int:
+    """Prints a table of checks; exit code 1 when something needed is missing."""
+    checks = quick_checks()
+    if not arguments.quick:
+        checks += deep_checks()
+    if arguments.json:
+        print(json.dumps([{"check": name, "found": found, "ok": ok} for name, found, ok in checks]))
+    else:
+        for name, found, ok in checks:
+            print(f"{'ok ' if ok else 'NO '} {name:<18} {found}")
+    return 0 if all(ok for _, _, ok in checks) else 1
+
+
+def quick_checks() -> list[tuple[str, str, bool]]:
+    """(what, found, ok) without importing any heavy library."""
+    checks = [("emocircuits", __version__, True),
+              ("python", platform.python_version(), sys.version_info >= (3, 11))]
+    for name in REQUIRED:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            checks.append((name, "missing: pip install emocircuits", False))
+            continue
+        tested = TESTED.get(name)
+        checks.append((name, version + ("" if tested is None or version.startswith(tested) else f" (tested with {tested})"), True))
+    weights = files("emocircuits") / "organism" / "weights" / "model.safetensors"
+    checks.append(("organism weights", "present" if weights.is_file() else "missing: emocircuits organism train", weights.is_file()))
+    free = shutil.disk_usage(os.getcwd()).free / 2**30
+    checks.append(("free disk", f"{free:.1f} GiB (the demo writes about {NEEDED_DISK_GB})", free > NEEDED_DISK_GB))
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    checks.append(("chromium", chromium or "not found (only browser tests need it)", True))
+    return checks
+
+
+def deep_checks() -> list[tuple[str, str, bool]]:
+    """Checks that import torch and load the organism."""
+    import psutil
+    import torch
+
+    from emocircuits.models import load_model
+
+    memory = psutil.virtual_memory().available / 2**30
+    devices = ["cpu"] + [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    checks = [("free memory", f"{memory:.1f} GiB (the demo needs about {NEEDED_MEMORY_GB})", memory > NEEDED_MEMORY_GB),
+              ("devices", ", ".join(devices), True), ("threads", str(torch.get_num_threads()), True)]
+    model = load_model("organism")
+    checks += [(f"check {check.name}", check.detail, check.passed) for check in model.checks]
+    return checks

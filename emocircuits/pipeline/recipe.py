@@ -1,0 +1,221 @@
+"""Recipes: TOML files that become frozen settings. An unknown key or a wrong type is an error that names the nearest key."""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from emocircuits.errors import UserError, unknown
+
+EMBEDDED = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class CollectSettings:
+    """What is read: the labelled stories, the neutral texts and the further texts the SAEs learn from."""
+
+    material: str = "organism"  # organism | tinystories | planted | path of a JSONL file
+    emotions: tuple[str, ...] = ()  # empty: all the material has
+    stories_per_emotion: int = 12
+    neutral_texts: int = 200
+    further_texts: int = 2000  # documents of every other kind, for the SAEs
+    dtype: str = "bfloat16"
+
+
+@dataclass(frozen=True)
+class DirectionSettings:
+    """The paper's recipe for emotion directions (Sofroniew et al. 2026, extraction) and the number of its controls."""
+
+    start_token: int = 20
+    neutral_variance: float = 0.5
+    held_out_share: float = 0.25
+    random_controls: int = 20
+    shuffled_controls: int = 5
+    content_controls: int = 5
+    read_depth: float = 0.67
+    steer_depth: float = 0.5
+
+
+@dataclass(frozen=True)
+class SAESettings:
+    """TopK SAEs at every layer's residual stream."""
+
+    architecture: str = "topk"
+    expansion: int = 8
+    k: int = 32
+    training_rows: int = 600_000
+    batch_size: int = 2048
+    lr: float = 2e-3
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """Matching of SAE features with emotions."""
+
+    permutations: int = 200
+    q_value: float = 0.05
+    max_density: float = 0.1
+    min_stories: int = 5
+    per_emotion: int = 5
+
+
+@dataclass(frozen=True)
+class AttributeSettings:
+    """Attribution patching on clean/corrupt pairs."""
+
+    pairs: int = 48
+    batch_size: int = 16
+
+
+@dataclass(frozen=True)
+class CircuitSettings:
+    """Which nodes become the circuit."""
+
+    max_nodes: int = 60
+    threshold: float = 0.01
+    verify_nodes: int = 60
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """Real interventions on held-out prompts."""
+
+    pairs: int = 48
+    exact_nodes: int = 60
+    random_circuits: int = 8
+    bootstrap: int = 200
+    sizes: tuple[int, ...] = (5, 10, 20, 40, 60, 100, 200, 400)
+
+
+@dataclass(frozen=True)
+class SteerSettings:
+    """Dose–response of steering; strength is a fraction of the mean residual norm."""
+
+    strengths: tuple[float, ...] = (-0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5)
+    prompts: int = 48
+    emotions: tuple[str, ...] = ("desperate", "calm", "happy", "sad", "angry")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that shapes a run."""
+
+    name: str = "organism"
+    model: str = "organism"
+    emotion: str = "desperate"
+    opposite: str = "calm"
+    behaviours: tuple[str, ...] = ("blackmail", "reward_hacking")
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 2
+    collect: CollectSettings = field(default_factory=CollectSettings)
+    directions: DirectionSettings = field(default_factory=DirectionSettings)
+    sae: SAESettings = field(default_factory=SAESettings)
+    match: MatchSettings = field(default_factory=MatchSettings)
+    attribute: AttributeSettings = field(default_factory=AttributeSettings)
+    circuit: CircuitSettings = field(default_factory=CircuitSettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    steer: SteerSettings = field(default_factory=SteerSettings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def load_recipe(source: str | Path | None, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        source: path of a TOML file, the name of an embedded recipe, or None for the default.
+        overrides: `key=value` texts, e.g. `sae.k=16`; values are TOML (a bare word is a string).
+
+    Raises:
+        UserError: no such file, not TOML, an unknown key, or a value of the wrong type.
+    """
+    return recipe_from_dict(_read_table(source), overrides)
+
+
+def recipe_from_dict(table: dict[str, Any], overrides: tuple[str, ...] = ()) -> Recipe:
+    """Builds a recipe from plain values and `key=value` overrides; what is absent keeps its default."""
+    for text in overrides:
+        _override(table, text)
+    return _build(Recipe(), table, "")
+
+
+def known_keys() -> dict[str, Any]:
+    """All dotted recipe keys with their defaults."""
+    flat = {}
+    for item in fields(Recipe):
+        value = getattr(Recipe(), item.name)
+        if is_dataclass(value):
+            flat |= {f"{item.name}.{sub.name}": getattr(value, sub.name) for sub in fields(value)}
+        else:
+            flat[item.name] = value
+    return flat
+
+
+def _read_table(source: str | Path | None) -> dict[str, Any]:
+    embedded = {path.stem: path for path in EMBEDDED.glob("*.toml")}
+    if source is None:
+        path = embedded["organism"]
+    elif str(source) in embedded:
+        path = embedded[str(source)]
+    else:
+        path = Path(source)
+    if not path.is_file():
+        error = unknown("recipe", str(source), embedded)
+        raise UserError(error.what, expected="a TOML file or the name of an embedded recipe", cure=error.cure)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path} is not TOML: {error}") from error
+
+
+def _override(table: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {text}", expected="key=value, e.g. --set sae.k=16")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    *groups, last = key.strip().split(".")
+    if key.strip() not in known_keys():
+        raise unknown("recipe key", key.strip(), known_keys())
+    for group in groups:
+        table = table.setdefault(group, {})
+    table[last] = parsed
+
+
+def _build(default: Any, table: dict[str, Any], prefix: str) -> Any:
+    known = {item.name: item for item in fields(default)}
+    changes = {}
+    for key, value in table.items():
+        if key not in known:
+            raise unknown("recipe key", prefix + key, known_keys())
+        current = getattr(default, key)
+        if is_dataclass(current):
+            if not isinstance(value, dict):
+                raise UserError(f"recipe key '{prefix}{key}' is {value!r}", expected="a table")
+            changes[key] = _build(current, value, f"{prefix}{key}.")
+        else:
+            changes[key] = _cast(prefix + key, value, known[key].type)
+    return replace(default, **changes)
+
+
+def _cast(key: str, value: Any, wanted: Any) -> Any:
+    if get_origin(wanted) is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"recipe key '{key}' is {value!r}", expected="a list")
+        return tuple(_cast(key, item, get_args(wanted)[0]) for item in value)
+    if isinstance(wanted, UnionType):
+        return value if value is None else _cast(key, value, get_args(wanted)[0])
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        raise UserError(f"recipe key '{key}' is {value!r}", expected=wanted.__name__)
+    if wanted in (int, float) and value < 0 and not key.startswith("steer."):
+        raise UserError(f"recipe key '{key}' is {value!r}", expected="a number that is not negative")
+    return value

@@ -1,0 +1,39 @@
+"""What a stage of a run is: a function from a workspace to files, and what makes its result stale."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from emocircuits.pipeline.recipe import Recipe
+from emocircuits.pipeline.workspace import Workspace
+from emocircuits.registry import Registry
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a stage leaves behind: paths in the run directory, and warnings for the report."""
+
+    paths: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: its name, also its subcommand.
+        does: one line for `--help` and `--dry-run`.
+        needs: stages whose outputs it reads.
+        settings: the part of the recipe that shapes its result.
+        work: does it; may be interrupted at any moment and called again.
+    """
+
+    name: str
+    does: str
+    needs: tuple[str, ...]
+    settings: Callable[[Recipe], dict[str, Any]]
+    work: Callable[[Workspace], Output]
+
+
+STAGES: Registry[Stage] = Registry("stage")

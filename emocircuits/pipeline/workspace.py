@@ -1,0 +1,73 @@
+"""What the stages of one run share: the recipe, the directory, and the artifacts in it, read when first asked for."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.attribution_result import AttributionResult
+from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.feature_matches import FeatureMatches
+from emocircuits.artifacts.run_manifest import RunManifest
+from emocircuits.models.identity import model_identity
+from emocircuits.pipeline.recipe import Recipe
+
+
+@dataclass
+class Workspace:
+    """One run directory while its stages work. Artifacts are read from disk, so a resumed run sees what an unbroken one sees."""
+
+    recipe: Recipe
+    directory: Path
+    trust_remote_code: bool = False
+    manifest: RunManifest | None = None
+    _model: list[Any] = field(default_factory=list)
+
+    @cached_property
+    def model_hash(self) -> str:
+        """Content hash of the model's files (no model is loaded for it)."""
+        return model_identity(self.recipe.model).content_hash
+
+    def path(self, name: str) -> Path:
+        """A path in the run directory."""
+        return self.directory / name
+
+    @property
+    def model(self) -> Any:
+        """The language model, loaded and checked on first use (`emocircuits.models.LanguageModel`)."""
+        if not self._model:
+            import torch
+
+            from emocircuits.models import load_model
+
+            torch.set_num_threads(self.recipe.threads)
+            self._model.append(load_model(self.recipe.model, device=self.recipe.device, trust_remote_code=self.trust_remote_code))
+        return self._model[0]
+
+    def store(self) -> ActivationStore:
+        """The activations of the collect stage."""
+        return ActivationStore.open(self.path("activations.h5"))
+
+    def directions(self) -> EmotionDirections:
+        """The directions of the directions stage."""
+        return EmotionDirections.load(self.path("directions.h5"))
+
+    def saes(self) -> dict[str, Any]:
+        """The SAEs of the sae stage, by site, checked against the model."""
+        from emocircuits.sae import load_sae
+
+        return {site: load_sae(self.path("saes") / site) for site in self.directions().sites}
+
+    def matches(self) -> FeatureMatches:
+        """The matches of the match stage."""
+        return FeatureMatches.load(self.path("matches.h5"))
+
+    def attribution(self, behaviour: str) -> AttributionResult:
+        """The attribution of one behaviour."""
+        return AttributionResult.load(self.path(f"attribution_{behaviour}.h5"))
+
+    def circuit(self, behaviour: str) -> CircuitGraph:
+        """The circuit of one behaviour."""
+        return CircuitGraph.load(self.path(f"circuit_{behaviour}.json"))
