@@ -1,5 +1,6 @@
 """Loading: a name becomes a frozen, checked language model behind TransformerLens' bridge."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,11 @@ def load_model(
         tokens = probe_tokens(hf_model.config.vocab_size, device)
         with torch.no_grad():
             reference = hf_model(tokens).logits
+        handed = copy.deepcopy(tokenizer)  # the bridge changes its tokenizer and reloads it from the directory
+        if trust_remote_code:
+            handed.init_kwargs["trust_remote_code"] = True
         bridge = TransformerBridge.boot_transformers(
-            str(directory), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=DTYPES[dtype],
+            str(directory), hf_model=hf_model, tokenizer=handed, device=device, dtype=DTYPES[dtype],
             trust_remote_code=trust_remote_code,
         )
     bridge.eval()
