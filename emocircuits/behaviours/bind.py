@@ -1,0 +1,84 @@
+"""A behaviour bound to a model: the first of its materials that fits the model's tokenizer, with ids, metric and pairs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from emocircuits.behaviours.behaviour import Behaviour, Material, PromptPair
+from emocircuits.behaviours.metrics import LogOdds, log_odds
+from emocircuits.behaviours.prompts import Encoder, TokenPairs, batches, encode_pairs, read_pairs
+from emocircuits.behaviours.targets import Vocabulary, resolve_both
+from emocircuits.errors import UserError
+
+
+@runtime_checkable
+class Model(Encoder, Vocabulary, Protocol):
+    """What is needed of a model here: `encode` and `single_token`."""
+
+
+@dataclass(frozen=True)
+class BoundBehaviour:
+    """A behaviour ready to be measured on one model.
+
+    Attributes:
+        behaviour: its card.
+        material: the material that fits the model.
+        metric: log-odds of the material's action words.
+        find: pairs for discovery.
+        score: pairs for judging.
+    """
+
+    behaviour: Behaviour
+    material: Material
+    metric: LogOdds
+    find: tuple[PromptPair, ...]
+    score: tuple[PromptPair, ...]
+
+    def batches(self, model: Encoder, split: str, limit: int | None = None, batch_size: int | None = None) -> list[TokenPairs]:
+        """Pairs of one split as token tensors grouped by length; the index points into `.find` or `.score`.
+
+        With a limit the pairs are taken at even distances over the file, so that every kind of prompt stays in.
+        """
+        return batches(model, self.pairs(split, limit), batch_size)
+
+    def pairs(self, split: str, limit: int | None = None) -> tuple[PromptPair, ...]:
+        """The pairs of one split, thinned evenly to `limit`."""
+        pairs = {"find": self.find, "score": self.score}[split]
+        if limit is None or limit >= len(pairs):
+            return pairs
+        return tuple(pairs[place * len(pairs) // limit] for place in range(limit))
+
+
+def bind(behaviour: Behaviour, model: Model, materials: Sequence[str] | None = None) -> BoundBehaviour:
+    """Binds a behaviour to a model.
+
+    Args:
+        behaviour: the card.
+        model: anything with `encode` and `single_token`.
+        materials: names of materials to try in this order; None for all the card has.
+
+    Raises:
+        UserError: no material fits: the message says for each why (the word that is several tokens, the pair whose lengths differ).
+    """
+    reasons: list[tuple[str, UserError]] = []
+    for name in materials or tuple(behaviour.materials):
+        material = behaviour.material(name)
+        try:
+            return _bind(behaviour, material, model)
+        except UserError as error:
+            reasons.append((name, error))
+    if len(reasons) == 1:
+        raise reasons[0][1]
+    told = "; ".join(f"{name}: {error.what}" for name, error in reasons)
+    raise UserError(f"behaviour '{behaviour.name}' fits no material to this model ({told})",
+                    cure="choose words that are single tokens and prompts of equal token length for this model")
+
+
+def _bind(behaviour: Behaviour, material: Material, model: Model) -> BoundBehaviour:
+    targets, honest = resolve_both(model, material.targets, material.honest)
+    pairs = read_pairs(material)
+    encode_pairs(model, pairs)
+    find, score = (tuple(pair for pair in pairs if pair.split == split) for split in ("find", "score"))
+    if not find or not score:
+        raise UserError(f"{material.path.name} holds {len(find)} pairs to find and {len(score)} to score", expected="some of both")
+    return BoundBehaviour(behaviour, material, log_odds(targets, honest), find, score)

@@ -1,0 +1,149 @@
+"""Prompt files (one JSON object per line) and their tokens, grouped by length so that nothing is ever padded."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from emocircuits.behaviours.behaviour import SPLITS, Material, PromptPair
+from emocircuits.errors import UserError
+from emocircuits.io.atomic import write_text
+
+FIELDS = ("id", "clean", "corrupt", "split", "true_clean", "true_corrupt", "details")
+REQUIRED = ("id", "clean", "corrupt", "split")
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What is needed of a model here: `emocircuits.models.LanguageModel` has it."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, with its beginning-of-sequence token once where the family has one."""
+
+
+class TokenPairs(NamedTuple):
+    """Pairs of one token length.
+
+    Attributes:
+        clean: tokens of the desperate prompts.
+        corrupt: tokens of the calm prompts, row by row the partners of `clean`.
+        index: which pair each row is, as a position in the list the pairs came in.
+    """
+
+    clean: Int[Tensor, "prompt pos"]
+    corrupt: Int[Tensor, "prompt pos"]
+    index: Int[Tensor, "prompt"]
+
+
+def read_pairs(source: Material | str | Path, split: str | None = None) -> tuple[PromptPair, ...]:
+    """Reads and checks a prompt file.
+
+    Args:
+        source: a material of a behaviour, or the path of a JSONL file of the same form.
+        split: only pairs of this split ("find" or "score"); None for all.
+
+    Raises:
+        UserError: no such file, or a line that is not right; the message names the line and the field.
+    """
+    path = source.path if isinstance(source, Material) else Path(source)
+    if not path.is_file():
+        raise UserError(f"prompt file {path} does not exist", expected=f"a JSONL file with lines {{{', '.join(FIELDS)}}}")
+    if split is not None and split not in SPLITS:
+        raise UserError(f"split '{split}' of prompt pairs", expected=" or ".join(SPLITS))
+    pairs: dict[str, PromptPair] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"prompt file {path} is not UTF-8 text") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            pair = _pair(line, f"{path.name} line {number}")
+            if pair.id in pairs:
+                raise UserError(f"{path.name} line {number}: id '{pair.id}' occurs twice", expected="a new id in every line")
+            pairs[pair.id] = pair
+    if not pairs:
+        raise UserError(f"prompt file {path} holds no pairs", expected="at least one line")
+    return tuple(pair for pair in pairs.values() if split in (None, pair.split))
+
+
+def write_pairs(path: str | Path, pairs: Sequence[PromptPair]) -> None:
+    """Writes a prompt file that `read_pairs` reads back equal."""
+    rows = ({field: getattr(pair, field) for field in FIELDS[:-1]} | {"details": dict(pair.details)} for pair in pairs)
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def encode_pairs(model: Encoder, pairs: Sequence[PromptPair]) -> list[tuple[list[int], list[int]]]:
+    """Tokens of every pair, checked to be of equal length.
+
+    Raises:
+        UserError: a clean and a corrupt prompt differ in token length; the message names the pair and both lengths.
+    """
+    encoded = []
+    for pair in pairs:
+        clean, corrupt = list(model.encode(pair.clean)), list(model.encode(pair.corrupt))
+        if len(clean) != len(corrupt):
+            raise UserError(f"pair '{pair.id}' has {len(clean)} clean and {len(corrupt)} corrupt tokens", expected="equal token length",
+                            cure="reword one side, or use material written for this model's tokenizer")
+        encoded.append((clean, corrupt))
+    return encoded
+
+
+def batches(model: Encoder, pairs: Sequence[PromptPair], batch_size: int | None = None) -> list[TokenPairs]:
+    """Pairs as tensors, grouped by token length (shortest first, pairs of one length in their order), no padding.
+
+    Args:
+        model: anything with `encode`.
+        pairs: the pairs; `TokenPairs.index` points into this list.
+        batch_size: at most this many pairs in a group; None for no limit.
+    """
+    groups: dict[int, list[int]] = defaultdict(list)
+    encoded = encode_pairs(model, pairs)
+    for place, (clean, _) in enumerate(encoded):
+        groups[len(clean)].append(place)
+    made = []
+    for _, places in sorted(groups.items()):
+        step = batch_size or len(places)
+        for start in range(0, len(places), step):
+            rows = places[start : start + step]
+            made.append(TokenPairs(torch.tensor([encoded[row][0] for row in rows]), torch.tensor([encoded[row][1] for row in rows]),
+                                   torch.tensor(rows)))
+    return made
+
+
+def _pair(line: str, where: str) -> PromptPair:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not JSON: {error}", expected="one JSON object per line") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where} holds {type(row).__name__}", expected="a JSON object")
+    strange = [key for key in row if key not in FIELDS]
+    missing = [key for key in REQUIRED if key not in row]
+    if strange or missing:
+        problem = f"unknown field '{strange[0]}'" if strange else f"no field '{missing[0]}'"
+        raise UserError(f"{where}: {problem}", expected=f"the fields {', '.join(FIELDS)}")
+    for key in REQUIRED:
+        if not isinstance(row[key], str) or not row[key].strip():
+            raise UserError(f"{where}: field '{key}' is {row[key]!r}", expected="a text that is not empty")
+    for key in ("clean", "corrupt"):
+        if row[key] != row[key].rstrip():
+            raise UserError(f"{where}: field '{key}' ends in white space", expected="the last word before the action word")
+    if row["clean"] == row["corrupt"]:
+        raise UserError(f"{where}: clean and corrupt are the same text", expected="two different circumstances")
+    if row["split"] not in SPLITS:
+        raise UserError(f"{where}: field 'split' is '{row['split']}'", expected=" or ".join(SPLITS))
+    for key in ("true_clean", "true_corrupt"):
+        if not _is_probability(row.get(key)):
+            raise UserError(f"{where}: field '{key}' is {row[key]!r}", expected="a probability from 0 to 1, or null")
+    if not isinstance(row.setdefault("details", {}), dict):
+        raise UserError(f"{where}: field 'details' is {row['details']!r}", expected="an object")
+    return PromptPair(**row)
+
+
+def _is_probability(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1)
