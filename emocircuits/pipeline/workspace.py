@@ -11,8 +11,10 @@ from emocircuits.artifacts.circuit_graph import CircuitGraph
 from emocircuits.artifacts.emotion_directions import EmotionDirections
 from emocircuits.artifacts.feature_matches import FeatureMatches
 from emocircuits.artifacts.run_manifest import RunManifest
-from emocircuits.models.identity import model_identity
+from emocircuits.models.files import check_directory, content_hash, find_directory
 from emocircuits.pipeline.recipe import Recipe
+
+PLANTED = "planted"
 
 
 @dataclass
@@ -26,9 +28,22 @@ class Workspace:
     _model: list[Any] = field(default_factory=list)
 
     @cached_property
+    def model_directory(self) -> Path:
+        """Where the model's files lie; the planted model is written into the run directory when first asked for."""
+        if self.recipe.model != PLANTED:
+            return find_directory(self.recipe.model, code=self.trust_remote_code)
+        from emocircuits.models.planted import write_planted_model
+
+        directory = self.directory / "model"
+        if not (directory / "config.json").is_file():
+            write_planted_model(directory)
+        return directory
+
+    @cached_property
     def model_hash(self) -> str:
         """Content hash of the model's files (no model is loaded for it)."""
-        return model_identity(self.recipe.model).content_hash
+        check_directory(self.model_directory, trust_remote_code=self.trust_remote_code)
+        return content_hash(self.model_directory)
 
     def path(self, name: str) -> Path:
         """A path in the run directory."""
@@ -43,8 +58,24 @@ class Workspace:
             from emocircuits.models import load_model
 
             torch.set_num_threads(self.recipe.threads)
-            self._model.append(load_model(self.recipe.model, device=self.recipe.device, trust_remote_code=self.trust_remote_code))
+            name = str(self.model_directory) if self.recipe.model == PLANTED else self.recipe.model
+            self._model.append(load_model(name, device=self.recipe.device, trust_remote_code=self.trust_remote_code))
         return self._model[0]
+
+    def behaviour(self, name: str) -> Any:
+        """A behaviour bound to the model (`emocircuits.behaviours.bind.BoundBehaviour`)."""
+        from emocircuits.behaviours import BEHAVIOURS
+        from emocircuits.behaviours.bind import bind
+
+        return bind(BEHAVIOURS.get(name), self.model)
+
+    def pairs(self, name: str, split: str, limit: int) -> list[Any]:
+        """Prompt pairs of a behaviour as `PairBatch`es on the run's device."""
+        from emocircuits.attribution.pairs import PairBatch
+
+        device = self.recipe.device
+        return [PairBatch(group.clean.to(device), group.corrupt.to(device), group.index)
+                for group in self.behaviour(name).batches(self.model, split, limit)]
 
     def store(self) -> ActivationStore:
         """The activations of the collect stage."""

@@ -1,0 +1,24 @@
+"""collect: residual streams of all texts at every layer."""
+
+import json
+from dataclasses import asdict
+
+from emocircuits.collect import collect_residuals
+from emocircuits.io.atomic import write_text
+from emocircuits.pipeline.stage import Output, Stage
+from emocircuits.pipeline.texts import texts_for
+from emocircuits.pipeline.workspace import Workspace
+
+
+def work(workspace: Workspace) -> Output:
+    """Writes `texts.jsonl` and `activations.h5`; goes on where a killed run stopped."""
+    texts = texts_for(workspace)
+    write_text(workspace.path("texts.jsonl"), "".join(json.dumps(asdict(text), ensure_ascii=False) + "\n" for text in texts))
+    collect_residuals(workspace.model, texts, workspace.path("activations.h5"), dtype=workspace.recipe.collect.dtype)
+    return Output(("texts.jsonl", "activations.h5"))
+
+
+STAGE = Stage(
+    "collect", "read the residual stream of the texts at every layer", ("plan",),
+    lambda recipe: {"collect": recipe.to_dict()["collect"], "held_out_share": recipe.directions.held_out_share,
+                    "emotions": [recipe.emotion, recipe.opposite]}, work)

@@ -1,0 +1,80 @@
+"""Where the texts of a run come from: the organism's generator, the model itself, the planted model, or a JSONL file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from emocircuits.collect import LabelledText
+from emocircuits.errors import UserError, unknown
+from emocircuits.pipeline.workspace import Workspace
+from emocircuits.registry import Registry
+
+TextSource = Callable[[Workspace], list[LabelledText]]
+SOURCES: Registry[TextSource] = Registry("material")
+
+
+def texts_for(workspace: Workspace) -> list[LabelledText]:
+    """All texts of a run: emotion stories (split `train` and `held_out`), `neutral` texts, and further texts for the SAEs.
+
+    Raises:
+        UserError: an unknown material, an unknown emotion, or an emotion without stories in both splits.
+    """
+    material = workspace.recipe.collect.material
+    if material in SOURCES:
+        texts = SOURCES.get(material)(workspace)
+    elif Path(material).suffix == ".jsonl":
+        from emocircuits.collect.self_written import read_stories
+
+        texts = read_stories(material)
+    else:
+        raise UserError(f"unknown material '{material}'", expected=f"a .jsonl file or one of {', '.join(SOURCES.names())}")
+    _check(texts, workspace.recipe)
+    return texts
+
+
+@SOURCES.member("organism")
+def _organism(workspace: Workspace) -> list[LabelledText]:
+    from emocircuits.organism.corpus import generate
+    from emocircuits.organism.world import lexicon
+
+    recipe = workspace.recipe
+    settings, known = recipe.collect, lexicon().emotions
+    seed = 10_000 + recipe.seed  # texts the organism was not trained on
+    texts = []
+    held_out = max(2, round(settings.stories_per_emotion * recipe.directions.held_out_share))
+    for emotion in settings.emotions or known:
+        if emotion not in known:
+            raise unknown("emotion", emotion, known)
+        for split, count in (("train", settings.stories_per_emotion), ("held_out", held_out)):
+            texts += [_labelled(document, f"{emotion}/{document.id}")
+                      for document in generate("story", count, seed, split, named=False, emotion=emotion)]
+    texts += [_labelled(document) for document in generate("neutral", settings.neutral_texts, seed, "train")]
+    further = ("inbox", "coding", "dialogue", "sycophancy", "preference", "activity", "numeric")
+    shares = {"inbox": 0.35, "coding": 0.3}
+    for kind in further:
+        count = round(settings.further_texts * shares.get(kind, 0.35 / (len(further) - len(shares))))
+        texts += [_labelled(document) for document in generate(kind, count, seed, "train")]
+    return texts
+
+
+def _labelled(document: Any, identity: str = "") -> LabelledText:
+    return LabelledText(id=identity or document.id, text=document.text, emotion=document.emotion or "", topic=document.topic,
+                        kind=document.kind, split=document.split, named=document.named)
+
+
+def _check(texts: list[LabelledText], recipe: Any) -> None:
+    splits: dict[str, set[str]] = {}
+    for text in texts:
+        if text.kind == "story" and text.emotion:
+            splits.setdefault(text.emotion, set()).add(text.split)
+    for emotion in (recipe.emotion, recipe.opposite, *recipe.collect.emotions):
+        if emotion not in splits:
+            raise unknown("emotion", emotion, splits)
+    poor = [emotion for emotion, found in splits.items() if not {"train", "held_out"} <= found]
+    if poor:
+        raise UserError(f"the emotion '{poor[0]}' has stories in the split {' and '.join(splits[poor[0]])} only",
+                        expected="stories to fit and stories held out", cure="raise collect.stories_per_emotion")
+    if len(splits) < 2:
+        raise UserError("all stories show one emotion", expected="at least two, since directions are contrasts")
+    if not any(text.kind == "neutral" for text in texts):
+        raise UserError("the material has no neutral texts", expected="kind 'neutral'", cure="they are needed to project out neutral variance")
