@@ -1,0 +1,1 @@
+"""Interventions on a running model: splice SAEs, patch, ablate, steer. Context managers, always undone."""

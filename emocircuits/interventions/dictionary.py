@@ -1,0 +1,121 @@
+"""The affine view of a sae-lens SAE: effective encoder and decoder matrices, whatever folding or rescaling it uses.
+
+    preactivation = x @ encoder + encoder_bias        x_hat = f @ decoder + decoder_bias
+
+A `topk` SAE with `rescale_acts_by_decoder_norm` stores unit-free weights and multiplies by the decoder norms at run time;
+here those norms are already inside `encoder` and `decoder`, so `f[i] * decoder[i]` is what feature i writes into the stream.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+
+from emocircuits.errors import UserError
+from emocircuits.sites import layer_of
+
+AFFINE = ("standard", "topk", "abstopk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk")
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """An SAE at a site, as affine maps around its nonlinearity.
+
+    Attributes:
+        site: hook name.
+        encoder: d preactivation / d x.
+        encoder_bias: preactivation at x = 0.
+        decoder: what one unit of each feature writes.
+        decoder_bias: the reconstruction when nothing is active.
+        sae: the sae-lens object that owns the nonlinearity.
+    """
+
+    site: str
+    encoder: Float[torch.Tensor, "d_in d_sae"]
+    encoder_bias: Float[torch.Tensor, "d_sae"]
+    decoder: Float[torch.Tensor, "d_sae d_in"]
+    decoder_bias: Float[torch.Tensor, "d_in"]
+    sae: Any
+
+    @property
+    def d_sae(self) -> int:
+        """Number of features."""
+        return self.decoder.shape[0]
+
+    @property
+    def d_in(self) -> int:
+        """Width of the site."""
+        return self.decoder.shape[1]
+
+    @torch.no_grad()
+    def encode(self, x: Float[torch.Tensor, "*batch d_in"]) -> Float[torch.Tensor, "*batch d_sae"]:
+        """Feature activations (dense, no gradient)."""
+        features = self.sae.encode(x.detach().to(self.decoder.dtype))
+        return features.to_dense() if features.is_sparse else features
+
+    def decode(self, features: Float[torch.Tensor, "*batch d_sae"]) -> Float[torch.Tensor, "*batch d_in"]:
+        """Reconstruction; gradients reach the features and never the SAE's weights."""
+        return features @ self.decoder + self.decoder_bias
+
+    def preactivation(self, x: Float[torch.Tensor, "*batch d_in"]) -> Float[torch.Tensor, "*batch d_sae"]:
+        """What enters the nonlinearity, in the units of the feature activations."""
+        return x.to(self.encoder.dtype) @ self.encoder + self.encoder_bias
+
+
+def open_dictionaries(saes: Mapping[str, Any], d_model: int | None = None) -> dict[str, Dictionary]:
+    """Dictionaries in the order of their layers.
+
+    Args:
+        saes: site -> inference SAE of sae-lens.
+        d_model: width of the model, where known.
+
+    Raises:
+        UserError: no SAE, two SAEs at one layer, an SAE that reads another site, has another width, or is not affine around
+            its nonlinearity.
+    """
+    if not saes:
+        raise UserError("no SAE was given", expected="a mapping from site to SAE")
+    ordered = sorted(saes, key=layer_of)
+    return {site: _open(site, saes[site], d_model) for site in ordered}
+
+
+@torch.no_grad()
+def _open(site: str, sae: Any, d_model: int | None) -> Dictionary:
+    if isinstance(sae, Dictionary):
+        return sae
+    config = sae.cfg
+    architecture = config.architecture()
+    if architecture not in AFFINE:
+        raise UserError(f"the SAE at {site} has architecture '{architecture}'", expected=", ".join(AFFINE))
+    if config.normalize_activations not in ("none", "expected_average_only_in"):
+        raise UserError(f"the SAE at {site} normalises its input per token ('{config.normalize_activations}')",
+                        expected="a fixed scale", cure="fold the normalisation into its weights first")
+    if config.reshape_activations != "none":
+        raise UserError(f"the SAE at {site} reads reshaped activations ('{config.reshape_activations}')",
+                        expected="an SAE on the residual stream")
+    read = config.metadata.hook_name
+    if read is not None and read != site:
+        raise UserError(f"the SAE given for {site} was trained on {read}", cure="give it under its own site")
+    if d_model is not None and config.d_in != d_model:
+        raise UserError(f"the SAE at {site} has d_in {config.d_in}", expected=f"the model's d_model {d_model}")
+    encoder, decoder = sae.W_enc.detach(), sae.W_dec.detach()
+    if architecture == "gated":
+        encoder, bias = encoder * sae.r_mag.detach().exp(), sae.b_mag.detach()
+    else:
+        bias = sae.b_enc.detach()
+    if config.apply_b_dec_to_input:
+        bias = bias - sae.b_dec.detach() @ encoder
+    if getattr(config, "rescale_acts_by_decoder_norm", False):
+        norms = decoder.norm(dim=-1)
+        if not bool((norms > 0).all()):
+            raise UserError(f"the SAE at {site} has a feature with a zero decoder row")
+        encoder, bias, decoder = encoder * norms, bias * norms, decoder / norms[:, None]
+    opened = Dictionary(site, encoder, bias, decoder, sae.b_dec.detach(), sae)
+    probe = torch.linspace(-1, 1, opened.d_in, dtype=decoder.dtype, device=decoder.device)[None]
+    features = opened.encode(probe)
+    if not torch.allclose(sae.decode(features), opened.decode(features), rtol=1e-3, atol=1e-4):
+        raise UserError(f"the SAE at {site} ({architecture}) does not decode by its W_dec and b_dec",
+                        cure="fold its normalisation into its weights first")
+    return opened
