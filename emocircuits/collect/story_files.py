@@ -1,0 +1,65 @@
+"""Labelled texts as JSONL: one object per line with the fields of `LabelledText`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from emocircuits.collect.prompts import LabelledText
+from emocircuits.errors import UserError
+from emocircuits.io.atomic import write_text
+
+FIELDS = {item.name: item.type for item in fields(LabelledText)}
+
+
+def read_stories(path: str | Path) -> list[LabelledText]:
+    """Reads texts, the program's own or a user's.
+
+    Only `text` must be there; a story needs `emotion` too. A missing `id` becomes the file's name and the line number.
+
+    Raises:
+        UserError: no such file, or a line that is not right; the message names line and field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"story file {path} does not exist", expected="a JSONL file, one text per line")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"story file {path} is not UTF-8 text") from error
+    texts: dict[str, LabelledText] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            text = _text(line, f"{path.name} line {number}", f"{path.stem}/{number}")
+            if text.id in texts:
+                raise UserError(f"{path.name} line {number}: id '{text.id}' occurs twice", expected="one id per text")
+            texts[text.id] = text
+    if not texts:
+        raise UserError(f"story file {path} holds no texts", expected="at least one line")
+    return list(texts.values())
+
+
+def save_stories(path: str | Path, texts: Sequence[LabelledText]) -> None:
+    """Writes texts so that `read_stories` reads them back equal (atomic)."""
+    write_text(path, "".join(json.dumps(asdict(text), ensure_ascii=False) + "\n" for text in texts))
+
+
+def _text(line: str, where: str, default_id: str) -> LabelledText:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not JSON: {error}", expected="one JSON object per line") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where} holds {type(row).__name__}", expected="a JSON object")
+    for key, value in row.items():
+        if key not in FIELDS:
+            raise UserError(f"{where}: unknown field '{key}'", expected=f"some of {', '.join(FIELDS)}")
+        if not isinstance(value, FIELDS[key]):
+            raise UserError(f"{where}: field '{key}' is {value!r}", expected=FIELDS[key].__name__)
+    if not row.get("text", "").strip():
+        raise UserError(f"{where}: field 'text' is missing or empty", expected="a text")
+    text = LabelledText(**{"id": default_id} | row)
+    if text.kind == "story" and not text.emotion:
+        raise UserError(f"{where}: field 'emotion' is missing or empty", expected="an emotion for a text of kind 'story'",
+                        cure="give the emotion, or kind 'neutral'")
+    return text
