@@ -57,6 +57,33 @@ def _organism(workspace: Workspace) -> list[LabelledText]:
     return texts
 
 
+@SOURCES.member("planted")
+def _planted(workspace: Workspace) -> list[LabelledText]:
+    from emocircuits.models.planted import planted_stories
+
+    settings = workspace.recipe.collect
+    share = workspace.recipe.directions.held_out_share
+    count = settings.stories_per_emotion * 5 + settings.neutral_texts
+    texts = []
+    for number, story in enumerate(planted_stories(count, workspace.recipe.seed)):
+        held_out = (number * share) % 1 + share >= 1
+        neutral = story.emotion == "neutral"
+        texts.append(LabelledText(
+            id=f"planted/{number}", text=story.text, emotion="" if neutral else story.emotion, topic=story.topic,
+            kind="neutral" if neutral else "story", split="held_out" if held_out else "train"))
+    return texts
+
+
+@SOURCES.member("self_written")
+def _self_written(workspace: Workspace) -> list[LabelledText]:
+    from emocircuits.collect.self_written import write_stories
+
+    settings = workspace.recipe.collect
+    return write_stories(workspace.model, settings.emotions, settings.stories_per_emotion, seed=workspace.recipe.seed,
+                         out_path=workspace.path("stories.jsonl"), n_neutral=settings.neutral_texts,
+                         held_out_share=workspace.recipe.directions.held_out_share)
+
+
 def _labelled(document: Any, identity: str = "") -> LabelledText:
     return LabelledText(id=identity or document.id, text=document.text, emotion=document.emotion or "", topic=document.topic,
                         kind=document.kind, split=document.split, named=document.named)
