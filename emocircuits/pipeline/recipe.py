@@ -66,7 +66,7 @@ class AttributeSettings:
     """Attribution patching on clean/corrupt pairs."""
 
     pairs: int = 48
-    batch_size: int = 16
+    max_tokens: int = 4096  # tokens of one side per pass
 
 
 @dataclass(frozen=True)

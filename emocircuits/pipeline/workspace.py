@@ -13,6 +13,7 @@ from emocircuits.artifacts.feature_matches import FeatureMatches
 from emocircuits.artifacts.run_manifest import RunManifest
 from emocircuits.models.files import check_directory, content_hash, find_directory
 from emocircuits.pipeline.recipe import Recipe
+from emocircuits.provenance import Provenance
 
 PLANTED = "planted"
 
@@ -76,6 +77,12 @@ class Workspace:
         device = self.recipe.device
         return [PairBatch(group.clean.to(device), group.corrupt.to(device), group.index)
                 for group in self.behaviour(name).batches(self.model, split, limit)]
+
+    def provenance(self, command: str, *stages: str) -> Provenance:
+        """Where a stage's artifact comes from: the outputs of the stages it read."""
+        records = {} if self.manifest is None else self.manifest.stages
+        inputs = {path: digest for stage in stages if stage in records for path, digest in records[stage].outputs.items()}
+        return Provenance(command=command, seed=self.recipe.seed, inputs=inputs | {"model": self.model_hash})
 
     def store(self) -> ActivationStore:
         """The activations of the collect stage."""

@@ -1,0 +1,24 @@
+"""attribute: the effect of every SAE feature and error node on each behaviour, per prompt."""
+
+from dataclasses import replace
+
+from emocircuits.attribution.attribution_patching import attribution_patching
+from emocircuits.pipeline.stage import Output, Stage
+from emocircuits.pipeline.workspace import Workspace
+
+
+def work(workspace: Workspace) -> Output:
+    """Writes `attribution_<behaviour>.h5`."""
+    settings, saes, paths = workspace.recipe.attribute, workspace.saes(), []
+    for name in workspace.recipe.behaviours:
+        batches = workspace.pairs(name, "find", settings.pairs)
+        result = attribution_patching(workspace.model.bridge, saes, batches, workspace.behaviour(name).metric, behaviour=name,
+                                      max_tokens=settings.max_tokens)
+        path = f"attribution_{name}.h5"
+        replace(result, provenance=workspace.provenance("attribute", "plan", "sae")).save(workspace.path(path))
+        paths.append(path)
+    return Output(tuple(paths))
+
+
+STAGE = Stage("attribute", "attribution patching over SAE features and error nodes", ("plan", "directions", "sae"),
+              lambda recipe: {"attribute": recipe.to_dict()["attribute"], "behaviours": recipe.behaviours}, work)
