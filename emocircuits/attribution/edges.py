@@ -58,6 +58,9 @@ def edge_effects(
     if not nodes:
         raise UserError("no node to draw edges between")
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
+    beside = [site for site in dictionaries if "hook_resid" not in site]
+    if beside:
+        raise UserError(f"edges at {', '.join(beside)}", expected="sites of the residual stream, through which all paths run")
     groups = nodes_by_site(nodes, dictionaries)
     number = {node: position for position, node in enumerate(nodes)}
     order = np.argsort(all_indices(batches), kind="stable")
@@ -99,6 +102,8 @@ def _between(
     for start in range(0, len(downstream), seeds_at_once):
         part = downstream.part(slice(start, start + seeds_at_once))
         feature = part.feature.clamp(min=0)
+        if not down.dictionary.d_sae:
+            raise UserError(f"the site {down.dictionary.site} has no features", expected="such a site first")
         seeds = weight[..., feature].permute(2, 0, 1)[..., None] * down.dictionary.encoder.T[feature][:, None, None]
         seeds = torch.where((part.feature < 0)[:, None, None, None], rest[None], seeds)
         seeds = seeds * position_mask(part, length).to(seeds.dtype)[:, None, :, None]

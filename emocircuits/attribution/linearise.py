@@ -101,7 +101,7 @@ def run_pair(
     clean: dict[str, torch.Tensor] = {}
     corrupt: dict[str, torch.Tensor] = {}
     first = next(iter(dictionaries))
-    with torch.no_grad(), _recorded(model, dictionaries, lambda site, x: clean.__setitem__(site, x) or x):
+    with torch.no_grad(), _recorded(model, dictionaries, _into(clean)):
         metric_clean = measure(metric, model(batch.clean), batch.index)
 
     def enter(site: str, x: torch.Tensor) -> torch.Tensor:
@@ -110,7 +110,7 @@ def run_pair(
         return x
 
     if not gradient:
-        with torch.no_grad(), _recorded(model, dictionaries, lambda site, x: corrupt.__setitem__(site, x) or x):
+        with torch.no_grad(), _recorded(model, dictionaries, _into(corrupt)):
             metric_corrupt = measure(metric, model(batch.corrupt), batch.index)
         sites = {site: SiteRun(d, clean[site], corrupt[site]) for site, d in dictionaries.items()}
         return PairRun(batch, sites, metric_clean, metric_corrupt, passes=2)
@@ -130,6 +130,23 @@ def run_pair(
                           cure="check the metric and the model's precision")
         sites[site] = SiteRun(dictionaries[site], clean[site], x.detach(), grad, x if keep_graph else None)
     return PairRun(batch, sites, metric_clean, metric_corrupt.detach(), passes=3)
+
+
+@torch.no_grad()
+def record_clean(model: Any, dictionaries: Mapping[str, Dictionary], batch: PairBatch) -> dict[str, torch.Tensor]:
+    """The clean streams alone, one forward pass."""
+    streams: dict[str, torch.Tensor] = {}
+    with _recorded(model, dictionaries, _into(streams)):
+        model(batch.clean)
+    return streams
+
+
+def _into(streams: dict[str, torch.Tensor]) -> Callable[[str, torch.Tensor], torch.Tensor]:
+    def record(site: str, x: torch.Tensor) -> torch.Tensor:
+        streams[site] = x
+        return x
+
+    return record
 
 
 def _recorded(model: Any, dictionaries: Mapping[str, Dictionary], record: Callable[[str, torch.Tensor], torch.Tensor]):

@@ -59,11 +59,11 @@ def contributions(
     run: SiteRun, nodes: SiteNodes, grads: Float[torch.Tensor, "seed prompt pos d_model"]
 ) -> Float[torch.Tensor, "seed prompt node"]:
     """<clean - corrupt value of each node, gradient>, summed over the node's positions."""
-    used, column = nodes.feature.clamp(min=0).unique(return_inverse=True)
+    used = nodes.feature[nodes.feature >= 0].unique()
     per_feature = (grads @ run.dictionary.decoder[used].T) * run.delta_features[..., used]
     per_error = (grads * run.delta_error).sum(-1, keepdim=True)
     table = torch.cat([per_feature, per_error], dim=-1)
-    column = torch.where(nodes.feature < 0, len(used), column)
+    column = torch.where(nodes.feature < 0, len(used), torch.searchsorted(used, nodes.feature))
     everywhere = nodes.position < 0
     out = table.sum(2)[..., column]
     if bool(everywhere.all()):

@@ -4,7 +4,7 @@ A baseline is what an ablated node is set to (Wang et al. 2022; Marks et al. 202
 `mean` its mean over corrupt prompts and positions, `zero` nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 
 from emocircuits.errors import UserError
-from emocircuits.interventions.splice import Leaves, splice
+from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
+from emocircuits.interventions.hooks import edited
 from emocircuits.registry import Registry
 
 
@@ -43,54 +44,69 @@ class Baseline:
     error: Float[torch.Tensor, "#prompt #pos d_in"]
 
 
-def _resample(corrupt: Baseline) -> Baseline:
-    return corrupt
+@dataclass(frozen=True)
+class AblationCard:
+    """A way to choose baselines.
+
+    Attributes:
+        name: its name.
+        needs_mean: whether it reads the mean over corrupt prompts and positions.
+        values: (corrupt values of this batch, mean values or None) -> baseline.
+        description: one line.
+    """
+
+    name: str
+    needs_mean: bool
+    values: Callable[[Baseline, Baseline | None], Baseline]
+    description: str
 
 
-def _mean(corrupt: Baseline) -> Baseline:
-    return Baseline(corrupt.features.mean((0, 1), keepdim=True), corrupt.error.mean((0, 1), keepdim=True))
-
-
-def _zero(corrupt: Baseline) -> Baseline:
-    return Baseline(torch.zeros_like(corrupt.features[:1, :1]), torch.zeros_like(corrupt.error[:1, :1]))
-
-
-BASELINES: Registry = Registry("ablation")
-BASELINES.register("resample", _resample)
-BASELINES.register("mean", _mean)
-BASELINES.register("zero", _zero)
+ABLATIONS: Registry[AblationCard] = Registry("ablation")
+ABLATIONS.register("resample", AblationCard("resample", False, lambda corrupt, mean: corrupt,
+                                            "the node's value on the corrupt prompt"))
+ABLATIONS.register("mean", AblationCard("mean", True, lambda corrupt, mean: mean,
+                                        "the node's mean over corrupt prompts and positions"))
+ABLATIONS.register("zero", AblationCard("zero", False, lambda corrupt, mean: Baseline(
+    torch.zeros_like(corrupt.features[:1, :1]), torch.zeros_like(corrupt.error[:1, :1])), "nothing"))
 
 
 @contextmanager
 def ablate(
     model: Any, saes: Mapping[str, Any], keep: Mapping[str, Keep], baseline: Mapping[str, Baseline]
-) -> Iterator[dict[str, Leaves]]:
+) -> Iterator[None]:
     """Sets every node that is not kept to its baseline, at every site that `keep` names, in each forward pass.
 
-    Kept nodes are computed live, so they see what the ablations upstream did to them. At a site, with masks m and live (f, e),
-    the stream becomes `x + ((1 - m_f) (f_base - f)) @ decoder + (1 - m_e) (e_base - e)`.
+    Kept nodes are computed live, so they see what the ablations upstream did to them. With masks m and live (f, e) the stream
+    becomes decode(m f + (1 - m) f_base) + (e where the error is kept, else e_base), computed with one matrix product as
+    `s + (f' - g) @ decoder`, where (s, g) is (x, f) if the error is kept and (decode(f_base) + e_base, f_base) if not.
 
     Args:
         model: any TransformerLens object.
-        saes: site -> SAE; only those of `keep` are spliced.
+        saes: site -> SAE.
         keep: site -> nodes that stay.
         baseline: site -> values of the others.
 
     Raises:
-        UserError: a site without SAE or baseline.
+        UserError: a site without SAE or baseline, or an SAE that does not fit.
+        Failure: no forward pass ran through a site.
     """
     for site in keep:
         if site not in saes or site not in baseline:
             raise UserError(f"no {'SAE' if site not in saes else 'baseline'} for the ablation at {site}")
+    dictionaries = open_dictionaries({site: saes[site] for site in keep}, getattr(model.cfg, "d_model", None))
+    edits = {site: _edit(dictionary, keep[site], baseline[site]) for site, dictionary in dictionaries.items()}
+    with edited(model, edits, what="ablate", must_change=False):
+        yield
 
-    def replace_at(site: str) -> Any:
-        kept, base = keep[site], baseline[site]
 
-        def replace(features: torch.Tensor, error: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return (torch.where(kept.features[:, None, :], features, base.features),
-                    torch.where(kept.error[:, None, None], error, base.error))
+def _edit(dictionary: Dictionary, keep: Keep, baseline: Baseline) -> Callable[[torch.Tensor], torch.Tensor]:
+    stream = dictionary.decode(baseline.features) + baseline.error
 
-        return replace
+    def edit(x: torch.Tensor) -> torch.Tensor:
+        features = dictionary.encode(x)
+        error_kept = keep.error[:, None, None]
+        new = torch.where(keep.features[:, None, :], features, baseline.features)
+        start = torch.where(error_kept, x.to(features.dtype), stream)
+        return start + (new - torch.where(error_kept, features, baseline.features)) @ dictionary.decoder
 
-    with splice(model, {site: saes[site] for site in keep}, replace={site: replace_at(site) for site in keep}) as leaves:
-        yield leaves
+    return edit

@@ -29,7 +29,7 @@ class Dictionary:
         encoder_bias: preactivation at x = 0.
         decoder: what one unit of each feature writes.
         decoder_bias: the reconstruction when nothing is active.
-        sae: the sae-lens object that owns the nonlinearity.
+        sae: the sae-lens object that owns the nonlinearity; None where there are no features.
     """
 
     site: str
@@ -52,6 +52,8 @@ class Dictionary:
     @torch.no_grad()
     def encode(self, x: Float[torch.Tensor, "*batch d_in"]) -> Float[torch.Tensor, "*batch d_sae"]:
         """Feature activations (dense, no gradient)."""
+        if self.sae is None:
+            return x.detach().to(self.decoder.dtype) @ self.encoder
         features = self.sae.encode(x.detach().to(self.decoder.dtype))
         return features.to_dense() if features.is_sparse else features
 
@@ -77,8 +79,18 @@ def open_dictionaries(saes: Mapping[str, Any], d_model: int | None = None) -> di
     """
     if not saes:
         raise UserError("no SAE was given", expected="a mapping from site to SAE")
-    ordered = sorted(saes, key=layer_of)
-    return {site: _open(site, saes[site], d_model) for site in ordered}
+    return {site: _open(site, saes[site], d_model) for site in sorted(saes, key=_depth)}
+
+
+def whole_stream(site: str, d_model: int, dtype: torch.dtype = torch.float32) -> Dictionary:
+    """A dictionary without features: the error node of the site is its whole stream."""
+    return Dictionary(site, torch.zeros(d_model, 0, dtype=dtype), torch.zeros(0, dtype=dtype),
+                      torch.zeros(0, d_model, dtype=dtype), torch.zeros(d_model, dtype=dtype), None)
+
+
+def _depth(site: str) -> tuple[int, int]:
+    order = ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
+    return layer_of(site), order.index(site.rsplit(".", 1)[1])
 
 
 @torch.no_grad()
