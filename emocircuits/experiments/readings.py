@@ -1,0 +1,84 @@
+"""Readings: how strongly each token of a text projects on a direction.
+
+    reading = <x - m, v> / (mean residual norm)
+
+x is the residual stream at the reading site, v a unit direction, m the mean over emotions that was taken off when the
+direction was made. A reading is positive when there is more of the emotion than in the average story, and its unit is the
+unit of steering strength. Position 0 (attention sink) has no meaningful reading and is NaN in token readings.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.errors import UserError
+from emocircuits.experiments.steered import equal_length_groups
+from emocircuits.models.language_model import LanguageModel
+from emocircuits.models.resume import residual_at
+from emocircuits.numerics import bootstrap_interval
+
+
+def token_readings(
+    model: LanguageModel, directions: EmotionDirections, prompts: Sequence[Sequence[int]], emotions: Sequence[str], *, site: str | None = None,
+    batch_tokens: int = 4096,
+) -> list[Float[np.ndarray, "pos emotion"]]:
+    """Readings at every token of every prompt.
+
+    Args:
+        model: the model the directions belong to.
+        directions: the directions.
+        prompts: token ids.
+        emotions: which directions.
+        site: where to read; the directions' reading site by default.
+        batch_tokens: tokens per forward pass.
+
+    Raises:
+        UserError: the directions were learned on another model, or an emotion or site is unknown.
+    """
+    if directions.model_hash and directions.model_hash != model.content_hash:
+        raise UserError(f"the directions were learned on another model than {model.name}", cure="learn directions on this model")
+    site = site or directions.read_site
+    place = directions.site_index(site)
+    vectors = np.stack([directions.vector(emotion, site) for emotion in emotions]).astype(np.float64)
+    offset = vectors @ directions.mean[place].astype(np.float64)
+    found: list[np.ndarray] = [np.empty((0, len(emotions)))] * len(prompts)
+    for places, tokens in equal_length_groups(prompts):
+        size = max(1, batch_tokens // tokens.shape[1])
+        for start in range(0, len(places), size):
+            stream = residual_at(model.bridge, tokens[start:start + size].to(model.bridge.cfg.device), site).double().cpu().numpy()
+            values = (stream @ vectors.T - offset) / directions.scale(site)
+            values[:, 0] = np.nan
+            for prompt, rows in zip(places[start:start + size], values, strict=True):
+                found[prompt] = rows
+    return found
+
+
+def phase_trace(
+    model: LanguageModel, directions: EmotionDirections, phases: Sequence[tuple[str, str]], emotion: str, *, site: str | None = None, seed: int = 0,
+) -> pd.DataFrame:
+    """Mean reading at the last token of texts, grouped by phase (for instance `failures 3`, `decision`, `passed`).
+
+    Args:
+        model: the model.
+        directions: the directions.
+        phases: pairs of phase and text up to that moment.
+        emotion: which direction.
+        site: where to read.
+        seed: seed of the bootstrap.
+
+    Returns:
+        `phase, reading, ci_low, ci_high, n`, phases in order of first appearance.
+    """
+    if not phases:
+        raise UserError("there are no texts to read")
+    readings = token_readings(model, directions, [model.encode(text) for _, text in phases], [emotion], site=site)
+    last = np.array([values[-1, 0] for values in readings])
+    rows = []
+    for phase in dict.fromkeys(phase for phase, _ in phases):
+        values = last[[name == phase for name, _ in phases]]
+        low, high = bootstrap_interval(values, seed=seed)
+        rows.append((phase, float(values.mean()), float(low), float(high), len(values)))
+    return pd.DataFrame(rows, columns=["phase", "reading", "ci_low", "ci_high", "n"])

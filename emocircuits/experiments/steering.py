@@ -1,0 +1,162 @@
+"""Steering dose-response: how behaviours move with the strength of a direction, next to matched controls.
+
+Strength is a fraction of the mean residual norm at the site (sink masked); all directions are unit vectors, so equal
+strengths are equal pushes. Two measures per prompt: `logit_diff`, the behaviour's log-odds M, and `rate` = sigmoid(M), the
+probability of the behaviour's tokens among them and the honest ones. Intervals are 95 % bootstrap intervals over prompts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from emocircuits.errors import UserError
+from emocircuits.experiments.steered import Metric, SteeringDirection, steered_metric
+from emocircuits.models.language_model import LanguageModel
+from emocircuits.numerics import bootstrap_interval
+from emocircuits.progress import bar
+
+METRICS = ("logit_diff", "rate")
+
+
+@dataclass(frozen=True, eq=False)
+class BehaviourPrompts:
+    """Prompts of one behaviour, ready for a model.
+
+    Attributes:
+        name: name of the behaviour.
+        prompts: token ids of each prompt, ending right before the action token.
+        metric: logits `(prompt, pos, d_vocab)` -> log-odds at the last position.
+    """
+
+    name: str
+    prompts: tuple[tuple[int, ...], ...]
+    metric: Metric
+
+
+@dataclass(frozen=True, eq=False)
+class DoseResponse:
+    """The outcome of a steering experiment.
+
+    Attributes:
+        table: `direction, kind, strength, behaviour, metric, value, ci_low, ci_high, n`.
+        slopes: `direction, kind, behaviour, metric, slope, ci_low, ci_high, p_value, alternative`: least-squares slope of
+            the mean over strength, at the strengths that all directions share. The p-value ranks |slope| among those of
+            the random directions, (1 + number at least as large) / (1 + number of random directions), two-sided; NaN for
+            the random directions themselves.
+        values: per behaviour, log-odds `(direction, strength, prompt)`, NaN where not measured.
+        strengths: the second axis of `values`.
+        directions: names, the first axis of `values`.
+    """
+
+    table: pd.DataFrame
+    slopes: pd.DataFrame
+    values: dict[str, Float[np.ndarray, "direction strength prompt"]]
+    strengths: tuple[float, ...]
+    directions: tuple[str, ...]
+
+
+def dose_response(
+    model: LanguageModel,
+    behaviours: Sequence[BehaviourPrompts],
+    directions: Sequence[SteeringDirection],
+    *,
+    site: str,
+    residual_norm: float,
+    strengths: Sequence[float] = (-0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5),
+    control_strengths: Sequence[float] | None = None,
+    seed: int = 0,
+    batch_tokens: int = 4096,
+) -> DoseResponse:
+    """Steers every behaviour along every direction at every strength.
+
+    Args:
+        model: the model.
+        behaviours: prompts and metrics.
+        directions: emotions and controls.
+        site: where to steer.
+        residual_norm: mean residual norm there; strength 1 adds a vector of this length.
+        strengths: for emotion directions; 0 is always measured, once for all.
+        control_strengths: for the other kinds; the same by default, fewer save time.
+        seed: seed of the bootstrap.
+        batch_tokens: tokens per forward pass.
+
+    Raises:
+        UserError: no directions, or strengths that controls and emotions do not share besides 0.
+        Failure: steering changed nothing.
+    """
+    full = tuple(sorted({0.0, *map(float, strengths)}))
+    few = full if control_strengths is None else tuple(sorted({0.0, *map(float, control_strengths)}))
+    shared = [strength for strength in few if strength in full]
+    if not directions or len(shared) < 2:
+        raise UserError(f"{len(directions)} directions and {len(shared)} shared strengths", expected="at least one direction and two strengths")
+    grid = tuple(sorted({*full, *few}))
+    cells = [(row, column) for row, direction in enumerate(directions) for column, strength in enumerate(grid)
+             if strength != 0 and strength in (full if direction.kind == "emotion" else few)]
+    pushes = np.zeros((len(cells) + 1, model.d_model), dtype=np.float32)
+    for number, (row, column) in enumerate(cells):
+        vector = directions[row].vector
+        pushes[number] = grid[column] * residual_norm * vector / np.linalg.norm(vector)
+    values = {}
+    with bar(len(pushes) * sum(len(behaviour.prompts) for behaviour in behaviours), "steer") as shown:
+        for behaviour in behaviours:
+            found = steered_metric(model, behaviour.prompts, pushes, behaviour.metric, site=site, batch_tokens=batch_tokens, tick=shown.update)
+            block = np.full((len(directions), len(grid), len(behaviour.prompts)), np.nan)
+            block[:, grid.index(0.0)] = found[-1]
+            for number, (row, column) in enumerate(cells):
+                block[row, column] = found[number]
+            values[behaviour.name] = block
+    return DoseResponse(table=_table(values, directions, grid, seed), slopes=_slopes(values, directions, grid, shared, seed), values=values,
+                        strengths=grid, directions=tuple(direction.name for direction in directions))
+
+
+def measured(values: Float[np.ndarray, "*rest"], metric: str) -> Float[np.ndarray, "*rest"]:
+    """Log-odds as `logit_diff` or as `rate`."""
+    return values if metric == "logit_diff" else 1 / (1 + np.exp(-values))
+
+
+def rank_p_value(value: float, null: Float[np.ndarray, "draw"]) -> float:
+    """Two-sided rank p-value: (1 + number of null values at least as far from 0) / (1 + number of null values)."""
+    return float((1 + np.count_nonzero(np.abs(null) >= abs(value))) / (1 + len(null)))
+
+
+def prompt_slopes(
+    values: Float[np.ndarray, "direction strength prompt"], strengths: Float[np.ndarray, "strength"]
+) -> Float[np.ndarray, "direction prompt"]:
+    """Least-squares slope over strength for every direction and prompt."""
+    centred = strengths - strengths.mean()
+    return np.einsum("s,dsp->dp", centred, values) / float((centred**2).sum())
+
+
+def _table(values: dict, directions: Sequence[SteeringDirection], grid: tuple[float, ...], seed: int) -> pd.DataFrame:
+    rows = []
+    for behaviour, block in values.items():
+        done = ~np.isnan(block).any(axis=2)
+        for metric in METRICS:
+            cells = measured(block[done], metric).T  # (prompt, cell)
+            low, high = bootstrap_interval(cells, seed=seed)
+            for number, (row, column) in enumerate(zip(*np.nonzero(done), strict=True)):
+                rows.append((directions[row].name, directions[row].kind, grid[column], behaviour, metric,
+                             float(cells[:, number].mean()), float(low[number]), float(high[number]), block.shape[2]))
+    return pd.DataFrame(rows, columns=["direction", "kind", "strength", "behaviour", "metric", "value", "ci_low", "ci_high", "n"])
+
+
+def _slopes(
+    values: dict, directions: Sequence[SteeringDirection], grid: tuple[float, ...], shared: list[float], seed: int
+) -> pd.DataFrame:
+    columns = [grid.index(strength) for strength in shared]
+    is_random = np.array([direction.kind == "random" for direction in directions])
+    rows = []
+    for behaviour, block in values.items():
+        for metric in METRICS:
+            slopes = prompt_slopes(measured(block[:, columns], metric), np.asarray(shared))
+            means = slopes.mean(axis=1)
+            low, high = bootstrap_interval(slopes.T, seed=seed)
+            for row, direction in enumerate(directions):
+                p_value = rank_p_value(means[row], means[is_random]) if is_random.any() and not is_random[row] else np.nan
+                rows.append((direction.name, direction.kind, behaviour, metric, float(means[row]), float(low[row]), float(high[row]),
+                             p_value, "two-sided"))
+    names = ["direction", "kind", "behaviour", "metric", "slope", "ci_low", "ci_high", "p_value", "alternative"]
+    return pd.DataFrame(rows, columns=names)
