@@ -1,0 +1,63 @@
+"""How every figure looks: column widths, type, colours; equal data give equal bytes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from emocircuits.errors import unknown
+
+# Widths of one and of two columns, inches.
+VENUES = {"neurips": (3.25, 5.5), "icml": (3.25, 6.75), "iclr": (3.25, 5.5), "page": (3.25, 6.75)}
+
+POSITIVE, NEGATIVE, NEUTRAL, INK, MUTED, GRID = "#D55E00", "#0072B2", "#8A8F97", "#1D2025", "#646A73", "#E2E2DD"
+SERIES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), "-")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DIVERGING = "PuOr_r"  # colour-blind safe: purple is negative, orange positive
+
+PDF_METADATA = {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
+SVG_METADATA = {"Date": None, "Creator": None}
+PNG_METADATA = {"Software": None}
+
+_RC = {
+    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.edgecolor": MUTED, "axes.labelcolor": INK,
+    "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "xtick.major.width": 0.7, "ytick.major.width": 0.7, "axes.grid": False, "grid.color": GRID, "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5, "lines.markersize": 3.8, "pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none",
+    "svg.hashsalt": "emocircuits", "savefig.dpi": 300, "figure.dpi": 100, "axes.axisbelow": True, "axes.unicode_minus": True,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The settings of every figure, undone afterwards."""
+    with matplotlib.rc_context(_RC):
+        yield
+
+
+def widths(venue: str) -> tuple[float, float]:
+    """Widths of one and two columns of a venue, inches.
+
+    Raises:
+        UserError: no such venue.
+    """
+    if venue not in VENUES:
+        raise unknown("venue", venue, VENUES)
+    return VENUES[venue]
+
+
+def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
+    """An empty figure that no window system and no global state knows of."""
+    figure = Figure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plain_label(text: str) -> str:
+    """Text that matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")

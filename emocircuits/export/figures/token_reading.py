@@ -1,0 +1,40 @@
+"""Projection on an emotion direction, token by token along a transcript."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.export.figures.style import GRID, LINES, SERIES, new_figure, plain_label, widths
+from emocircuits.export.plain import plain_text
+
+COLUMNS = ("transcript", "position", "token", "emotion", "value")
+MAX_TOKENS = 64
+
+
+def draw(table: pd.DataFrame, venue: str) -> Figure:
+    """One panel per transcript, tokens on the x axis (names while they fit)."""
+    transcripts = list(dict.fromkeys(table.transcript))
+    figure = new_figure(widths(venue)[1], 1.9 * len(transcripts))
+    for axes, name in zip(figure.subplots(len(transcripts), 1, squeeze=False).flat, transcripts, strict=True):
+        rows = table[table.transcript == name]
+        axes.axhline(0, color=GRID, lw=0.8)
+        for i, (emotion, one) in enumerate(rows.groupby("emotion", sort=False)):
+            one = one.sort_values("position")
+            axes.plot(one.position, one.value, color=SERIES[i % len(SERIES)], ls=LINES[i % len(LINES)], lw=1.3, label=plain_label(str(emotion)))
+        words = rows.drop_duplicates("position").sort_values("position")
+        if len(words) <= MAX_TOKENS:
+            axes.set_xticks(words.position.tolist(), [plain_label(plain_text(str(text)).strip() or "␣") for text in words.token], rotation=90, fontsize=5.5)
+        axes.set(ylabel="projection", xlim=(words.position.min() - 0.5, words.position.max() + 0.5))
+        axes.set_title(plain_label(str(name)))
+        axes.legend(loc="upper left", ncols=3)
+    return figure
+
+
+def load(run: RunTables) -> dict[str, pd.DataFrame]:
+    """`readings.csv`."""
+    table = columns(require(run.csv("readings.csv"), "readings.csv", "evaluate"), COLUMNS, "readings.csv")
+    return {"token_reading": table[list(COLUMNS)]}
+
+
+FIGURES.register("token_reading", FigureCard(
+    "token_reading", "Reading along a transcript", "Projection of the residual stream on emotion directions at each token.", COLUMNS, draw, load, optional=True))

@@ -1,0 +1,36 @@
+"""The circuit as a vector picture for papers: the viewer's grid, at most 40 nodes."""
+
+import io
+
+from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.export.exporter import EXPORTERS, Exporter
+
+MAX_NODES = 40
+
+
+def strongest(graph: CircuitGraph, limit: int = MAX_NODES) -> CircuitGraph:
+    """The circuit with only its `limit` strongest nodes (metric and tokens with a kept link always stay)."""
+    if len(graph.nodes) <= limit:
+        return graph
+    ordered = sorted(graph.nodes, key=lambda node: (node.kind != "target", -abs(node.effect or 0.0)))
+    kept = {node.id for node in ordered[:limit]}
+    return CircuitGraph(behaviour=graph.behaviour, nodes=tuple(node for node in graph.nodes if node.id in kept),
+                        edges=tuple(edge for edge in graph.edges if edge.source in kept and edge.target in kept),
+                        tokens=graph.tokens, scores=graph.scores, thresholds={**graph.thresholds, "shown_nodes": limit},
+                        conventions=graph.conventions, provenance=graph.provenance)
+
+
+def render(graph: CircuitGraph) -> bytes:
+    """SVG with text as text; equal circuits are equal bytes."""
+    # matplotlib is imported here: the other formats must not pay for it.
+    from emocircuits.export.figures.circuit_diagram import draw_graph
+    from emocircuits.export.figures.style import SVG_METADATA, style
+
+    buffer = io.BytesIO()
+    with style():
+        figure = draw_graph(strongest(graph))
+        figure.savefig(buffer, format="svg", metadata=SVG_METADATA)
+    return buffer.getvalue()
+
+
+EXPORTERS.register("svg", Exporter("svg", ".svg", f"vector picture of the {MAX_NODES} strongest nodes", render))
