@@ -74,7 +74,8 @@ class CircuitSettings:
     """Which nodes become the circuit."""
 
     max_nodes: int = 60
-    threshold: float = 0.01
+    threshold: float = 0.01  # share of the mean change of the metric
+    edge_threshold: float = 0.0025
     verify_nodes: int = 60
 
 

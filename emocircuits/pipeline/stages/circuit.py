@@ -1,0 +1,53 @@
+"""circuit: choose nodes, join them by edges, patch them for real, describe them."""
+
+from dataclasses import replace
+
+from emocircuits.attribution.pairs import PairBatch
+from emocircuits.circuits import circuit_from_attribution, select_nodes, unroll, with_edges
+from emocircuits.circuits.build import clean_activations
+from emocircuits.pipeline.feature_cards import feature_cards
+from emocircuits.pipeline.stage import Output, Stage
+from emocircuits.pipeline.workspace import Workspace
+
+
+def work(workspace: Workspace) -> Output:
+    """Writes `circuit_<behaviour>.json`: the circuit over all find prompts, and unrolled over one of them."""
+    recipe, model, saes = workspace.recipe, workspace.model, workspace.saes()
+    settings, tokens = recipe.circuit, recipe.attribute.max_tokens
+    store, matches, paths = workspace.store(), workspace.matches(), []
+    for name in recipe.behaviours:
+        batches = workspace.pairs(name, "find", recipe.attribute.pairs)
+        bound = workspace.behaviour(name)
+        result = workspace.attribution(name)
+        nodes = select_nodes(result, threshold=settings.threshold, max_nodes=settings.max_nodes, seed=recipe.seed)
+        result = with_edges(result, model.bridge, saes, batches, bound.metric, nodes, verify=nodes[:settings.verify_nodes],
+                            max_tokens=tokens)
+        graph = circuit_from_attribution(
+            result, nodes, edge_threshold=settings.edge_threshold, seed=recipe.seed,
+            activations=clean_activations(model.bridge, saes, batches, nodes),
+            details=feature_cards(model, saes, store, matches, nodes),
+            target_label=f"{' / '.join(bound.material.targets)} − {' / '.join(bound.material.honest)}",
+            thresholds={"node": settings.threshold, "max_nodes": settings.max_nodes},
+            scores={"metric_clean": float(result.metric_clean.mean()), "metric_corrupt": float(result.metric_corrupt.mean())},
+            provenance=workspace.provenance("circuit", "attribute", "match"))
+        example = _example(batches, result)
+        texts = model.token_texts(example.clean[0].tolist())
+        unrolled = unroll(model.bridge, saes, example, bound.metric, graph, texts, max_tokens=tokens)
+        path = f"circuit_{name}.json"
+        replace(graph, example=unrolled).save(workspace.path(path))
+        paths.append(path)
+    return Output(tuple(paths))
+
+
+def _example(batches: list[PairBatch], result: object) -> PairBatch:
+    """The pair whose metric changes most typically: the median change, the shorter prompt where two are as near."""
+    change = result.metric_clean - result.metric_corrupt
+    middle = sorted(change)[len(change) // 2]
+    candidates = [(abs(float(change[int(index)] - middle)), batch.clean.shape[1], int(index), batch.rows(slice(row, row + 1)))
+                  for batch in batches for row, index in enumerate(batch.index)]
+    return min(candidates, key=lambda one: one[:3])[3]
+
+
+STAGE = Stage("circuit", "choose, join and verify the circuit's nodes", ("plan", "collect", "directions", "sae", "match", "attribute"),
+              lambda recipe: {"circuit": recipe.to_dict()["circuit"], "attribute": recipe.to_dict()["attribute"],
+                              "behaviours": recipe.behaviours}, work)

@@ -1,0 +1,95 @@
+"""evaluate: every claim about the circuits by real interventions on held-out prompts, next to controls."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from emocircuits.artifacts.node_id import parse_node
+from emocircuits.attribution.exact_patching import exact_patching
+from emocircuits.circuits import compare_effects, evaluate_circuit, nodes_to_verify, stability
+from emocircuits.circuits.build import metric_scale
+from emocircuits.io.documents import write_csv, write_json
+from emocircuits.numerics import bootstrap_interval
+from emocircuits.pipeline.organism_tables import failure_table, reading_table
+from emocircuits.pipeline.prompts import unpressed_prompts
+from emocircuits.pipeline.stage import Output, Stage
+from emocircuits.pipeline.workspace import Workspace
+
+
+def work(workspace: Workspace) -> Output:
+    """Writes `scores.json`, and on the organism `failures.csv` and `readings.csv`."""
+    recipe = workspace.recipe
+    scores = {name: _scores(workspace, name) for name in recipe.behaviours}
+    write_json(workspace.path("scores.json"), scores)
+    paths, warnings = ["scores.json"], []
+    for name, score in scores.items():
+        if score["faithfulness"] <= max(score["random_values"]):
+            warnings.append(f"{name}: the circuit is no more faithful than the best random circuit of its size")
+        if score["attribution_exact"]["pearson"] < 0.9:
+            warnings.append(f"{name}: attribution and exact patching correlate only {score['attribution_exact']['pearson']:.2f}")
+    if recipe.collect.material == "organism" and "reward_hacking" in recipe.behaviours:
+        write_csv(workspace.path("failures.csv"), failure_table(workspace))
+        write_csv(workspace.path("readings.csv"), reading_table(workspace))
+        paths += ["failures.csv", "readings.csv"]
+    return Output(tuple(paths), tuple(warnings))
+
+
+def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
+    recipe, settings = workspace.recipe, workspace.recipe.evaluate
+    model, saes, metric = workspace.model.bridge, workspace.saes(), workspace.behaviour(name).metric
+    tokens = recipe.attribute.max_tokens
+    find = workspace.pairs(name, "find", recipe.attribute.pairs)
+    score = workspace.pairs(name, "score", settings.pairs)
+    result, circuit = workspace.attribution(name), workspace.circuit(name)
+    nodes = tuple(node.id for node in circuit.nodes if node.kind in ("feature", "error"))
+    found = evaluate_circuit(model, saes, score, metric, result, nodes, found_on=find, sizes=settings.sizes,
+                             random_circuits=settings.random_circuits, seed=recipe.seed, max_tokens=tokens)
+    curve = [{"size": point["size"], "fraction": point["share"], "faithfulness": point["faithfulness"], "ci_low": point["ci_low"],
+              "ci_high": point["ci_high"], "random_mean": point["random"], "random_low": point["random_low"],
+              "random_high": point["random_high"]} for point in found["curve"]]
+    chosen = nodes_to_verify(result, settings.exact_nodes, seed=recipe.seed)
+    exact = exact_patching(model, saes, find, metric, nodes=list(chosen), max_tokens=tokens)
+    predicted = dict(zip(result.nodes, result.effects.mean(0).tolist(), strict=True))
+    truth = dict(zip(exact.nodes, exact.effects.mean(0).tolist(), strict=True))
+    agreed = compare_effects(np.array([predicted[node] for node in chosen]), np.array([truth[node] for node in chosen]),
+                             scale=metric_scale(result))
+    return {
+        "faithfulness": found["faithfulness"], "faithfulness_ci": [found["ci_low"], found["ci_high"]],
+        "random_circuit_faithfulness": found["random_faithfulness"], "random_values": found["random_values"],
+        "completeness": found["completeness"], "cpr": found["cpr"], "cmd": found["cmd"], "cpr_log": found["log_cpr"],
+        "cmd_log": found["log_cmd"], "faithfulness_curve": curve, "nodes": found["nodes"], "candidates": found["candidates"],
+        "error_nodes": sum(parse_node(node).kind == "error" for node in nodes), "ablation": found["ablation"],
+        "score_prompts": found["prompts"], "m_full": found["m_full"], "m_empty": found["m_empty"],
+        "attribution_exact": {
+            "pearson": agreed.pearson, "slope": agreed.slope, "sign_agreement": agreed.sign_agreement, "n": agreed.nodes,
+            "strong_nodes": agreed.strong_nodes,
+            "points": [{"node": node, "predicted": predicted[node], "exact": truth[node]} for node in chosen]},
+        "stability": stability(result.effects, len(nodes), resamples=settings.bootstrap, seed=recipe.seed).to_dict(),
+        "rates": _rates(workspace, name),
+    }
+
+
+@torch.no_grad()
+def _rates(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Rate of the behaviour on clean, corrupt and neutral score prompts, beside the generator's truth where it is known."""
+    bound, model = workspace.behaviour(name), workspace.model
+    pairs = bound.pairs("score", workspace.recipe.evaluate.pairs)
+    sides = {"clean": [(p.clean, p.true_clean) for p in pairs], "corrupt": [(p.corrupt, p.true_corrupt) for p in pairs],
+             "baseline": unpressed_prompts(pairs)}
+    rates: dict[str, Any] = {"n": len(pairs)}
+    for side, prompts in sides.items():
+        values = [float(bound.metric.rate(model.bridge(torch.tensor([model.encode(text)], device=workspace.recipe.device)))[0])
+                  for text, _ in prompts]
+        low, high = bootstrap_interval(np.array(values), seed=workspace.recipe.seed)
+        rates[side] = {"rate": float(np.mean(values)), "ci_low": float(low), "ci_high": float(high)}
+        truths = [true for _, true in prompts if true is not None]
+        if len(truths) == len(prompts):
+            rates[side]["true_rate"] = float(np.mean(truths))
+    return rates
+
+
+STAGE = Stage("evaluate", "faithfulness, exact patching and stability on held-out prompts",
+              ("plan", "directions", "sae", "attribute", "circuit"),
+              lambda recipe: {"evaluate": recipe.to_dict()["evaluate"], "attribute": recipe.to_dict()["attribute"],
+                              "behaviours": recipe.behaviours, "material": recipe.collect.material}, work)
