@@ -39,6 +39,7 @@ class LanguageModel:
         card: the family it belongs to.
         checks: the load-time checks, all passed.
         directory: where its files lie.
+        n_params: number of parameters, tied ones counted once.
     """
 
     bridge: TransformerBridge
@@ -48,6 +49,7 @@ class LanguageModel:
     card: FamilyCard
     checks: tuple[Check, ...]
     directory: str
+    n_params: int
 
     @property
     def n_layers(self) -> int:
@@ -68,11 +70,6 @@ class LanguageModel:
     def n_ctx(self) -> int:
         """Longest input in tokens."""
         return int(self.bridge.cfg.n_ctx)
-
-    @property
-    def n_params(self) -> int:
-        """Number of parameters, tied ones counted once."""
-        return sum(parameter.numel() for parameter in self.bridge.original_model.parameters())
 
     @property
     def sites(self) -> tuple[str, ...]:

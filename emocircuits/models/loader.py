@@ -58,6 +58,7 @@ def load_model(
             raise UserError(f"the tokenizer in {directory} has no BOS token", expected=f"one, as the family {card.name} is trained with")
         hf_model.config.architectures = [card.architecture]
         tokens = probe_tokens(hf_model.config.vocab_size, device)
+        n_params = sum(parameter.numel() for parameter in hf_model.parameters())  # the bridge adds zero biases of its own
         with torch.no_grad():
             reference = hf_model(tokens).logits
         handed = copy.deepcopy(tokenizer)  # the bridge changes its tokenizer and reloads it from the directory
@@ -71,7 +72,7 @@ def load_model(
     for parameter in bridge.original_model.parameters():
         parameter.requires_grad_(False)
     model = LanguageModel(bridge=bridge, tokenizer=tokenizer, name=name, content_hash=content_hash(directory), card=card,
-                          checks=(), directory=str(directory))
+                          checks=(), directory=str(directory), n_params=n_params)
     if not checks:
         return model
     results = run_checks(model, tokens, reference)
