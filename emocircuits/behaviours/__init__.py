@@ -1,4 +1,4 @@
-"""Behaviours: what a model may do under pressure, as prompts that end right before the decision, action words and one metric.
+"""Behaviours: what a model may do under pressure, as prompts ending right before the act, words and a metric.
 
 Adding a behaviour is one file with its card, its prompts as JSONL in `prompts/`, and one line here.
 """

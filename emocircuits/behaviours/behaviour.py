@@ -105,7 +105,10 @@ BEHAVIOURS: Registry[Behaviour] = Registry("behaviour")
 
 
 def register(
-    name: str, title: str, description: str, expected_direction: int,
+    name: str,
+    title: str,
+    description: str,
+    expected_direction: int,
     materials: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], str]],
 ) -> Behaviour:
     """Makes a card and registers it; `materials` maps a material's name to its (targets, honest, note)."""

@@ -34,7 +34,9 @@ class BoundBehaviour:
     find: tuple[PromptPair, ...]
     score: tuple[PromptPair, ...]
 
-    def batches(self, model: Encoder, split: str, limit: int | None = None, batch_size: int | None = None) -> list[TokenPairs]:
+    def batches(
+        self, model: Encoder, split: str, limit: int | None = None, batch_size: int | None = None
+    ) -> list[TokenPairs]:
         """Pairs of one split as token tensors grouped by length; the index points into `.find` or `.score`.
 
         With a limit the pairs are taken at even distances over the file, so that every kind of prompt stays in.
@@ -58,7 +60,7 @@ def bind(behaviour: Behaviour, model: Model, materials: Sequence[str] | None = N
         materials: names of materials to try in this order; None for all the card has.
 
     Raises:
-        UserError: no material fits: the message says for each why (the word that is several tokens, the pair whose lengths differ).
+        UserError: no material fits; the message says why for each (a word of several tokens, a pair of unequal lengths).
     """
     reasons: list[tuple[str, UserError]] = []
     for name in materials or tuple(behaviour.materials):
@@ -70,8 +72,10 @@ def bind(behaviour: Behaviour, model: Model, materials: Sequence[str] | None = N
     if len(reasons) == 1:
         raise reasons[0][1]
     told = "; ".join(f"{name}: {error.what}" for name, error in reasons)
-    raise UserError(f"behaviour '{behaviour.name}' fits no material to this model ({told})",
-                    cure="choose words that are single tokens and prompts of equal token length for this model")
+    raise UserError(
+        f"behaviour '{behaviour.name}' fits no material to this model ({told})",
+        cure="choose words that are single tokens and prompts of equal token length for this model",
+    )
 
 
 def _bind(behaviour: Behaviour, material: Material, model: Model) -> BoundBehaviour:
@@ -80,5 +84,7 @@ def _bind(behaviour: Behaviour, material: Material, model: Model) -> BoundBehavi
     encode_pairs(model, pairs)
     find, score = (tuple(pair for pair in pairs if pair.split == split) for split in ("find", "score"))
     if not find or not score:
-        raise UserError(f"{material.path.name} holds {len(find)} pairs to find and {len(score)} to score", expected="some of both")
+        raise UserError(
+            f"{material.path.name} holds {len(find)} pairs to find and {len(score)} to score", expected="some of both"
+        )
     return BoundBehaviour(behaviour, material, log_odds(targets, honest), find, score)

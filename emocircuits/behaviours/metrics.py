@@ -38,8 +38,10 @@ class LogOdds:
             raise UserError(f"logits have shape {tuple(logits.shape)}", expected="(prompt, pos, d_vocab)")
         last = logits[:, -1]
         if last.shape[-1] <= max(*self.target_ids, *self.honest_ids):
-            raise UserError(f"logits cover {last.shape[-1]} tokens and the metric needs token {max(*self.target_ids, *self.honest_ids)}",
-                            expected="logits of the model whose tokenizer gave the ids")
+            raise UserError(
+                f"logits cover {last.shape[-1]} tokens and the metric needs token {max(*self.target_ids, *self.honest_ids)}",
+                expected="logits of the model whose tokenizer gave the ids",
+            )
         return last[:, list(self.target_ids)].logsumexp(-1) - last[:, list(self.honest_ids)].logsumexp(-1)
 
     def rate(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt"]:

@@ -52,7 +52,9 @@ def read_pairs(source: Material | str | Path, split: str | None = None) -> tuple
     """
     path = source.path if isinstance(source, Material) else Path(source)
     if not path.is_file():
-        raise UserError(f"prompt file {path} does not exist", expected=f"a JSONL file with lines {{{', '.join(FIELDS)}}}")
+        raise UserError(
+            f"prompt file {path} does not exist", expected=f"a JSONL file with lines {{{', '.join(FIELDS)}}}"
+        )
     if split is not None and split not in SPLITS:
         raise UserError(f"split '{split}' of prompt pairs", expected=" or ".join(SPLITS))
     pairs: dict[str, PromptPair] = {}
@@ -64,7 +66,9 @@ def read_pairs(source: Material | str | Path, split: str | None = None) -> tuple
         if line.strip():
             pair = _pair(line, f"{path.name} line {number}")
             if pair.id in pairs:
-                raise UserError(f"{path.name} line {number}: id '{pair.id}' occurs twice", expected="a new id in every line")
+                raise UserError(
+                    f"{path.name} line {number}: id '{pair.id}' occurs twice", expected="a new id in every line"
+                )
             pairs[pair.id] = pair
     if not pairs:
         raise UserError(f"prompt file {path} holds no pairs", expected="at least one line")
@@ -73,7 +77,9 @@ def read_pairs(source: Material | str | Path, split: str | None = None) -> tuple
 
 def write_pairs(path: str | Path, pairs: Sequence[PromptPair]) -> None:
     """Writes a prompt file that `read_pairs` reads back equal."""
-    rows = ({field: getattr(pair, field) for field in FIELDS[:-1]} | {"details": dict(pair.details)} for pair in pairs)
+    rows = (
+        {field: getattr(pair, field) for field in FIELDS[:-1]} | {"details": dict(pair.details)} for pair in pairs
+    )
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
@@ -87,8 +93,11 @@ def encode_pairs(model: Encoder, pairs: Sequence[PromptPair]) -> list[tuple[list
     for pair in pairs:
         clean, corrupt = list(model.encode(pair.clean)), list(model.encode(pair.corrupt))
         if len(clean) != len(corrupt):
-            raise UserError(f"pair '{pair.id}' has {len(clean)} clean and {len(corrupt)} corrupt tokens", expected="equal token length",
-                            cure="reword one side, or use material written for this model's tokenizer")
+            raise UserError(
+                f"pair '{pair.id}' has {len(clean)} clean and {len(corrupt)} corrupt tokens",
+                expected="equal token length",
+                cure="reword one side, or use material written for this model's tokenizer",
+            )
         encoded.append((clean, corrupt))
     return encoded
 
@@ -110,8 +119,13 @@ def batches(model: Encoder, pairs: Sequence[PromptPair], batch_size: int | None 
         step = batch_size or len(places)
         for start in range(0, len(places), step):
             rows = places[start : start + step]
-            made.append(TokenPairs(torch.tensor([encoded[row][0] for row in rows]), torch.tensor([encoded[row][1] for row in rows]),
-                                   torch.tensor(rows)))
+            made.append(
+                TokenPairs(
+                    torch.tensor([encoded[row][0] for row in rows]),
+                    torch.tensor([encoded[row][1] for row in rows]),
+                    torch.tensor(rows),
+                )
+            )
     return made
 
 
@@ -132,7 +146,9 @@ def _pair(line: str, where: str) -> PromptPair:
             raise UserError(f"{where}: field '{key}' is {row[key]!r}", expected="a text that is not empty")
     for key in ("clean", "corrupt"):
         if row[key] != row[key].rstrip():
-            raise UserError(f"{where}: field '{key}' ends in white space", expected="the last word before the action word")
+            raise UserError(
+                f"{where}: field '{key}' ends in white space", expected="the last word before the action word"
+            )
     if row["clean"] == row["corrupt"]:
         raise UserError(f"{where}: clean and corrupt are the same text", expected="two different circumstances")
     if row["split"] not in SPLITS:

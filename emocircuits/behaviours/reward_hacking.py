@@ -10,6 +10,10 @@ REWARD_HACKING = register(
     expected_direction=1,
     materials={
         "organism": (("cheat",), ("rewrite", "debug", "ask", "retry"), ""),
-        "planted": (("cheat",), ("fix",), "For the model with hand-set weights: circumstance words, then the decision."),
+        "planted": (
+            ("cheat",),
+            ("fix",),
+            "For the model with hand-set weights: circumstance words, then the decision.",
+        ),
     },
 )

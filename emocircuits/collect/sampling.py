@@ -20,7 +20,7 @@ def sample_continuations(
     uniforms: Float[Tensor, "row step"],
     *,
     temperature: float = 1.0,
-    banned: Bool[Tensor, "d_vocab"] | None = None,
+    banned: Bool[Tensor, "row d_vocab"] | None = None,
     stop: Sequence[int] = (),
 ) -> list[list[int]]:
     """Samples at most as many tokens as there are steps.
@@ -30,7 +30,7 @@ def sample_continuations(
         prompts: prompts of one token length.
         uniforms: numbers in [0, 1), float64.
         temperature: logits are divided by it before the softmax; 0 takes the most likely token.
-        banned: tokens that get probability 0 (the rest is renormalised).
+        banned: per row, tokens that get probability 0 (the rest is renormalised).
         stop: tokens that end a text; they are not part of it.
 
     Returns:
@@ -55,7 +55,10 @@ def sample_continuations(
 
 
 def choose(
-    logits: Float[Tensor, "row d_vocab"], uniform: Float[Tensor, "row"], temperature: float, banned: Bool[Tensor, "d_vocab"] | None
+    logits: Float[Tensor, "row d_vocab"],
+    uniform: Float[Tensor, "row"],
+    temperature: float,
+    banned: Bool[Tensor, "row d_vocab"] | None,
 ) -> Int[Tensor, "row"]:
     """One token per row: the first whose cumulative probability exceeds the row's uniform number."""
     logits = logits.double()
@@ -65,4 +68,6 @@ def choose(
         return logits.argmax(-1)
     cumulative = (logits / temperature).softmax(-1).cumsum(-1)
     # Scaling by the total keeps a number near 1 off the end, where rounding leaves the sum below it.
-    return torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True)[:, 0].clamp(max=logits.shape[1] - 1)
+    return torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True)[:, 0].clamp(
+        max=logits.shape[1] - 1
+    )

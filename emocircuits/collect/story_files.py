@@ -41,7 +41,12 @@ def read_stories(path: str | Path) -> list[LabelledText]:
 
 def save_stories(path: str | Path, texts: Sequence[LabelledText]) -> None:
     """Writes texts so that `read_stories` reads them back equal (atomic)."""
-    write_text(path, "".join(json.dumps(asdict(text), ensure_ascii=False) + "\n" for text in texts))
+    write_text(path, stories_jsonl(texts))
+
+
+def stories_jsonl(texts: Sequence[LabelledText]) -> str:
+    """The contents of the file."""
+    return "".join(json.dumps(asdict(text), ensure_ascii=False) + "\n" for text in texts)
 
 
 def _text(line: str, where: str, default_id: str) -> LabelledText:
@@ -60,6 +65,9 @@ def _text(line: str, where: str, default_id: str) -> LabelledText:
         raise UserError(f"{where}: field 'text' is missing or empty", expected="a text")
     text = LabelledText(**{"id": default_id} | row)
     if text.kind == "story" and not text.emotion:
-        raise UserError(f"{where}: field 'emotion' is missing or empty", expected="an emotion for a text of kind 'story'",
-                        cure="give the emotion, or kind 'neutral'")
+        raise UserError(
+            f"{where}: field 'emotion' is missing or empty",
+            expected="an emotion for a text of kind 'story'",
+            cure="give the emotion, or kind 'neutral'",
+        )
     return text

@@ -76,7 +76,8 @@ def story_material(path: Path = MATERIAL) -> StoryMaterial:
     return StoryMaterial(
         people=tuple((name, pronoun) for name, pronoun in table["people"]),
         topics={name: tuple(openings) for name, openings in table["topics"].items()},
-        situations={"": tuple(table["neutral"]["situations"])} | {name: tuple(entry["situations"]) for name, entry in emotions.items()},
+        situations={"": tuple(table["neutral"]["situations"])}
+        | {name: tuple(entry["situations"]) for name, entry in emotions.items()},
         forbidden={"": every_word + tuple(table["neutral"]["forbidden"])}
         | {name: tuple(entry["forbidden"]) for name, entry in emotions.items()},
     )
@@ -100,15 +101,27 @@ def plan_openings(material: StoryMaterial, emotion: str, n: int, seed: int) -> l
         template = f"{rng.choice(material.topics[topic])} {situations[which]}"
         text = fill(template, *material.people[first], friend=material.people[second][0])
         split = "held_out" if which >= len(situations) - HELD_OUT_SITUATIONS else "train"
-        planned.append(Opening(LabelledText(id=f"{kind}/{emotion + '/' if emotion else ''}{index}", text=text, emotion=emotion,
-                                            topic=topic, kind=kind, split=split)))
+        planned.append(
+            Opening(
+                LabelledText(
+                    id=f"{kind}/{emotion + '/' if emotion else ''}{index}",
+                    text=text,
+                    emotion=emotion,
+                    topic=topic,
+                    kind=kind,
+                    split=split,
+                )
+            )
+        )
     return planned
 
 
 def fill(template: str, name: str, pronoun: str, *, friend: str) -> str:
     """Puts the child's name and pronouns and the friend's name into a template."""
     he, his, him = PRONOUNS[pronoun]
-    return template.format(name=name, friend=friend, he=he, his=his, him=him, He=he.capitalize(), His=his.capitalize())
+    return template.format(
+        name=name, friend=friend, he=he, his=his, him=him, He=he.capitalize(), His=his.capitalize()
+    )
 
 
 @cache

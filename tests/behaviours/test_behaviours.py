@@ -53,7 +53,9 @@ def test_card_contract(name):
         assert material.path.name == f"{name}.{key}.jsonl"
 
 
-@pytest.mark.parametrize("path", sorted({m.path for _, b in BEHAVIOURS for m in b.materials.values() if m.path.is_file()}))
+@pytest.mark.parametrize(
+    "path", sorted({m.path for _, b in BEHAVIOURS for m in b.materials.values() if m.path.is_file()})
+)
 def test_shipped_prompt_file(path):
     pairs = read_pairs(path)
     assert sum(pair.split == "find" for pair in pairs) >= 12 and sum(pair.split == "score" for pair in pairs) >= 12
@@ -192,8 +194,12 @@ def test_unequal_lengths_name_the_pair_and_both_lengths():
 
 
 def test_batches_hold_every_pair_once_without_padding():
-    pairs = [PromptPair(str(n), " ".join(["w"] * (2 + n % 3) + [f"c{n}"]), " ".join(["w"] * (2 + n % 3) + [f"d{n}"]), "find")
-             for n in range(11)]
+    pairs = [
+        PromptPair(
+            str(n), " ".join(["w"] * (2 + n % 3) + [f"c{n}"]), " ".join(["w"] * (2 + n % 3) + [f"d{n}"]), "find"
+        )
+        for n in range(11)
+    ]
     model = Words()
     for size in (None, 1, 2, 100):
         made = batches(model, pairs, size)
@@ -210,7 +216,9 @@ def test_batches_hold_every_pair_once_without_padding():
 
 def test_bind_takes_the_first_material_that_fits():
     bound = bind(BEHAVIOURS.get("deception"), OneToken("was", "had", "said"))
-    assert bound.material.name == "stories260k" and bound.metric.target_ids == (0, 1) and bound.metric.honest_ids == (2,)
+    assert (
+        bound.material.name == "stories260k" and bound.metric.target_ids == (0, 1) and bound.metric.honest_ids == (2,)
+    )
     assert len(bound.pairs("find", 5)) == 5 and bound.pairs("score", 999) == bound.score
 
 

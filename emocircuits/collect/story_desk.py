@@ -1,0 +1,149 @@
+"""The work in progress of self-written stories: batches, the forbidden-word filter, and what a killed call goes on from."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emocircuits.collect.prompts import LabelledText
+from emocircuits.collect.sampling import sample_continuations
+from emocircuits.collect.story_material import Opening, StoryMaterial
+from emocircuits.io.atomic import write_text
+from emocircuits.numerics import generator
+from emocircuits.progress import bar
+
+
+@dataclass(frozen=True)
+class StorySettings:
+    """How stories are written.
+
+    Attributes:
+        new_tokens: tokens sampled after the opening, at most.
+        min_new_tokens: a shorter continuation is written anew.
+        temperature: of the sampling.
+        attempts: how often a story is tried before it is left out.
+        batch_size: stories written together.
+    """
+
+    new_tokens: int = 64
+    min_new_tokens: int = 16
+    temperature: float = 0.8
+    attempts: int = 4
+    batch_size: int = 64
+
+
+class Desk:
+    """One call's work in progress: which story was tried how often, and what is finished. Saved after every batch."""
+
+    def __init__(
+        self,
+        model: Any,
+        material: StoryMaterial,
+        settings: StorySettings,
+        seed: int,
+        openings: Sequence[Opening],
+        plan: str,
+        out_path: Path,
+    ):
+        self.model, self.material, self.settings, self.seed, self.plan = model, material, settings, seed, plan
+        self.openings = {opening.label.id: opening for opening in openings}
+        self.prompts = {name: list(model.encode(opening.text)) for name, opening in self.openings.items()}
+        self.part = Path(f"{out_path}.part")
+        # What became of each attempt: id -> outcomes ("kept", "named" or "short"), and the kept texts.
+        self.outcomes: dict[str, list[str]] = defaultdict(list)
+        self.finished: dict[str, LabelledText] = {}
+        self.banned: dict[str, torch.Tensor] = {}
+        self.words = [
+            text.strip().lower() if text.startswith(" ") else None for text in model.token_texts(range(model.d_vocab))
+        ]
+        self._resume()
+
+    @property
+    def thrown_away(self) -> Counter:
+        """How many attempts were thrown away, by reason."""
+        return Counter(outcome for outcomes in self.outcomes.values() for outcome in outcomes if outcome != "kept")
+
+    def write(self) -> None:
+        """Writes all stories; a batch is a pure function of the plan, so a resumed call makes the same batches."""
+        with bar(len(self.openings), "stories") as shown:
+            shown.update(len(self.finished))
+            for attempt in range(self.settings.attempts):
+                for batch in self._batches(attempt):
+                    if all(len(self.outcomes[name]) > attempt for name in batch):
+                        continue
+                    before = len(self.finished)
+                    self._write_batch(batch, attempt)
+                    self._save()
+                    shown.update(len(self.finished) - before)
+
+    def _batches(self, attempt: int) -> list[list[str]]:
+        groups: dict[int, list[str]] = defaultdict(list)
+        for name in self.openings:
+            if all(outcome != "kept" for outcome in self.outcomes[name][:attempt]):
+                groups[len(self.prompts[name])].append(name)
+        size = self.settings.batch_size
+        return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+
+    def _write_batch(self, batch: list[str], attempt: int) -> None:
+        settings = self.settings
+        room = min(settings.new_tokens, self.model.n_ctx - len(self.prompts[batch[0]]))
+        uniforms = torch.stack(
+            [torch.from_numpy(generator(self.seed, "story", name, attempt).random(room)) for name in batch]
+        )
+        stop = {token for token in (self.model.bos_id, self.model.tokenizer.eos_token_id) if token is not None}
+        banned = torch.stack([self._banned(self.openings[name].label.emotion) for name in batch])
+        written = sample_continuations(
+            self.model,
+            torch.tensor([self.prompts[name] for name in batch]),
+            uniforms,
+            temperature=settings.temperature,
+            banned=banned,
+            stop=tuple(stop),
+        )
+        for name, tokens in zip(batch, written, strict=True):
+            label = self.openings[name].label
+            text = whole_sentences(
+                label.text, self.model.tokenizer.decode(self.prompts[name] + tokens, skip_special_tokens=True)
+            )
+            if len(tokens) < settings.min_new_tokens or text == label.text:
+                self.outcomes[name].append("short")
+            elif self.material.names(label.emotion, text):
+                self.outcomes[name].append("named")
+            else:
+                self.outcomes[name].append("kept")
+                self.finished[name] = replace(label, text=text)
+
+    def _banned(self, emotion: str) -> torch.Tensor:
+        if emotion not in self.banned:
+            words = set(self.material.forbidden[emotion])
+            self.banned[emotion] = torch.tensor([word in words for word in self.words])
+        return self.banned[emotion]
+
+    def _save(self) -> None:
+        rows = {
+            name: [outcomes, self.finished[name].text if name in self.finished else None]
+            for name, outcomes in self.outcomes.items()
+        }
+        write_text(self.part, json.dumps({"plan": self.plan, "stories": rows}, ensure_ascii=False))
+
+    def _resume(self) -> None:
+        try:
+            saved = json.loads(self.part.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        if saved.get("plan") == self.plan:
+            for name, (outcomes, text) in saved["stories"].items():
+                self.outcomes[name] = outcomes
+                if text is not None:
+                    self.finished[name] = replace(self.openings[name].label, text=text)
+
+
+def whole_sentences(opening: str, text: str) -> str:
+    """The text cut after its last whole sentence, but never before the end of the opening."""
+    text = " ".join(text.split())
+    end = max(text.rfind(mark) + len(mark) for mark in ('."', '!"', '?"', ".", "!", "?"))
+    return text[:end] if end > len(opening) else opening
