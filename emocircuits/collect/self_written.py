@@ -20,6 +20,7 @@ from emocircuits.errors import Failure, UserError
 from emocircuits.io.atomic import write_text
 from emocircuits.provenance import sha256_bytes, sha256_file, sha256_json
 
+__all__ = ["StorySettings", "read_report", "read_stories", "report_path", "write_stories"]
 SCHEMA = "emocircuits/self-written-stories/1"
 
 
@@ -31,6 +32,7 @@ def write_stories(
     out_path: str | Path,
     *,
     n_neutral: int = 0,
+    held_out_share: float = 0.25,
     settings: StorySettings | None = None,
 ) -> list[LabelledText]:
     """Lets the model write stories, or reads them back where the same call has written them before.
@@ -45,6 +47,7 @@ def write_stories(
         seed: seed of openings and sampling.
         out_path: the JSONL file.
         n_neutral: neutral texts (kind `neutral`, no emotion), spread evenly over the topics.
+        held_out_share: share of the situations of each emotion whose stories are the split `held_out`.
         settings: how they are written.
 
     Returns:
@@ -56,12 +59,18 @@ def write_stories(
     """
     settings, material, out_path = settings or StorySettings(), story_material(), Path(out_path)
     emotions = material.check(emotions)
+    if not 0 < held_out_share < 1:
+        raise UserError(f"held_out_share {held_out_share}", expected="a share between 0 and 1")
     if n_per_emotion < 1 or n_neutral < 0:
         raise UserError(
             f"{n_per_emotion} stories per emotion and {n_neutral} neutral texts", expected="at least 1 story"
         )
-    openings = [opening for emotion in emotions for opening in plan_openings(material, emotion, n_per_emotion, seed)]
-    openings += plan_openings(material, "", n_neutral, seed)
+    openings = [
+        opening
+        for emotion in emotions
+        for opening in plan_openings(material, emotion, n_per_emotion, seed, held_out_share)
+    ]
+    openings += plan_openings(material, "", n_neutral, seed, held_out_share)
     plan = sha256_json(
         [
             model.content_hash,

@@ -12,7 +12,6 @@ from emocircuits.errors import UserError, unknown
 from emocircuits.numerics import generator
 
 MATERIAL = Path(__file__).parent / "self_written.toml"
-HELD_OUT_SITUATIONS = 2
 PRONOUNS = {"he": ("he", "his", "him"), "she": ("she", "her", "her")}
 
 
@@ -83,14 +82,18 @@ def story_material(path: Path = MATERIAL) -> StoryMaterial:
     )
 
 
-def plan_openings(material: StoryMaterial, emotion: str, n: int, seed: int) -> list[Opening]:
+def plan_openings(
+    material: StoryMaterial, emotion: str, n: int, seed: int, held_out_share: float = 0.25
+) -> list[Opening]:
     """The openings of the first `n` stories of an emotion ("" for neutral texts).
 
     Topics and situations are balanced and independent of each other: story i takes situation i mod S and, in blocks of S,
-    topics in an order that the seed shuffles anew for every situation. The last two situations are the held-out split.
+    topics in an order that the seed shuffles anew for every situation. The last situations (this share of
+    them, at least one) are the split `held_out`.
     """
     situations, topics = material.situations[emotion], tuple(material.topics)
     kind = "story" if emotion else "neutral"
+    first_held_out = len(situations) - max(1, round(held_out_share * len(situations)))
     orders = [generator(seed, "topics", emotion, index).permutation(len(topics)) for index in range(len(situations))]
     planned = []
     for index in range(n):
@@ -100,7 +103,7 @@ def plan_openings(material: StoryMaterial, emotion: str, n: int, seed: int) -> l
         first, second = rng.permutation(len(material.people))[:2]
         template = f"{rng.choice(material.topics[topic])} {situations[which]}"
         text = fill(template, *material.people[first], friend=material.people[second][0])
-        split = "held_out" if which >= len(situations) - HELD_OUT_SITUATIONS else "train"
+        split = "held_out" if which >= first_held_out else "train"
         planned.append(
             Opening(
                 LabelledText(

@@ -107,6 +107,12 @@ def test_plan_is_balanced_and_splits_by_situation():
     assert not sentences["train"] & sentences["held_out"]
 
 
+def test_held_out_share_counts_situations():
+    for share, per_eight in ((0.01, 1), (0.25, 2), (0.5, 4)):
+        planned = plan_openings(story_material(), "sad", 80, 0, share)
+        assert sum(opening.label.split == "held_out" for opening in planned) == 10 * per_eight
+
+
 def test_topics_are_independent_of_emotions():
     material = story_material()
     table = np.array(
@@ -298,6 +304,8 @@ def test_bad_requests(tmp_path):
         write_stories(FakeModel(), ["sadd"], 8, 0, path)
     with pytest.raises(UserError, match="each emotion once"):
         write_stories(FakeModel(), ["sad", "sad"], 8, 0, path)
+    with pytest.raises(UserError, match="held_out_share 1.5"):
+        write_stories(FakeModel(), ["sad"], 8, 0, path, held_out_share=1.5)
     with pytest.raises(UserError, match="0 stories per emotion"):
         write_stories(FakeModel(), ["sad"], 0, 0, path)
 
