@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
+from matplotlib.patheffects import withStroke
 
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, require
@@ -35,11 +36,12 @@ def draw_graph(graph: CircuitGraph, venue: str = "page") -> Figure:
         if i % 2 == 0:
             axes.axhspan(low + row.low * tall, low + row.high * tall, color="#F6F6F3", lw=0, zorder=0)
         axes.text(0.62, low + (row.low + row.high) / 2 * tall, row.label, ha="right", va="center", fontsize=7, color=MUTED)
+    centres = [left + (column.low + column.high) / 2 * unit for column in layout.columns if column.nodes]
     for column in layout.columns:
         x, room = left + (column.low + column.high) / 2 * unit, (column.high - column.low) * unit
         text = _token(column.label)
         if column.nodes or room > 0.11:
-            flat = len(text) * 0.062 < room
+            flat = len(text) * 0.062 < min([abs(x - other) * 1.9 for other in centres if other != x], default=9.0) if column.nodes else len(text) * 0.062 < room
             axes.text(x, low - 0.05, plain_label(text), rotation=0 if flat else 90, ha="center", va="top", fontsize=6.5,
                       color=INK if column.nodes else MUTED, fontweight="bold" if column.nodes else "normal")
     largest = max((abs(edge.weight) for edge in graph.edges), default=0.0) or 1.0
@@ -132,7 +134,7 @@ def _labels(axes, graph: CircuitGraph, at: dict, radii: dict, width: float) -> N
                 continue
             taken.append((*box, None))
             axes.text(tx, ty, plain_label(text), ha=align, va="center", fontsize=6.5, zorder=4, fontweight="bold" if node.kind == "target" else "normal",
-                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.6})
+                      path_effects=[withStroke(linewidth=2.2, foreground="white")])
             break
 
 

@@ -58,14 +58,19 @@ def _names(axes: Axes, rows: pd.DataFrame, across: str, up: str) -> None:
     span = np.array([np.ptp(x) or 1.0, np.ptp(y) or 1.0])
     axes.margins(0.12)
     far = np.argsort(-np.hypot(x / span[0], y / span[1]), kind="stable")
+    dots = np.stack([x, y], axis=1) / span
     taken: list[np.ndarray] = []
     for i in far:
-        spot = np.array([x[i], y[i]]) / span
-        if len(taken) >= MAX_LABELS:
-            break
-        if all(abs(spot[0] - t[0]) > 0.3 or abs(spot[1] - t[1]) > 0.07 for t in taken):
-            taken.append(spot)
-            axes.annotate(plain_label(rows.emotion.iloc[i]), (x[i], y[i]), xytext=(0, 4.5), textcoords="offset points", ha="center", fontsize=6, color=INK)
+        name = rows.emotion.iloc[i]
+        half = 0.0135 * len(name)
+        for below in (False, True):
+            spot = dots[i] + np.array([0.0, -0.036 if below else 0.036])
+            free = all(abs(spot[0] - t[0]) > half + t[2] or abs(spot[1] - t[1]) > 0.05 for t in taken)
+            if len(taken) < MAX_LABELS and free and not np.any((np.abs(dots - spot)[:, 0] < half) & (np.abs(dots - spot)[:, 1] < 0.03)):
+                taken.append(np.array([*spot, half]))
+                axes.annotate(plain_label(name), (x[i], y[i]), xytext=(0, -4.5 if below else 4.5), textcoords="offset points", ha="center",
+                              va="top" if below else "bottom", fontsize=6, color=INK)
+                break
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:

@@ -8,8 +8,8 @@ from emocircuits.export.figures.style import GRID, INK, NEGATIVE, new_figure, pl
 from emocircuits.sites import short_site
 
 COLUMNS = ("site", "l0", "fvu", "ce_loss_recovered", "dead_fraction")
-PANELS = (("explained", "variance explained (1 − FVU)", "{:.3f}"), ("ce_loss_recovered", "CE loss recovered", "{:.3f}"),
-          ("dead_fraction", "dead features", "{:.1%}"), ("l0", "L0 (active features per token)", "{:.1f}"))
+PANELS = (("explained", "variance explained", "{:.3f}"), ("ce_loss_recovered", "CE loss recovered", "{:.3f}"),
+          ("dead_fraction", "dead features", "{:.1%}"), ("l0", "L0", "{:.1f}"))
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -20,7 +20,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     places = range(len(rows) - 1, -1, -1)
     for i, (axes, (name, title, form)) in enumerate(zip(figure.subplots(1, 4, sharey=True), PANELS, strict=True)):
         values = rows[name]
-        top = 1.0 if name != "l0" else float(values.max() or 1) * 1.0
+        top = 1.0 if name != "l0" else float(values.max() or 1)
         axes.hlines(list(places), 0, values, color=GRID, lw=2.4, zorder=1)
         axes.plot(values, list(places), "o", color=NEGATIVE, ms=4.5, zorder=2, clip_on=False)
         for y, value in zip(places, values, strict=True):

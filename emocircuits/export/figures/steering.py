@@ -5,10 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emocircuits.export.figures.card import FIGURES, FigureCard, Missing, RunTables, columns, require
-from emocircuits.export.figures.style import GRID, LINES, MARKERS, MUTED, NEUTRAL, SERIES, new_figure, plain_label, widths
+from emocircuits.export.figures.style import GRID, INK, LINES, MARKERS, MUTED, NEUTRAL, SERIES, new_figure, plain_label, widths
 
 COLUMNS = ("behaviour", "direction", "kind", "strength", "value", "ci_low", "ci_high", "n", "measure")
-CONTROLS = {"content": ("#009E73", (0, (1, 1.2))), "shuffled": ("#CC79A7", (0, (4, 1.5)))}
+CONTROLS = {"content": (INK, (0, (1, 1.2))), "shuffled": (MUTED, (0, (4, 1.5)))}
 FIRST = ("desperate", "calm")
 
 
@@ -46,7 +46,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, emotions: list[str]) -> None:
     for kind, (colour, line) in CONTROLS.items():
         for j, (_, one) in enumerate(rows[rows.kind == kind].groupby("direction")):
             one = one.sort_values("strength")
-            axes.plot(one.strength, one.value, color=colour, ls=line, lw=0.8, label=f"{kind} directions" if j == 0 else None, zorder=2)
+            axes.plot(one.strength, one.value, color=colour, ls=line, lw=0.7, label=f"{kind} directions" if j == 0 else None, zorder=2)
     for j, emotion in enumerate(emotions):
         one = rows[(rows.direction == emotion) & (rows.kind == "emotion")].sort_values("strength")
         if len(one):

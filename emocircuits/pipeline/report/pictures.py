@@ -1,0 +1,28 @@
+"""Figures inside the page: SVG as data, text as outlines so that every machine shows the same picture."""
+
+import base64
+from pathlib import Path
+
+import matplotlib
+
+from emocircuits.export.figures import draw_figure, from_run, picture
+from emocircuits.export.figures.write import title_of
+from emocircuits.pipeline.report.tables import esc
+
+NARROW = {"emotion_similarity": "narrow", "faithfulness": "", "decision_failures": "tiny"}
+
+
+def pictures(run_dir: str | Path) -> dict[str, str]:
+    """Every figure that the run can fill: file name -> `figure` element."""
+    found = {}
+    for name, (card, table, _) in from_run(run_dir).items():
+        figure = draw_figure(card, table)
+        with matplotlib.rc_context({"svg.fonttype": "path"}):
+            form = "png" if card.name == "emotion_similarity" else "svg"
+            data = picture(figure, form)
+        kind = "image/png" if form == "png" else "image/svg+xml"
+        title = esc(title_of(name, card))
+        width, height = (round(96 * size) for size in figure.get_size_inches())
+        found[name] = (f'<figure class="plot {NARROW.get(card.name, "")}"><img alt="{title}" width="{width}" height="{height}" '
+                       f'src="data:{kind};base64,{base64.b64encode(data).decode()}"><figcaption><b>{title}.</b> {esc(card.caption)}</figcaption></figure>')
+    return found
