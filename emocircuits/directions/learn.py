@@ -105,7 +105,7 @@ def learn_directions(
     )
 
 
-def site_at_depth(sites: tuple[str, ...], depth: float) -> str:
+def site_at_depth(sites: tuple[str, ...], depth: float | int) -> str:
     """The first site at or behind a fraction of depth (site i of n lies at (i + 1) / n)."""
     return sites[min(len(sites) - 1, max(0, int(np.ceil(depth * len(sites) - 1e-9)) - 1))]
 

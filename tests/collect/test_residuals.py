@@ -1,0 +1,118 @@
+"""Rows in a store are the model's own residual stream, whatever the batch; a killed run goes on."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.collect import LabelledText, collect_residuals
+from emocircuits.collect import residuals as module
+from emocircuits.errors import UserError
+from emocircuits.models import load_model
+from emocircuits.models.tiny import SAMPLE, write_tiny_model
+
+WORDS = " ".join(SAMPLE).split()
+
+
+def texts(count: int = 12) -> list[LabelledText]:
+    source = np.random.default_rng(0)
+    return [LabelledText(f"t{number}", " ".join(source.choice(WORDS, source.integers(3, 16))), emotion="calm" if number % 2 else "sad",
+                         topic="rain", kind="story", split="train") for number in range(count)]
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2", "gemma2", "qwen3"])
+def model(request, tmp_path_factory):
+    return load_model(str(write_tiny_model(request.param, tmp_path_factory.mktemp(request.param))))
+
+
+def test_rows_equal_hugging_face_one_text_at_a_time(model, tmp_path):
+    store = collect_residuals(model, texts(), tmp_path / "a.h5", dtype="float32", batch_tokens=96)
+    plain = AutoModelForCausalLM.from_pretrained(model.directory, attn_implementation="eager").eval()
+    assert store.sites == model.sites and store.metadata["model_hash"] == model.content_hash
+    for number, text in enumerate(texts()):
+        ids = model.encode(text.text)
+        with torch.no_grad():
+            hidden = plain(torch.tensor([ids]), output_hidden_states=True).hidden_states
+        rows = np.flatnonzero(store.prompt_index == number)
+        assert store.tokens[rows].tolist() == ids and store.positions[rows].tolist() == list(range(len(ids)))
+        for layer, site in enumerate(store.sites[:-1]):  # Hugging Face applies the final norm to the last hidden state
+            expected = hidden[layer + 1][0].numpy()
+            np.testing.assert_allclose(store.read(site, rows), expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_one_at_a_time_and_eight_at_a_time_agree(model, tmp_path):
+    one = collect_residuals(model, texts(), tmp_path / "one.h5", dtype="float32", batch_tokens=1)
+    many = collect_residuals(model, texts(), tmp_path / "many.h5", dtype="float32", batch_tokens=8 * 40)
+    for site in one.sites:
+        a, b = one.read(site, slice(0, one.n_rows)), many.read(site, slice(0, many.n_rows))
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max())
+
+
+def test_bfloat16_rounds_float32(model, tmp_path):
+    exact = collect_residuals(model, texts(), tmp_path / "f.h5", dtype="float32")
+    short = collect_residuals(model, texts(), tmp_path / "b.h5")
+    for site in exact.sites:
+        a = torch.from_numpy(exact.read(site, slice(0, exact.n_rows)))
+        assert np.array_equal(short.read(site, slice(0, exact.n_rows)), a.bfloat16().float().numpy())
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(model, tmp_path, monkeypatch):
+    whole = collect_residuals(model, texts(), tmp_path / "whole.h5", batch_tokens=48)
+    real, calls = module.batch_residuals, []
+
+    def dies(*arguments):
+        calls.append(len(arguments[1]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "batch_residuals", dies)
+    with pytest.raises(KeyboardInterrupt):
+        collect_residuals(model, texts(), tmp_path / "killed.h5", batch_tokens=48)
+    assert not (tmp_path / "killed.h5").exists()
+    calls.clear()
+    monkeypatch.setattr(module, "batch_residuals", lambda *arguments: (calls.append(1), real(*arguments))[1])
+    resumed = collect_residuals(model, texts(), tmp_path / "killed.h5", batch_tokens=48)
+    n_batches = len(list(module.length_batches(np.array([len(model.encode(text.text)) for text in texts()]), 48)))
+    assert len(calls) == n_batches - 2
+    assert resumed.content_hash == whole.content_hash
+
+
+def test_fewer_sites_stop_early(model, tmp_path):
+    store = collect_residuals(model, texts(4), tmp_path / "s.h5", sites=[model.sites[1]], dtype="float32")
+    full = collect_residuals(model, texts(4), tmp_path / "f.h5", dtype="float32")
+    assert store.sites == (model.sites[1],)
+    assert np.array_equal(store.read(model.sites[1], slice(0, 20)), full.read(model.sites[1], slice(0, 20)))
+
+
+def test_labels_arrive_in_the_store(model, tmp_path):
+    collect_residuals(model, texts(5), tmp_path / "s.h5")
+    prompts = ActivationStore.open(tmp_path / "s.h5").prompts
+    assert prompts["emotion"].tolist() == ["sad", "calm", "sad", "calm", "sad"]
+    assert prompts["topic"].tolist() == ["rain"] * 5 and not prompts["named"].any()
+
+
+def test_length_batches_hold_every_text_once_within_the_budget():
+    lengths = np.array([5, 30, 7, 7, 12, 30, 3, 90])
+    batches = list(module.length_batches(lengths, 60))
+    assert sorted(np.concatenate(batches)) == list(range(8))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= 60
+
+
+@pytest.mark.parametrize("change, word", [
+    (lambda good: [], "no texts"),
+    (lambda good: [good[0], good[0]], "twice"),
+    (lambda good: [LabelledText("empty", "")], "'empty' is empty"),
+    (lambda good: [LabelledText("long", "rain " * 300)], "'long' has"),
+])
+def test_bad_texts(model, tmp_path, change, word):
+    with pytest.raises(UserError, match=word):
+        collect_residuals(model, change(texts(2)), tmp_path / "s.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_site(model, tmp_path):
+    with pytest.raises(UserError, match="blocks.9"):
+        collect_residuals(model, texts(2), tmp_path / "s.h5", sites=["blocks.9.hook_resid_post"])
