@@ -1,0 +1,109 @@
+"""Geometry against scikit-learn and a planted plane; readings against hooks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.errors import UserError
+from emocircuits.experiments.geometry import best_correlation, coordinate_correlations, cosine_matrix, heatmap_order, principal_components
+from emocircuits.experiments.readings import phase_trace, token_readings
+from emocircuits.experiments.steered import steering_directions
+from emocircuits.models import load_model
+from emocircuits.models.tiny import write_tiny_model
+
+
+def planted(n=40, d=16):
+    source = np.random.default_rng(0)
+    valence, arousal = source.standard_normal((2, n))
+    axes = np.linalg.qr(source.standard_normal((d, d)))[0]
+    vectors = 3 * valence[:, None] * axes[0] + 1.5 * arousal[:, None] * axes[1] + 0.2 * source.standard_normal((n, d))
+    emotions = tuple(f"e{number}" for number in range(n))
+    return vectors.astype(np.float32), emotions, pd.DataFrame({"emotion": emotions, "valence": valence, "arousal": arousal, "source": "made"})
+
+
+def test_components_equal_scikit_learn():
+    vectors, _, _ = planted()
+    found, oracle = principal_components(vectors, 3), PCA(3).fit(vectors.astype(np.float64))
+    np.testing.assert_allclose(np.abs((found.components * oracle.components_).sum(axis=1)), 1, atol=1e-9)
+    np.testing.assert_allclose(found.explained, oracle.explained_variance_ratio_, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(found.scores), np.abs(oracle.transform(vectors)), atol=1e-4)
+
+
+def test_planted_coordinates_are_found():
+    vectors, emotions, coordinates = planted()
+    table = coordinate_correlations(vectors, emotions, coordinates)
+    assert set(table["coordinate"]) == {"valence", "arousal"}
+    assert best_correlation(table, "valence") > 0.95 and best_correlation(table, "arousal") > 0.9
+    first = table[(table["coordinate"] == "valence") & (table["component"] == 1)].iloc[0]
+    scores = PCA(1).fit_transform(vectors)[:, 0]
+    assert first["abs_r"] == pytest.approx(abs(np.corrcoef(scores, coordinates["valence"])[0, 1]), abs=1e-5)
+
+
+def test_coordinates_of_some_emotions_only():
+    vectors, emotions, coordinates = planted()
+    assert coordinate_correlations(vectors, emotions, coordinates.iloc[:20])["n_emotions"].unique().tolist() == [20]
+    with pytest.raises(UserError, match="2 of 40"):
+        coordinate_correlations(vectors, emotions, coordinates.iloc[:2])
+
+
+def test_heatmap_order_puts_clusters_together():
+    source = np.random.default_rng(0)
+    centres = source.standard_normal((3, 16))
+    groups = np.tile(np.arange(3), 5)
+    vectors = centres[groups] + 0.05 * source.standard_normal((15, 16))
+    ordered = groups[heatmap_order(vectors)]
+    assert np.count_nonzero(np.diff(ordered)) == 2
+    assert sorted(heatmap_order(vectors)) == list(range(15))
+    np.testing.assert_allclose(np.diag(cosine_matrix(vectors)), 1)
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    model = load_model(str(write_tiny_model("gpt2", tmp_path_factory.mktemp("gpt2"))))
+    source = np.random.default_rng(0)
+    vectors = source.standard_normal((3, 2, model.d_model)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    directions = EmotionDirections(
+        vectors=vectors, norms=np.ones((3, 2), np.float32), mean=source.standard_normal((3, model.d_model)).astype(np.float32),
+        residual_norm=np.array([2, 3, 4], np.float32), held_out_auroc=np.ones((3, 2), np.float32), sites=model.sites, emotions=("calm", "sad"),
+        estimator="difference_of_means", settings={}, controls={}, model_hash=model.content_hash, read_site=model.sites[1], steer_site=model.sites[0])
+    return model, directions
+
+
+def test_token_readings_equal_a_hook(read):
+    model, directions = read
+    texts = [model.encode("The tests failed and he felt calm."), model.encode("She ran home."), model.encode("She ran home!")]
+    found = token_readings(model, directions, texts, ["sad", "calm"], batch_tokens=5)
+    for ids, values in zip(texts, found, strict=True):
+        kept = {}
+        with torch.no_grad(), model.bridge.hooks(fwd_hooks=[(directions.read_site, lambda value, hook: kept.update(x=value.numpy()))]):
+            model.bridge(torch.tensor([ids]))
+        for column, emotion in enumerate(("sad", "calm")):
+            expected = (kept["x"][0] - directions.mean[1]) @ directions.vector(emotion, directions.read_site) / 3
+            np.testing.assert_allclose(values[1:, column], expected[1:], atol=1e-5)
+        assert np.isnan(values[0]).all()
+
+
+def test_phase_trace(read):
+    model, directions = read
+    phases = [("failures 0", "The tests failed"), ("passed", "She ran home"), ("failures 0", "The tests failed and failed")]
+    table = phase_trace(model, directions, phases, "sad")
+    assert table["phase"].tolist() == ["failures 0", "passed"] and table["n"].tolist() == [2, 1]
+    readings = token_readings(model, directions, [model.encode(text) for _, text in phases], ["sad"])
+    assert table["reading"][0] == pytest.approx((readings[0][-1, 0] + readings[2][-1, 0]) / 2)
+
+
+def test_bad_input(read):
+    model, directions = read
+    with pytest.raises(UserError, match="did you mean 'calm'"):
+        token_readings(model, directions, [[1, 2]], ["clam"])
+    with pytest.raises(UserError, match="no texts"):
+        phase_trace(model, directions, [], "sad")
+    other = EmotionDirections(**(vars(directions) | {"model_hash": "another"}))
+    with pytest.raises(UserError, match="another model"):
+        token_readings(model, other, [[1, 2]], ["sad"])
+    with pytest.raises(UserError, match="unknown kind of control 'random'"):
+        steering_directions(directions, ["sad"])
