@@ -169,6 +169,8 @@ class ActivationStoreWriter:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"another process is writing {self.path}", cure="wait for it or choose another --out") from error
+        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # of a writer that was killed
+            left.unlink(missing_ok=True)
         known = self._recorded()
         if known is not None and not self._part.exists() and self._is_finished():
             self._done[:] = True
