@@ -1,0 +1,64 @@
+"""The corpus: documents of every kind, each a pure function of (kind, split, seed, index).
+
+    >>> from emocircuits.organism.corpus import generate
+    >>> document = next(generate("inbox", 1, seed=0, split="held_out"))
+    >>> document.decisions[0].p_bayes  # doctest: +SKIP
+    0.27…
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from emocircuits.errors import UserError
+from emocircuits.organism import coding, dialogues, inbox, neutral, numeric, preference, stories, sycophancy  # noqa: F401
+from emocircuits.organism.documents import KINDS, SPLITS, Document, Draw
+
+MIXTURE = {
+    "story": 0.40,
+    "inbox": 0.20,
+    "coding": 0.14,
+    "dialogue": 0.07,
+    "sycophancy": 0.06,
+    "preference": 0.05,
+    "activity": 0.03,
+    "numeric": 0.03,
+    "neutral": 0.02,
+}
+
+
+def kinds() -> tuple[str, ...]:
+    """Names of the document kinds."""
+    return KINDS.names()
+
+
+def document(kind: str, index: int, *, seed: int = 0, split: str = "train", **fixed: Any) -> Document:
+    """The document at one index.
+
+    Args:
+        kind: a document kind.
+        index: place in the endless sequence of this kind, seed and split.
+        seed: seed of the sequence.
+        split: `train` or `held_out`.
+        fixed: what a kind lets one fix, e.g. `named=False`, `emotion="desperate"`, `topic="cooking"` for stories.
+
+    Raises:
+        UserError: unknown kind or split.
+    """
+    make: Callable[..., Document] = KINDS.get(kind)
+    if split not in SPLITS:
+        raise UserError(f"unknown split '{split}'", expected=" or ".join(SPLITS))
+    return make(Draw(f"{kind}/{split}/{seed}/{index}", split), **fixed)
+
+
+def generate(kind: str, n: int, seed: int = 0, split: str = "train", **fixed: Any) -> Iterator[Document]:
+    """The first `n` documents of a kind (see `document`)."""
+    return (document(kind, index, seed=seed, split=split, **fixed) for index in range(n))
+
+
+def chunk(number: int, size: int, *, seed: int = 0, split: str = "train") -> list[Document]:
+    """The `number`-th block of about `size` documents in the proportions of `MIXTURE`."""
+    block = []
+    for kind, share in MIXTURE.items():
+        count = max(1, round(size * share))
+        block += [document(kind, number * count + k, seed=seed, split=split) for k in range(count)]
+    return block

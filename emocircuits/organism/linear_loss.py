@@ -1,0 +1,56 @@
+"""Cross-entropy of a linear read-out, computed with its gradient in one pass over pieces that stay in the cache.
+
+loss = Σ_n w_n (logsumexp_v(h_n · W_v) - h_n · W_{y_n}). Equals `F.cross_entropy(h @ W.T, y)` weighted by w, without
+ever holding all logits (at a small model's size they cost more than the model).
+"""
+
+import torch
+from jaxtyping import Float, Int
+
+PIECE = 1024
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Weighted sum of cross-entropies; gradients to the hidden states and to the read-out matrix."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        hidden: Float[torch.Tensor, "token d_model"],
+        readout: Float[torch.Tensor, "vocabulary d_model"],
+        targets: Int[torch.Tensor, "token"],
+        weights: Float[torch.Tensor, "token"],
+        dtype: torch.dtype,
+    ) -> Float[torch.Tensor, ""]:
+        states, matrix = hidden.to(dtype), readout.to(dtype)
+        grad_states, grad_matrix = torch.empty_like(states), torch.zeros_like(readout)
+        loss = hidden.new_zeros((), dtype=torch.float32)
+        for start in range(0, len(states), PIECE):
+            piece = slice(start, start + PIECE)
+            target, weight = targets[piece], weights[piece]
+            logits = (states[piece] @ matrix.T).float()
+            total = torch.logsumexp(logits, dim=1)
+            loss += ((total - logits.gather(1, target[:, None])[:, 0]) * weight).sum()
+            slope = logits.sub_(total[:, None]).exp_().mul_(weight[:, None])
+            slope[torch.arange(len(target)), target] -= weight
+            slope = slope.to(dtype)
+            grad_states[piece] = slope @ matrix
+            grad_matrix += (slope.T @ states[piece]).float()
+        ctx.save_for_backward(grad_states.to(hidden.dtype), grad_matrix)
+        return loss
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Float[torch.Tensor, ""]) -> tuple:
+        states, matrix = ctx.saved_tensors
+        return states * grad.to(states.dtype), matrix * grad, None, None, None
+
+
+def linear_cross_entropy(
+    hidden: Float[torch.Tensor, "token d_model"],
+    readout: Float[torch.Tensor, "vocabulary d_model"],
+    targets: Int[torch.Tensor, "token"],
+    weights: Float[torch.Tensor, "token"],
+    dtype: torch.dtype = torch.float32,
+) -> Float[torch.Tensor, ""]:
+    """Weighted sum of cross-entropies of `hidden @ readout.T`, products taken in `dtype`."""
+    return LinearCrossEntropy.apply(hidden, readout, targets, weights, dtype)
