@@ -35,3 +35,13 @@ def real_model(name: str) -> Path:
     if not path.is_dir():
         pytest.skip(f"the pretrained model {name} is not beside the project (looked in ../shared/models)")
     return path
+
+
+@pytest.fixture(scope="session")
+def debug_run(tmp_path_factory) -> Path:
+    """A finished run of the debug recipe (read-only: copy it before changing anything)."""
+    from emocircuits.cli.main import main
+
+    directory = tmp_path_factory.mktemp("runs") / "debug"
+    assert main(["run", str(ROOT / "analyses/recipes/debug.toml"), "--out", str(directory), "--quiet"]) == 0
+    return directory

@@ -1,0 +1,72 @@
+"""Every member of every registry keeps its kind's contract; an unknown name lists the known ones."""
+
+import importlib
+
+import pytest
+
+from emocircuits.errors import UserError
+
+REGISTRIES = {
+    "models.family.FAMILIES": "model family", "behaviours.BEHAVIOURS": "behaviour", "organism.documents.KINDS": "document kind",
+    "export.EXPORTERS": "export format", "export.figures.FIGURES": "figure", "interventions.ablate.BASELINES": "ablation",
+    "directions.estimator.ESTIMATORS": "direction estimator", "attribution.methods.METHODS": "attribution method",
+    "matching.scores.SCORES": "match score", "pipeline.stages.STAGES": "stage", "pipeline.texts.SOURCES": "material",
+}
+
+
+def registry(path):
+    module, _, name = f"emocircuits.{path}".rpartition(".")
+    for folder in ("organism.corpus", "directions.difference_of_means", "attribution.attribution_patching", "matching"):
+        importlib.import_module(f"emocircuits.{folder}")
+    return getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("path", REGISTRIES)
+def test_a_registry_has_members_and_helps_with_unknown_names(path):
+    members = registry(path)
+    assert len(members) > 0
+    first = members.names()[0]
+    with pytest.raises(UserError) as caught:
+        members.get(first + "x")
+    assert f"did you mean '{first}'" in str(caught.value) and first in str(caught.value)
+
+
+@pytest.mark.parametrize("path", REGISTRIES)
+def test_members_are_documented(path):
+    for name, member in registry(path):
+        text = getattr(member, "description", None) or getattr(member, "does", None) or getattr(member, "caption", None) or member.__doc__
+        assert text and len(text) > 10, f"{path}: {name} says nothing about itself"
+
+
+def test_every_behaviour_has_prompts_of_both_splits_for_every_material():
+    from emocircuits.behaviours import BEHAVIOURS
+    from emocircuits.behaviours.prompts import read_pairs
+
+    for name, behaviour in BEHAVIOURS:
+        for material in behaviour.materials.values():
+            splits = {pair.split for pair in read_pairs(material)}
+            assert splits == {"find", "score"}, f"{name}/{material.name}"
+            clean = [pair.clean for pair in read_pairs(material)]
+            find = {pair.clean for pair in read_pairs(material, "find")}
+            assert not find & {pair.clean for pair in read_pairs(material, "score")}, f"{name}/{material.name}"
+            assert len(clean) >= 24
+
+
+def test_every_export_format_writes_a_circuit(debug_run, tmp_path):
+    from emocircuits.artifacts.circuit_graph import CircuitGraph
+    from emocircuits.export import EXPORTERS
+
+    graph = CircuitGraph.load(debug_run / "circuit_reward_hacking.json")
+    for name, exporter in EXPORTERS:
+        path = exporter.write(graph, tmp_path)
+        assert path.stat().st_size > 100, name
+        assert exporter.render(graph) == exporter.render(graph), f"{name} is not deterministic"
+
+
+def test_every_stage_leaves_what_it_promises(debug_run):
+    import json
+
+    stages = json.loads((debug_run / "manifest.json").read_text())["stages"]
+    for record in stages.values():
+        for path in record["outputs"]:
+            assert (debug_run / path).is_file()
