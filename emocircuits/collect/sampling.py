@@ -8,6 +8,7 @@ that number (inverse-transform sampling). So a row's text depends on its seed al
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -16,19 +17,22 @@ from torch import Tensor
 @torch.no_grad()
 def sample_continuations(
     model: Any,
-    prompts: Int[Tensor, "row pos"],
-    uniforms: Float[Tensor, "row step"],
+    prompts: Sequence[Sequence[int]],
+    uniforms: Sequence[Float[np.ndarray, "_"]],
     *,
     temperature: float = 1.0,
     banned: Bool[Tensor, "row d_vocab"] | None = None,
     stop: Sequence[int] = (),
 ) -> list[list[int]]:
-    """Samples at most as many tokens as there are steps.
+    """Samples for every prompt at most as many tokens as it has uniform numbers.
+
+    Prompts may differ in length and nothing is padded: all rows start at the shortest prompt's end, and a row whose
+    prompt goes on takes its own next token instead of a sampled one.
 
     Args:
         model: a `LanguageModel`.
-        prompts: prompts of one token length.
-        uniforms: numbers in [0, 1), float64.
+        prompts: token ids, none empty; prompts of similar length waste no work.
+        uniforms: per prompt, numbers in [0, 1), one for each new token.
         temperature: logits are divided by it before the softmax; 0 takes the most likely token.
         banned: per row, tokens that get probability 0 (the rest is renormalised).
         stop: tokens that end a text; they are not part of it.
@@ -36,21 +40,31 @@ def sample_continuations(
     Returns:
         The new tokens of every row, without the stop token.
     """
-    network = model.bridge.original_model
-    ended = torch.zeros(len(prompts), dtype=torch.bool)
-    new: list[list[int]] = [[] for _ in range(len(prompts))]
-    tokens, past = prompts, None
-    for step in range(uniforms.shape[1]):
-        out = network(tokens.to(model.bridge.cfg.device), past_key_values=past, use_cache=True)
+    network, device = model.bridge.original_model, model.bridge.cfg.device
+    lengths, steps = [len(prompt) for prompt in prompts], [len(numbers) for numbers in uniforms]
+    shortest = min(lengths)
+    new: list[list[int]] = [[] for _ in prompts]
+    ended = [step == 0 for step in steps]
+    tokens, past = torch.tensor([list(prompt[:shortest]) for prompt in prompts]), None
+    for place in range(shortest, max(length + step for length, step in zip(lengths, steps, strict=True))):
+        out = network(tokens.to(device), past_key_values=past, use_cache=True)
         past = out.past_key_values
-        chosen = choose(out.logits[:, -1].cpu(), uniforms[:, step], temperature, banned)
-        for row, token in enumerate(chosen.tolist()):
-            ended[row] |= token in stop
-            if not ended[row]:
-                new[row].append(token)
-        if bool(ended.all()):
+        now = [
+            float(numbers[place - length]) if 0 <= place - length < step else 0.0
+            for numbers, length, step in zip(uniforms, lengths, steps, strict=True)
+        ]
+        chosen = choose(out.logits[:, -1].cpu(), torch.tensor(now, dtype=torch.float64), temperature, banned).tolist()
+        for row, token in enumerate(chosen):
+            if place < lengths[row]:
+                chosen[row] = prompts[row][place]
+            elif not ended[row]:
+                ended[row] = token in stop
+                if not ended[row]:
+                    new[row].append(token)
+                    ended[row] = len(new[row]) == steps[row]
+        if all(ended):
             break
-        tokens = chosen[:, None]
+        tokens = torch.tensor(chosen)[:, None]
     return new
 
 

@@ -81,28 +81,22 @@ class Desk:
                     shown.update(len(self.finished) - before)
 
     def _batches(self, attempt: int) -> list[list[str]]:
-        groups: dict[int, list[str]] = defaultdict(list)
-        for name in self.openings:
-            if all(outcome != "kept" for outcome in self.outcomes[name][:attempt]):
-                groups[len(self.prompts[name])].append(name)
+        """Stories that need this attempt, those of similar length together."""
+        todo = [name for name in self.openings if all(outcome != "kept" for outcome in self.outcomes[name][:attempt])]
+        todo.sort(key=lambda name: len(self.prompts[name]))
         size = self.settings.batch_size
-        return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+        return [todo[start : start + size] for start in range(0, len(todo), size)]
 
     def _write_batch(self, batch: list[str], attempt: int) -> None:
-        settings = self.settings
-        room = min(settings.new_tokens, self.model.n_ctx - len(self.prompts[batch[0]]))
-        uniforms = torch.stack(
-            [torch.from_numpy(generator(self.seed, "story", name, attempt).random(room)) for name in batch]
-        )
-        stop = {token for token in (self.model.bos_id, self.model.tokenizer.eos_token_id) if token is not None}
-        banned = torch.stack([self._banned(self.openings[name].label.emotion) for name in batch])
+        settings, model = self.settings, self.model
+        room = {name: max(0, min(settings.new_tokens, model.n_ctx - len(self.prompts[name]))) for name in batch}
         written = sample_continuations(
-            self.model,
-            torch.tensor([self.prompts[name] for name in batch]),
-            uniforms,
+            model,
+            [self.prompts[name] for name in batch],
+            [generator(self.seed, "story", name, attempt).random(room[name]) for name in batch],
             temperature=settings.temperature,
-            banned=banned,
-            stop=tuple(stop),
+            banned=torch.stack([self._banned(self.openings[name].label.emotion) for name in batch]),
+            stop=[token for token in (model.bos_id, model.tokenizer.eos_token_id) if token is not None],
         )
         for name, tokens in zip(batch, written, strict=True):
             label = self.openings[name].label

@@ -164,19 +164,24 @@ def test_choose_never_takes_a_banned_token():
 
 def test_rows_do_not_depend_on_their_batch():
     model = FakeModel()
-    prompts = torch.tensor([[0, 2], [0, 3], [0, 9]])
-    uniforms = torch.from_numpy(np.random.default_rng(0).random((3, 10)))
+    prompts = [[0, 2], [0, 3, 4, 5, 6], [0, 9, 9]]
+    uniforms = [np.random.default_rng(row).random(4 + 3 * row) for row in range(3)]
     together = sample_continuations(model, prompts, uniforms, stop=(1,))
-    alone = [sample_continuations(model, prompts[[row]], uniforms[[row]], stop=(1,))[0] for row in range(3)]
+    alone = [sample_continuations(model, [prompts[row]], [uniforms[row]], stop=(1,))[0] for row in range(3)]
     assert together == alone
 
 
 def test_stop_token_ends_a_text():
     model = FakeModel()
-    model.table[:, 1], model.table[0, 1] = 50.0, -30
-    assert sample_continuations(
-        model, torch.tensor([[0, 2]]), torch.full((1, 5), 0.5, dtype=torch.float64), stop=(1,)
-    ) == [[]]
+    model.table[:, 1] = 50.0
+    assert sample_continuations(model, [[0, 2], [0, 3, 4]], [np.full(5, 0.5)] * 2, stop=(1,)) == [[], []]
+
+
+def test_as_many_tokens_as_numbers():
+    made = sample_continuations(
+        FakeModel(), [[0, 2], [0, 3, 4], [0, 5]], [np.full(5, 0.5), np.full(1, 0.5), np.zeros(0)]
+    )
+    assert [len(tokens) for tokens in made] == [5, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -378,12 +383,12 @@ def test_cached_sampling_equals_whole_forwards(tmp_path):
     from emocircuits.models.loader import load_model
 
     model = load_model(str(real_model("tinystories-sp2M")), trust_remote_code=True)
-    prompts = torch.tensor([model.encode("Tim lost his hat. He"), model.encode("Lily got a cake. She")])
-    uniforms = torch.from_numpy(np.random.default_rng(0).random((2, 12)))
-    written = sample_continuations(model, prompts, uniforms)
-    tokens = prompts
-    for step in range(12):
-        with torch.no_grad():
-            chosen = choose(model.bridge(tokens)[:, -1], uniforms[:, step], 1.0, None)
-        tokens = torch.cat([tokens, chosen[:, None]], dim=1)
-    assert written == tokens[:, prompts.shape[1] :].tolist()
+    prompts = [model.encode("Tim lost his hat. He"), model.encode("Lily and Tom got a big cake. She was")]
+    uniforms = list(np.random.default_rng(0).random((2, 12)))
+    for row, written in enumerate(sample_continuations(model, prompts, uniforms)):
+        tokens = torch.tensor([prompts[row]])
+        for step in range(12):
+            with torch.no_grad():
+                chosen = choose(model.bridge(tokens)[:, -1], torch.tensor([uniforms[row][step]]), 1.0, None)
+            tokens = torch.cat([tokens, chosen[:, None]], dim=1)
+        assert written == tokens[0, len(prompts[row]) :].tolist()
