@@ -1,7 +1,5 @@
 """The circuit as a vector picture for papers: the viewer's grid, at most 40 nodes."""
 
-import io
-
 from emocircuits.artifacts.circuit_graph import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
 
@@ -24,13 +22,11 @@ def render(graph: CircuitGraph) -> bytes:
     """SVG with text as text; equal circuits are equal bytes."""
     # matplotlib is imported here: the other formats must not pay for it.
     from emocircuits.export.figures.circuit_diagram import draw_graph
-    from emocircuits.export.figures.style import SVG_METADATA, style
+    from emocircuits.export.figures.style import picture, style
 
-    buffer = io.BytesIO()
     with style():
         figure = draw_graph(strongest(graph))
-        figure.savefig(buffer, format="svg", metadata=SVG_METADATA)
-    return buffer.getvalue()
+    return picture(figure, "svg")
 
 
 EXPORTERS.register("svg", Exporter("svg", ".svg", f"vector picture of the {MAX_NODES} strongest nodes", render))

@@ -12,7 +12,8 @@ from emocircuits.export.figures import (
     token_reading,
 )
 from emocircuits.export.figures.card import FIGURES, FigureCard, Missing, RunTables
-from emocircuits.export.figures.write import draw_figure, from_run, picture, write_figure, write_figures
+from emocircuits.export.figures.style import picture
+from emocircuits.export.figures.write import draw_figure, from_run, write_figure, write_figures
 
 __all__ = ["FIGURES", "FigureCard", "Missing", "RunTables", "attribution_exact", "circuit_diagram", "decision_failures", "draw_figure",
            "emotion_pca", "emotion_similarity", "faithfulness", "from_run", "picture", "sae_quality", "steering", "token_reading",

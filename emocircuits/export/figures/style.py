@@ -1,5 +1,7 @@
 """How every figure looks: column widths, type, colours; equal data give equal bytes."""
 
+import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,9 +20,9 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), "-")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DIVERGING = "PuOr_r"  # colour-blind safe: purple is negative, orange positive
 
-PDF_METADATA = {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
-SVG_METADATA = {"Date": None, "Creator": None}
-PNG_METADATA = {"Software": None}
+# File formats and the metadata that would make equal figures differ.
+FORMATS = {"pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}, "svg": {"Date": None, "Creator": None},
+           "png": {"Software": None}}
 
 _RC = {
     "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
@@ -56,6 +58,23 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
     figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
+
+
+def picture(figure: Figure, form: str, *, outlines: bool = False) -> bytes:
+    """A figure as bytes of a format (`pdf`, `svg`, `png`), without dates and host names.
+
+    Args:
+        figure: the figure.
+        form: the format.
+        outlines: draw the text of an SVG as outlines, so that it looks the same without our font.
+    """
+    buffer = io.BytesIO()
+    with style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # emoji in a token: a box is what the font has
+        if outlines:
+            matplotlib.rcParams["svg.fonttype"] = "path"
+        figure.savefig(buffer, format=form, metadata=FORMATS[form])
+    return buffer.getvalue()
 
 
 def plain_label(text: str) -> str:

@@ -1,7 +1,6 @@
 """Writing figures: five files each, and a contact sheet. Equal data give equal bytes."""
 
 import html
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from emocircuits.export.figures.card import FIGURES, FigureCard, Missing, RunTables, columns
-from emocircuits.export.figures.style import PDF_METADATA, PNG_METADATA, SVG_METADATA, style
+from emocircuits.export.figures.style import FORMATS, picture, style
 from emocircuits.io.atomic import write_bytes, write_text
 from emocircuits.io.documents import write_csv, write_json
 from emocircuits.provenance import code_version, sha256_file
 
 SCHEMA, VERSION = "emocircuits.figure", 1
-FORMATS = {"pdf": PDF_METADATA, "svg": SVG_METADATA, "png": PNG_METADATA}
 
 SHEET = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Figures</title>
@@ -73,14 +71,6 @@ def draw_figure(card: FigureCard, table: pd.DataFrame, venue: str = "page") -> F
     columns(table, card.columns, f"the table of figure '{card.name}'")
     with style():
         return card.draw(table, venue)
-
-
-def picture(figure: Figure, form: str) -> bytes:
-    """A figure as bytes of a format (`pdf`, `svg`, `png`), without dates and host names."""
-    buffer = io.BytesIO()
-    with style():
-        figure.savefig(buffer, format=form, metadata=FORMATS[form])
-    return buffer.getvalue()
 
 
 def write_figure(card: FigureCard, table: pd.DataFrame, directory: str | Path, *, name: str | None = None, venue: str = "page",

@@ -127,7 +127,7 @@ export function overview(data, view) {
       h("p", { class: "ec-note" }, `${view.nodes.length} nodes and ${view.links.length} links. Each row is a layer${view.columns.length ? ", each column a token of the prompt" : ""}; the metric is on top.`)),
     scores.length > 0 && section("How far to trust it", facts(scores.slice(0, 10).map(([name, value]) => [name.replace(/_/g, " "), show(value)]))),
     section("Legend", h("ul", { class: "ec-legend" },
-      row("ec-key-dot ec-pos", "raises the metric (patching the clean value in)"), row("ec-key-ring ec-neg", "lowers it; its links are dashed"),
+      row("ec-key-dot ec-pos", "raises the metric (patching the clean value in)"), row("ec-key-dot ec-neg", "lowers it; its links are dashed"),
       row("ec-key-dot ec-faintkey", "faint: the 95 % interval includes zero"), row("ec-key-check", "light centre: effect verified by a real intervention"),
       row("ec-key-diamondopen", "SAE error: not explained by features"))),
     section("Use", h("ul", { class: "ec-help" }, h("li", {}, "Point at a node for its name, click it for its card."), h("li", {}, "Ctrl- or ⌘-click pins. Drag moves, Ctrl-wheel zooms."),

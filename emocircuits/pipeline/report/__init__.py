@@ -63,7 +63,7 @@ def report_page(run_dir: str | Path) -> str:
 def _headline(run: RunData) -> tuple[str, str]:
     behaviours = " and ".join(words(name) for name in run.summary["behaviours"])
     seconds = sum(stage.get("seconds", 0.0) for stage in run.manifest["stages"].values())
-    return (f"Does {esc(run.emotion)} drive {behaviours}?",
+    return (f"Does <em>{esc(run.emotion)}</em> drive {behaviours}?",
             f"Emotion directions, the sparse features that carry them, the circuits to the deciding token, and the interventions that test each claim, in the model "
             f"<b>{esc(run.summary['model'])}</b>. Computed in {seconds / 60:.1f} minutes.")
 

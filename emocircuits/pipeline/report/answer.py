@@ -9,6 +9,8 @@ from emocircuits.pipeline.report.run_data import RunData
 from emocircuits.pipeline.report.tables import Cell, esc, interval, number, table
 
 CONTROLS = ("random", "content", "shuffled")
+CIRCUIT = {"desperation_features": "matched features", "circuit_nodes": "nodes", "circuit_edges": "links", "faithfulness": "faithfulness",
+           "random_circuit_faithfulness": "random circuit", "attribution_exact_pearson": "attribution r", "attribution_exact_slope": "slope"}
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,18 @@ def badge(run: RunData, behaviour: str) -> str:
 
 
 def overview(run: RunData) -> str:
-    """One row per behaviour: effect, controls, test, circuit, and the check of the method."""
-    heads = ["behaviour", "baseline", "true", f"+ {run.emotion}", f"+ {run.opposite}", "random (range)", "content (range)", "shuffled (range)", "p",
-             "faithfulness", "random circuit", "attribution r"]
-    rows = []
+    """One row per behaviour: the effect with its controls, then the circuit with its checks."""
+    effects = ["behaviour", "baseline", "true", f"+ {run.emotion}", f"+ {run.opposite}", "random (range)", "content (range)", "shuffled (range)", "p"]
+    rows, more = [], []
     for behaviour, values in run.summary["behaviours"].items():
-        found = contrast(run, behaviour)
-        rows.append([behaviour.replace("_", " "), values.get("baseline_rate"), values.get("true_rate"), _estimate(found, run.emotion), _estimate(found, run.opposite),
-                     *(_range(found, kind) for kind in CONTROLS), values.get("p_value"), values.get("faithfulness"), values.get("random_circuit_faithfulness"),
-                     values.get("attribution_exact_pearson")])
+        found, name = contrast(run, behaviour), behaviour.replace("_", " ")
+        rows.append([name, values.get("baseline_rate"), values.get("true_rate"), _estimate(found, run.emotion), _estimate(found, run.opposite),
+                     *(_range(found, kind) for kind in CONTROLS), values.get("p_value")])
+        more.append([name, *(values.get(key) for key in CIRCUIT)])
+    return _filled(effects, rows) + _filled(["behaviour", *CIRCUIT.values()], more)
+
+
+def _filled(heads: list[str], rows: list[list[Any]]) -> str:
     keep = [i for i, _ in enumerate(heads) if any(row[i] is not None for row in rows)]
     return table([heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
 

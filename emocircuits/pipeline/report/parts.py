@@ -73,10 +73,8 @@ def matches(run: RunData, pictures: dict[str, str]) -> str:
 def circuits(run: RunData, pictures: dict[str, str]) -> str:
     """The circuits, live."""
     blocks = []
-    for name, graph in run.circuits.items():
-        scores = [(key.replace("_", " "), value) for key, value in graph.scores.items() if isinstance(value, (int, float))]
-        blocks.append(f'<h3>{words(name)}</h3>{facts([("nodes", len(graph.nodes)), ("links", len(graph.edges)), *scores[:6]])}'
-                      f'<div class="circuit" data-graph="graph-{esc(name)}"></div>')
+    for name in run.circuits:
+        blocks.append(f'<h3>{words(name)}</h3><div class="circuit" data-graph="graph-{esc(name)}"></div>')
     return ("<p>Rows are layers, columns the tokens of one prompt. Point at a node for its name, click it for its card: matched emotions, effect with interval, "
             "verified effect, inputs and outputs, the texts where it is most active.</p>" + "".join(blocks))
 

@@ -3,8 +3,6 @@
 import base64
 from pathlib import Path
 
-import matplotlib
-
 from emocircuits.export.figures import draw_figure, from_run, picture
 from emocircuits.export.figures.write import title_of
 from emocircuits.pipeline.report.tables import esc
@@ -17,9 +15,8 @@ def pictures(run_dir: str | Path) -> dict[str, str]:
     found = {}
     for name, (card, table, _) in from_run(run_dir).items():
         figure = draw_figure(card, table)
-        with matplotlib.rc_context({"svg.fonttype": "path"}):
-            form = "png" if card.name == "emotion_similarity" else "svg"
-            data = picture(figure, form)
+        form = "png" if card.name == "emotion_similarity" else "svg"
+        data = picture(figure, form, outlines=True)
         kind = "image/png" if form == "png" else "image/svg+xml"
         title = esc(title_of(name, card))
         width, height = (round(96 * size) for size in figure.get_size_inches())
