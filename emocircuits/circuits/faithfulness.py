@@ -12,6 +12,7 @@ the same curves over log k.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,27 @@ from emocircuits.numerics import bootstrap_interval, generator
 from emocircuits.progress import bar
 
 MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-EVERYTHING = None  # a circuit of all nodes
-Circuit = Collection[str] | None
+
+
+@dataclass(frozen=True)
+class NodeSet:
+    """A set of feature and error nodes over all positions.
+
+    Attributes:
+        nodes: node ids.
+        complement: whether all other nodes are meant.
+    """
+
+    nodes: frozenset[str] = frozenset()
+    complement: bool = False
+
+
+EVERYTHING = NodeSet(complement=True)
 
 
 def circuit_metric(
-    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, circuits: Sequence[Circuit], *,
-    complement: bool = False, ablation: str = "resample", max_tokens: int = DEFAULT_MAX_TOKENS,
+    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric,
+    circuits: Sequence[NodeSet | Collection[str]], *, ablation: str = "resample", max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> Float[np.ndarray, "circuit prompt"]:
     """m(C) of several circuits, per prompt; circuits and prompts run side by side along the batch axis.
 
@@ -44,8 +59,7 @@ def circuit_metric(
         saes: site -> SAE; a node outside these sites is an error, everything at these sites outside the circuit is ablated.
         batches: held-out prompts.
         metric: logits -> one value per prompt.
-        circuits: sets of feature and error node ids (over all positions); None for all nodes.
-        complement: ablate the circuit and keep the rest.
+        circuits: sets of feature and error node ids (over all positions).
         ablation: "resample", "mean" or "zero".
         max_tokens: tokens per pass.
 
@@ -55,7 +69,7 @@ def circuit_metric(
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
     card = ABLATIONS.get(ablation)
     order = np.argsort(all_indices(batches), kind="stable")
-    masks = _masks(circuits, dictionaries, complement)
+    masks = _masks([c if isinstance(c, NodeSet) else NodeSet(frozenset(c)) for c in circuits], dictionaries)
     means = _means(model, dictionaries, batches, metric) if card.needs_mean else dict.fromkeys(dictionaries)
     done = []
     with torch.no_grad(), bar(len(circuits) * len(order), "circuits") as shown:
@@ -75,7 +89,7 @@ def circuit_metric(
 def evaluate_circuit(
     model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, result: AttributionResult,
     nodes: Sequence[str], *, found_on: Sequence[PairBatch], sizes: Sequence[int] = (), random_circuits: int = 5,
-    curve_random: int = 2, ablation: str = "resample", seed: int = 0, max_tokens: int = DEFAULT_MAX_TOKENS,
+    curve_random: int = 1, ablation: str = "resample", seed: int = 0, max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> dict[str, Any]:
     """Scores of a circuit on held-out prompts, beside random circuits of the same size.
 
@@ -89,14 +103,14 @@ def evaluate_circuit(
         found_on: the find prompts; a clean prompt in both sets is refused.
         sizes: circuit sizes of the curve, besides MIB's shares.
         random_circuits: random circuits of the circuit's size, matched per site; at least 5.
-        curve_random: random circuits at each further size of the curve.
+        curve_random: random circuits at each of `sizes`.
         ablation: "resample", "mean" or "zero".
         seed: seed of the draws and intervals.
         max_tokens: tokens per pass.
 
     Returns:
         Plain values: faithfulness, ci_low, ci_high, completeness, random_faithfulness (mean), random_max, random_values,
-        curve [{size, share, faithfulness, ci_low, ci_high, random}], cpr, cmd, log_cpr, log_cmd, m_full, m_empty,
+        curve [{size, share, faithfulness, ci_low, ci_high, random, random_low, random_high}], cpr, cmd, log_cpr, log_cmd, m_full, m_empty,
         candidates, nodes, share, prompts, ablation.
 
     Raises:
@@ -111,17 +125,16 @@ def evaluate_circuit(
     by_sign = [result.nodes[i] for i in np.argsort(-mean * (np.sign(total) or 1.0), kind="stable")]
     n = len(by_size)
     mib = [min(n, round(share * n)) for share in MIB_SHARES]
-    asked = sorted({min(n, int(size)) for size in sizes} | set(mib) - {0})
-    plan: dict[Any, Circuit] = {"empty": (), "circuit": nodes}
+    asked = sorted({min(n, int(size)) for size in sizes})
+    plan: dict[Any, NodeSet | Collection[str]] = {"empty": (), "full": EVERYTHING, "circuit": nodes,
+                                                  "rest": NodeSet(frozenset(nodes), complement=True)}
     plan |= {("random", draw): random_circuit(result, nodes, seed=seed, draw=draw) for draw in range(random_circuits)}
-    plan |= {("size", size): by_size[:size] for size in asked} | {("sign", size): by_sign[:size] for size in set(mib) - {0}}
+    plan |= {("size", size): by_size[:size] for size in {*asked, *mib}} | {("sign", size): by_sign[:size] for size in mib}
     plan |= {("drawn", size, draw): random_circuit(result, by_size[:size], seed=seed, draw=draw)
              for size in asked if size < n for draw in range(curve_random)}
     places, unique = _distinct(plan)
-    run = {"ablation": ablation, "max_tokens": max_tokens}
-    values = circuit_metric(model, saes, batches, metric, [*unique, EVERYTHING], **run).astype(np.float64)
-    without = circuit_metric(model, saes, batches, metric, [nodes], complement=True, **run).astype(np.float64)
-    full, empty = values[-1], values[places["empty"]]
+    values = circuit_metric(model, saes, batches, metric, unique, ablation=ablation, max_tokens=max_tokens).astype(np.float64)
+    full, empty = values[places["full"]], values[places["empty"]]
     gap = full.mean() - empty.mean()
     if abs(gap) < 1e-6 * max(1.0, float(np.abs(full).mean())):
         raise UserError(f"the metric is the same with everything and with nothing ({full.mean():.4g})",
@@ -135,17 +148,18 @@ def evaluate_circuit(
 
     drawn = [f(("random", draw)) for draw in range(random_circuits)]
     curve = []
-    for size in asked:
+    for size in sorted({*asked, *mib} - {0}):
         low, high = interval(("size", size))
-        random = [f(("drawn", size, draw)) for draw in range(curve_random)] if size < n else []
+        random = [f(("drawn", size, draw)) for draw in range(curve_random)] if size in asked and size < n else []
         curve.append({"size": size, "share": size / n, "faithfulness": f(("size", size)), "ci_low": low, "ci_high": high,
-                      "random": float(np.mean(random)) if random else None})
-    absolute = np.array([f(("size", size)) if size else 0.0 for size in mib])
-    signed = np.array([f(("sign", size)) if size else 0.0 for size in mib])
+                      "random": float(np.mean(random)) if random else None, "random_low": min(random, default=None),
+                      "random_high": max(random, default=None)})
+    absolute = np.array([f(("size", size)) for size in mib])
+    signed = np.array([f(("sign", size)) for size in mib])
     low, high = interval("circuit")
     return {
         "faithfulness": f("circuit"), "ci_low": low, "ci_high": high,
-        "completeness": float((without[0].mean() - empty.mean()) / gap),
+        "completeness": f("rest"),
         "random_faithfulness": float(np.mean(drawn)), "random_max": float(np.max(drawn)), "random_values": drawn,
         "curve": curve, **areas(signed, absolute), "m_full": float(full.mean()), "m_empty": float(empty.mean()),
         "candidates": n, "nodes": len(nodes), "share": len(nodes) / n, "prompts": len(full), "ablation": ablation}
@@ -211,15 +225,11 @@ def _run_block(
     return measure(metric, logits, chunk.index.repeat(n_circuits)).reshape(n_circuits, n_prompts)
 
 
-def _masks(circuits: Sequence[Circuit], dictionaries: Mapping[str, Dictionary], complement: bool) -> dict:
+def _masks(circuits: Sequence[NodeSet], dictionaries: Mapping[str, Dictionary]) -> dict:
     masks = {site: (torch.zeros(len(circuits), d.d_sae, dtype=torch.bool), torch.zeros(len(circuits), dtype=torch.bool))
              for site, d in dictionaries.items()}
     for row, circuit in enumerate(circuits):
-        if circuit is EVERYTHING:
-            for features, error in masks.values():
-                features[row], error[row] = True, True
-            continue
-        for text in circuit:
+        for text in circuit.nodes:
             node = parse_node(text)
             if node.site not in masks or node.position is not None or node.kind not in ("feature", "error"):
                 raise UserError(f"the node {text} of a circuit to be scored",
@@ -228,7 +238,10 @@ def _masks(circuits: Sequence[Circuit], dictionaries: Mapping[str, Dictionary], 
                 masks[node.site][1][row] = True
             else:
                 masks[node.site][0][row, node.feature] = True
-    return {site: (~features, ~error) if complement else (features, error) for site, (features, error) in masks.items()}
+        if circuit.complement:
+            for features, error in masks.values():
+                features[row], error[row] = ~features[row], ~error[row]
+    return masks
 
 
 def _corrupt(run: SiteRun) -> Baseline:
@@ -249,8 +262,11 @@ def _means(model: Any, dictionaries: Mapping[str, Dictionary], batches: Sequence
     return {site: Baseline(features / count, error / count) for site, (features, error) in sums.items()}
 
 
-def _distinct(plan: Mapping[Any, Circuit]) -> tuple[dict[Any, int], list[Circuit]]:
+def _distinct(plan: Mapping[Any, NodeSet | Collection[str]]) -> tuple[dict[Any, int], list[NodeSet]]:
     """Each circuit once: the plan's keys -> row, and the rows."""
-    rows: dict[frozenset, int] = {}
-    places = {key: rows.setdefault(frozenset(circuit), len(rows)) for key, circuit in plan.items()}
-    return places, [tuple(sorted(circuit)) for circuit in rows]
+    rows: dict[NodeSet, int] = {}
+    places = {}
+    for key, circuit in plan.items():
+        wanted = circuit if isinstance(circuit, NodeSet) else NodeSet(frozenset(circuit))
+        places[key] = rows.setdefault(wanted, len(rows))
+    return places, list(rows)
