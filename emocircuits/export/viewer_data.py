@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge
 from emocircuits.artifacts.node_id import format_node, parse_node
 from emocircuits.errors import UserError
 from emocircuits.export.influence import cumulative, influence
@@ -41,12 +41,13 @@ def _view(graph: CircuitGraph, name: str, title: str, details: dict[str, dict[st
         base = format_node(parse_node(node.id).at(None)) if node.kind in ("feature", "error", "component") else node.id
         details[base] = {**details.get(base, {}), **node.details}
         x, y = layout.places[node.id]
-        nodes.append({"id": node.id, "base": base, "kind": node.kind, "x": round(x, 4), "y": round(y, 4), "layer": node.layer, "site": node.site,
-                      "position": node.position, "label": node.label or _label(node.id), "effect": node.effect, "low": node.ci_low,
-                      "high": node.ci_high, "verified": node.verified, "activation": node.activation,
-                      "influence": _round(by_influence.get(node.id)), "share": _round(by_effect.get(node.id))})
+        values = {"id": node.id, "base": base, "kind": node.kind, "x": round(x, 3), "y": round(y, 3), "layer": node.layer,
+                  "position": node.position, "label": node.label or _label(node.id), "effect": _short(node.effect), "low": _short(node.ci_low),
+                  "high": _short(node.ci_high), "verified": _short(node.verified), "activation": _short(node.activation),
+                  "influence": _short(by_influence.get(node.id)), "share": _short(by_effect.get(node.id))}
+        nodes.append({name: value for name, value in values.items() if value is not None})
     index = {node.id: i for i, node in enumerate(graph.nodes)}
-    links = [[index[edge.source], index[edge.target], edge.weight, edge.ci_low, edge.ci_high, edge.verified] for edge in graph.edges]
+    links = [_link(index[edge.source], index[edge.target], edge) for edge in graph.edges]
     bands = {kind: [{"label": band.label, "low": round(band.low, 4), "high": round(band.high, 4), "used": bool(band.nodes)} for band in found]
              for kind, found in (("columns", layout.columns), ("rows", layout.rows))}
     return {"name": name, "title": title, "tokens": list(graph.tokens), "width": round(layout.width, 4),
@@ -59,5 +60,12 @@ def _label(node_id: str) -> str:
             "target": (parts.name or "").replace("_", " "), "component": parts.name}[parts.kind]
 
 
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, 5)
+def _link(source: int, target: int, edge: Edge) -> list[float | None]:
+    values = [source, target, _short(edge.weight), _short(edge.ci_low), _short(edge.ci_high), _short(edge.verified)]
+    while values[-1] is None:
+        values.pop()
+    return values
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.5g}")

@@ -4,6 +4,7 @@ from emocircuits.export.figures import (
     emotion_similarity,
     emotion_pca,
     sae_quality,
+    match_null,
     steering,
     circuit_diagram,
     attribution_exact,
@@ -16,5 +17,5 @@ from emocircuits.export.figures.style import picture
 from emocircuits.export.figures.write import draw_figure, from_run, write_figure, write_figures
 
 __all__ = ["FIGURES", "FigureCard", "Missing", "RunTables", "attribution_exact", "circuit_diagram", "decision_failures", "draw_figure",
-           "emotion_pca", "emotion_similarity", "faithfulness", "from_run", "picture", "sae_quality", "steering", "token_reading",
+           "emotion_pca", "emotion_similarity", "faithfulness", "from_run", "match_null", "picture", "sae_quality", "steering", "token_reading",
            "write_figure", "write_figures"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from emocircuits.pipeline.report.answer import badge, overview, steering_table, verdict
 from emocircuits.pipeline.report.run_data import RunData
-from emocircuits.pipeline.report.tables import Cell, esc, facts, frame, number, table
+from emocircuits.pipeline.report.tables import Cell, esc, facts, frame, interval, number, table
 
 VERSIONS = ("numpy", "scipy", "torch", "transformers", "transformer-lens", "sae-lens", "h5py", "matplotlib")
 
@@ -38,8 +38,11 @@ def answer(run: RunData, pictures: dict[str, str]) -> str:
 def model(run: RunData, pictures: dict[str, str]) -> str:
     """The model."""
     digest = str(run.manifest["model"].get("content_hash", ""))
+    rates = [[name.replace("_", " "), side, values.get("rate"), Cell(interval(values.get("ci_low"), values.get("ci_high")), values.get("ci_low")), values.get("true_rate")]
+             for name, score in run.scores.items() for side, values in score.get("rates", {}).items() if isinstance(values, dict)]
+    shown = table(["behaviour", "prompts", "rate", "95 % interval", "true rate"], rows=rates) if rates else ""
     return facts([("model", run.summary["model"]), ("parameters", run.summary["n_params"]), ("emotions", run.summary["emotions"]),
-                  ("seed", run.manifest["seed"]), ("content hash", Cell(f'<code title="{esc(digest)}">{esc(digest[:12])}…</code>'))]) + pictures.get("decision_failures", "")
+                  ("seed", run.manifest["seed"]), ("content hash", Cell(f'<code title="{esc(digest)}">{esc(digest[:12])}…</code>'))]) + shown + pictures.get("decision_failures", "")
 
 
 def directions(run: RunData, pictures: dict[str, str]) -> str:
@@ -82,7 +85,7 @@ def circuits(run: RunData, pictures: dict[str, str]) -> str:
 def steering(run: RunData, pictures: dict[str, str]) -> str:
     """Dose–response."""
     blocks = "".join(f"<h3>{words(name)}</h3>{steering_table(run, name)}" for name in dict.fromkeys(run.steering.behaviour))
-    return ("<p>A direction is added to the residual stream at one site, at a share of its mean norm, on held-out prompts.</p>" + pictures["steering"] + blocks)
+    return ("<p>A direction is added to the residual stream at one site, at a share of its mean norm, on prompts that were used for nothing else.</p>" + pictures["steering"] + blocks)
 
 
 def checks(run: RunData, pictures: dict[str, str]) -> str:

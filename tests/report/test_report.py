@@ -1,0 +1,130 @@
+"""The report holds the run's numbers, says null results plainly, needs no network, and refuses an unfinished run."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+from fixtures.chromium import Watch, launched, require_chromium
+from fixtures.make_run import make_run
+
+from emocircuits.errors import UserError
+from emocircuits.pipeline.report import build_report
+from emocircuits.pipeline.report.answer import contrast, verdict
+from emocircuits.pipeline.report.run_data import read_run
+from emocircuits.pipeline.report.tables import cell, esc, number, table
+
+HOSTILE = '</script><img src=x onerror="window.pwned=1">'
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(run_dir):
+    return build_report(run_dir).read_text()
+
+
+def test_every_part_is_there_and_linked(page):
+    ids = set(re.findall(r'<section class="part" id="(\w+)"', page))
+    assert ids == {"asked", "answer", "model", "directions", "saes", "matches", "circuits", "steering", "checks", "provenance"}
+    assert set(re.findall(r'<a href="#(\w+)"', page)) == ids
+
+
+def test_the_numbers_are_those_of_the_files(page, run_dir):
+    run = read_run(run_dir)
+    for behaviour in run.summary["behaviours"]:
+        found = contrast(run, behaviour)
+        rows = run.steering[(run.steering.behaviour == behaviour) & (run.steering.strength == 0.5)]
+        desperate = rows[rows.direction == "desperate"].iloc[0]
+        assert found.rows["desperate"] == pytest.approx((desperate.rate, desperate.ci_low, desperate.ci_high))
+        assert found.ranges["random"] == (20, rows[rows.kind == "random"].rate.min(), rows[rows.kind == "random"].rate.max())
+        assert f"<b>{number(desperate.rate)}</b>" in page
+    for row in run.saes.itertuples():
+        assert f'title="{row.fvu!r}"' in page
+    assert run.manifest["stages"]["sae"]["key"][:12] in page
+    assert "within the range of random directions" in page  # the warning of the run
+
+
+def test_nothing_is_fetched_and_equal_runs_give_equal_pages(page, run_dir):
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+    assert "@import" not in page
+    assert build_report(run_dir).read_text() == page
+    assert page.count('class="circuit"') == 2
+
+
+def test_the_wording_claims_no_feelings(page):
+    assert "functional emotion" in page.lower()
+    assert not re.search(r"the model (feels|is afraid|is desperate|suffers)(?! anything)", page)
+
+
+def test_a_null_result_is_said_plainly(tmp_path):
+    make_run(tmp_path)
+    steering = pd.read_csv(tmp_path / "steering.csv")
+    flat = steering.kind == "emotion"
+    steering.loc[flat, ["rate", "ci_low", "ci_high"]] = [0.222, 0.18, 0.26]
+    steering.to_csv(tmp_path / "steering.csv", index=False)
+    run = read_run(tmp_path)
+    assert contrast(run, "blackmail").outside("desperate") is False
+    assert "no effect specific to the emotion was found" in verdict(run, "blackmail")
+    assert "within the controls" in build_report(tmp_path).read_text()
+
+
+def test_without_controls_nothing_is_claimed(tmp_path):
+    make_run(tmp_path)
+    steering = pd.read_csv(tmp_path / "steering.csv")
+    steering[steering.kind == "emotion"].to_csv(tmp_path / "steering.csv", index=False)
+    run = read_run(tmp_path)
+    assert contrast(run, "blackmail").outside("desperate") is None
+    assert "no controls to compare with" in verdict(run, "blackmail")
+
+
+@pytest.mark.parametrize(("name", "stage"), [("manifest.json", "plan"), ("summary.json", "report"), ("scores.json", "evaluate"), ("steering.csv", "steer"), ("saes.csv", "sae"),
+                                             ("matches.csv", "match"), ("directions.csv", "directions")])
+def test_a_missing_file_is_named_with_its_stage(tmp_path, name, stage):
+    make_run(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=f"{re.escape(name)}.*'{stage}'"):
+        build_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_numbers_and_cells():
+    assert [number(value) for value in (None, float("nan"), 0, 0.0, 1234567, -0.1234, 1e-5, 0.5, 12345.6, True)] == [
+        "–", "–", "0", "0", "1\u2009234\u2009567", "−0.123", "1.0e-05", "0.5", "12346", "yes"]
+    assert number(0.25, sign=True) == "+0.25"
+    assert cell(0.1) == '<td class="num" data-sort="0.1" title="0.1">0.1</td>'
+    assert HOSTILE not in table(["a"], [[HOSTILE]], caption=HOSTILE)
+    assert esc("\x00<") == "\ufffd&lt;"
+
+
+@pytest.mark.browser
+def test_in_a_browser(tmp_path):
+    require_chromium()
+    make_run(tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary["model"] = HOSTILE
+    summary["warnings"] = [HOSTILE]
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    path = build_report(tmp_path)
+    with launched() as browser:
+        for width in (1440, 1024, 390):
+            context = browser.new_context(offline=True, viewport={"width": width, "height": 900})
+            page = context.new_page()
+            watch = Watch(page)
+            page.goto(path.as_uri())
+            page.wait_for_function("document.querySelectorAll('[data-ready]').length === 2")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            if width == 1440:
+                heads = page.locator("#saes table.data th button")
+                heads.nth(4).click()
+                first = page.locator("#saes table.data tbody tr").first.inner_text()
+                heads.nth(4).click()
+                assert page.locator("#saes table.data tbody tr").first.inner_text() != first
+                assert page.locator("#saes table.data th").nth(4).get_attribute("aria-sort") == "ascending"
+            assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+            assert page.evaluate("window.pwned") is None
+            watch.clean()
+            context.close()
