@@ -1,0 +1,14 @@
+"""Sparse autoencoders: sae-lens' classes, trainer and files, fed from an activation store.
+
+Adding an architecture is one file and one line here.
+"""
+
+from emocircuits.sae import topk  # noqa: F401
+from emocircuits.sae.architecture import ARCHITECTURES
+from emocircuits.sae.catalogue import is_trained
+from emocircuits.sae.handle import load_sae
+from emocircuits.sae.quality import loss_recovered, quality_row, reconstruction
+from emocircuits.sae.settings import SAESettings
+from emocircuits.sae.train import train_saes
+
+__all__ = ["ARCHITECTURES", "SAESettings", "is_trained", "load_sae", "loss_recovered", "quality_row", "reconstruction", "train_saes"]

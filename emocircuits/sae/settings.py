@@ -1,0 +1,68 @@
+"""How SAEs are trained. What depends on the length of the run is derived from it."""
+
+from dataclasses import dataclass
+
+from emocircuits.errors import UserError
+
+
+@dataclass(frozen=True)
+class SAESettings:
+    """Settings of one training run, the same for every site.
+
+    Attributes:
+        architecture: a member of `emocircuits.sae.ARCHITECTURES`.
+        expansion: d_sae / d_model.
+        k: active features per token.
+        training_rows: rows drawn in all (with repetition when the store has fewer).
+        batch_size: rows per step.
+        lr: peak learning rate, for activations scaled to unit variance.
+        aux_coefficient: weight of the loss that revives dead features (Gao et al. 2024, appendix A.2).
+        skip_positions: leading positions of each prompt that are left out (position 0 is an attention sink).
+        seed: seed of initial weights and order of rows.
+    """
+
+    architecture: str = "topk"
+    expansion: int = 8
+    k: int = 32
+    training_rows: int = 600_000
+    batch_size: int = 1024
+    lr: float = 2e-3
+    aux_coefficient: float = 1 / 32
+    skip_positions: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("expansion", "k", "training_rows", "batch_size", "lr"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"sae.{name} is {getattr(self, name)}", expected="a positive number")
+
+    def d_sae(self, d_model: int) -> int:
+        """Size of the dictionary.
+
+        Raises:
+            UserError: `k` features cannot be active in a dictionary that is smaller.
+        """
+        d_sae = self.expansion * d_model
+        if self.k > d_sae:
+            raise UserError(f"sae.k is {self.k}", expected=f"at most d_sae = expansion * d_model = {d_sae}")
+        return d_sae
+
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps."""
+        return max(1, self.training_rows // self.batch_size)
+
+    @property
+    def warm_up_steps(self) -> int:
+        """Steps over which the learning rate rises."""
+        return min(self.steps // 20, 1000)
+
+    @property
+    def decay_steps(self) -> int:
+        """Last steps, over which the learning rate falls linearly to zero."""
+        return self.steps * 2 // 5
+
+    @property
+    def dead_feature_window(self) -> int:
+        """Steps without firing after which a feature counts as dead while training."""
+        return max(1, min(self.steps // 10, 10_000_000 // self.batch_size))

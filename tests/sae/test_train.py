@@ -1,0 +1,182 @@
+"""SAE training: sae-lens' own numbers, the same bytes whatever happened on the way, and a planted dictionary found again."""
+
+import json
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sae_lens import SAE, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
+from sae_lens.config import SAETrainerConfig
+
+from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
+from emocircuits.errors import UserError
+from emocircuits.sae import SAESettings, load_sae, reconstruction, train_saes
+from emocircuits.sae import train as train_module
+from emocircuits.sae.train import moments, training_rows
+
+SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
+D, TRUE, ACTIVE = 16, 32, 3
+FILES = ("cfg.json", "sae_weights.safetensors")
+
+
+def planted(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows made of few of 32 known unit vectors around a large mean."""
+    rng = np.random.default_rng(seed)
+    dictionary = rng.normal(size=(TRUE, D))
+    dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
+    acts = np.zeros((n, TRUE))
+    for row in acts:
+        row[rng.choice(TRUE, ACTIVE, replace=False)] = rng.uniform(2, 6, ACTIVE)
+    return (acts @ dictionary + 7 * rng.normal(size=D)).astype(np.float32), dictionary
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> ActivationStore:
+    path, n_prompts, length = tmp_path_factory.mktemp("store") / "activations.h5", 300, 40
+    values = {site: planted(number, n_prompts * length)[0] for number, site in enumerate(SITES)}
+    for site in SITES:
+        values[site][::length] *= 50  # the sink
+    prompts = pd.DataFrame({"id": [f"p{i}" for i in range(n_prompts)], "split": ["held_out" if i % 5 == 0 else "train" for i in range(n_prompts)]})
+    tokens = [np.arange(length)] * n_prompts
+    with ActivationStoreWriter(path, SITES, D, prompts, tokens, {"model_name": "tiny", "model_hash": "m" * 64}, "float32") as writer:
+        writer.append(np.arange(n_prompts), values)
+        writer.finish()
+    return ActivationStore.open(path)
+
+
+SETTINGS = SAESettings(expansion=4, k=4, training_rows=60_000, batch_size=256, lr=3e-3, aux_coefficient=1 / 32, seed=3)
+SHORT = SAESettings(expansion=2, k=4, training_rows=5_000, batch_size=250)
+
+
+@pytest.fixture(scope="module")
+def trained(store, tmp_path_factory):
+    return train_saes(store, SITES, SETTINGS, tmp_path_factory.mktemp("saes"))
+
+
+def contents(paths):
+    return {site: [(path / name).read_bytes() for name in FILES] for site, path in paths.items()}
+
+
+def test_planted_dictionary_is_found(store, trained):
+    rows = store.select((store.prompts["split"] == "held_out").to_numpy(), start=1)
+    for number, site in enumerate(SITES):
+        sae = load_sae(trained[site], site=site, d_in=D, model_hash="m" * 64)
+        quality = reconstruction(sae, store, site, rows)
+        assert quality.fvu < 0.06 and quality.dead_fraction < 0.1 and quality.l0 <= 4
+        cosines = planted(number, 1)[1] @ sae.W_dec.numpy().T
+        assert np.median(cosines.max(axis=1)) > 0.9
+        torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(64))
+
+
+def test_the_pair_is_plain_sae_lens(store, trained):
+    config = json.loads((trained[SITES[0]] / "cfg.json").read_text())
+    metadata = config["metadata"]
+    assert sorted(path.name for path in trained[SITES[0]].iterdir()) == sorted(FILES)
+    assert config["architecture"] == "topk" and config["d_in"] == D and config["d_sae"] == 64 and config["k"] == 4
+    assert metadata["hook_name"] == SITES[0] and metadata["model_name"] == "tiny" and metadata["model_hash"] == "m" * 64
+    ours, theirs = load_sae(trained[SITES[0]]), SAE.load_from_disk(trained[SITES[0]])
+    x = torch.from_numpy(store.read(SITES[0], slice(1, 40)))
+    assert torch.equal(ours(x), theirs(x)) and torch.equal(ours.encode(x), theirs.encode(x))
+
+
+def test_weights_equal_a_run_of_sae_lens_fit(store, trained):
+    """The same batches through `SAETrainer.fit`: same training, then scale and norms folded by hand."""
+    site, rows = SITES[1], training_rows(store)
+    mean, deviation = moments(store, site, rows)
+    torch.manual_seed(3)
+    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=D, d_sae=64, k=4, aux_loss_coefficient=1 / 32))
+    sae.b_dec.data = torch.from_numpy(mean / deviation).float()
+    steps = 60_000 // 256
+    batches = (torch.from_numpy(batch) / deviation for batch in store.shuffled_batches(site, 256, 3, rows=rows))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    SAETrainer(SAETrainerConfig(total_training_samples=steps * 256, train_batch_size_samples=256, lr=3e-3, lr_end=3e-4,
+                                lr_warm_up_steps=SETTINGS.warm_up_steps, lr_decay_steps=SETTINGS.decay_steps,
+                                dead_feature_window=SETTINGS.dead_feature_window, feature_sampling_window=steps // 2),
+               sae, batches).fit()
+    torch.set_num_threads(threads)
+    x = torch.from_numpy(store.read(site, slice(1, 40)))
+    expected_acts = sae.encode(x / deviation).detach() * deviation
+    expected = sae(x / deviation).detach() * deviation
+    ours = load_sae(trained[site])
+    torch.testing.assert_close(ours(x), expected, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(ours.encode(x), expected_acts, rtol=5e-3, atol=5e-3)
+
+
+def test_moments_and_training_rows(store):
+    rows = training_rows(store)
+    assert (store.positions[rows] > 0).all() and set(store.prompts["split"].iloc[store.prompt_index[rows]]) == {"train"}
+    x = store.read(SITES[0], rows).astype(np.float64)
+    mean, deviation = moments(store, SITES[0], rows)
+    np.testing.assert_allclose(mean, x.mean(0), rtol=1e-9)
+    np.testing.assert_allclose(deviation, np.sqrt(x.var(0).mean()), rtol=1e-9)
+
+
+def test_same_bytes_with_one_or_two_workers_and_other_thread_counts(store, tmp_path):
+    first = contents(train_saes(store, SITES, SHORT, tmp_path / "a", workers=1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    torch.manual_seed(99)
+    second = contents(train_saes(store, SITES, SHORT, tmp_path / "b", workers=2))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+    assert first == second
+
+
+def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(store, tmp_path, monkeypatch):
+    whole = contents(train_saes(store, SITES, SHORT, tmp_path / "whole"))
+    calls, real, lock = [], train_module.train_one, threading.Lock()
+
+    def broken(store, site, settings, rows, **options):
+        with lock:
+            calls.append(site)
+        if site == SITES[1]:
+            steps = iter(range(5))
+
+            def stop():
+                if next(steps, None) is None:
+                    raise KeyboardInterrupt
+
+            options["after_step"] = stop
+        return real(store, site, settings, rows, **options)
+
+    monkeypatch.setattr(train_module, "train_one", broken)
+    with pytest.raises(KeyboardInterrupt):
+        train_saes(store, SITES, SHORT, tmp_path / "part", workers=1)
+    assert sorted(path.name for path in (tmp_path / "part").iterdir()) == [SITES[0]]
+    monkeypatch.setattr(train_module, "train_one", lambda store, site, *a, **k: (calls.append(site), real(store, site, *a, **k))[1])
+    calls.clear()
+    assert contents(train_saes(store, SITES, SHORT, tmp_path / "part")) == whole and calls == [SITES[1]]
+    calls.clear()
+    train_saes(store, SITES, SHORT, tmp_path / "part")
+    assert calls == []
+    weights = tmp_path / "part" / SITES[0] / "sae_weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    assert contents(train_saes(store, SITES, SHORT, tmp_path / "part")) == whole and calls == [SITES[0]]
+    other = SAESettings(**{**SHORT.__dict__, "seed": 1})
+    calls.clear()
+    assert contents(train_saes(store, SITES[:1], other, tmp_path / "part"))[SITES[0]] != whole[SITES[0]] and calls == [SITES[0]]
+
+
+def test_wrong_settings_and_sites(store, tmp_path):
+    with pytest.raises(UserError, match="sae.k is 40; expected at most d_sae = expansion \\* d_model = 32"):
+        train_saes(store, SITES, SAESettings(expansion=2, k=40), tmp_path)
+    with pytest.raises(UserError, match="unknown site 'blocks.5"):
+        train_saes(store, ["blocks.5.hook_resid_post"], SHORT, tmp_path)
+    with pytest.raises(UserError, match="unknown SAE architecture 'topkk'; did you mean 'topk'"):
+        train_saes(store, SITES, SAESettings(architecture="topkk"), tmp_path)
+    with pytest.raises(UserError, match="no rows"):
+        train_saes(store, SITES, SHORT, tmp_path, rows=np.array([], dtype=np.int64))
+    with pytest.raises(UserError, match="sae.batch_size is 0"):
+        SAESettings(batch_size=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_directory_is_a_failure_in_one_line(store, tmp_path):
+    from emocircuits.errors import Failure
+
+    (tmp_path / "saes").write_text("a file where the directory should be")
+    with pytest.raises(Failure, match="cannot write .*saes"):
+        train_saes(store, SITES[:1], SHORT, tmp_path / "saes")
