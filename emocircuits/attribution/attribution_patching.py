@@ -69,7 +69,7 @@ def attribution_patching(
     used, column = np.unique(codes, return_inverse=True)
     effects = np.zeros((done, len(used)), dtype=values.dtype)
     effects[rows, column] = values
-    names = [_name(code, list(dictionaries), length, width, dictionaries, positions) for code in used]
+    names = [_name(int(code), list(dictionaries), length, width, positions) for code in used]
     conventions = {**CONVENTIONS, "method": "attribution_patching", "positions": "separate" if positions else "summed"}
     return AttributionResult(behaviour, tuple(names), effects[order], torch.cat(clean).numpy(force=True)[order],
                              torch.cat(corrupt).numpy(force=True)[order], conventions, passes)
@@ -89,12 +89,12 @@ def _entries(run: PairRun, number: int, site: str, length: int, width: int, posi
     return row + done, (number * length + position) * width + column, values
 
 
-def _name(code: int, sites: list[str], length: int, width: int, dictionaries: Mapping, positions: bool) -> str:
-    place, column = divmod(int(code), width)
+def _name(code: int, sites: list[str], length: int, width: int, positions: bool) -> str:
+    place, column = divmod(code, width)
     number, position = divmod(place, length)
-    where = position if positions else None
-    kind = ("error", None) if column == width - 1 else ("feature", column)
-    return format_node(NodeId(kind[0], site=sites[number], feature=kind[1], position=where))
+    error = column == width - 1
+    return format_node(NodeId("error" if error else "feature", site=sites[number], feature=None if error else column,
+                              position=position if positions else None))
 
 
 METHODS.register("attribution_patching", MethodCard(

@@ -23,9 +23,9 @@ class PairBatch:
         index: number of each pair in the whole set; results are in this order.
     """
 
-    clean: Int[torch.Tensor, "prompt pos"]
-    corrupt: Int[torch.Tensor, "prompt pos"]
-    index: Int[torch.Tensor, "prompt"]
+    clean: Int[torch.Tensor, "..."]
+    corrupt: Int[torch.Tensor, "..."]  # (prompt, pos) as clean; checked below, with an error that says the cure
+    index: Int[torch.Tensor, "..."]
 
     def __post_init__(self) -> None:
         shapes = tuple(self.clean.shape), tuple(self.corrupt.shape)

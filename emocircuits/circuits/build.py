@@ -196,8 +196,8 @@ def node_label(text: str) -> str:
 def _target(result: AttributionResult, label: str, seed: int) -> Node:
     difference = result.metric_clean - result.metric_corrupt
     low, high = bootstrap_interval(difference, seed=seed)
-    return Node.of(TARGET, label=label or "log-odds", effect=difference.mean(), ci_low=low, ci_high=high,
-                   verified=difference.mean())
+    mean = float(difference.mean())
+    return Node.of(TARGET, label=label or "log-odds", effect=mean, ci_low=float(low), ci_high=float(high), verified=mean)
 
 
 def _edges(result: AttributionResult, columns: set[int], least: float, seed: int) -> tuple[Edge, ...]:

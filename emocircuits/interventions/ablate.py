@@ -77,8 +77,9 @@ def ablate(
     """Sets every node that is not kept to its baseline, at every site that `keep` names, in each forward pass.
 
     Kept nodes are computed live, so they see what the ablations upstream did to them. With masks m and live (f, e) the stream
-    becomes decode(m f + (1 - m) f_base) + (e where the error is kept, else e_base), computed with one matrix product as
-    `s + (f' - g) @ decoder`, where (s, g) is (x, f) if the error is kept and (decode(f_base) + e_base, f_base) if not.
+    becomes decode(m f + (1 - m) f_base) + (e where the error is kept, else e_base). It is computed as
+    `x + ((1 - m)(f_base - f)) @ decoder` where the error is kept and as `x_base - (m (f_base - f)) @ decoder` where not, with
+    x_base = decode(f_base) + e_base, over the columns that any row needs: a small circuit costs little beside the encoder.
 
     Args:
         model: any TransformerLens object.
@@ -101,12 +102,14 @@ def ablate(
 
 def _edit(dictionary: Dictionary, keep: Keep, baseline: Baseline) -> Callable[[torch.Tensor], torch.Tensor]:
     stream = dictionary.decode(baseline.features) + baseline.error
+    sign = torch.where(keep.error[:, None], (~keep.features).to(stream.dtype), -keep.features.to(stream.dtype))
+    columns = (sign != 0).any(0).nonzero().squeeze(1)
+    sign, base, decoder = sign[:, None, columns], baseline.features[..., columns], dictionary.decoder[columns]
 
     def edit(x: torch.Tensor) -> torch.Tensor:
-        features = dictionary.encode(x)
-        error_kept = keep.error[:, None, None]
-        new = torch.where(keep.features[:, None, :], features, baseline.features)
-        start = torch.where(error_kept, x.to(features.dtype), stream)
-        return start + (new - torch.where(error_kept, features, baseline.features)) @ dictionary.decoder
+        start = torch.where(keep.error[:, None, None], x.to(stream.dtype), stream)
+        if not len(columns):
+            return start
+        return start + ((base - dictionary.encode(x)[..., columns]) * sign) @ decoder
 
     return edit

@@ -1,0 +1,112 @@
+"""What attribution refuses, what a metric may be, and that results are ordered by the prompts' index."""
+
+import numpy as np
+import pytest
+import torch
+from planted.paper_model import difference, random_batch, random_model, random_saes
+
+from emocircuits.attribution import METHODS, PairBatch, attribution_patching, edge_effects, exact_patching, group_pairs
+from emocircuits.errors import Failure, UserError
+
+
+@pytest.fixture(scope="module")
+def world():
+    torch.manual_seed(0)
+    return random_model(), random_saes("topk", 3, 12), random_batch()
+
+
+def test_pairs_of_different_length_are_refused():
+    with pytest.raises(UserError, match="mean or zero ablation"):
+        PairBatch(torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long), torch.arange(2))
+    with pytest.raises(UserError, match="pair 1 has 2 clean and 3 corrupt"):
+        group_pairs([([1, 2], [3, 4]), ([1, 2], [3, 4, 5])])
+    batches = group_pairs([([1, 2, 3], [3, 4, 5]), ([1, 2], [3, 4]), ([7, 8, 9], [3, 4, 5])])
+    assert [batch.index.tolist() for batch in batches] == [[1], [0, 2]]
+
+
+@pytest.mark.parametrize(("metric", "error", "text"), [
+    (lambda logits: difference(logits).mean(), UserError, "one value per prompt"),
+    (lambda logits: logits[:, -1], UserError, "one value per prompt"),
+    (lambda logits: 3.0, UserError, "one value per prompt"),
+    (lambda logits: difference(logits).detach(), UserError, "no gradient"),
+    (lambda logits: logits[:, -1].argmax(-1).double(), UserError, "no gradient"),
+    (lambda logits: difference(logits) * float("nan"), Failure, "NaN"),
+    (lambda logits: (difference(logits) - difference(logits)).sqrt(), Failure, "gradient of the metric at blocks.0"),
+])
+def test_metrics_that_cannot_be_attributed_are_refused(world, metric, error, text):
+    model, saes, batch = world
+    with pytest.raises(error, match=text):
+        attribution_patching(model, saes, [batch], metric)
+    assert not any(point.fwd_hooks for point in model.hook_dict.values())
+
+
+def test_a_metric_with_a_second_argument_gets_the_index(world):
+    model, saes, batch = world
+    sign = torch.tensor([1.0, -1.0, 2.0, 0.5, -3.0], dtype=torch.float64)
+    plain = attribution_patching(model, saes, [batch], difference)
+    shuffled = [batch.rows(torch.tensor([3, 1])), batch.rows(torch.tensor([4, 0, 2]))]
+    signed = attribution_patching(model, saes, shuffled, lambda logits, index: difference(logits) * sign[index])
+    assert signed.nodes == plain.nodes
+    np.testing.assert_allclose(signed.effects, plain.effects * sign.numpy()[:, None], atol=1e-12)
+    exact = exact_patching(model, saes, shuffled, lambda logits, index: difference(logits) * sign[index], nodes=plain.nodes[:4])
+    np.testing.assert_allclose(
+        exact.effects, exact_patching(model, saes, [batch], difference, nodes=plain.nodes[:4]).effects * sign.numpy()[:, None], atol=1e-12)
+    optional = attribution_patching(model, saes, [batch], lambda logits, lengths=None: difference(logits))
+    np.testing.assert_allclose(optional.effects, plain.effects, atol=1e-12)
+
+
+def test_wrong_nodes_and_prompts_are_refused(world):
+    model, saes, batch = world
+    with pytest.raises(UserError, match="outside its SAE"):
+        exact_patching(model, saes, [batch], difference, nodes=["feature/blocks.0.hook_resid_post/24"])
+    with pytest.raises(UserError, match="without SAE"):
+        edge_effects(model, saes, [batch], difference, ["error/blocks.7.hook_resid_post"])
+    with pytest.raises(UserError, match="expected feature and error nodes"):
+        exact_patching(model, saes, [batch], difference, nodes=["target/logit_diff"])
+    with pytest.raises(UserError, match="share an index"):
+        attribution_patching(model, saes, [batch, batch], difference)
+    with pytest.raises(UserError, match="no prompt pair"):
+        attribution_patching(model, saes, [], difference)
+    same = PairBatch(batch.clean, batch.clean, batch.index)
+    with pytest.raises(UserError, match="no node differs"):
+        attribution_patching(model, saes, [same], difference)
+
+
+def test_an_sae_of_another_width_is_refused(world):
+    with pytest.raises(UserError, match="d_in 8"):
+        attribution_patching(world[0], random_saes("topk", 1, 8), [world[2]], difference)
+
+
+def test_negating_the_metric_flips_and_permuting_features_permutes(world):
+    model, saes, batch = world
+    plain = attribution_patching(model, saes, [batch], difference)
+    flipped = attribution_patching(model, saes, [batch], lambda logits: -difference(logits))
+    np.testing.assert_allclose(flipped.effects, -plain.effects, atol=1e-12)
+    site, permutation = "blocks.1.hook_resid_post", torch.randperm(24)
+    turned = random_saes("topk", 3, 12)[site]
+    with torch.no_grad():
+        turned.W_enc.copy_(saes[site].W_enc[:, permutation])
+        turned.W_dec.copy_(saes[site].W_dec[permutation])
+        turned.b_enc.copy_(saes[site].b_enc[permutation])
+        turned.b_dec.copy_(saes[site].b_dec)
+    found = attribution_patching(model, {**saes, site: turned}, [batch], difference)
+    before = dict(zip(plain.nodes, plain.effects.T, strict=True))
+    after = dict(zip(found.nodes, found.effects.T, strict=True))
+    assert len(before) == len(after)
+    for number, old in enumerate(permutation.tolist()):
+        pair = after.get(f"feature/{site}/{number}"), before.get(f"feature/{site}/{old}")
+        assert (pair[0] is None) == (pair[1] is None)
+        if pair[0] is not None:
+            np.testing.assert_allclose(*pair, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_every_method_gives_finite_effects_of_known_nodes(world, name):
+    model, saes, batch = world
+    result = METHODS.get(name).run(model, saes, [batch], difference, behaviour="b")
+    assert result.behaviour == "b" and result.conventions["method"] == name and result.passes >= 2
+    assert np.isfinite(result.effects).all() and np.abs(result.effects).max() > 0
+    assert result.effects.shape == (5, len(result.nodes))
+    difference_on = [difference(model(tokens)).numpy() for tokens in (batch.clean, batch.corrupt)]
+    np.testing.assert_allclose(result.metric_clean, difference_on[0], atol=1e-10)
+    np.testing.assert_allclose(result.metric_corrupt, difference_on[1], atol=1e-10)

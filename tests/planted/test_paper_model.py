@@ -1,0 +1,121 @@
+"""Node effects, edges and faithfulness worked out on paper (numbers of `paper_model`'s docstring).
+
+Site 0   s: 3 * 6.5 = 19.5        k: -1 * -6.5 = 6.5                       together 26 = M(clean) - M(corrupt)
+Site 1   p: 8 * 3 = 24            s: 3 / 2 = 1.5        error (k): 0.5     together 26
+Site 2   a: 24 * 1 = 24           s: 1.5                k: 0.5             together 26
+Edges    s0 -> p1: 3 * 2 * 3 = 18   k0 -> p1: 6   s0 -> s1: 1.5   k0 -> error1: 0.5   p1 -> a2: 24   s1 -> s2: 1.5
+         error1 -> k2: 0.5   and at the last site each node's effect to the metric.
+"""
+
+import numpy as np
+import pytest
+import torch
+from planted.paper_model import A, K, P, S, SITES, paper_batch, paper_metric, paper_model, paper_saes
+
+from emocircuits.attribution import attribution_patching, edge_effects, exact_patching
+from emocircuits.circuits import circuit_from_attribution, circuit_metric, evaluate_circuit, find_circuit, unroll, with_edges
+from emocircuits.errors import UserError
+
+
+def feature(layer: int, axis: int) -> str:
+    return f"feature/{SITES[layer]}/{axis}"
+
+
+ERROR = f"error/{SITES[1]}"
+EFFECTS = {feature(0, S): 19.5, feature(0, K): 6.5, feature(1, P): 24.0, feature(1, S): 1.5, ERROR: 0.5,
+           feature(2, A): 24.0, feature(2, S): 1.5, feature(2, K): 0.5}
+TARGET = "target/logit_diff"
+EDGES = {(feature(0, S), feature(1, P)): 18.0, (feature(0, K), feature(1, P)): 6.0, (feature(0, S), feature(1, S)): 1.5,
+         (feature(0, K), ERROR): 0.5, (feature(1, P), feature(2, A)): 24.0, (feature(1, S), feature(2, S)): 1.5,
+         (ERROR, feature(2, K)): 0.5, (feature(2, A), TARGET): 24.0, (feature(2, S), TARGET): 1.5, (feature(2, K), TARGET): 0.5}
+
+
+@pytest.fixture(scope="module")
+def world():
+    return paper_model(), paper_saes(), [paper_batch()]
+
+
+def test_node_effects_equal_the_paper_and_the_real_patches(world):
+    model, saes, batches = world
+    result = attribution_patching(model, saes, batches, paper_metric)
+    assert result.metric_clean == pytest.approx(28.5, abs=1e-12)
+    assert result.metric_corrupt == pytest.approx(2.5, abs=1e-12)
+    found = dict(zip(result.nodes, result.effects[0], strict=True))
+    assert found == pytest.approx(EFFECTS, abs=1e-12)
+    assert result.passes == 3
+    exact = exact_patching(model, saes, batches, paper_metric)
+    assert dict(zip(exact.nodes, exact.effects[0], strict=True)) == pytest.approx(EFFECTS, abs=1e-12)
+
+
+def test_edges_equal_the_paper(world):
+    model, saes, batches = world
+    nodes = list(EFFECTS)
+    edges = edge_effects(model, saes, batches, paper_metric, nodes)
+    names = [*nodes, TARGET]
+    source = np.repeat(np.arange(len(nodes)), np.diff(edges.indptr))
+    found = {(names[s], names[t]): w for s, t, w in zip(source, edges.targets, edges.effects[0], strict=True) if abs(w) > 1e-12}
+    assert found == pytest.approx(EDGES, abs=1e-12)
+
+
+def test_circuit_holds_the_planted_nodes_and_edges(world):
+    model, saes, batches = world
+    result, circuit = find_circuit(model, saes, batches, paper_metric, behaviour="paper", threshold=0.05, edge_threshold=0.05)
+    assert {node.id for node in circuit.nodes} == {feature(0, S), feature(0, K), feature(1, P), feature(1, S), feature(2, A),
+                                                   feature(2, S), TARGET}
+    assert all(node.verified == pytest.approx(node.effect, abs=1e-12) for node in circuit.nodes)
+    assert {(edge.source, edge.target): edge.weight for edge in circuit.edges} == pytest.approx(
+        {pair: weight for pair, weight in EDGES.items() if weight >= 1.5}, abs=1e-12)
+    again = circuit_from_attribution(with_edges(result, model, saes, batches, paper_metric, list(EFFECTS)), list(EFFECTS),
+                                     edge_threshold=0.0)
+    assert len(again.edges) == len(EDGES)
+
+
+@pytest.mark.parametrize(("nodes", "value"), [
+    ((), 2.5),  # nothing: the corrupt run
+    (tuple(EFFECTS), 28.5),  # all that differ: the clean run
+    ((feature(0, S), feature(1, P), feature(2, A)), 20.5),  # s = 3, k = 1: p = 8, a = 21, then s = 0, k = 1
+    ((feature(1, P), feature(2, A)), 2.5),  # the plan sees corrupt states
+    ((feature(0, S), feature(0, K), feature(1, P), feature(2, A)), 26.5),  # p = 10, a = 27, then s = 0, k = 1
+    ((feature(0, S), feature(1, S), feature(2, S)), 4.0),  # the direct path: a = 3, s = 3, k = 1
+    ((feature(0, K), ERROR, feature(2, K)), 3.0),  # the calm state through the error node: a = 3, s = 0, k = 0
+])
+def test_metric_of_a_circuit_equals_the_paper(world, nodes, value):
+    model, saes, batches = world
+    measured = circuit_metric(model, saes, batches, paper_metric, [nodes])
+    assert measured[0, 0] == pytest.approx(value, abs=1e-12)
+
+
+def test_faithfulness_and_completeness_equal_the_paper(world):
+    """{s0, p1, a2}: F = (20.5 - 2.5) / 26; its complement keeps k live everywhere and s from site 1 on: M = 3, F = 0.5 / 26."""
+    model, saes, batches = world
+    result = attribution_patching(model, saes, batches, paper_metric)
+    held_out = [paper_batch()]
+    held_out[0].clean[0, 1] = 3  # another word without meaning: same states, a different prompt
+    scores = evaluate_circuit(model, saes, held_out, paper_metric, result, (feature(0, S), feature(1, P), feature(2, A)),
+                              found_on=batches, sizes=(2, 3))
+    assert scores["faithfulness"] == pytest.approx(18 / 26, abs=1e-12)
+    assert scores["completeness"] == pytest.approx(0.5 / 26, abs=1e-12)
+    assert [point["size"] for point in scores["curve"]] == [1, 2, 3, 4, 8]
+    assert [point["faithfulness"] for point in scores["curve"]] == pytest.approx([0, 0, 18 / 26, 24 / 26, 1], abs=1e-12)
+    with pytest.raises(UserError, match="also used to find"):
+        evaluate_circuit(model, saes, batches, paper_metric, result, (feature(0, S),), found_on=batches)
+
+
+def test_unrolled_circuit_starts_at_the_tokens(world):
+    """Each desperate word adds 1 to s, which is worth 6.5; the calm word's place adds 6.5 for taking k away.
+
+    Position 2 holds a desperate word on the clean and the calm word on the corrupt side: 13.
+    """
+    model, saes, batches = world
+    _, circuit = find_circuit(model, saes, batches, paper_metric, behaviour="paper", threshold=0.01)
+    example = unroll(model, saes, batches[0], paper_metric, circuit, ["d", "n", "d", "n", "d", "end"])
+    effects = {node.id: node.effect for node in example.nodes}
+    assert {name: effects[name] for name in effects if name.startswith("token")} == pytest.approx(
+        {"token/p0": 6.5, "token/p2": 13.0, "token/p4": 6.5}, abs=1e-12)
+    assert {name: value for name, value in effects.items() if name.startswith(("feature", "error"))} == pytest.approx(
+        {f"{name}/p5": value for name, value in EFFECTS.items()}, abs=1e-12)
+    weights = {(edge.source, edge.target): edge.weight for edge in example.edges}
+    assert weights["token/p2", feature(0, S) + "/p5"] == pytest.approx(6.5)
+    assert weights["token/p2", feature(0, K) + "/p5"] == pytest.approx(6.5)
+    assert weights[feature(0, S) + "/p5", feature(1, P) + "/p5"] == pytest.approx(18.0)
+    assert torch.tensor([node.activation for node in example.nodes if node.id == feature(1, P) + "/p5"]) == pytest.approx(10.0)

@@ -1,0 +1,90 @@
+"""The planted model as an ordinary directory: its log-odds are the formula's, and its circuit is the one that was set by hand."""
+
+import numpy as np
+import pytest
+import torch
+from sae_lens import SAE
+
+from emocircuits.attribution import group_pairs
+from emocircuits.circuits import agreement, evaluate_circuit, find_circuit
+from emocircuits.interventions.steer import steer
+from emocircuits.models.loader import load_model
+from emocircuits.models.planted import AXES, expected_log_odds, planted_pairs, planted_stories, write_planted_model
+from emocircuits.models.planted_saes import FEATURES, planted_saes
+from emocircuits.sites import residual_site
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    directory = write_planted_model(tmp_path_factory.mktemp("planted"))
+    model = load_model(str(directory))
+    cheat, fix = model.single_token("cheat"), model.single_token("fix")
+    return directory, model, lambda logits: logits[:, -1, cheat] - logits[:, -1, fix]
+
+
+def batches_of(model, pairs):
+    return group_pairs([(model.encode(pair.clean), model.encode(pair.corrupt)) for pair in pairs])
+
+
+def test_log_odds_are_the_formula_and_rise_with_desperate_words(world):
+    _, model, metric = world
+    pairs = planted_pairs(24)
+    for text in {text for pair in pairs for text in (pair.clean, pair.corrupt)}:
+        with torch.no_grad():
+            found = metric(model.bridge(torch.tensor([model.encode(text)])))
+        assert float(found) == pytest.approx(expected_log_odds(text), abs=1e-4)
+    by_count = [np.mean([expected_log_odds(p.clean) for p in pairs if p.n_words == n]) for n in range(1, 7)]
+    assert np.all(np.diff(by_count) > 0.1)
+
+
+def test_the_circuit_is_the_planted_one(world):
+    _, model, metric = world
+    saes = planted_saes()
+    find, score = batches_of(model, planted_pairs(18, seed=0)), batches_of(model, planted_pairs(18, seed=1))
+    result, circuit = find_circuit(model.bridge, saes, find, metric, threshold=0.2, edge_threshold=0.2)
+
+    def node(layer, name):
+        return f"feature/{residual_site(layer)}/{FEATURES[name]}"
+
+    nodes = [node(0, "state:desperate"), node(0, "state:calm"), node(1, "plan"), node(2, "act")]
+    assert {n.id for n in circuit.nodes} == {*nodes, "target/logit_diff"}
+    assert {(e.source, e.target) for e in circuit.edges} == {
+        (nodes[0], nodes[2]), (nodes[1], nodes[2]), (nodes[2], nodes[3]), (nodes[3], "target/logit_diff")}
+    scores = evaluate_circuit(model.bridge, saes, score, metric, result, nodes, found_on=find)
+    assert 0.75 < scores["faithfulness"] < 1.0  # the direct path from the states is outside
+    assert abs(scores["completeness"]) < 0.2
+    assert agreement(result).pearson > 0.95 and 0.8 < agreement(result).slope < 1.25
+
+
+def test_steering_along_the_states_moves_the_action(world):
+    _, model, metric = world
+    tokens = torch.cat([batch.corrupt for batch in batches_of(model, planted_pairs(6))])
+    values = []
+    for strength in (-0.2, 0.0, 0.2):
+        direction = torch.zeros(64)
+        direction[AXES["state:desperate"]] = 1.0
+        with steer(model.bridge, residual_site(0), direction, strength, 8.0), torch.no_grad():
+            values.append(float(metric(model.bridge(tokens)).mean()))
+    assert values[0] < values[1] - 0.3 < values[2] - 0.6
+
+
+def test_the_directory_is_the_same_every_time_and_holds_loadable_dictionaries(world, tmp_path):
+    directory, model, _ = world
+    again = write_planted_model(tmp_path / "again")
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        assert (again / name).read_bytes() == (directory / name).read_bytes()
+    saes = planted_saes(tmp_path / "saes")
+    for site, sae in saes.items():
+        loaded = SAE.load_from_disk(str(tmp_path / "saes" / site))
+        assert torch.equal(loaded.W_dec, sae.W_dec) and loaded.cfg.metadata.hook_name == site
+
+
+def test_stories_hide_the_emotion_word_and_every_word_is_known(world):
+    _, model, _ = world
+    unknown = model.tokenizer.unk_token_id
+    stories = planted_stories(20)
+    assert {story.emotion for story in stories} == {"desperate", "calm", "happy", "sad", "neutral"}
+    for story in stories:
+        assert story.emotion not in story.text.split()
+        assert unknown not in model.encode(story.text)
+    assert planted_stories(5, seed=3) == planted_stories(5, seed=3) != planted_stories(5, seed=4)
