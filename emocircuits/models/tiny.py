@@ -23,6 +23,7 @@ def write_tiny_model(
     n_ctx: int = 128,
     texts: Iterable[str] = SAMPLE,
     words: Iterable[str] = (),
+    vocabulary: int = 400,
     seed: int = 0,
 ) -> Path:
     """Writes a random model of a family with a tokenizer trained on `texts` (a Hugging Face directory).
@@ -33,6 +34,7 @@ def write_tiny_model(
         n_layers, d_model, n_heads, n_ctx: sizes.
         texts: what the byte-level BPE tokenizer is trained on.
         words: words that become single tokens with their leading space.
+        vocabulary: largest size of the tokenizer's vocabulary, before `words`.
         seed: seed of the weights.
     """
     import torch
@@ -40,7 +42,7 @@ def write_tiny_model(
 
     card, directory = FAMILIES.get(family), Path(directory)
     with quiet_libraries():
-        tokenizer = _tokenizer(texts, words)
+        tokenizer = _tokenizer(texts, words, vocabulary)
         settings = {
             "vocab_size": len(tokenizer), "hidden_size": d_model, "num_hidden_layers": n_layers,
             "num_attention_heads": n_heads, "intermediate_size": 2 * d_model, "max_position_embeddings": n_ctx,
@@ -59,7 +61,7 @@ def write_tiny_model(
     return directory
 
 
-def _tokenizer(texts: Iterable[str], words: Iterable[str]):
+def _tokenizer(texts: Iterable[str], words: Iterable[str], vocabulary: int):
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -67,7 +69,7 @@ def _tokenizer(texts: Iterable[str], words: Iterable[str]):
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<bos>", "<eos>", "<pad>"], show_progress=False,
+        vocab_size=vocabulary, special_tokens=["<bos>", "<eos>", "<pad>"], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     made.train_from_iterator(list(texts), trainer)
