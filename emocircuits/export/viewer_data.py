@@ -60,7 +60,7 @@ def _label(node_id: str) -> str:
             "target": (parts.name or "").replace("_", " "), "component": parts.name}[parts.kind]
 
 
-def _link(source: int, target: int, edge: Edge) -> list[float | None]:
+def _link(source: int, target: int, edge: Edge) -> list[int | float | None]:
     values = [source, target, _short(edge.weight), _short(edge.ci_low), _short(edge.ci_high), _short(edge.verified)]
     while values[-1] is None:
         values.pop()

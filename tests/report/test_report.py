@@ -72,6 +72,14 @@ def test_a_null_result_is_said_plainly(tmp_path):
     assert "within the controls" in build_report(tmp_path).read_text()
 
 
+def test_a_slope_that_is_not_significant_is_said(page):
+    cards = re.findall(r'<article class="verdict">(.*?)</article>', page, re.S)
+    assert "beyond all controls" in cards[0]
+    assert "p = 0.0476" in cards[0]
+    assert "not significant" in cards[1]
+    assert "beyond all controls" not in cards[1]
+
+
 def test_without_controls_nothing_is_claimed(tmp_path):
     make_run(tmp_path)
     steering = pd.read_csv(tmp_path / "steering.csv")

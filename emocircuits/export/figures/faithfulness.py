@@ -15,7 +15,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     """One panel per behaviour; sizes on a logarithmic axis; 0 is the corrupt run, 1 the clean run."""
     behaviours = list(dict.fromkeys(table.behaviour))
     width = widths(venue)[1]
-    figure = new_figure(width if len(behaviours) > 1 else width * 0.6, 2.4)
+    figure = new_figure(width if len(behaviours) > 1 else width * 0.6, 2.55)
     for i, (axes, name) in enumerate(zip(np.atleast_1d(figure.subplots(1, len(behaviours), sharey=True)), behaviours, strict=True)):
         rows = table[table.behaviour == name].sort_values("size")
         for level in (0, 1):
@@ -35,7 +35,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         axes.set_title(plain_label(name.replace("_", " ")))
         if i == 0:
             axes.set_ylabel("faithfulness")
-            axes.legend(loc="best")
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

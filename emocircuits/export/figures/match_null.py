@@ -18,7 +18,7 @@ BINS = 60
 def draw(table: pd.DataFrame, venue: str) -> Figure:
     """A histogram on a logarithmic axis; lines are quantiles of the null's maximum, marks the kept features."""
     features, null = table[table.record == "feature"], table[table.record == "null_max"]
-    figure = new_figure(widths(venue)[1] * 0.72, 2.6)
+    figure = new_figure(widths(venue)[1] * 0.72, 2.75)
     axes = figure.subplots()
     values = features.value.to_numpy(float)
     low, high = min(values.min(), null.value.min() if len(null) else values.min()), max(values.max(), null.value.max() if len(null) else values.max())
@@ -37,7 +37,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     axes.set_xlabel(f"{features.statistic.iloc[0].upper() if features.statistic.iloc[0] == 'auroc' else features.statistic.iloc[0]} of the feature for {plain_label(features.emotion.iloc[0])}")
     axes.set_ylabel("features")
     axes.tick_params(axis="y", which="minor", color=MUTED)
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from emocircuits.pipeline.report.run_data import RunData
 from emocircuits.pipeline.report.tables import Cell, esc, interval, number, table
 
+LEVEL = 0.05
 CONTROLS = ("random", "content", "shuffled")
 CIRCUIT = {"desperation_features": "matched features", "circuit_nodes": "nodes", "circuit_edges": "links", "faithfulness": "faithfulness",
            "random_circuit_faithfulness": "random circuit", "attribution_exact_pearson": "attribution r", "attribution_exact_slope": "slope"}
@@ -71,9 +72,13 @@ def verdict(run: RunData, behaviour: str) -> str:
         if beyond is None:
             parts.append("There are no controls to compare with, so this alone shows nothing specific.")
         elif beyond:
-            parts.append("The emotion lies outside all of its controls.")
+            parts.append("At this strength the emotion lies outside all of its controls.")
         else:
             parts.append("<b>That is within the range of the controls: no effect specific to the emotion was found.</b>")
+    p = summary.get("p_value")
+    if p is not None:
+        parts.append(f"The slope over all strengths, against those of the random directions: p = {number(p)}." if p <= LEVEL else
+                     f"<b>The slope over all strengths is not significant against those of the random directions (p = {number(p)}).</b>")
     faithful, random = summary.get("faithfulness"), summary.get("random_circuit_faithfulness")
     if faithful is not None:
         parts.append(f"The circuit keeps {number(faithful)} of the change in the metric on held-out prompts; random circuits of the same size keep {number(random)}.")
@@ -83,9 +88,12 @@ def verdict(run: RunData, behaviour: str) -> str:
 
 
 def badge(run: RunData, behaviour: str) -> str:
-    """The verdict in two words."""
+    """The verdict in a few words: beyond the controls at the largest strength, and significant in the slope."""
     found = contrast(run, behaviour)
     beyond = found.outside(run.emotion) if found else None
+    p = run.summary["behaviours"].get(behaviour, {}).get("p_value")
+    if beyond and p is not None and p > LEVEL:
+        return '<span class="badge no">not significant</span>'
     name, text = {True: ("yes", "beyond all controls"), False: ("no", "within the controls"), None: ("open", "no controls")}[beyond]
     return f'<span class="badge {name}">{text}</span>'
 
@@ -119,7 +127,8 @@ def steering_table(run: RunData, behaviour: str) -> str:
         line += [_cell(at[(at.kind == "emotion") & (at.direction == name)], column) for name in emotions]
         line += [_spread(at[at.kind == kind][column]) for kind in kinds]
         body.append(line)
-    return table(["strength", *emotions, *(f"{kind} (range)" for kind in kinds)], body)
+    counts = {kind: rows[rows.kind == kind].direction.nunique() for kind in kinds}
+    return table(["strength", *emotions, *(f"{counts[kind]} {kind}" for kind in kinds)], body)
 
 
 def _cell(rows: pd.DataFrame, column: str) -> Cell | None:
@@ -130,7 +139,7 @@ def _cell(rows: pd.DataFrame, column: str) -> Cell | None:
 
 
 def _spread(values: pd.Series) -> Cell | None:
-    return Cell(f"{number(values.min())} to {number(values.max())} <small>n = {len(values)}</small>", float(values.max())) if len(values) else None
+    return Cell(f"{number(values.min())} to {number(values.max())}", float(values.max())) if len(values) else None
 
 
 def _estimate(found: Contrast | None, direction: str) -> Cell | None:

@@ -85,7 +85,7 @@ def circuits(run: RunData, pictures: dict[str, str]) -> str:
 def steering(run: RunData, pictures: dict[str, str]) -> str:
     """Dose–response."""
     blocks = "".join(f"<h3>{words(name)}</h3>{steering_table(run, name)}" for name in dict.fromkeys(run.steering.behaviour))
-    return ("<p>A direction is added to the residual stream at one site, at a share of its mean norm, on prompts that were used for nothing else.</p>" + pictures["steering"] + blocks)
+    return ("<p>A direction is added to the residual stream at one site, at a share of its mean norm, on held-out prompts.</p>" + pictures["steering"] + blocks)
 
 
 def checks(run: RunData, pictures: dict[str, str]) -> str:
