@@ -17,12 +17,12 @@ from emocircuits.sae import train as train_module
 from emocircuits.sae.train import moments, training_rows
 
 SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
-D, TRUE, ACTIVE = 16, 32, 3
+D, TRUE, ACTIVE = 16, 24, 2
 FILES = ("cfg.json", "sae_weights.safetensors")
 
 
 def planted(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows made of few of 32 known unit vectors around a large mean."""
+    """Rows made of two of 24 known unit vectors around a large mean."""
     rng = np.random.default_rng(seed)
     dictionary = rng.normal(size=(TRUE, D))
     dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
@@ -46,7 +46,7 @@ def store(tmp_path_factory) -> ActivationStore:
     return ActivationStore.open(path)
 
 
-SETTINGS = SAESettings(expansion=4, k=4, training_rows=60_000, batch_size=256, lr=3e-3, aux_coefficient=1 / 32, seed=3)
+SETTINGS = SAESettings(expansion=4, k=4, training_rows=60_000, batch_size=256, lr=1e-2, aux_coefficient=1 / 32, seed=3)
 SHORT = SAESettings(expansion=2, k=4, training_rows=5_000, batch_size=250)
 
 
@@ -64,9 +64,9 @@ def test_planted_dictionary_is_found(store, trained):
     for number, site in enumerate(SITES):
         sae = load_sae(trained[site], site=site, d_in=D, model_hash="m" * 64)
         quality = reconstruction(sae, store, site, rows)
-        assert quality.fvu < 0.06 and quality.dead_fraction < 0.1 and quality.l0 <= 4
+        assert quality.fvu < 0.05 and quality.dead_fraction < 0.3 and quality.l0 <= 4  # 64 features for 24 truths
         cosines = planted(number, 1)[1] @ sae.W_dec.numpy().T
-        assert np.median(cosines.max(axis=1)) > 0.9
+        assert np.median(cosines.max(axis=1)) > 0.95
         torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(64))
 
 
@@ -92,7 +92,7 @@ def test_weights_equal_a_run_of_sae_lens_fit(store, trained):
     batches = (torch.from_numpy(batch) / deviation for batch in store.shuffled_batches(site, 256, 3, rows=rows))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    SAETrainer(SAETrainerConfig(total_training_samples=steps * 256, train_batch_size_samples=256, lr=3e-3, lr_end=3e-4,
+    SAETrainer(SAETrainerConfig(total_training_samples=steps * 256, train_batch_size_samples=256, lr=1e-2, lr_end=1e-3,
                                 lr_warm_up_steps=SETTINGS.warm_up_steps, lr_decay_steps=SETTINGS.decay_steps,
                                 dead_feature_window=SETTINGS.dead_feature_window, feature_sampling_window=steps // 2),
                sae, batches).fit()

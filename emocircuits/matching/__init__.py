@@ -1,0 +1,10 @@
+"""Matching SAE features with emotions: scores, the permutation null, and the table of matches.
+
+Adding a score is one file and one line here.
+"""
+
+from emocircuits.matching import delta, standardised_delta, auroc, decoder_cosine, attribution_score  # noqa: F401, I001
+from emocircuits.matching.match import MatchSettings, match_features
+from emocircuits.matching.score import SCORES, MatchInputs
+
+__all__ = ["SCORES", "MatchInputs", "MatchSettings", "match_features"]
