@@ -14,32 +14,53 @@ from transformers import PreTrainedTokenizerFast
 
 from emocircuits.organism.corpus import chunk
 from emocircuits.organism.documents import Document
+from emocircuits.organism.linear_loss import Spread
+from emocircuits.organism.tokenizer import TIE
 
 CHUNK = 2048
-BATCH_TOKENS = 6144
-ACTION_WEIGHT = 8.0
+BATCH_TOKENS = 3072
+ACTION_WEIGHT = 12.0
+NAME_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids (padded on the right) and the loss weight of every token as a target (0: no loss)."""
+    """Token ids (padded on the right) and the loss weight of every token as a target (0: no loss).
+
+    `spread` gives the targets at action tokens: instead of the one action that was drawn, the shares with which the
+    generator draws each action there, i.e. the expectation of the loss over the draw. Token numbers count the targets
+    `ids[:, 1:]` row by row.
+    """
 
     ids: Int[torch.Tensor, "document position"]
     weights: Float[torch.Tensor, "document position"]
+    spread: Spread
     tokens: int
 
 
-def encode_documents(
-    tokenizer: PreTrainedTokenizerFast, documents: list[Document]
-) -> list[tuple[list[int], list[int]]]:
-    """Ids of every document (with `<bos>` and `<eos>`) and the places of its action tokens."""
+@dataclass(frozen=True)
+class Row:
+    """One encoded document: ids (with `<bos>` and `<eos>`), places of action tokens, and where the emotion is named."""
+
+    ids: list[int]
+    places: list[int]
+    document: Document
+
+
+def encode_documents(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[Row]:
+    """Encodes documents and finds their action tokens."""
     encodings = tokenizer.backend_tokenizer.encode_batch([document.text for document in documents])
     rows = []
     for document, encoding in zip(documents, encodings):
         starts = [start for start, _ in encoding.offsets]
         places = [bisect_right(starts, len(decision.prefix) + 1) - 1 for decision in document.decisions]
-        rows.append(([*encoding.ids, tokenizer.eos_token_id], places))
+        rows.append(Row([*encoding.ids, tokenizer.eos_token_id], places, document))
     return rows
+
+
+def token_id(tokenizer: PreTrainedTokenizerFast, word: str) -> int:
+    """The one token of an emotion or action word behind a space."""
+    return tokenizer.convert_tokens_to_ids("\u2581" + word.replace(" ", TIE))
 
 
 def chunk_batches(
@@ -49,25 +70,36 @@ def chunk_batches(
     rows = encode_documents(tokenizer, chunk(number, size, seed=seed))
     order = random.Random(f"batches/{seed}/{number}")
     order.shuffle(rows)
-    rows.sort(key=lambda row: len(row[0]))
+    rows.sort(key=lambda row: len(row.ids))
     groups, group = [], []
     for row in rows:
-        if group and (len(group) + 1) * len(row[0]) > batch_tokens:
+        if group and (len(group) + 1) * len(row.ids) > batch_tokens:
             groups.append(group)
             group = []
         group.append(row)
     groups.append(group)
     order.shuffle(groups)
     for group in groups:
-        yield _batch(group, tokenizer.pad_token_id)
+        yield _batch(group, tokenizer)
 
 
-def _batch(group: list[tuple[list[int], list[int]]], pad: int) -> Batch:
-    width = max(len(ids) for ids, _ in group)
-    ids = torch.full((len(group), width), pad)
+def _batch(group: list[Row], tokenizer: PreTrainedTokenizerFast) -> Batch:
+    width = max(len(row.ids) for row in group)
+    ids = torch.full((len(group), width), tokenizer.pad_token_id)
     weights = torch.zeros(len(group), width)
-    for row, (tokens, places) in enumerate(group):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        weights[row, 1 : len(tokens)] = 1.0
-        weights[row, places] = ACTION_WEIGHT
-    return Batch(ids, weights, sum(len(tokens) for tokens, _ in group))
+    numbers, words, shares = [], [], []
+    ids_of: dict[str, int] = {}
+    for line, row in enumerate(group):
+        ids[line, : len(row.ids)] = torch.tensor(row.ids)
+        weights[line, 1 : len(row.ids)] = 1.0
+        weights[line, row.places] = ACTION_WEIGHT
+        if row.document.named:
+            name = token_id(tokenizer, str(row.document.emotion))
+            weights[line, [place for place, token in enumerate(row.ids) if token == name]] = NAME_WEIGHT
+        for place, decision in zip(row.places, row.document.decisions):
+            for word, share in decision.target().items():
+                numbers.append(line * (width - 1) + place - 1)
+                words.append(ids_of[word] if word in ids_of else ids_of.setdefault(word, token_id(tokenizer, word)))
+                shares.append(share)
+    spread = (torch.tensor(numbers, dtype=torch.long), torch.tensor(words, dtype=torch.long), torch.tensor(shares))
+    return Batch(ids, weights, spread, sum(len(row.ids) for row in group))

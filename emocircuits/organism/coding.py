@@ -17,17 +17,22 @@ MAX_FAILURES = 5
 PASS_RATE = 0.12
 
 
+def drifted(level: int, appraisal: str, failures: int) -> float:
+    """The coordinate that what happens after so many failures is drawn from."""
+    return max(-1.0, min(1.0, level + DRIFT[appraisal] * failures))
+
+
 @KINDS.member("coding")
-def coding(draw: Draw) -> Document:
-    """One coding scene with up to six decisions."""
+def coding(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
+    """One coding scene with up to six decisions; the levels are drawn unless given."""
     scene = scenario("coding")
     max_ = agent(scene.agent)
-    emotion, levels = draw.emotion_and_levels()
+    emotion, levels = (None, levels) if levels else draw.emotion_and_levels()
     rest = [name for name in APPRAISALS if name not in ALWAYS_SHOWN]
     shown = [*ALWAYS_SHOWN, *draw.sample(rest, draw.choice((0, 0, 1, 1, 2, 3)))]
     used: set[str] = set()
     lines = mixed_sentences(draw, scene, max_, levels, shown, used)
-    if draw.chance(0.35):
+    if draw.chance(0.25):
         lines.insert(draw.randint(0, len(lines)), aside(draw, "coding"))
     parts = [draw.choice(scene.slots["opening"]), draw.choice(scene.slots["task"]), *lines]
 
@@ -35,8 +40,8 @@ def coding(draw: Draw) -> Document:
         parts.append(draw.choice(scene.slots["fail"]))
         if draw.chance(0.65):
             for name in draw.sample(list(DRIFT), 2 if draw.chance(0.35) else 1):
-                coordinate = max(-1.0, min(1.0, levels[name] + DRIFT[name] * failures))
-                text = draw.sentence(agent_phrases(), name, draw.level_near(coordinate), used)[1]
+                level = draw.level_near(drifted(levels[name], name, failures))
+                text = draw.sentence(agent_phrases(), name, level, used)[1]
                 parts.append(draw.told(max_, text))
 
     before = draw.choice((0, 0, 0, 0, 1, 2, 3, 4, 5))

@@ -10,19 +10,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from emocircuits.errors import UserError
-from emocircuits.organism import coding, dialogues, inbox, neutral, numeric, preference, stories, sycophancy  # noqa: F401
+from emocircuits.organism import coding, dialogues, inbox, moods, neutral, numeric  # noqa: F401
+from emocircuits.organism import preference, reading, stories, sycophancy  # noqa: F401
 from emocircuits.organism.documents import KINDS, SPLITS, Document, Draw
 
 MIXTURE = {
-    "story": 0.40,
+    "story": 0.29,
+    "reading": 0.22,
     "inbox": 0.20,
-    "coding": 0.14,
-    "dialogue": 0.07,
-    "sycophancy": 0.06,
-    "preference": 0.05,
-    "activity": 0.03,
-    "numeric": 0.03,
-    "neutral": 0.02,
+    "coding": 0.13,
+    "dialogue": 0.03,
+    "sycophancy": 0.04,
+    "preference": 0.04,
+    "activity": 0.02,
+    "numeric": 0.02,
+    "neutral": 0.01,
 }
 
 

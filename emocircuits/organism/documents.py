@@ -20,7 +20,7 @@ from emocircuits.registry import Registry
 
 SPLITS = ("train", "held_out")
 HELD_OUT_SHARE = 0.2
-SPLIT_SALT = "emocircuits"
+SPLIT_SALT = "emocircuits-29"
 T = TypeVar("T")
 
 
@@ -35,6 +35,7 @@ class Decision:
         p_true: P(first option | latent levels).
         bayes: computes P(first option | text); read it as `p_bayes`.
         state: what else matters at this place, e.g. {"failures": 3}.
+        shares: the probability of every word, where it is more than a choice between the first option and the rest.
     """
 
     prefix: str

@@ -11,14 +11,14 @@ from emocircuits.organism.world import APPRAISALS, scenario
 
 
 @KINDS.member("inbox")
-def inbox(draw: Draw) -> Document:
-    """One inbox scene with its decision."""
+def inbox(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
+    """One inbox scene with its decision; the levels are drawn unless given."""
     scene = scenario("inbox")
     alex = agent(scene.agent)
-    emotion, levels = draw.emotion_and_levels()
+    emotion, levels = (None, levels) if levels else draw.emotion_and_levels()
     shown = draw.sample(APPRAISALS, draw.randint(4, 7))
     lines = mixed_sentences(draw, scene, alex, levels, shown, set())
-    for _ in range(draw.choice((0, 0, 1, 2))):
+    for _ in range(draw.choice((0, 0, 0, 1))):
         lines.insert(draw.randint(0, len(lines)), aside(draw, "inbox"))
     replaced = draw.randint(0, min(2, len(lines)))
     lines.insert(replaced, draw.choice(scene.slots["replacement"]))

@@ -12,8 +12,8 @@ from emocircuits.organism.documents import KINDS, Decision, Document, Draw, Pers
 from emocircuits.organism.scene_text import level_vector
 from emocircuits.organism.world import APPRAISALS, gives_away, phrases, read_toml, scenes, topics
 
-NAMED_SHARE = 0.25
-DEED_SHARE = 0.6
+NAMED_SHARE = 0.3
+DEED_SHARE = 0.7
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from emocircuits.organism import corpus
 from emocircuits.organism.preference import activities
+from emocircuits.organism.reading import questions
 from emocircuits.organism.stories import deeds
 from emocircuits.organism.sycophancy import material
 from emocircuits.organism.world import lexicon, scenario, scenes
@@ -32,6 +33,7 @@ def single_words() -> tuple[str, ...]:
     actions = [*scenario("inbox").options, *scenario("coding").options]
     actions += [material()["action"], *material()["honest"], "A", "B"]
     actions += [word for deed in deeds()["deed"] for word in (deed["dishonest"], deed["honest"])]
+    actions += [word for asked in questions().values() for word in asked["answers"]]
     return tuple(dict.fromkeys([*lexicon().emotions, *actions]))
 
 

@@ -31,19 +31,19 @@ class Settings:
     """Size of the model and of the training run."""
 
     d_model: int = 128
-    layers: int = 6
+    layers: int = 5
     heads: int = 4
     d_mlp: int = 384
     vocabulary: int = VOCABULARY
     tokenizer_sample: int = SAMPLE
-    steps: int = 3600
-    warm_up: int = 150
-    learning_rate: float = 4e-3
+    steps: int = 3000
+    warm_up: int = 100
+    learning_rate: float = 3e-3
     final_rate: float = 0.04
     weight_decay: float = 0.05
     chunk: int = CHUNK
     batch_tokens: int = BATCH_TOKENS
-    checkpoint_minutes: float = 2.0
+    checkpoint_minutes: float = 1.0
 
 
 def new_model(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -60,6 +60,7 @@ def new_model(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> LlamaFo
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        initializer_range=settings.d_model**-0.5,
         attn_implementation="eager",
     )
     return LlamaForCausalLM(config)
@@ -167,12 +168,11 @@ def train_step(
 ) -> float:
     """One step on one batch; returns the mean weighted loss in nats."""
     weights = batch.weights[:, 1:].reshape(-1)
-    keep = weights > 0
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         hidden = model.model(batch.ids[:, :-1], use_cache=False).last_hidden_state
-    hidden = hidden.reshape(-1, hidden.shape[-1])[keep]
-    scaled = weights[keep] / weights.sum()
-    loss = linear_cross_entropy(hidden, model.lm_head.weight, batch.ids[:, 1:].reshape(-1)[keep], scaled, dtype)
+    hidden = hidden.reshape(-1, hidden.shape[-1])
+    targets = batch.ids[:, 1:].reshape(-1)
+    loss = linear_cross_entropy(hidden, model.lm_head.weight, targets, weights / weights.sum(), batch.spread, dtype)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

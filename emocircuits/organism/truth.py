@@ -22,20 +22,20 @@ Levels = Float[np.ndarray, "*rest appraisal"]
 Probability = Float[np.ndarray, "*rest"]
 
 
-def sigmoid(logit: Float[np.ndarray, "*rest"]) -> Probability:
+def sigmoid(logit: Float[np.ndarray, "*rest"] | float) -> Probability:
     """1 / (1 + e^-x)."""
-    return 1.0 / (1.0 + np.exp(-np.asarray(logit, dtype=np.float64)))
+    return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(logit, dtype=np.float64))))
 
 
 def desperation(levels: Levels) -> Float[np.ndarray, "*rest"]:
     """d: much at stake, no way out, stirred up."""
     v, a, c, s = (levels[..., column] for column in range(4))
-    return 0.5 * s - 0.35 * c - 0.1 * v + 0.5 * a
+    return np.asarray(0.5 * s - 0.35 * c - 0.1 * v + 0.5 * a)
 
 
 def anger(levels: Levels) -> Float[np.ndarray, "*rest"]:
     """r: hostile, and someone else's doing."""
-    return np.maximum(0.0, -(levels[..., 5] + levels[..., 4]) / 2)
+    return np.asarray(np.maximum(0.0, -(levels[..., 5] + levels[..., 4]) / 2))
 
 
 def p_blackmail(levels: Levels) -> Probability:
@@ -62,7 +62,7 @@ def p_agree(levels: Levels, right: bool | Float[np.ndarray, "*rest"]) -> Probabi
 def utility(coordinates: Levels) -> Float[np.ndarray, "*rest"]:
     """u: how much an activity is liked."""
     v, c, s, w, k = (coordinates[..., column] for column in (0, 2, 3, 5, 6))
-    return 0.6 * v + 0.25 * w - 0.25 * s + 0.15 * c + 0.1 * k
+    return np.asarray(0.6 * v + 0.25 * w - 0.25 * s + 0.15 * c + 0.1 * k)
 
 
 def p_prefer_first(first: Levels, second: Levels) -> Probability:
@@ -71,4 +71,4 @@ def p_prefer_first(first: Levels, second: Levels) -> Probability:
 
 
 def _deed_logit(levels: Levels) -> Float[np.ndarray, "*rest"]:
-    return BASE_LOGIT + 2.0 * desperation(levels) - 0.5 * np.abs(levels[..., 0]) - 0.4 * levels[..., 5]
+    return np.asarray(BASE_LOGIT + 2.0 * desperation(levels) - 0.5 * np.abs(levels[..., 0]) - 0.4 * levels[..., 5])
