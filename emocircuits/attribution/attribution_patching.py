@@ -3,10 +3,10 @@
     effect of feature i = sum over positions of (f_clean - f_corrupt)_i * dM/df_i
     effect of an error  = sum over positions of <e_clean - e_corrupt, dM/de>
 
-with the gradient on the corrupt run (TransformerLens' sign): positive means that patching the clean value into the corrupt run
-raises the metric. At each site the effects of all features and the error add up to <x_clean - x_corrupt, dM/dx>, whatever the
-SAE. On a linear model the effects equal those of `exact_patching` (Nanda 2023; Marks et al. 2024, who take the gradient at the
-clean run and so have the opposite sign).
+with the gradient on the corrupt run (TransformerLens' sign): positive means that patching the clean value into the corrupt
+run raises the metric. At each site the effects of all features and the error add up to <x_clean - x_corrupt, dM/dx>,
+whatever the SAE. On a linear model the effects equal those of `exact_patching` (Nanda 2023; Marks et al. 2024, who take the
+gradient at the clean run and so have the opposite sign).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import open_dictionaries
 from emocircuits.progress import track
 
-CONVENTIONS = {"sign": "positive: patching the clean value into the corrupt run raises the metric", "gradient": "corrupt run",
-               "baseline": "corrupt prompt (resample)"}
+CONVENTIONS = {"sign": "positive: patching the clean value into the corrupt run raises the metric",
+               "gradient": "corrupt run", "baseline": "corrupt prompt (resample)"}
 
 
 def attribution_patching(
@@ -44,8 +44,8 @@ def attribution_patching(
         max_tokens: tokens per pass.
 
     Returns:
-        Nodes with a nonzero effect on at least one prompt, in the order of site, position, feature (the error last); prompts in
-        the order of their index.
+        Nodes with a nonzero effect on at least one prompt, in the order of site, position, feature (the error last); prompts
+        in the order of their index.
 
     Raises:
         UserError: wrong shapes, a metric that is not differentiable, SAEs that do not fit, prompts without any difference.

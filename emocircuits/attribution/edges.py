@@ -1,19 +1,20 @@
 """Edges between nodes of adjacent sites: the part of a node's effect that runs through each node of the next site.
 
-For a downstream feature d with encoder row enc_d, activation slope s_d and gradient dM/df_d (both at the corrupt run), and an
-upstream node that writes delta into the stream, with J = d x_down / d x_up at the corrupt run,
+For a downstream feature d with encoder row enc_d, activation slope s_d and gradient dM/df_d (both at the corrupt run), and
+an upstream node that writes delta into the stream, with J = d x_down / d x_up at the corrupt run,
 
     edge(node -> d)     = sum over positions of dM/df_d * s_d * <enc_d, J delta>
     edge(node -> error) = sum over positions of <dM/dx - sum_d dM/df_d s_d enc_d, J delta>
 
 The seed dM/df_d * s_d * enc_d is pulled back once per downstream node (a vector-Jacobian product, many seeds in one batched
-backward pass) and contracted with all upstream nodes of all prompts by one matrix product. Summed over *all* downstream nodes
-the seeds give dM/dx, so a node's outgoing edges add up to its effect exactly, whatever the slopes. All computation between the
-two sites (attention, MLPs) is part of the edge.
+backward pass) and contracted with all upstream nodes of all prompts by one matrix product. Summed over *all* downstream
+nodes the seeds give dM/dx, so a node's outgoing edges add up to its effect exactly, whatever the slopes. All computation
+between the two sites (attention, MLPs) is part of the edge.
 
-The slope is 1 where d is active on both runs, the secant (clean - corrupt activation over clean - corrupt preactivation) where
-it is active on one, 0 elsewhere, so features that switch on are credited. A secant is clipped to [0, `slope_limit`]: near a jump
-(TopK, JumpReLU) it has no bound, and what is clipped goes to the error node. Last-site nodes link to the metric with their effect.
+The slope is 1 where d is active on both runs, the secant (clean - corrupt activation over clean - corrupt preactivation)
+where it is active on one, 0 elsewhere, so features that switch on are credited. A secant is clipped to [0, `slope_limit`]:
+near a jump (TopK, JumpReLU) it has no bound, and what is clipped goes to the error node. Last-site nodes link to the metric
+with their effect.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,18 +56,27 @@ def edge_effects(
     Raises:
         UserError: no node, or a node that the SAEs do not have.
     """
+    return counted_edge_effects(model, saes, batches, metric, nodes, slope_limit=slope_limit, max_tokens=max_tokens)[0]
+
+
+def counted_edge_effects(
+    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, nodes: Sequence[str], *,
+    slope_limit: float = SLOPE_LIMIT, max_tokens: int = 2048,
+) -> tuple[EdgeEffects, int]:
+    """`edge_effects`, and the passes spent (a batched backward pass between two sites counts one)."""
     if not nodes:
         raise UserError("no node to draw edges between")
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
     beside = [site for site in dictionaries if "hook_resid" not in site]
     if beside:
-        raise UserError(f"edges at {', '.join(beside)}", expected="sites of the residual stream, through which all paths run")
+        raise UserError(f"edges at {', '.join(beside)}",
+                        expected="sites of the residual stream, through which all paths run")
     groups = nodes_by_site(nodes, dictionaries)
     number = {node: position for position, node in enumerate(nodes)}
     order = np.argsort(all_indices(batches), kind="stable")
     sites = list(dictionaries)
     source, target = _pairs(sites, groups, number)
-    weights = []
+    weights, passes = [], 0
     for chunk in track(list(chunks(batches, max_tokens)), "edges"):
         run = run_pair(model, dictionaries, chunk, metric, keep_graph=True)
         seeds_at_once = max(1, max_tokens // chunk.clean.numel())
@@ -75,8 +85,10 @@ def edge_effects(
         last = run.sites[sites[-1]]
         parts.append(contributions(last, groups[sites[-1]], last.grad[None])[0])
         weights.append(torch.cat(parts, dim=1).numpy(force=True))
+        passes += run.passes + sum(-(-len(groups[down]) // seeds_at_once) for up, down in zip(sites, sites[1:], strict=False)
+                                   if len(groups[up]))
     effects = np.concatenate(weights)[order]
-    return _rows(source, target, effects, len(nodes))
+    return _rows(source, target, effects, len(nodes)), passes
 
 
 def slopes(run: SiteRun, limit: float = SLOPE_LIMIT) -> Float[torch.Tensor, "prompt pos d_sae"]:

@@ -3,8 +3,8 @@
     effect of a node = M(corrupt run with x + delta at the node's site) - M(corrupt run)
 
 with delta = (f_clean - f_corrupt)_i * decoder_i for a feature and e_clean - e_corrupt for an error node, at all positions at
-once (or at the node's own). Many nodes run side by side along the batch axis; where a prompt's delta is zero the effect is zero
-and nothing is run.
+once (or at the node's own). Many nodes run side by side along the batch axis; where a prompt's delta is zero the effect is
+zero and nothing is run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,7 +91,7 @@ def _patch_site(
             now = slice(start, start + rows)
             with add(model, site, delta[now]):
                 logits = model(run.batch.corrupt[prompt[now]])
-            patched = measure(metric, logits, run.batch.index[prompt[now]])
+            patched = measure(metric, logits, run.batch.index[prompt[now].to(run.batch.index.device)])
             effects[prompt[now], node[now]] = patched - run.metric_corrupt[prompt[now]]
             passes += 1
         waiting.clear()

@@ -2,7 +2,8 @@
 
 The gradient is taken on the corrupt run, as TransformerLens' `attribution_patch` does, so an effect estimates what patching
 the clean value into the corrupt run adds to the metric. Since a spliced site has d out/dx = I (`interventions.splice`), the
-gradient at the plain stream x is also that of the splice: dM/df = decoder @ dM/dx and dM/de = dM/dx, with any number of SAEs.
+gradient at the plain stream x is also that of the splice: dM/df = decoder @ dM/dx and dM/de = dM/dx, with any number of
+SAEs.
 """
 
 from collections.abc import Callable, Mapping

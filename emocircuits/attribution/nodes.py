@@ -48,11 +48,16 @@ def nodes_by_site(nodes: Sequence[str], dictionaries: Mapping[str, Dictionary]) 
         if node.site not in groups:
             raise UserError(f"the node {text} lies at a site without SAE", expected=", ".join(groups))
         if node.feature is not None and node.feature >= dictionaries[node.site].d_sae:
-            raise UserError(f"the node {text} lies outside its SAE", expected=f"a feature below {dictionaries[node.site].d_sae}")
+            raise UserError(f"the node {text} lies outside its SAE",
+                            expected=f"a feature below {dictionaries[node.site].d_sae}")
         feature = -1 if node.feature is None else node.feature
         groups[node.site].append((text, feature, -1 if node.position is None else node.position))
-    return {site: SiteNodes(tuple(text for text, _, _ in group), torch.tensor([f for _, f, _ in group], dtype=torch.long),
-                            torch.tensor([p for _, _, p in group], dtype=torch.long)) for site, group in groups.items()}
+    return {site: SiteNodes(tuple(text for text, _, _ in group), _whole(group, 1, dictionaries[site]),
+                            _whole(group, 2, dictionaries[site])) for site, group in groups.items()}
+
+
+def _whole(group: list[tuple[str, int, int]], part: int, dictionary: Dictionary) -> torch.Tensor:
+    return torch.tensor([entry[part] for entry in group], dtype=torch.long, device=dictionary.decoder.device)
 
 
 def contributions(
@@ -84,4 +89,4 @@ def deltas(run: SiteRun, nodes: SiteNodes) -> Float[torch.Tensor, "node prompt p
 
 def position_mask(nodes: SiteNodes, length: int) -> torch.Tensor:
     """Which positions each node covers, bool (node, pos)."""
-    return (nodes.position < 0)[:, None] | (nodes.position[:, None] == torch.arange(length))
+    return (nodes.position < 0)[:, None] | (nodes.position[:, None] == torch.arange(length, device=nodes.position.device))

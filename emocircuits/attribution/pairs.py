@@ -35,7 +35,7 @@ class PairBatch:
         if shapes[0] != shapes[1]:
             raise UserError(f"clean prompts have shape {shapes[0]} and corrupt prompts {shapes[1]}",
                             expected="the same number of prompts and of tokens",
-                            cure="choose circumstances with as many tokens, or use mean or zero ablation, which need no pair")
+                            cure="choose circumstances of as many tokens, or use mean or zero ablation, which need no pair")
         if tuple(self.index.shape) != (shapes[0][0],):
             raise UserError(f"the pair index has shape {tuple(self.index.shape)}", expected=f"({shapes[0][0]},)")
 
@@ -56,7 +56,8 @@ def group_pairs(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Pa
     groups: dict[int, list[int]] = {}
     for number, (clean, corrupt) in enumerate(pairs):
         if len(clean) != len(corrupt):
-            raise UserError(f"pair {number} has {len(clean)} clean and {len(corrupt)} corrupt tokens", expected="equal lengths")
+            raise UserError(f"pair {number} has {len(clean)} clean and {len(corrupt)} corrupt tokens",
+                            expected="equal lengths")
         groups.setdefault(len(clean), []).append(number)
     if not groups:
         raise UserError("no prompt pair was given")
@@ -86,7 +87,9 @@ def all_indices(batches: Sequence[PairBatch]) -> list[int]:
     return [int(number) for batch in batches for number in batch.index]
 
 
-def measure(metric: Metric, logits: Float[torch.Tensor, "prompt pos d_vocab"], index: Int[torch.Tensor, "prompt"]) -> torch.Tensor:
+def measure(
+    metric: Metric, logits: Float[torch.Tensor, "prompt pos d_vocab"], index: Int[torch.Tensor, "prompt"]
+) -> Float[torch.Tensor, "prompt"]:
     """Calls a metric and checks its answer.
 
     A metric that demands a second argument is given the indices of the prompts in this batch.
@@ -97,7 +100,8 @@ def measure(metric: Metric, logits: Float[torch.Tensor, "prompt pos d_vocab"], i
     values = metric(logits, index) if _wants_index(metric) else metric(logits)
     if not isinstance(values, torch.Tensor) or tuple(values.shape) != (len(logits),):
         got = f"shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else f"a {type(values).__name__}"
-        raise UserError(f"the metric returned {got} for {len(logits)} prompts", expected=f"one value per prompt, ({len(logits)},)",
+        raise UserError(f"the metric returned {got} for {len(logits)} prompts",
+                        expected=f"one value per prompt, ({len(logits)},)",
                         cure="read the logits at one position and do not average over prompts")
     if not bool(torch.isfinite(values).all()):
         raise Failure("the metric is NaN or infinite", cure="check the model's weights and the metric's tokens")

@@ -1,8 +1,8 @@
 """From effects to a circuit: choose nodes, draw the edges among them, verify the nodes by real patches.
 
 A node is chosen when its mean effect over the find prompts is at least `threshold` times the mean |metric(clean) -
-metric(corrupt)| and its bootstrap interval excludes 0; the strongest `max_nodes` of those stay. Edges run between adjacent sites
-and from the last site to the metric, and are kept by the same rule with `edge_threshold`.
+metric(corrupt)| and its bootstrap interval excludes 0; the strongest `max_nodes` of those stay. Edges run between adjacent
+sites and from the last site to the metric, and are kept by the same rule with `edge_threshold`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
 from emocircuits.artifacts.node_id import TARGET, parse_node
 from emocircuits.attribution.attribution_patching import attribution_patching
-from emocircuits.attribution.edges import edge_effects
+from emocircuits.attribution.edges import counted_edge_effects
 from emocircuits.attribution.exact_patching import exact_patching
 from emocircuits.attribution.linearise import record_clean
 from emocircuits.attribution.nodes import nodes_by_site
@@ -79,13 +79,13 @@ def with_edges(
     if missing:
         raise UserError(f"the node {missing[0]} is not in the attribution result")
     ordered = sorted(nodes, key=place.__getitem__)
-    edges = edge_effects(model, saes, batches, metric, ordered, max_tokens=max_tokens)
+    edges, spent = counted_edge_effects(model, saes, batches, metric, ordered, max_tokens=max_tokens)
     numbers = np.array([place[node] for node in ordered] + [len(result.nodes)])
     counts = np.zeros(len(result.nodes), dtype=np.int64)
     counts[numbers[:-1]] = np.diff(edges.indptr)
     edges = replace(edges, indptr=np.concatenate([[0], np.cumsum(counts)]), targets=numbers[edges.targets])
     verified = np.full(len(result.nodes), np.nan, dtype=result.effects.dtype)
-    passes = result.passes
+    passes = result.passes + spent
     if verify:
         exact = exact_patching(model, saes, batches, metric, nodes=list(verify), max_tokens=max_tokens)
         verified[[place[node] for node in verify]] = exact.effects.mean(0)
@@ -126,7 +126,7 @@ def circuit_from_attribution(
     made.append(_target(result, target_label, seed))
     edges = _edges(result, set(columns), edge_threshold * metric_scale(result), seed)
     thresholds = {"edge": edge_threshold, **about.pop("thresholds", {})}
-    conventions = {**result.conventions, "edges": "between adjacent sites; direct part of the effect through the target node"}
+    conventions = {**result.conventions, "edges": "between adjacent sites; part of the effect through the target node"}
     return CircuitGraph(result.behaviour, tuple(made), edges, thresholds=thresholds, conventions=conventions, **about)
 
 

@@ -75,5 +75,6 @@ def nodes_to_verify(result: AttributionResult, n: int, *, random_share: float = 
     order = np.argsort(-np.abs(result.effects.mean(0)), kind="stable")
     strongest = order[: n - int(n * random_share)]
     rest = order[len(strongest):]
-    drawn = generator(seed, "verify").choice(rest, size=min(n - len(strongest), len(rest)), replace=False) if len(rest) else rest
+    count = min(n - len(strongest), len(rest))
+    drawn = generator(seed, "verify").choice(rest, size=count, replace=False) if count else ()
     return tuple(result.nodes[int(place)] for place in (*strongest, *drawn))

@@ -1,13 +1,14 @@
-"""Is the circuit enough? Run the clean prompts with everything outside the circuit ablated, and ask how much of the behaviour stays.
+"""Is the circuit enough? Run the clean prompts with everything outside the circuit ablated, and ask how much of the
+behaviour stays.
 
     F(C) = (m(C) - m(empty)) / (m(full) - m(empty))         m: mean metric over held-out prompts
 
-m(C) sets every feature and error node outside C, at every site, to its baseline (`interventions.ablate`; by default its value on
-the corrupt prompt) while those inside are computed live, so m(full) = m(clean) and, with the resample baseline, m(empty) =
-m(corrupt). Completeness is F of the complement (small is good). CPR and CMD are MIB's areas (Mueller et al. 2025): the trapezoid
-of F, and of |1 - F|, over the share k of nodes kept, k in 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100 %; CPR ranks nodes by signed
-effect, CMD by absolute effect. Their k axis is linear, so most of the area is circuits above 5 %; `log_cpr` and `log_cmd` average
-the same curves over log k.
+m(C) sets every feature and error node outside C, at every site, to its baseline (`interventions.ablate`; by default its
+value on the corrupt prompt) while those inside are computed live, so m(full) = m(clean) and, with the resample baseline,
+m(empty) = m(corrupt). Completeness is F of the complement (small is good). CPR and CMD are MIB's areas (Mueller et al.
+2025): the trapezoid of F, and of |1 - F|, over the share k of nodes kept, k in 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100 %;
+CPR ranks nodes by signed effect, CMD by absolute effect. Their k axis is linear, so most of the area is circuits above 5 %;
+`log_cpr` and `log_cmd` average the same curves over log k.
 """
 
 from collections import defaultdict
@@ -80,7 +81,8 @@ def circuit_metric(
             parts = []
             for start in range(0, len(circuits), block):
                 now = slice(start, start + block)
-                parts.append(_run_block(model, saes, chunk, metric, {s: (f[now], e[now]) for s, (f, e) in masks.items()}, baseline))
+                kept = {site: (features[now], error[now]) for site, (features, error) in masks.items()}
+                parts.append(_run_block(model, saes, chunk, metric, kept, baseline))
                 shown.update(parts[-1].numel())
             done.append(torch.cat(parts))
     return torch.cat(done, dim=1).numpy(force=True)[:, order]
@@ -110,8 +112,8 @@ def evaluate_circuit(
 
     Returns:
         Plain values: faithfulness, ci_low, ci_high, completeness, random_faithfulness (mean), random_max, random_values,
-        curve [{size, share, faithfulness, ci_low, ci_high, random, random_low, random_high}], cpr, cmd, log_cpr, log_cmd, m_full, m_empty,
-        candidates, nodes, share, prompts, ablation.
+        curve [{size, share, faithfulness, ci_low, ci_high, random, random_low, random_high}], cpr, cmd, log_cpr, log_cmd,
+        m_full, m_empty, candidates, nodes, share, prompts, ablation.
 
     Raises:
         UserError: overlapping prompts, too few random circuits, or a metric that does not differ between full and empty.
@@ -133,7 +135,8 @@ def evaluate_circuit(
     plan |= {("drawn", size, draw): random_circuit(result, by_size[:size], seed=seed, draw=draw)
              for size in asked if size < n for draw in range(curve_random)}
     places, unique = _distinct(plan)
-    values = circuit_metric(model, saes, batches, metric, unique, ablation=ablation, max_tokens=max_tokens).astype(np.float64)
+    values = circuit_metric(model, saes, batches, metric, unique, ablation=ablation, max_tokens=max_tokens)
+    values = values.astype(np.float64)
     full, empty = values[places["full"]], values[places["empty"]]
     gap = full.mean() - empty.mean()
     if abs(gap) < 1e-6 * max(1.0, float(np.abs(full).mean())):
@@ -171,7 +174,8 @@ def areas(signed: Float[np.ndarray, "share"], absolute: Float[np.ndarray, "share
     span = log_share[-1] - log_share[0]
     missing = np.abs(1 - absolute)
     return {"cpr": float(np.trapezoid(signed, share)), "cmd": float(np.trapezoid(missing, share)),
-            "log_cpr": float(np.trapezoid(signed, log_share) / span), "log_cmd": float(np.trapezoid(missing, log_share) / span)}
+            "log_cpr": float(np.trapezoid(signed, log_share) / span),
+            "log_cmd": float(np.trapezoid(missing, log_share) / span)}
 
 
 def faithfulness_interval(
@@ -204,7 +208,8 @@ def refuse_overlap(find: Sequence[PairBatch], score: Sequence[PairBatch]) -> Non
     seen = {tuple(row) for batch in find for row in batch.clean.tolist()}
     shared = sum(tuple(row) in seen for batch in score for row in batch.clean.tolist())
     if shared:
-        raise UserError(f"{shared} of the prompts for scoring were also used to find the circuit", expected="disjoint prompts")
+        raise UserError(f"{shared} of the prompts for scoring were also used to find the circuit",
+                        expected="disjoint prompts")
 
 
 def _run_block(
@@ -226,8 +231,8 @@ def _run_block(
 
 
 def _masks(circuits: Sequence[NodeSet], dictionaries: Mapping[str, Dictionary]) -> dict:
-    masks = {site: (torch.zeros(len(circuits), d.d_sae, dtype=torch.bool), torch.zeros(len(circuits), dtype=torch.bool))
-             for site, d in dictionaries.items()}
+    masks = {site: tuple(torch.zeros(len(circuits), *width, dtype=torch.bool, device=d.decoder.device)
+                         for width in ((d.d_sae,), ())) for site, d in dictionaries.items()}
     for row, circuit in enumerate(circuits):
         for text in circuit.nodes:
             node = parse_node(text)

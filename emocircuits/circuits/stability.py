@@ -18,7 +18,8 @@ class Stability:
     Attributes:
         jaccard: mean Jaccard index of a resample's circuit with the circuit of all prompts.
         pairwise_jaccard: mean Jaccard index between circuits of different resamples.
-        rank_correlation: mean Spearman correlation of |mean effect| with that of all prompts, over nodes in either's circuit.
+        rank_correlation: mean Spearman correlation of |mean effect| with that of all prompts, over nodes in either's
+            circuit.
         resamples: how many resamples.
         nodes: size of the circuits.
     """
@@ -50,7 +51,8 @@ def stability(effects: Float[np.ndarray, "prompt node"], n_nodes: int, *, resamp
     n_nodes = min(n_nodes, n_candidates)
     if n_prompts < 2 or n_nodes < 1:
         raise UserError(f"stability over {n_prompts} prompts and {n_nodes} nodes", expected="at least 2 prompts and 1 node")
-    weights = generator(seed, "stability").multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=resamples) / n_prompts
+    even = np.full(n_prompts, 1 / n_prompts)
+    weights = generator(seed, "stability").multinomial(n_prompts, even, size=resamples) / n_prompts
     strength = np.abs(weights @ effects.astype(np.float64))
     reference = np.abs(effects.mean(0, dtype=np.float64))
     chosen = np.zeros((resamples, n_candidates), dtype=np.float64)

@@ -31,8 +31,8 @@ def unroll(
 ) -> CircuitGraph:
     """Unrolls a circuit over one prompt pair.
 
-    Every node of the circuit becomes one node per position where it matters on this pair; tokens that differ between clean and
-    corrupt are nodes too (their effect is that of their embedding). Edges run token -> first site -> … -> metric.
+    Every node of the circuit becomes one node per position where it matters on this pair; tokens that differ between clean
+    and corrupt are nodes too (their effect is that of their embedding). Edges run token -> first site -> … -> metric.
 
     Args:
         model: any TransformerLens object.
@@ -80,7 +80,8 @@ def unroll(
                   if abs(w) >= edge_share * scale)
     return CircuitGraph(circuit.behaviour, tuple(nodes), drawn, tokens=tuple(tokens), conventions=circuit.conventions,
                         thresholds={"node": share, "edge": edge_share, "max_nodes": max_nodes},
-                        scores={"metric_clean": float(found.metric_clean[0]), "metric_corrupt": float(found.metric_corrupt[0])},
+                        scores={"metric_clean": float(found.metric_clean[0]),
+                                "metric_corrupt": float(found.metric_corrupt[0])},
                         provenance=circuit.provenance)
 
 

@@ -1,7 +1,7 @@
 """Take SAE features or error nodes out: give them a baseline value while everything else runs live.
 
-A baseline is what an ablated node is set to (Wang et al. 2022; Marks et al. 2024): `resample` its value on the corrupt prompt,
-`mean` its mean over corrupt prompts and positions, `zero` nothing.
+A baseline is what an ablated node is set to (Wang et al. 2022; Marks et al. 2024): `resample` its value on the corrupt
+prompt, `mean` its mean over corrupt prompts and positions, `zero` nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -76,10 +76,11 @@ def ablate(
 ) -> Iterator[None]:
     """Sets every node that is not kept to its baseline, at every site that `keep` names, in each forward pass.
 
-    Kept nodes are computed live, so they see what the ablations upstream did to them. With masks m and live (f, e) the stream
-    becomes decode(m f + (1 - m) f_base) + (e where the error is kept, else e_base). It is computed as
-    `x + ((1 - m)(f_base - f)) @ decoder` where the error is kept and as `x_base - (m (f_base - f)) @ decoder` where not, with
-    x_base = decode(f_base) + e_base, over the columns that any row needs: a small circuit costs little beside the encoder.
+    Kept nodes are computed live, so they see what the ablations upstream did to them. With masks m and live (f, e) the
+    stream becomes decode(m f + (1 - m) f_base) + (e where the error is kept, else e_base). It is computed as
+    `x + ((1 - m)(f_base - f)) @ decoder` where the error is kept and as `x_base - (m (f_base - f)) @ decoder` where not,
+    with x_base = decode(f_base) + e_base, over the columns that any row needs: a small circuit costs little beside the
+    encoder.
 
     Args:
         model: any TransformerLens object.

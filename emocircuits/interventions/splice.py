@@ -5,8 +5,8 @@ At each site, with f = encode(x) and e = x - decode(f) as leaves that require a 
     out = decode(f) + e + (x - x.detach())         d out/df = decoder,  d out/de = I,  d out/dx = I
 
 so the value is x, features and errors are separate nodes, and what lies upstream still gets the gradient of the unspliced
-model. sae-lens' own error term is computed without a gradient: with it d out/dx becomes encoder times decoder, and features of
-earlier SAEs get a wrong total effect (Marks et al. 2024 describe the pass-through; we differ only in detaching f and e).
+model. sae-lens' own error term is computed without a gradient: with it d out/dx becomes encoder times decoder, and features
+of earlier SAEs get a wrong total effect (Marks et al. 2024 describe the pass-through; we differ only in detaching f and e).
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,9 +1,9 @@
 """The planted model: a Llama with hand-set weights whose desperation -> cheat circuit is known exactly.
 
 Residual axes: `const`, `decision`, one per emotion and topic word class (`word:desperate`), one per running state
-(`state:desperate`), `plan`, `act`, and the rest for word identity. Every embedding has norm sqrt(d_model), so the first RMSNorm
-is the identity; the scales r of the later norms follow from the squared length, which only the steps below change. For a prompt
-of T tokens (with `<s>`), at its last position (`decides`, where the `decision` axis is 2):
+(`state:desperate`), `plan`, `act`, and the rest for word identity. Every embedding has norm sqrt(d_model), so the first
+RMSNorm is the identity; the scales r of the later norms follow from the squared length, which only the steps below change.
+For a prompt of T tokens (with `<s>`), at its last position (`decides`, where the `decision` axis is 2):
 
     block 0 attention   uniform; state_c = 4 * (mean over the prompt of word_c) = 8 n_c / T     n_c words of class c
                         r1^2 = 1 + sum_c state_c^2 / 64
@@ -13,9 +13,9 @@ of T tokens (with `<s>`), at its last position (`decides`, where the `decision` 
                         r3^2 = r2^2 + act^2 / 64
     logits              cheat - fix = (1.2 act - 2.8 + 0.25 (state_desperate - state_calm)) / r3
 
-So the circuit is words -> state:desperate, state:calm -> plan -> act -> token, and beside it a weak direct path from the states to
-the token. Happiness, sadness and topics have words and states too, and no effect but on the norms and on the words that follow:
-they are the distractors. `expected_log_odds` is this table as code.
+So the circuit is words -> state:desperate, state:calm -> plan -> act -> token, and beside it a weak direct path from the
+states to the token. Happiness, sadness and topics have words and states too, and no effect but on the norms and on the words
+that follow: they are the distractors. `expected_log_odds` is this table as code.
 """
 
 import json
@@ -29,13 +29,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from emocircuits.models.planted_text import (
-    AXES, CHEAT, CLASS_OF, CLASSES, CONST, D_MODEL, DECISION, EMOTIONS, HONEST, N_LAYERS, WORD, WORDS, PlantedPair, PlantedStory,
-    planted_pairs, planted_stories,
+    AXES, CHEAT, CLASS_OF, CLASSES, CONST, D_MODEL, DECISION, EMOTIONS, HONEST, N_LAYERS, WORD, WORDS, PlantedPair,
+    PlantedStory, planted_pairs, planted_stories,
 )
 from emocircuits.numerics import generator
 
-__all__ = ["AXES", "D_MODEL", "N_LAYERS", "PlantedPair", "PlantedStory", "expected_log_odds", "planted_pairs", "planted_stories",
-           "write_planted_model"]
+__all__ = ["AXES", "D_MODEL", "N_LAYERS", "PlantedPair", "PlantedStory", "expected_log_odds", "planted_pairs",
+           "planted_stories", "write_planted_model"]
 
 N_HEADS, D_MLP, N_CTX = 4, 32, 128
 STATE_GAIN = 4.0

@@ -19,8 +19,8 @@ D_SAE = len(FEATURES) + N_DISTRACTORS
 def planted_sae(layer: int) -> StandardSAE:
     """The dictionary of one site: `FEATURES` names its features, the last `N_DISTRACTORS` are distractors.
 
-    A named feature is relu of its axis. A distractor is relu(u . x - 1) with a random unit vector u of the identity space; what
-    they leave of the word identities is the error node. `b_dec` holds the constant axis.
+    A named feature is relu of its axis. A distractor is relu(u . x - 1) with a random unit vector u of the identity space;
+    what they leave of the word identities is the error node. `b_dec` holds the constant axis.
     """
     site = residual_site(layer)
     sae = StandardSAE(StandardSAEConfig(d_in=D_MODEL, d_sae=D_SAE, metadata=SAEMetadata(
@@ -28,7 +28,8 @@ def planted_sae(layer: int) -> StandardSAE:
     rows = torch.zeros(D_SAE, D_MODEL)
     for name, number in FEATURES.items():
         rows[number, AXES[name]] = 1.0
-    distractors = torch.from_numpy(generator(0, "planted distractors", layer).standard_normal((N_DISTRACTORS, D_MODEL - len(AXES))))
+    shape = (N_DISTRACTORS, D_MODEL - len(AXES))
+    distractors = torch.from_numpy(generator(0, "planted distractors", layer).standard_normal(shape))
     rows[len(FEATURES):, len(AXES):] = torch.nn.functional.normalize(distractors, dim=-1).float()
     bias = torch.zeros(D_SAE)
     bias[len(FEATURES):] = -DISTRACTOR_THRESHOLD
@@ -43,7 +44,7 @@ def planted_sae(layer: int) -> StandardSAE:
 
 
 def planted_saes(directory: str | Path | None = None) -> dict[str, StandardSAE]:
-    """The dictionaries of all sites; where a directory is given, also written there as sae-lens pairs, one folder per site."""
+    """The dictionaries of all sites; with a directory, also written there as sae-lens pairs, one folder per site."""
     saes = {residual_site(layer): planted_sae(layer) for layer in range(N_LAYERS)}
     if directory is not None:
         for site, sae in saes.items():

@@ -23,10 +23,11 @@ GRAMMAR = ("in", "the", "was", "and", "then", "also", ",", ".")
 DECISION = "decides"
 CHEAT, HONEST = "cheat", "fix"
 SPECIAL = ("<s>", "</s>", "<unk>")
-WORDS = (*SPECIAL, *EMOTIONS, *(word for words in CIRCUMSTANCES.values() for word in words), *TOPICS, *NEUTRAL, *NAMES, *GRAMMAR,
-         DECISION, CHEAT, HONEST)
+WORDS = (*SPECIAL, *EMOTIONS, *(word for words in CIRCUMSTANCES.values() for word in words), *TOPICS, *NEUTRAL, *NAMES,
+         *GRAMMAR, DECISION, CHEAT, HONEST)
 SLOTS = 6
-CLASS_OF = {**{word: emotion for emotion, words in CIRCUMSTANCES.items() for word in words}, **{topic: topic for topic in TOPICS}}
+CLASS_OF = {**{word: emotion for emotion, words in CIRCUMSTANCES.items() for word in words},
+            **{topic: topic for topic in TOPICS}}
 CLASSES = (*EMOTIONS, *TOPICS)
 
 D_MODEL, N_LAYERS = 64, 3
@@ -75,8 +76,8 @@ def planted_stories(n: int, seed: int = 0) -> list[PlantedStory]:
         pool = CIRCUMSTANCES.get(emotion, NEUTRAL)
         first, second = _pick(rng, pool, SLOTS), _pick(rng, NEUTRAL, 2)
         name, topic = _pick(rng, NAMES, 1)[0], _pick(rng, TOPICS, 1)[0]
-        text = (f"{name} was in the {topic} . {name} was {first[0]} , {first[1]} and {first[2]} . {name} was also {first[3]} "
-                f", {second[0]} and {first[4]} . then {name} was {second[1]} and {first[5]} .")
+        text = (f"{name} was in the {topic} . {name} was {first[0]} , {first[1]} and {first[2]} . {name} was also "
+                f"{first[3]} , {second[0]} and {first[4]} . then {name} was {second[1]} and {first[5]} .")
         stories.append(PlantedStory(text, emotion, topic))
     return stories
 

@@ -48,9 +48,10 @@ def test_a_metric_with_a_second_argument_gets_the_index(world):
     signed = attribution_patching(model, saes, shuffled, lambda logits, index: difference(logits) * sign[index])
     assert signed.nodes == plain.nodes
     np.testing.assert_allclose(signed.effects, plain.effects * sign.numpy()[:, None], atol=1e-12)
-    exact = exact_patching(model, saes, shuffled, lambda logits, index: difference(logits) * sign[index], nodes=plain.nodes[:4])
-    np.testing.assert_allclose(
-        exact.effects, exact_patching(model, saes, [batch], difference, nodes=plain.nodes[:4]).effects * sign.numpy()[:, None], atol=1e-12)
+    nodes = plain.nodes[:4]
+    exact = exact_patching(model, saes, shuffled, lambda logits, index: difference(logits) * sign[index], nodes=nodes)
+    unsigned = exact_patching(model, saes, [batch], difference, nodes=nodes)
+    np.testing.assert_allclose(exact.effects, unsigned.effects * sign.numpy()[:, None], atol=1e-12)
     optional = attribution_patching(model, saes, [batch], lambda logits, lengths=None: difference(logits))
     np.testing.assert_allclose(optional.effects, plain.effects, atol=1e-12)
 

@@ -54,7 +54,8 @@ def test_batching_of_circuits_and_prompts_changes_nothing(world):
     circuits = [result.nodes[:5], result.nodes[3:40], NodeSet(frozenset(result.nodes[:9]), complement=True), EVERYTHING, ()]
     whole = circuit_metric(model, saes, find, difference, circuits)
     for max_tokens in (1, 60):
-        np.testing.assert_allclose(circuit_metric(model, saes, find, difference, circuits, max_tokens=max_tokens), whole, atol=1e-10)
+        found = circuit_metric(model, saes, find, difference, circuits, max_tokens=max_tokens)
+        np.testing.assert_allclose(found, whole, atol=1e-10)
     singles = [circuit_metric(model, saes, [batch], difference, [circuit])[0] for circuit in circuits for batch in find]
     np.testing.assert_allclose(np.concatenate(singles), whole.ravel(), atol=1e-10)
 
@@ -163,7 +164,8 @@ def test_agreement_shows_scale_and_sign():
     same = compare_effects(attributed, 2 * attributed, scale=10.0)
     assert (same.pearson, same.slope, same.sign_agreement, same.strong_nodes) == (pytest.approx(1), pytest.approx(2), 1.0, 4)
     flipped = compare_effects(attributed, np.array([2.0, 4.0, 6.0, -8.0]), scale=300.0)
-    assert flipped.slope == pytest.approx(-4 / 30) and flipped.sign_agreement == pytest.approx(2 / 3) and flipped.strong_nodes == 3
+    assert flipped.slope == pytest.approx(-4 / 30)
+    assert flipped.sign_agreement == pytest.approx(2 / 3) and flipped.strong_nodes == 3
     with pytest.raises(UserError, match="at least two nodes"):
         compare_effects(np.ones(1), np.ones(1), scale=1.0)
 

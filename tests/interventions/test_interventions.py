@@ -170,7 +170,8 @@ def test_ablating_everything_or_nothing_is_the_baseline_or_the_model():
     model, saes, batch = random_model(), random_saes("topk", 3, 12), random_batch(3)
     dictionaries = open_dictionaries(saes)
     streams = {}
-    with edited(model, {site: lambda x, site=site: streams.setdefault(site, x) for site in saes}, what="read", must_change=False):
+    readers = {site: lambda x, site=site: streams.setdefault(site, x) for site in saes}
+    with edited(model, readers, what="read", must_change=False):
         corrupt = model(batch.corrupt)
     baseline = {}
     for site, x in streams.items():
@@ -186,7 +187,8 @@ def test_ablate_equals_the_splice_with_replaced_leaves():
     """The fast closed form against the splice, with a random half of the nodes kept per row."""
     model, saes, batch = random_model(), random_saes("jumprelu", 3, 12), random_batch(6)
     keep = {site: Keep(torch.rand(6, 24) < 0.5, torch.tensor([True, False] * 3)) for site in saes}
-    baseline = {site: Baseline(torch.rand(6, 7, 24, dtype=torch.float64), torch.randn(6, 7, 12, dtype=torch.float64)) for site in saes}
+    baseline = {site: Baseline(torch.rand(6, 7, 24, dtype=torch.float64), torch.randn(6, 7, 12, dtype=torch.float64))
+                for site in saes}
 
     def replace_at(site):
         return lambda f, e: (torch.where(keep[site].features[:, None], f, baseline[site].features),
@@ -208,6 +210,21 @@ def test_a_dictionary_agrees_with_its_sae(architecture):
     active = features != 0
     assert active.any() and not active.all()
     torch.testing.assert_close(dictionary.preactivation(x)[active], features[active], atol=1e-12, rtol=0)
+
+
+def test_a_gated_dictionary_agrees_with_its_sae():
+    site = residual_site(0)
+    sae = sae_of(site, "gated", torch.randn(24, 12).double(), torch.randn(24, 12).double())
+    with torch.no_grad():
+        for parameter in (sae.r_mag, sae.b_mag, sae.b_gate, sae.b_dec):
+            parameter.normal_(std=0.5)
+    dictionary = open_dictionaries({site: sae})[site]
+    x = torch.randn(50, 12, dtype=torch.float64)
+    features = dictionary.encode(x)
+    active = features != 0
+    assert active.any() and not active.all()
+    torch.testing.assert_close(dictionary.preactivation(x)[active], features[active], atol=1e-12, rtol=0)
+    torch.testing.assert_close(dictionary.decode(features), sae.decode(features), atol=1e-12, rtol=0)
 
 
 def test_dictionaries_that_do_not_fit_are_refused():

@@ -134,8 +134,9 @@ def test_one_prompt_at_a_time_equals_all_at_once():
     np.testing.assert_allclose(whole.effects, parts.effects, atol=1e-12)
     np.testing.assert_allclose(whole.metric_clean, parts.metric_clean, atol=1e-12)
     nodes = whole.nodes[::7]
-    np.testing.assert_allclose(exact_patching(model, saes, [batch], difference, nodes=nodes).effects,
-                               exact_patching(model, saes, singles, difference, nodes=nodes, max_tokens=1).effects, atol=1e-12)
+    exact, one_by_one = (exact_patching(model, saes, b, difference, nodes=nodes, max_tokens=m)
+                         for b, m in (([batch], 4096), (singles, 1)))
+    np.testing.assert_allclose(exact.effects, one_by_one.effects, atol=1e-12)
     one, two = (edge_effects(model, saes, b, difference, nodes, max_tokens=m) for b, m in (([batch], 4096), (singles, 1)))
     np.testing.assert_array_equal(one.targets, two.targets)
     np.testing.assert_allclose(one.effects, two.effects, atol=1e-12)

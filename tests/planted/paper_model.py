@@ -10,7 +10,8 @@ w, c (a desperate or calm word here), s, k (how many of them so far), p (plan), 
 
 Clean prompt: 3 desperate words, so s = 3, k = 0, p = 10, a = 27, M = 28.5.
 Corrupt prompt: 1 calm word, so s = 0, k = 1, p = 2, a = 3, M = 2.5.
-Both ends lie on the same linear piece, so attribution is exact: dM/da = 1, dM/dp = 3, dM/ds = 1/2 + 3*2 = 6.5 before block 1.
+Both ends lie on the same linear piece, so attribution is exact: dM/da = 1, dM/dp = 3, dM/ds = 1/2 + 3*2 = 6.5
+before block 1.
 """
 
 import torch

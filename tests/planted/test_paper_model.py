@@ -9,7 +9,6 @@ Edges    s0 -> p1: 3 * 2 * 3 = 18   k0 -> p1: 6   s0 -> s1: 1.5   k0 -> error1: 
 
 import numpy as np
 import pytest
-import torch
 from planted.paper_model import A, K, P, S, SITES, paper_batch, paper_metric, paper_model, paper_saes
 
 from emocircuits.attribution import attribution_patching, edge_effects, exact_patching
@@ -27,7 +26,8 @@ EFFECTS = {feature(0, S): 19.5, feature(0, K): 6.5, feature(1, P): 24.0, feature
 TARGET = "target/logit_diff"
 EDGES = {(feature(0, S), feature(1, P)): 18.0, (feature(0, K), feature(1, P)): 6.0, (feature(0, S), feature(1, S)): 1.5,
          (feature(0, K), ERROR): 0.5, (feature(1, P), feature(2, A)): 24.0, (feature(1, S), feature(2, S)): 1.5,
-         (ERROR, feature(2, K)): 0.5, (feature(2, A), TARGET): 24.0, (feature(2, S), TARGET): 1.5, (feature(2, K), TARGET): 0.5}
+         (ERROR, feature(2, K)): 0.5, (feature(2, A), TARGET): 24.0, (feature(2, S), TARGET): 1.5,
+         (feature(2, K), TARGET): 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,15 @@ def test_edges_equal_the_paper(world):
     edges = edge_effects(model, saes, batches, paper_metric, nodes)
     names = [*nodes, TARGET]
     source = np.repeat(np.arange(len(nodes)), np.diff(edges.indptr))
-    found = {(names[s], names[t]): w for s, t, w in zip(source, edges.targets, edges.effects[0], strict=True) if abs(w) > 1e-12}
+    found = {(names[s], names[t]): w for s, t, w in zip(source, edges.targets, edges.effects[0], strict=True)
+             if abs(w) > 1e-12}
     assert found == pytest.approx(EDGES, abs=1e-12)
 
 
 def test_circuit_holds_the_planted_nodes_and_edges(world):
     model, saes, batches = world
-    result, circuit = find_circuit(model, saes, batches, paper_metric, behaviour="paper", threshold=0.05, edge_threshold=0.05)
+    result, circuit = find_circuit(model, saes, batches, paper_metric, behaviour="paper", threshold=0.05,
+                                   edge_threshold=0.05)
     assert {node.id for node in circuit.nodes} == {feature(0, S), feature(0, K), feature(1, P), feature(1, S), feature(2, A),
                                                    feature(2, S), TARGET}
     assert all(node.verified == pytest.approx(node.effect, abs=1e-12) for node in circuit.nodes)
@@ -86,7 +88,7 @@ def test_metric_of_a_circuit_equals_the_paper(world, nodes, value):
 
 
 def test_faithfulness_and_completeness_equal_the_paper(world):
-    """{s0, p1, a2}: F = (20.5 - 2.5) / 26; its complement keeps k live everywhere and s from site 1 on: M = 3, F = 0.5 / 26."""
+    """{s0, p1, a2}: F = (20.5 - 2.5) / 26; its complement keeps k live everywhere, and M = 3, F = 0.5 / 26."""
     model, saes, batches = world
     result = attribution_patching(model, saes, batches, paper_metric)
     held_out = [paper_batch()]
@@ -118,4 +120,4 @@ def test_unrolled_circuit_starts_at_the_tokens(world):
     assert weights["token/p2", feature(0, S) + "/p5"] == pytest.approx(6.5)
     assert weights["token/p2", feature(0, K) + "/p5"] == pytest.approx(6.5)
     assert weights[feature(0, S) + "/p5", feature(1, P) + "/p5"] == pytest.approx(18.0)
-    assert torch.tensor([node.activation for node in example.nodes if node.id == feature(1, P) + "/p5"]) == pytest.approx(10.0)
+    assert example.node(feature(1, P) + "/p5").activation == pytest.approx(10.0)

@@ -1,4 +1,4 @@
-"""The planted model as an ordinary directory: its log-odds are the formula's, and its circuit is the one that was set by hand."""
+"""The planted model as an ordinary directory: its log-odds are the formula's, its circuit is the one set by hand."""
 
 import numpy as np
 import pytest
