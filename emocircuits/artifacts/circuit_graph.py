@@ -54,8 +54,11 @@ class Node:
         for name in ("kind", "layer", "site", "feature", "position"):
             if getattr(self, name) != getattr(parts, name):
                 raise UserError(f"node {self.id} says {name} {getattr(self, name)!r}", expected=repr(getattr(parts, name)))
-        _set(self, label=plain_json(self.label, f"label of {self.id}"),
-             details=plain_json(self.details, f"details of {self.id}"))
+        _set(
+            self,
+            label=plain_json(self.label, f"label of {self.id}"),
+            details=plain_json(self.details, f"details of {self.id}"),
+        )
         for name in ("effect", "ci_low", "ci_high", "verified", "activation"):
             _set(self, **{name: _number(getattr(self, name), f"{name} of node {self.id}")})
 
@@ -63,8 +66,15 @@ class Node:
     def of(cls, node: NodeId | str, **values: Any) -> "Node":
         """A node whose kind, layer, site, feature and position are read from its id."""
         parts = parse_node(node) if isinstance(node, str) else node
-        return cls(id=format_node(parts), kind=parts.kind, layer=parts.layer, site=parts.site, feature=parts.feature,
-                   position=parts.position, **values)
+        return cls(
+            id=format_node(parts),
+            kind=parts.kind,
+            layer=parts.layer,
+            site=parts.site,
+            feature=parts.feature,
+            position=parts.position,
+            **values,
+        )
 
 
 @dataclass(frozen=True)
@@ -116,8 +126,12 @@ class CircuitGraph:
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
-        _set(self, nodes=tuple(self.nodes), edges=tuple(self.edges),
-             tokens=tuple(plain_json(text, "a token") for text in self.tokens))
+        _set(
+            self,
+            nodes=tuple(self.nodes),
+            edges=tuple(self.edges),
+            tokens=tuple(plain_json(text, "a token") for text in self.tokens),
+        )
         for name in ("scores", "thresholds", "conventions"):
             _set(self, **{name: plain_json(getattr(self, name), name)})
         _refuse_twice((node.id for node in self.nodes), "node")
@@ -156,10 +170,15 @@ class CircuitGraph:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; fields that say nothing (None, empty) are left out."""
         value: dict[str, Any] = {
-            "behaviour": self.behaviour, "tokens": list(self.tokens),
-            "nodes": [_compact(node) for node in self.nodes], "edges": [_compact(edge) for edge in self.edges],
-            "scores": self.scores, "thresholds": self.thresholds, "conventions": self.conventions,
-            "provenance": self.provenance.to_dict()}
+            "behaviour": self.behaviour,
+            "tokens": list(self.tokens),
+            "nodes": [_compact(node) for node in self.nodes],
+            "edges": [_compact(edge) for edge in self.edges],
+            "scores": self.scores,
+            "thresholds": self.thresholds,
+            "conventions": self.conventions,
+            "provenance": self.provenance.to_dict(),
+        }
         if self.example is not None:
             value["example"] = self.example.to_dict()
         return value
@@ -173,12 +192,17 @@ class CircuitGraph:
         """
         try:
             example = value.get("example")
-            return cls(behaviour=value["behaviour"], nodes=tuple(Node.of(item.pop("id"), **item)
-                                                                 for item in map(dict, value["nodes"])),
-                       edges=tuple(Edge(**item) for item in value["edges"]), tokens=tuple(value["tokens"]),
-                       example=cls.from_dict(example) if example else None, scores=value["scores"],
-                       thresholds=value["thresholds"], conventions=value["conventions"],
-                       provenance=Provenance.from_dict(value["provenance"]))
+            return cls(
+                behaviour=value["behaviour"],
+                nodes=tuple(Node.of(item.pop("id"), **item) for item in map(dict, value["nodes"])),
+                edges=tuple(Edge(**item) for item in value["edges"]),
+                tokens=tuple(value["tokens"]),
+                example=cls.from_dict(example) if example else None,
+                scores=value["scores"],
+                thresholds=value["thresholds"],
+                conventions=value["conventions"],
+                provenance=Provenance.from_dict(value["provenance"]),
+            )
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"the circuit document is not whole ({error})", cure="run the circuit stage again") from error
 
@@ -193,8 +217,10 @@ class CircuitGraph:
 
     def to_networkx(self) -> nx.DiGraph:
         """A directed graph with plain attributes; fields that say nothing (None, empty) are left out."""
-        graph = nx.DiGraph(behaviour=self.behaviour, **{name: getattr(self, name) for name in
-                                                        ("scores", "thresholds", "conventions") if getattr(self, name)})
+        graph = nx.DiGraph(
+            behaviour=self.behaviour,
+            **{name: getattr(self, name) for name in ("scores", "thresholds", "conventions") if getattr(self, name)},
+        )
         if self.tokens:
             graph.graph["tokens"] = list(self.tokens)
         for node in self.nodes:

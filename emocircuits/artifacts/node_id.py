@@ -44,8 +44,13 @@ class NodeId:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        needed = {"feature": ("site", "feature"), "error": ("site",), "token": ("position",), "target": ("name",),
-                  "component": ("name",)}.get(self.kind)
+        needed = {
+            "feature": ("site", "feature"),
+            "error": ("site",),
+            "token": ("position",),
+            "target": ("name",),
+            "component": ("name",),
+        }.get(self.kind)
         if needed is None:
             raise UserError(f"unknown node kind '{self.kind}'", expected=", ".join(KINDS))
         optional = () if self.kind in ("token", "target") else ("position",)
@@ -63,8 +68,12 @@ class NodeId:
             layer_of(self.site)
         pattern = {"target": _METRIC, "component": _COMPONENT}.get(self.kind)
         if pattern is not None and not pattern.match(str(self.name)):
-            raise UserError(f"{self.kind} name '{self.name}'", expected="embed, pos, m2, a2.h3 or a2.h3<q>"
-                            if self.kind == "component" else "letters, digits, '_', '.' or '-'")
+            raise UserError(
+                f"{self.kind} name '{self.name}'",
+                expected="embed, pos, m2, a2.h3 or a2.h3<q>"
+                if self.kind == "component"
+                else "letters, digits, '_', '.' or '-'",
+            )
 
     @property
     def layer(self) -> int | None:
@@ -85,8 +94,13 @@ class NodeId:
 
 def format_node(node: NodeId) -> str:
     """The text form of a node id."""
-    head = {"feature": f"feature/{node.site}/{node.feature}", "error": f"error/{node.site}", "token": "token",
-            "target": f"target/{node.name}", "component": f"{node.name}"}[node.kind]
+    head = {
+        "feature": f"feature/{node.site}/{node.feature}",
+        "error": f"error/{node.site}",
+        "token": "token",
+        "target": f"target/{node.name}",
+        "component": f"{node.name}",
+    }[node.kind]
     return head if node.position is None else f"{head}/p{node.position}"
 
 
@@ -112,6 +126,8 @@ def parse_node(text: str) -> NodeId:
         return NodeId("target", name=rest[0])
     if not rest and _COMPONENT.match(kind):
         return NodeId("component", name=kind, position=position)
-    raise UserError(f"'{text}' is not a node id",
-                    expected="feature/<site>/<index>[/p<position>], error/<site>[/p<position>], token/p<position>, "
-                             "target/<metric> or a component such as m2 or a2.h3<q>")
+    raise UserError(
+        f"'{text}' is not a node id",
+        expected="feature/<site>/<index>[/p<position>], error/<site>[/p<position>], token/p<position>, "
+        "target/<metric> or a component such as m2 or a2.h3<q>",
+    )

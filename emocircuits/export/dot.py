@@ -22,15 +22,19 @@ def render(graph: CircuitGraph) -> bytes:
     for node in graph.nodes:
         x, y = layout.places[node.id]
         colour = "#888888" if not node.effect else "#D55E00" if node.effect > 0 else "#0072B2"
-        lines.append(f"  {quote(node.id)} [label={quote(node.label or node.id)}, shape={SHAPES[node.kind]}, "
-                     f'color="{colour}", pos="{x:.3f},{y:.3f}!"];')
+        lines.append(
+            f"  {quote(node.id)} [label={quote(node.label or node.id)}, shape={SHAPES[node.kind]}, "
+            f'color="{colour}", pos="{x:.3f},{y:.3f}!"];'
+        )
     for row in layout.rows:
         if row.nodes:
             lines.append(f"  {{ rank=same; {' '.join(quote(name) + ';' for name in row.nodes)} }}")
     for edge in graph.edges:
         style = 'color="#0072B2", style=dashed' if edge.weight < 0 else 'color="#D55E00"'
-        lines.append(f"  {quote(edge.source)} -> {quote(edge.target)} [weight={1 + round(9 * abs(edge.weight) / largest)}, "
-                     f'effect="{edge.weight!r}", penwidth={0.5 + 3.5 * abs(edge.weight) / largest:.2f}, {style}];')
+        lines.append(
+            f"  {quote(edge.source)} -> {quote(edge.target)} [weight={1 + round(9 * abs(edge.weight) / largest)}, "
+            f'effect="{edge.weight!r}", penwidth={0.5 + 3.5 * abs(edge.weight) / largest:.2f}, {style}];'
+        )
     return ("\n".join([*lines, "}"]) + "\n").encode()
 
 

@@ -1,4 +1,4 @@
-"""What an export format is. Adding one is one file that registers an `Exporter` and one import in the folder's `__init__`."""
+"""What an export format is. Adding one is one file that registers it and one import in the folder's `__init__`."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

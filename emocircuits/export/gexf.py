@@ -14,7 +14,7 @@ POSITIVE, NEGATIVE, NEUTRAL = (213, 94, 0), (0, 114, 178), (136, 136, 136)  # Ok
 
 
 def render(graph: CircuitGraph) -> bytes:
-    """GEXF 1.2 text with `viz` positions; the date that networkx writes is left out so that equal circuits are equal bytes."""
+    """GEXF 1.2 text with `viz` positions; the date of networkx is left out: equal circuits, equal bytes."""
     plain = plain_graph(graph.to_networkx())
     places = grid(graph).places
     largest = max((abs(node.effect or 0.0) for node in graph.nodes), default=0.0) or 1.0
@@ -22,8 +22,10 @@ def render(graph: CircuitGraph) -> bytes:
         x, y = places[node.id]
         red, green, blue = _colour(node)
         plain.nodes[node.id]["viz"] = {
-            "position": {"x": x * SCALE, "y": y * SCALE, "z": 0.0}, "size": 8.0 + 16.0 * abs(node.effect or 0.0) / largest,
-            "color": {"r": red, "g": green, "b": blue, "a": 1.0}}
+            "position": {"x": x * SCALE, "y": y * SCALE, "z": 0.0},
+            "size": 8.0 + 16.0 * abs(node.effect or 0.0) / largest,
+            "color": {"r": red, "g": green, "b": blue, "a": 1.0},
+        }
         plain.nodes[node.id].setdefault("label", node.id)
     text = "\n".join(nx.generate_gexf(plain)) + "\n"
     return re.sub(r' lastmodifieddate="[^"]*"', "", text).encode()

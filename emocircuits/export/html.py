@@ -1,5 +1,7 @@
 """The viewer as one self-contained page: works from `file://`, in an iframe and without network."""
 
+# ruff: noqa: E501 (markup and scripts read better unbroken)
+
 import html
 import json
 import re
@@ -43,7 +45,7 @@ def viewer_css() -> str:
 @cache
 def viewer_module() -> str:
     """The viewer as one ES module: its parts in order, without the imports between them."""
-    return "\n".join(re.sub(r'^import .*?;\n', "", _part(name), flags=re.M) for name in PARTS)
+    return "\n".join(re.sub(r"^import .*?;\n", "", _part(name), flags=re.M) for name in PARTS)
 
 
 @cache
@@ -69,14 +71,18 @@ def script_json(value: Any) -> str:
 def page(graph: CircuitGraph, *, title: str | None = None) -> str:
     """The whole page as text."""
     heading = plain_text(title or f"Circuit of {graph.behaviour}")
-    return PAGE.format(title=html.escape(heading), css=viewer_css(), data=script_json(viewer_data(graph)), script=viewer_script())
+    return PAGE.format(
+        title=html.escape(heading), css=viewer_css(), data=script_json(viewer_data(graph)), script=viewer_script()
+    )
 
 
 def iframe(graph: CircuitGraph, *, height: int = 900) -> str:
     """An iframe that holds the whole page, for notebooks and documentation."""
     label = html.escape(f"Circuit of {plain_text(graph.behaviour)}", quote=True)
-    return (f'<iframe title="{label}" srcdoc="{html.escape(page(graph), quote=True)}" loading="lazy" '
-            f'style="width:100%;height:{height}px;border:0"></iframe>')
+    return (
+        f'<iframe title="{label}" srcdoc="{html.escape(page(graph), quote=True)}" loading="lazy" '
+        f'style="width:100%;height:{height}px;border:0"></iframe>'
+    )
 
 
 def render(graph: CircuitGraph) -> bytes:

@@ -24,7 +24,9 @@ def influence(graph: CircuitGraph) -> dict[str, float]:
     try:
         order = list(nx.topological_sort(links))
     except nx.NetworkXUnfeasible as error:
-        raise UserError(f"the links of the circuit of {graph.behaviour} form a cycle", expected="links that go forward") from error
+        raise UserError(
+            f"the links of the circuit of {graph.behaviour} form a cycle", expected="links that go forward"
+        ) from error
     targets = {node.id for node in graph.nodes if node.kind == "target"}
     found = {node.id: 0.0 for node in graph.nodes}
     for name in reversed(order):

@@ -67,9 +67,12 @@ def grid(graph: CircuitGraph) -> Grid:
         cells.setdefault((column_of[node.id], rank(node)), []).append(node)
     for key, members in cells.items():
         cells[key] = _middle_out(members)
-    widths = {column: max(min(len(m), abreast) for (c, _), m in cells.items() if c == column)
-              for column in {c for c, _ in cells}}
-    depths = {level: max(-(-len(m) // abreast) for (_, r), m in cells.items() if r == level) for level in {r for _, r in cells}}
+    widths = {
+        column: max(min(len(m), abreast) for (c, _), m in cells.items() if c == column) for column in {c for c, _ in cells}
+    }
+    depths = {
+        level: max(-(-len(m) // abreast) for (_, r), m in cells.items() if r == level) for level in {r for _, r in cells}
+    }
     left, columns = 0.0, []
     for column in range(last + 1 if positioned else 1):
         width = widths[column] + COLUMN_GAP if column in widths else EMPTY_COLUMN
@@ -82,19 +85,36 @@ def grid(graph: CircuitGraph) -> Grid:
     places = {}
     for (column, level), members in cells.items():
         middle = sum(columns[column]) / 2
-        lines = [members[i:i + abreast] for i in range(0, len(members), abreast)]
+        lines = [members[i : i + abreast] for i in range(0, len(members), abreast)]
         for line, row in enumerate(lines):
             y = sum(rows[level]) / 2 + (len(lines) - 1) / 2 - line
             for slot, node in enumerate(row):
                 places[node.id] = (middle + slot - (len(row) - 1) / 2, y)
     ordered = sorted(graph.nodes, key=rank)
-    row_bands = tuple(Band(row_label((group := list(members))[0]), *rows[level], tuple(node.id for node in group))
-                      for level, members in groupby(ordered, key=rank))
-    column_bands = tuple(Band(graph.tokens[i] if i < len(graph.tokens) else str(i), low, high,
-                              tuple(node.id for node in graph.nodes if column_of[node.id] == i))
-                         for i, (low, high) in enumerate(columns)) if positioned else ()
-    return Grid(places={node.id: places[node.id] for node in graph.nodes}, columns=column_bands, rows=row_bands,
-                width=left, height=base)
+    row_bands = tuple(
+        Band(row_label((group := list(members))[0]), *rows[level], tuple(node.id for node in group))
+        for level, members in groupby(ordered, key=rank)
+    )
+    column_bands = (
+        tuple(
+            Band(
+                graph.tokens[i] if i < len(graph.tokens) else str(i),
+                low,
+                high,
+                tuple(node.id for node in graph.nodes if column_of[node.id] == i),
+            )
+            for i, (low, high) in enumerate(columns)
+        )
+        if positioned
+        else ()
+    )
+    return Grid(
+        places={node.id: places[node.id] for node in graph.nodes},
+        columns=column_bands,
+        rows=row_bands,
+        width=left,
+        height=base,
+    )
 
 
 def _middle_out(members: list[Node]) -> list[Node]:

@@ -29,7 +29,9 @@ def cantor(layer: int, feature: int) -> int:
     return (layer + feature) * (layer + feature + 1) // 2 + feature
 
 
-def document(graph: CircuitGraph, *, target: str = "neuronpedia", slug: str | None = None, scan: str | None = None) -> dict[str, Any]:
+def document(
+    graph: CircuitGraph, *, target: str = "neuronpedia", slug: str | None = None, scan: str | None = None
+) -> dict[str, Any]:
     """The graph as plain values.
 
     Args:
@@ -47,34 +49,57 @@ def document(graph: CircuitGraph, *, target: str = "neuronpedia", slug: str | No
     layers = _layers(features)
     vocabulary = int(graph.conventions.get("d_vocab", DEFAULT_VOCABULARY))
     ids = {node.id: _node_id(node, layers, vocabulary) for node in shown.nodes}
-    metric = next((node for node in shown.nodes if node.kind == "target"), None) or Node.of("target/logit_diff", label="logit difference")
+    metric = next((node for node in shown.nodes if node.kind == "target"), None) or Node.of(
+        "target/logit_diff", label="logit difference"
+    )
     ids[metric.id] = _node_id(metric, layers, vocabulary, len(shown.tokens) - 1)
     shares = cumulative(influence(shown), [node.id for node in shown.nodes if node.kind in ("token", "target")])
     nodes = [_embedding(position, text, shown) for position, text in enumerate(shown.tokens)]
     nodes += [_feature(node, ids[node.id], layers, shares[node.id]) for node in features]
     nodes.append(_logit(metric, ids[metric.id], graph, len(shown.tokens) - 1, layers, vocabulary))
     by_node = {node.id: node for node in (*shown.nodes, metric)}
-    links = [{"source": ids[edge.source], "target": ids[edge.target], "weight": float(edge.weight)} for edge in shown.edges
-             if _forward(by_node[edge.source], by_node[edge.target], len(shown.tokens))]
+    links = [
+        {"source": ids[edge.source], "target": ids[edge.target], "weight": float(edge.weight)}
+        for edge in shown.edges
+        if _forward(by_node[edge.source], by_node[edge.target], len(shown.tokens))
+    ]
     name = _name(slug or graph.behaviour)
     model = _name(scan or graph.conventions.get("model") or "emocircuits-model")
     return {
         "metadata": {
-            "slug": name, "scan": f"./{model}" if target == "circuit-tracer" else model, "transcoder_list": [],
-            "prompt_tokens": [plain_text(text) for text in shown.tokens], "prompt": plain_text("".join(shown.tokens)),
-            "node_threshold": NODE_THRESHOLD, "schema_version": 1,
-            "info": {"description": f"Circuit of the behaviour '{plain_text(graph.behaviour)}'. Nodes are residual-stream SAE features and SAE "
-                                    "errors, written as transcoder features for the viewer; links are attribution-patching "
-                                    "effects on the metric, not exact linear weights.",
-                     "generator": {"name": "emocircuits", "version": str(graph.provenance.settings.get("version", ""))}},
+            "slug": name,
+            "scan": f"./{model}" if target == "circuit-tracer" else model,
+            "transcoder_list": [],
+            "prompt_tokens": [plain_text(text) for text in shown.tokens],
+            "prompt": plain_text("".join(shown.tokens)),
+            "node_threshold": NODE_THRESHOLD,
+            "schema_version": 1,
+            "info": {
+                "description": f"Circuit of the behaviour '{plain_text(graph.behaviour)}'. "
+                "Nodes are residual-stream SAE features and SAE errors, written as transcoder "
+                "features for the viewer; links are attribution-patching "
+                "effects on the metric, not exact linear weights.",
+                "generator": {"name": "emocircuits", "version": str(graph.provenance.settings.get("version", ""))},
+            },
             "generation_settings": {
-                "node_kind": "residual SAE feature", "edge_kind": "attribution patching, normalised",
-                "influence": "w = 1 on the metric, rows of |weight| normalised to 1, summed over all paths; cumulative share",
-                "site_of_layer": {str(layer): site for site, layer in layers.items()}, "conventions": graph.conventions},
-            "pruning_settings": {"thresholds": graph.thresholds}},
-        "qParams": {"pinnedIds": _pinned(features, ids, metric), "supernodes": _supernodes(features, ids), "linkType": "both",
-                    "clickedId": "", "sg_pos": ""},
-        "nodes": nodes, "links": links}
+                "node_kind": "residual SAE feature",
+                "edge_kind": "attribution patching, normalised",
+                "influence": "w = 1 on the metric, rows of |weight| normalised to 1, summed over paths; cumulative share",
+                "site_of_layer": {str(layer): site for site, layer in layers.items()},
+                "conventions": graph.conventions,
+            },
+            "pruning_settings": {"thresholds": graph.thresholds},
+        },
+        "qParams": {
+            "pinnedIds": _pinned(features, ids, metric),
+            "supernodes": _supernodes(features, ids),
+            "linkType": "both",
+            "clickedId": "",
+            "sg_pos": "",
+        },
+        "nodes": nodes,
+        "links": links,
+    }
 
 
 def render(graph: CircuitGraph) -> bytes:
@@ -85,20 +110,27 @@ def render(graph: CircuitGraph) -> bytes:
 def page_query(value: dict[str, Any]) -> str:
     """The URL query that shows pins and supernodes: circuit-tracer's own page ignores those inside the file."""
     params = value["qParams"]
-    return (f"?slug={quote(value['metadata']['slug'])}&pinnedIds={quote(','.join(params['pinnedIds']))}"
-            f"&supernodes={quote(json.dumps(params['supernodes'], separators=(',', ':')))}")
+    return (
+        f"?slug={quote(value['metadata']['slug'])}&pinnedIds={quote(','.join(params['pinnedIds']))}"
+        f"&supernodes={quote(json.dumps(params['supernodes'], separators=(',', ':')))}"
+    )
 
 
 def _check(shown: CircuitGraph) -> list[Node]:
     if len(shown.tokens) < 2:
-        raise UserError(f"the example prompt of {shown.behaviour} has {len(shown.tokens)} tokens", expected="at least 2",
-                        cure="export a circuit that was unrolled over an example prompt")
+        raise UserError(
+            f"the example prompt of {shown.behaviour} has {len(shown.tokens)} tokens",
+            expected="at least 2",
+            cure="export a circuit that was unrolled over an example prompt",
+        )
     features = [node for node in shown.nodes if node.kind in ("feature", "error")]
     for node in shown.nodes:
         if node.kind == "component":
             raise UserError(f"the component {node.id} has no form in the graph JSON", expected="SAE features and errors")
         if node.kind != "target" and node.position is None:
-            raise UserError(f"node {node.id} has no position", cure="export a circuit that was unrolled over an example prompt")
+            raise UserError(
+                f"node {node.id} has no position", cure="export a circuit that was unrolled over an example prompt"
+            )
     if not features:
         raise UserError(f"the circuit of {shown.behaviour} has no SAE feature", expected="at least one")
     return features
@@ -123,8 +155,19 @@ def _node_id(node: Node, layers: dict[str, int], vocabulary: int, last: int = 0)
 
 
 def _common(node_id: str, feature: int, layer: str, position: int, kind: str, label: str) -> dict[str, Any]:
-    return {"node_id": node_id, "jsNodeId": node_id, "feature": feature, "layer": layer, "ctx_idx": position,
-            "feature_type": kind, "clerp": label, "token_prob": 0.0, "is_target_logit": False, "run_idx": 0, "reverse_ctx_idx": 0}
+    return {
+        "node_id": node_id,
+        "jsNodeId": node_id,
+        "feature": feature,
+        "layer": layer,
+        "ctx_idx": position,
+        "feature_type": kind,
+        "clerp": label,
+        "token_prob": 0.0,
+        "is_target_logit": False,
+        "run_idx": 0,
+        "reverse_ctx_idx": 0,
+    }
 
 
 def _embedding(position: int, text: str, shown: CircuitGraph) -> dict[str, Any]:
@@ -137,13 +180,27 @@ def _embedding(position: int, text: str, shown: CircuitGraph) -> dict[str, Any]:
 def _feature(node: Node, node_id: str, layers: dict[str, int], share: float) -> dict[str, Any]:
     layer = layers[node.site]
     error = node.kind == "error"
-    value = _common(node_id, -1 if error else cantor(layer, node.feature), str(layer), node.position,
-                    "mlp reconstruction error" if error else "cross layer transcoder", plain_text(node.label or node.id))
-    return {**value, "influence": share, "activation": node.activation, "effect": node.effect, "effect_ci": [node.ci_low, node.ci_high],
-            "verified_effect": node.verified}
+    value = _common(
+        node_id,
+        -1 if error else cantor(layer, node.feature),
+        str(layer),
+        node.position,
+        "mlp reconstruction error" if error else "cross layer transcoder",
+        plain_text(node.label or node.id),
+    )
+    return {
+        **value,
+        "influence": share,
+        "activation": node.activation,
+        "effect": node.effect,
+        "effect_ci": [node.ci_low, node.ci_high],
+        "verified_effect": node.verified,
+    }
 
 
-def _logit(metric: Node, node_id: str, graph: CircuitGraph, last: int, layers: dict[str, int], vocabulary: int) -> dict[str, Any]:
+def _logit(
+    metric: Node, node_id: str, graph: CircuitGraph, last: int, layers: dict[str, int], vocabulary: int
+) -> dict[str, Any]:
     chance = float(metric.details.get("probability", graph.scores.get("clean_rate", 1.0)))
     label = re.sub(r"\s+", " ", plain_text(metric.label or "logit difference"))
     value = _common(node_id, vocabulary, str(max(layers.values()) + 1), last, "logit", f'Output "{label}" (p={chance:.3f})')
@@ -153,7 +210,9 @@ def _logit(metric: Node, node_id: str, graph: CircuitGraph, last: int, layers: d
 def _forward(source: Node, target: Node, length: int) -> bool:
     positions = [length - 1 if node.kind == "target" else node.position for node in (source, target)]
     if rank(source) >= rank(target) or positions[0] > positions[1]:
-        raise UserError(f"the link {source.id} -> {target.id} goes back", expected="links up in layer and not back in position")
+        raise UserError(
+            f"the link {source.id} -> {target.id} goes back", expected="links up in layer and not back in position"
+        )
     return True
 
 
@@ -178,4 +237,6 @@ def _name(text: str) -> str:
     return name if len(name) > 1 else f"{name}-circuit"
 
 
-EXPORTERS.register("neuronpedia", Exporter("neuronpedia", ".neuronpedia.json", "graph JSON for Neuronpedia and circuit-tracer", render))
+EXPORTERS.register(
+    "neuronpedia", Exporter("neuronpedia", ".neuronpedia.json", "graph JSON for Neuronpedia and circuit-tracer", render)
+)

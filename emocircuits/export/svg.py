@@ -12,10 +12,16 @@ def strongest(graph: CircuitGraph, limit: int = MAX_NODES) -> CircuitGraph:
         return graph
     ordered = sorted(graph.nodes, key=lambda node: (node.kind != "target", -abs(node.effect or 0.0)))
     kept = {node.id for node in ordered[:limit]}
-    return CircuitGraph(behaviour=graph.behaviour, nodes=tuple(node for node in graph.nodes if node.id in kept),
-                        edges=tuple(edge for edge in graph.edges if edge.source in kept and edge.target in kept),
-                        tokens=graph.tokens, scores=graph.scores, thresholds={**graph.thresholds, "shown_nodes": limit},
-                        conventions=graph.conventions, provenance=graph.provenance)
+    return CircuitGraph(
+        behaviour=graph.behaviour,
+        nodes=tuple(node for node in graph.nodes if node.id in kept),
+        edges=tuple(edge for edge in graph.edges if edge.source in kept and edge.target in kept),
+        tokens=graph.tokens,
+        scores=graph.scores,
+        thresholds={**graph.thresholds, "shown_nodes": limit},
+        conventions=graph.conventions,
+        provenance=graph.provenance,
+    )
 
 
 def render(graph: CircuitGraph) -> bytes:

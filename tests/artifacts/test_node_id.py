@@ -9,15 +9,23 @@ from emocircuits.errors import UserError
 
 numbers = st.integers(0, 10**6)
 positions = st.none() | numbers
-sites = st.builds(lambda layer, hook: f"blocks.{layer}.hook_{hook}", st.integers(0, 200),
-                  st.sampled_from(["resid_post", "resid_pre", "resid_mid", "attn_out", "mlp_out"]))
-components = (st.sampled_from(["embed", "pos"]) | st.builds("m{}".format, numbers)
-              | st.builds("a{}.h{}{}".format, numbers, numbers, st.sampled_from(["", "<q>", "<k>", "<v>"])))
-ids = (st.builds(lambda s, f, p: NodeId("feature", site=s, feature=f, position=p), sites, numbers, positions)
-       | st.builds(lambda s, p: NodeId("error", site=s, position=p), sites, positions)
-       | st.builds(lambda p: NodeId("token", position=p), numbers)
-       | st.builds(lambda n: NodeId("target", name=n), st.from_regex(r"\A[A-Za-z0-9_.-]+\Z"))
-       | st.builds(lambda n, p: NodeId("component", name=n, position=p), components, positions))
+sites = st.builds(
+    lambda layer, hook: f"blocks.{layer}.hook_{hook}",
+    st.integers(0, 200),
+    st.sampled_from(["resid_post", "resid_pre", "resid_mid", "attn_out", "mlp_out"]),
+)
+components = (
+    st.sampled_from(["embed", "pos"])
+    | st.builds("m{}".format, numbers)
+    | st.builds("a{}.h{}{}".format, numbers, numbers, st.sampled_from(["", "<q>", "<k>", "<v>"]))
+)
+ids = (
+    st.builds(lambda s, f, p: NodeId("feature", site=s, feature=f, position=p), sites, numbers, positions)
+    | st.builds(lambda s, p: NodeId("error", site=s, position=p), sites, positions)
+    | st.builds(lambda p: NodeId("token", position=p), numbers)
+    | st.builds(lambda n: NodeId("target", name=n), st.from_regex(r"\A[A-Za-z0-9_.-]+\Z"))
+    | st.builds(lambda n, p: NodeId("component", name=n, position=p), components, positions)
+)
 
 
 @given(ids)
@@ -42,19 +50,44 @@ def test_the_written_forms():
     assert parse_node(f"feature/{site}/123").at(4) == parse_node(f"feature/{site}/123/p4")
 
 
-@pytest.mark.parametrize("text", [
-    "", "feature", "feature/blocks.2.hook_resid_post", "feature/blocks.2.hook_resid_post/-1", "feature/blocks.2.hook_resid_post/01",
-    "feature/nowhere/3", "error/blocks.2.hook_resid_post/3", "token", "token/5", "token/p-1", "target/logit diff", "target/a/p3",
-    "a2", "a2.h3<z>", "m2/p", "embed/x", "feature/blocks.2.hook_resid_post/3/p1/p2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "feature",
+        "feature/blocks.2.hook_resid_post",
+        "feature/blocks.2.hook_resid_post/-1",
+        "feature/blocks.2.hook_resid_post/01",
+        "feature/nowhere/3",
+        "error/blocks.2.hook_resid_post/3",
+        "token",
+        "token/5",
+        "token/p-1",
+        "target/logit diff",
+        "target/a/p3",
+        "a2",
+        "a2.h3<z>",
+        "m2/p",
+        "embed/x",
+        "feature/blocks.2.hook_resid_post/3/p1/p2",
+    ],
+)
 def test_nonsense_is_refused(text):
     with pytest.raises(UserError):
         parse_node(text)
 
 
-@pytest.mark.parametrize("parts", [
-    {"kind": "thing"}, {"kind": "feature", "site": "blocks.0.hook_resid_post"}, {"kind": "token"},
-    {"kind": "target", "name": "x", "position": 3}, {"kind": "error", "site": "blocks.0.hook_resid_post", "feature": 2},
-    {"kind": "feature", "site": "blocks.0.hook_resid_post", "feature": -2}])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"kind": "thing"},
+        {"kind": "feature", "site": "blocks.0.hook_resid_post"},
+        {"kind": "token"},
+        {"kind": "target", "name": "x", "position": 3},
+        {"kind": "error", "site": "blocks.0.hook_resid_post", "feature": 2},
+        {"kind": "feature", "site": "blocks.0.hook_resid_post", "feature": -2},
+    ],
+)
 def test_impossible_parts_are_refused(parts):
     with pytest.raises(UserError):
         NodeId(**parts)

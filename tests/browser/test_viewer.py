@@ -1,5 +1,7 @@
 """The circuit page under real mouse and keyboard, offline: from a file, in an iframe, as a widget, with hostile text."""
 
+# ruff: noqa: E501 (markup and scripts read better unbroken)
+
 import json
 
 import pytest
@@ -49,7 +51,10 @@ def ready(page):
 
 
 def node_id(page, label):
-    return page.evaluate("label => JSON.parse(document.getElementById('circuit-data').textContent).views[0].nodes.find(n => n.label === label).id", label)
+    return page.evaluate(
+        "label => JSON.parse(document.getElementById('circuit-data').textContent).views[0].nodes.find(n => n.label === label).id",
+        label,
+    )
 
 
 def at(page, node):
@@ -139,8 +144,11 @@ def test_the_two_views_keep_the_selected_feature(open_page):
 
 
 def test_shares_are_shares_of_all_input(open_page):
-    graph = CircuitGraph("b", (Node.of("m0", label="a"), Node.of("m1", label="b"), Node.of("target/logit_diff", label="t")),
-                         (Edge("m0", "target/logit_diff", 3.0), Edge("m1", "target/logit_diff", -1.0)))
+    graph = CircuitGraph(
+        "b",
+        (Node.of("m0", label="a"), Node.of("m1", label="b"), Node.of("target/logit_diff", label="t")),
+        (Edge("m0", "target/logit_diff", 3.0), Edge("m1", "target/logit_diff", -1.0)),
+    )
     page, watch = open_page(html.page(graph))
     ready(page)
     page.evaluate("circuit.setState({selected: 'target/logit_diff'})")
@@ -153,7 +161,9 @@ def test_shares_are_shares_of_all_input(open_page):
 def test_hostile_and_empty_circuits(open_page, make):
     page, watch = open_page(html.page(make()))
     ready(page)
-    for node in page.evaluate("JSON.parse(document.getElementById('circuit-data').textContent).views[0].nodes.map(n => n.id)"):
+    for node in page.evaluate(
+        "JSON.parse(document.getElementById('circuit-data').textContent).views[0].nodes.map(n => n.id)"
+    ):
         page.evaluate("id => circuit.setState({selected: id})", node)
         page.mouse.move(*at(page, node))
     assert page.evaluate("window.pwned") is None
@@ -175,11 +185,13 @@ def test_in_an_iframe(open_page):
 def test_the_widget_contract(open_page):
     data = html.script_json(viewer_data(make_circuit()))
     module = html.script_json(html.viewer_module())
-    page, watch = open_page(f"""<!doctype html><meta charset=utf-8><style>{html.viewer_css()}</style><div id=here></div><script type=module>
+    page, watch = (
+        open_page(f"""<!doctype html><meta charset=utf-8><style>{html.viewer_css()}</style><div id=here></div><script type=module>
       const url = URL.createObjectURL(new Blob([{module}], {{type: "text/javascript"}}));
       const widget = (await import(url)).default, graph = {data};
       window.undo = widget.render({{model: {{get: name => name === "graph" ? graph : undefined}}, el: document.getElementById("here")}});
     </script>""")
+    )
     ready(page)
     assert page.locator("canvas").count() == 1
     page.evaluate("window.undo()")
@@ -220,13 +232,19 @@ def big(layers=10, per_layer=500, links=20_000):
 
     random = np.random.default_rng(0)
     tokens = tuple(f" w{i}" for i in range(50))
-    nodes = [Node.of(f"feature/blocks.{layer}.hook_resid_post/{i}/p{i % 50}", label=f"f{i}", effect=float(random.normal())) for layer in range(layers) for i in range(per_layer)]
+    nodes = [
+        Node.of(f"feature/blocks.{layer}.hook_resid_post/{i}/p{i % 50}", label=f"f{i}", effect=float(random.normal()))
+        for layer in range(layers)
+        for i in range(per_layer)
+    ]
     pairs = {}
     while len(pairs) < links:
         a, b = sorted(random.integers(0, len(nodes), 2))
         if nodes[a].layer < nodes[b].layer:
             pairs[a, b] = float(random.normal())
-    return CircuitGraph("big", tuple(nodes), tuple(Edge(nodes[a].id, nodes[b].id, weight) for (a, b), weight in pairs.items()), tokens=tokens)
+    return CircuitGraph(
+        "big", tuple(nodes), tuple(Edge(nodes[a].id, nodes[b].id, weight) for (a, b), weight in pairs.items()), tokens=tokens
+    )
 
 
 @pytest.mark.slow

@@ -17,10 +17,20 @@ from emocircuits.export.figures.style import VENUES
 from emocircuits.provenance import sha256_file
 
 EXTRA = {
-    "failures.csv": pd.DataFrame({"failures": range(6), "rate": np.linspace(0.2, 0.9, 6), "ci_low": np.linspace(0.15, 0.85, 6), "ci_high": np.linspace(0.25, 0.95, 6),
-                                  "true_rate": np.linspace(0.22, 0.88, 6)}),
-    "readings.csv": pd.DataFrame([("a$b", i, f" t{i}\x00", emotion, np.sin(i)) for emotion in ("desperate", "calm") for i in range(20)],
-                                 columns=["transcript", "position", "token", "emotion", "value"])}
+    "failures.csv": pd.DataFrame(
+        {
+            "failures": range(6),
+            "rate": np.linspace(0.2, 0.9, 6),
+            "ci_low": np.linspace(0.15, 0.85, 6),
+            "ci_high": np.linspace(0.25, 0.95, 6),
+            "true_rate": np.linspace(0.22, 0.88, 6),
+        }
+    ),
+    "readings.csv": pd.DataFrame(
+        [("a$b", i, f" t{i}\x00", emotion, np.sin(i)) for emotion in ("desperate", "calm") for i in range(20)],
+        columns=["transcript", "position", "token", "emotion", "value"],
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +159,14 @@ def test_reading_notes_what_was_read(run_dir):
 
 def test_single_points_and_single_emotions_are_drawn():
     card = FIGURES.get("attribution_exact")
-    assert picture(draw_figure(card, pd.DataFrame({"behaviour": ["a$"], "node": ["m0"], "predicted": [0.0], "exact": [0.0]})), "png")
+    assert picture(
+        draw_figure(card, pd.DataFrame({"behaviour": ["a$"], "node": ["m0"], "predicted": [0.0], "exact": [0.0]})), "png"
+    )
     card = FIGURES.get("emotion_similarity")
-    assert picture(draw_figure(card, pd.DataFrame({"emotion": ["a"], "other": ["a"], "cosine": [1.0], "row": [0], "column": [0]})), "svg")
+    assert picture(
+        draw_figure(card, pd.DataFrame({"emotion": ["a"], "other": ["a"], "cosine": [1.0], "row": [0], "column": [0]})),
+        "svg",
+    )
 
 
 def test_outlined_text_needs_no_font(tables):

@@ -37,15 +37,29 @@ def test_links_go_up_and_columns_follow_positions():
 
 
 def test_row_labels():
-    nodes = (Node.of("token/p0"), Node.of("m1/p0"), Node.of("a1.h0/p0"), Node.of("feature/blocks.1.hook_resid_post/0/p0"), Node.of("target/logit_diff"))
-    assert [row.label for row in grid(CircuitGraph("b", nodes, ())).rows] == ["tokens", "layer 1 attn", "layer 1 mlp", "layer 1", "metric"]
-
-
+    nodes = (
+        Node.of("token/p0"),
+        Node.of("m1/p0"),
+        Node.of("a1.h0/p0"),
+        Node.of("feature/blocks.1.hook_resid_post/0/p0"),
+        Node.of("target/logit_diff"),
+    )
+    assert [row.label for row in grid(CircuitGraph("b", nodes, ())).rows] == [
+        "tokens",
+        "layer 1 attn",
+        "layer 1 mlp",
+        "layer 1",
+        "metric",
+    ]
 
 
 def test_influence_on_a_graph_worked_by_hand():
     a, b, c = (f"feature/blocks.{i}.hook_resid_post/0" for i in range(3))
-    graph = CircuitGraph("b", tuple(map(Node.of, (a, b, c, T))), (Edge(b, T, -3.0), Edge(c, T, 1.0), Edge(a, b, 2.0), Edge(a, c, 1.0), Edge(b, c, 1.0)))
+    graph = CircuitGraph(
+        "b",
+        tuple(map(Node.of, (a, b, c, T))),
+        (Edge(b, T, -3.0), Edge(c, T, 1.0), Edge(a, b, 2.0), Edge(a, c, 1.0), Edge(b, c, 1.0)),
+    )
     # into T: b 3/4, c 1/4; into c: a 1/2, b 1/2; into b: a all. b = 3/4 + 1/4 * 1/2 = 7/8; a = 7/8 + 1/4 * 1/2 = 1
     assert influence(graph) == pytest.approx({a: 1.0, b: 0.875, c: 0.25, T: 0.0})
     assert cumulative(influence(graph), [T]) == pytest.approx({a: 1 / 2.125, b: 1.875 / 2.125, c: 1.0})

@@ -16,18 +16,57 @@ from emocircuits.export.neuronpedia import cantor, document, page_query, render
 TEXT, NUMBER = {"type": "string"}, {"type": "number"}
 NAME = {"type": "string", "pattern": r"^(\./)?[A-Za-z0-9_.-]{2,}$"}
 SCHEMA = {
-    "type": "object", "required": ["metadata", "qParams", "nodes", "links"], "properties": {
-        "metadata": {"type": "object", "required": ["slug", "scan", "transcoder_list", "prompt_tokens", "prompt", "schema_version"], "properties": {
-            "slug": NAME, "scan": NAME, "prompt": TEXT, "schema_version": {"const": 1}, "node_threshold": {"type": "number", "minimum": 0, "maximum": 1},
-            "prompt_tokens": {"type": "array", "items": TEXT, "minItems": 2}, "transcoder_list": {"type": "array", "items": TEXT}}},
-        "qParams": {"type": "object", "required": ["pinnedIds", "supernodes", "linkType", "clickedId", "sg_pos"], "properties": {
-            "pinnedIds": {"type": "array", "items": TEXT, "maxItems": 200}, "linkType": {"enum": ["input", "output", "either", "both"]},
-            "supernodes": {"type": "array", "items": {"type": "array", "items": TEXT, "minItems": 2}}}},
-        "nodes": {"type": "array", "items": {"type": "object", "required": ["node_id", "jsNodeId", "feature", "layer", "ctx_idx", "feature_type", "clerp"], "properties": {
-            "feature": {"type": "integer"}, "layer": {"type": "string", "pattern": r"^(E|\d+)$"}, "ctx_idx": {"type": "integer", "minimum": 0}, "clerp": TEXT,
-            "influence": {"type": ["number", "null"]}, "activation": {"type": ["number", "null"]},
-            "feature_type": {"enum": ["cross layer transcoder", "embedding", "logit", "mlp reconstruction error"]}}}},
-        "links": {"type": "array", "items": {"type": "object", "required": ["source", "target", "weight"], "properties": {"source": TEXT, "target": TEXT, "weight": NUMBER}}}}}
+    "type": "object",
+    "required": ["metadata", "qParams", "nodes", "links"],
+    "properties": {
+        "metadata": {
+            "type": "object",
+            "required": ["slug", "scan", "transcoder_list", "prompt_tokens", "prompt", "schema_version"],
+            "properties": {
+                "slug": NAME,
+                "scan": NAME,
+                "prompt": TEXT,
+                "schema_version": {"const": 1},
+                "node_threshold": {"type": "number", "minimum": 0, "maximum": 1},
+                "prompt_tokens": {"type": "array", "items": TEXT, "minItems": 2},
+                "transcoder_list": {"type": "array", "items": TEXT},
+            },
+        },
+        "qParams": {
+            "type": "object",
+            "required": ["pinnedIds", "supernodes", "linkType", "clickedId", "sg_pos"],
+            "properties": {
+                "pinnedIds": {"type": "array", "items": TEXT, "maxItems": 200},
+                "linkType": {"enum": ["input", "output", "either", "both"]},
+                "supernodes": {"type": "array", "items": {"type": "array", "items": TEXT, "minItems": 2}},
+            },
+        },
+        "nodes": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["node_id", "jsNodeId", "feature", "layer", "ctx_idx", "feature_type", "clerp"],
+                "properties": {
+                    "feature": {"type": "integer"},
+                    "layer": {"type": "string", "pattern": r"^(E|\d+)$"},
+                    "ctx_idx": {"type": "integer", "minimum": 0},
+                    "clerp": TEXT,
+                    "influence": {"type": ["number", "null"]},
+                    "activation": {"type": ["number", "null"]},
+                    "feature_type": {"enum": ["cross layer transcoder", "embedding", "logit", "mlp reconstruction error"]},
+                },
+            },
+        },
+        "links": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["source", "target", "weight"],
+                "properties": {"source": TEXT, "target": TEXT, "weight": NUMBER},
+            },
+        },
+    },
+}
 
 
 def rank(node):
@@ -88,11 +127,17 @@ def feature(layer, position):
     return Node.of(f"feature/blocks.{layer}.hook_resid_post/1/p{position}")
 
 
-@pytest.mark.parametrize(("nodes", "edges", "tokens", "message"), [
-    ((feature(0, 0),), (), ("a",), "1 tokens"), ((Node.of("target/logit_diff"),), (), ("a", "b"), "no SAE feature"),
-    ((Node.of("feature/blocks.0.hook_resid_post/1"),), (), ("a", "b"), "no position"), ((Node.of("m0/p0"), feature(1, 1)), (), ("a", "b"), "component"),
-    ((feature(0, 1), feature(1, 0)), (Edge(feature(0, 1).id, feature(1, 0).id, 1.0),), ("a", "b"), "goes back"),
-    ((feature(1, 0), feature(0, 1)), (Edge(feature(1, 0).id, feature(0, 1).id, 1.0),), ("a", "b"), "goes back")])
+@pytest.mark.parametrize(
+    ("nodes", "edges", "tokens", "message"),
+    [
+        ((feature(0, 0),), (), ("a",), "1 tokens"),
+        ((Node.of("target/logit_diff"),), (), ("a", "b"), "no SAE feature"),
+        ((Node.of("feature/blocks.0.hook_resid_post/1"),), (), ("a", "b"), "no position"),
+        ((Node.of("m0/p0"), feature(1, 1)), (), ("a", "b"), "component"),
+        ((feature(0, 1), feature(1, 0)), (Edge(feature(0, 1).id, feature(1, 0).id, 1.0),), ("a", "b"), "goes back"),
+        ((feature(1, 0), feature(0, 1)), (Edge(feature(1, 0).id, feature(0, 1).id, 1.0),), ("a", "b"), "goes back"),
+    ],
+)
 def test_what_the_format_cannot_hold_is_refused(nodes, edges, tokens, message):
     with pytest.raises(UserError, match=message):
         document(CircuitGraph("bad", nodes, edges, tokens=tokens))
@@ -102,4 +147,7 @@ def test_two_sites_of_one_layer_do_not_collide():
     nodes = (Node.of("feature/blocks.1.hook_resid_pre/1/p0"), Node.of("feature/blocks.1.hook_resid_post/1/p0"))
     value = document(CircuitGraph("two", nodes, (Edge(nodes[0].id, nodes[1].id, 1.0),), tokens=("a", "b")))
     check(value)
-    assert value["metadata"]["generation_settings"]["site_of_layer"] == {"0": "blocks.1.hook_resid_pre", "1": "blocks.1.hook_resid_post"}
+    assert value["metadata"]["generation_settings"]["site_of_layer"] == {
+        "0": "blocks.1.hook_resid_pre",
+        "1": "blocks.1.hook_resid_post",
+    }

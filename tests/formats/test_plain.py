@@ -8,15 +8,28 @@ from emocircuits.errors import UserError
 from emocircuits.export.plain import plain, plain_graph, plain_text
 
 
-@pytest.mark.parametrize(("value", "expected"), [
-    (np.float32(0.5), 0.5), (np.int64(3), 3), (np.bool_(True), True), (None, None), ([1, np.int8(2)], "[1,2]"),
-    ({"a": None, "b": [np.float64(1)]}, '{"a":null,"b":[1.0]}'), (np.arange(2), "[0,1]"), ("a\x00b\x1bc\ud800d", "a\ufffdb\ufffdc\ufffdd"), ("tab\tnew\nline", "tab\tnew\nline")])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float32(0.5), 0.5),
+        (np.int64(3), 3),
+        (np.bool_(True), True),
+        (None, None),
+        ([1, np.int8(2)], "[1,2]"),
+        ({"a": None, "b": [np.float64(1)]}, '{"a":null,"b":[1.0]}'),
+        (np.arange(2), "[0,1]"),
+        ("a\x00b\x1bc\ud800d", "a\ufffdb\ufffdc\ufffdd"),
+        ("tab\tnew\nline", "tab\tnew\nline"),
+    ],
+)
 def test_values_become_plain(value, expected):
     assert plain(value) == expected
     assert type(plain(value)) in (str, int, float, bool, type(None))
 
 
-@pytest.mark.parametrize("value", [float("nan"), np.float32("inf"), [1.0, float("nan")], {"a": {"b": float("inf")}}, object(), {"a": {1, 2}}])
+@pytest.mark.parametrize(
+    "value", [float("nan"), np.float32("inf"), [1.0, float("nan")], {"a": {"b": float("inf")}}, object(), {"a": {1, 2}}]
+)
 def test_what_has_no_plain_form_is_refused(value):
     with pytest.raises(UserError):
         plain(value)

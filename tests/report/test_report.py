@@ -29,7 +29,18 @@ def page(run_dir):
 
 def test_every_part_is_there_and_linked(page):
     ids = set(re.findall(r'<section class="part" id="(\w+)"', page))
-    assert ids == {"asked", "answer", "model", "directions", "saes", "matches", "circuits", "steering", "checks", "provenance"}
+    assert ids == {
+        "asked",
+        "answer",
+        "model",
+        "directions",
+        "saes",
+        "matches",
+        "circuits",
+        "steering",
+        "checks",
+        "provenance",
+    }
     assert set(re.findall(r'<a href="#(\w+)"', page)) == ids
 
 
@@ -89,8 +100,18 @@ def test_without_controls_nothing_is_claimed(tmp_path):
     assert "no controls to compare with" in verdict(run, "blackmail")
 
 
-@pytest.mark.parametrize(("name", "stage"), [("manifest.json", "plan"), ("summary.json", "report"), ("scores.json", "evaluate"), ("steering.csv", "steer"), ("saes.csv", "sae"),
-                                             ("matches.csv", "match"), ("directions.csv", "directions")])
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("manifest.json", "plan"),
+        ("summary.json", "report"),
+        ("scores.json", "evaluate"),
+        ("steering.csv", "steer"),
+        ("saes.csv", "sae"),
+        ("matches.csv", "match"),
+        ("directions.csv", "directions"),
+    ],
+)
 def test_a_missing_file_is_named_with_its_stage(tmp_path, name, stage):
     make_run(tmp_path)
     (tmp_path / name).unlink()
@@ -101,7 +122,17 @@ def test_a_missing_file_is_named_with_its_stage(tmp_path, name, stage):
 
 def test_numbers_and_cells():
     assert [number(value) for value in (None, float("nan"), 0, 0.0, 1234567, -0.1234, 1e-5, 0.5, 12345.6, True)] == [
-        "–", "–", "0", "0", "1\u2009234\u2009567", "−0.123", "1.0e-05", "0.5", "12346", "yes"]
+        "–",
+        "–",
+        "0",
+        "0",
+        "1\u2009234\u2009567",
+        "−0.123",
+        "1.0e-05",
+        "0.5",
+        "12346",
+        "yes",
+    ]
     assert number(0.25, sign=True) == "+0.25"
     assert cell(0.1) == '<td class="num" data-sort="0.1" title="0.1">0.1</td>'
     assert HOSTILE not in table(["a"], [[HOSTILE]], caption=HOSTILE)

@@ -27,12 +27,32 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         error = rows.node.str.startswith("error/").to_numpy()
         for mask, marker, colour, label in ((~error, "o", POSITIVE, "SAE features"), (error, "D", NEGATIVE, "SAE errors")):
             if mask.any():
-                axes.scatter(x[mask], y[mask], s=14, marker=marker, color=colour, alpha=0.75, edgecolors="white", linewidths=0.4, label=label, zorder=2)
+                axes.scatter(
+                    x[mask],
+                    y[mask],
+                    s=14,
+                    marker=marker,
+                    color=colour,
+                    alpha=0.75,
+                    edgecolors="white",
+                    linewidths=0.4,
+                    label=label,
+                    zorder=2,
+                )
         varied = len(x) > 2 and np.std(x) > 0 and np.std(y) > 0
         r, slope = (np.corrcoef(x, y)[0, 1], np.polyfit(x, y, 1)[0]) if varied else (np.nan, np.nan)
         agree = np.mean(np.sign(x) == np.sign(y))
         words = f"r = {r:.3f}\nslope = {slope:.2f}\n" if varied else ""
-        axes.text(0.04, 0.96, f"{words}same sign {agree:.0%}\nn = {len(x)}", transform=axes.transAxes, va="top", fontsize=7, color=INK, linespacing=1.35)
+        axes.text(
+            0.04,
+            0.96,
+            f"{words}same sign {agree:.0%}\nn = {len(x)}",
+            transform=axes.transAxes,
+            va="top",
+            fontsize=7,
+            color=INK,
+            linespacing=1.35,
+        )
         axes.set(xlim=span, ylim=span, xlabel="exact effect (intervention)", ylabel="attributed effect", aspect="equal")
         axes.locator_params(nbins=5)
         axes.set_title(plain_label(name.replace("_", " ")))
@@ -43,11 +63,28 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
     """The points of `scores.json`."""
     scores = require(run.json("scores.json"), "scores.json", "evaluate")
-    rows = [(behaviour, point["node"], point["predicted"], point["exact"]) for behaviour, score in scores.items()
-            if isinstance(score, dict) for point in score.get("attribution_exact", {}).get("points", [])]
-    return {"attribution_exact": pd.DataFrame(require(rows, "attribution_exact points in scores.json", "evaluate"), columns=list(COLUMNS))}
+    rows = [
+        (behaviour, point["node"], point["predicted"], point["exact"])
+        for behaviour, score in scores.items()
+        if isinstance(score, dict)
+        for point in score.get("attribution_exact", {}).get("points", [])
+    ]
+    return {
+        "attribution_exact": pd.DataFrame(
+            require(rows, "attribution_exact points in scores.json", "evaluate"), columns=list(COLUMNS)
+        )
+    }
 
 
-FIGURES.register("attribution_exact", FigureCard(
-    "attribution_exact", "Attribution against intervention", "Effect that attribution patching predicts against the effect a real intervention on the "
-    "node had. On the dashed line the linear estimate is exact.", COLUMNS, draw, load))
+FIGURES.register(
+    "attribution_exact",
+    FigureCard(
+        "attribution_exact",
+        "Attribution against intervention",
+        "Effect that attribution patching predicts against the effect a real intervention on the "
+        "node had. On the dashed line the linear estimate is exact.",
+        COLUMNS,
+        draw,
+        load,
+    ),
+)

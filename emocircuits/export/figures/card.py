@@ -61,7 +61,7 @@ class RunTables:
     def circuits(self) -> dict[str, CircuitGraph]:
         """Circuits by behaviour."""
         names = sorted(path.name for path in Path(self.directory).glob("circuit_*.json"))
-        return {name[len("circuit_"):-len(".json")]: CircuitGraph.load(self.path(name)) for name in names}
+        return {name[len("circuit_") : -len(".json")]: CircuitGraph.load(self.path(name)) for name in names}
 
     def directions(self) -> EmotionDirections | None:
         """The emotion directions, or None."""

@@ -28,6 +28,16 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"decision_failures": table[list(COLUMNS)]}
 
 
-FIGURES.register("decision_failures", FigureCard(
-    "decision_failures", "Decisions after failures", "Rate of the behaviour against the number of failed attempts before the decision, with the "
-    "probability that the generator states.", COLUMNS, draw, load, optional=True))
+FIGURES.register(
+    "decision_failures",
+    FigureCard(
+        "decision_failures",
+        "Decisions after failures",
+        "Rate of the behaviour against the number of failed attempts before the decision, with the "
+        "probability that the generator states.",
+        COLUMNS,
+        draw,
+        load,
+        optional=True,
+    ),
+)

@@ -34,10 +34,23 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     up = axis_of(rows, "arousal", skip=across)
     width = widths(venue)[1]
     figure = new_figure(width, width * 0.5)
-    for axes, coordinate, component in zip(figure.subplots(1, 2, sharex=True, sharey=True), ("valence", "arousal"), (across, up), strict=True):
+    for axes, coordinate, component in zip(
+        figure.subplots(1, 2, sharex=True, sharey=True), ("valence", "arousal"), (across, up), strict=True
+    ):
         values = rows[coordinate]
         limit = max(values.abs().max(), 1e-9)
-        dots = axes.scatter(rows[across], rows[up], c=values, cmap=DIVERGING, vmin=-limit, vmax=limit, s=16, edgecolors=MUTED, linewidths=0.4, zorder=2)
+        dots = axes.scatter(
+            rows[across],
+            rows[up],
+            c=values,
+            cmap=DIVERGING,
+            vmin=-limit,
+            vmax=limit,
+            s=16,
+            edgecolors=MUTED,
+            linewidths=0.4,
+            zorder=2,
+        )
         axes.axhline(0, lw=0.6, color=MUTED, zorder=0)
         axes.axvline(0, lw=0.6, color=MUTED, zorder=0)
         r, low, high = correlation(rows[component].to_numpy(), values.to_numpy())
@@ -66,17 +79,33 @@ def _names(axes: Axes, rows: pd.DataFrame, across: str, up: str) -> None:
         for below in (False, True):
             spot = dots[i] + np.array([0.0, -0.036 if below else 0.036])
             free = all(abs(spot[0] - t[0]) > half + t[2] or abs(spot[1] - t[1]) > 0.05 for t in taken)
-            if len(taken) < MAX_LABELS and free and not np.any((np.abs(dots - spot)[:, 0] < half) & (np.abs(dots - spot)[:, 1] < 0.03)):
+            if (
+                len(taken) < MAX_LABELS
+                and free
+                and not np.any((np.abs(dots - spot)[:, 0] < half) & (np.abs(dots - spot)[:, 1] < 0.03))
+            ):
                 taken.append(np.array([*spot, half]))
-                axes.annotate(plain_label(name), (x[i], y[i]), xytext=(0, -4.5 if below else 4.5), textcoords="offset points", ha="center",
-                              va="top" if below else "bottom", fontsize=6, color=INK)
+                axes.annotate(
+                    plain_label(name),
+                    (x[i], y[i]),
+                    xytext=(0, -4.5 if below else 4.5),
+                    textcoords="offset points",
+                    ha="center",
+                    va="top" if below else "bottom",
+                    fontsize=6,
+                    color=INK,
+                )
                 break
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
-    """Components at the reading site; signs are turned so that r with valence (or arousal) is positive, as a sign is arbitrary."""
+    """Components at the reading site; arbitrary signs are turned so that r with valence (or arousal) is positive."""
     directions = require(run.directions(), "directions.h5", "directions")
-    norms = columns(require(run.csv("directions.csv"), "directions.csv", "directions"), ("emotion", "valence", "arousal"), "directions.csv")
+    norms = columns(
+        require(run.csv("directions.csv"), "directions.csv", "directions"),
+        ("emotion", "valence", "arousal"),
+        "directions.csv",
+    )
     norms = norms.drop_duplicates("emotion").set_index("emotion").reindex(list(directions.emotions))
     vectors = directions.vectors[directions.site_index(directions.read_site)].astype(np.float64)
     centred = vectors - vectors.mean(0)
@@ -86,9 +115,15 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     found = min(3, len(lengths))
     scores[:, :found] = (left * lengths)[:, :found]
     explained[:found] = (lengths**2 / (lengths**2).sum())[:found]
-    table = pd.DataFrame({"emotion": list(directions.emotions), **{f"pc{i + 1}": scores[:, i] for i in range(3)},
-                          "valence": norms["valence"].to_numpy(), "arousal": norms["arousal"].to_numpy(),
-                          **{f"explained_pc{i + 1}": explained[i] for i in range(3)}})
+    table = pd.DataFrame(
+        {
+            "emotion": list(directions.emotions),
+            **{f"pc{i + 1}": scores[:, i] for i in range(3)},
+            "valence": norms["valence"].to_numpy(),
+            "arousal": norms["arousal"].to_numpy(),
+            **{f"explained_pc{i + 1}": explained[i] for i in range(3)},
+        }
+    )
     known = require(table.dropna(subset=["valence", "arousal"]), "valence and arousal in directions.csv", "directions")
     across = axis_of(known, "valence")
     for name in ("pc1", "pc2", "pc3"):
@@ -97,7 +132,17 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"emotion_pca": table[list(COLUMNS)]}
 
 
-FIGURES.register("emotion_pca", FigureCard(
-    "emotion_pca", "Valence and arousal", "Emotion directions on the principal components (of the first three) that follow valence and arousal best, "
-    "with Pearson r and its 95 % interval; the choice among three is part of the reading. Signs of components are arbitrary.",
-    COLUMNS, draw, load, optional=True))
+FIGURES.register(
+    "emotion_pca",
+    FigureCard(
+        "emotion_pca",
+        "Valence and arousal",
+        "Emotion directions on the principal components (of the first three) that follow valence and arousal best, "
+        "with Pearson r and its 95 % interval; the choice among three is part of the reading. "
+        "Signs of components are arbitrary.",
+        COLUMNS,
+        draw,
+        load,
+        optional=True,
+    ),
+)

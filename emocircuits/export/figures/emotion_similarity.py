@@ -47,11 +47,28 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
         order = leaves_list(optimal_leaf_ordering(linkage(condensed, "average"), condensed))
     names = np.array(directions.emotions, dtype=object)[order]
     rows, cols = np.meshgrid(np.arange(len(order)), np.arange(len(order)), indexing="ij")
-    return {"emotion_similarity": pd.DataFrame({
-        "emotion": names[rows.ravel()], "other": names[cols.ravel()], "cosine": cosine[np.ix_(order, order)].ravel(),
-        "row": rows.ravel(), "column": cols.ravel()})}
+    return {
+        "emotion_similarity": pd.DataFrame(
+            {
+                "emotion": names[rows.ravel()],
+                "other": names[cols.ravel()],
+                "cosine": cosine[np.ix_(order, order)].ravel(),
+                "row": rows.ravel(),
+                "column": cols.ravel(),
+            }
+        )
+    }
 
 
-FIGURES.register("emotion_similarity", FigureCard(
-    "emotion_similarity", "Emotion directions, pairwise", "Cosine similarity of the emotion directions at the reading site, ordered by average-"
-    "linkage clusters. Near emotions should be near and opposite emotions negative.", COLUMNS, draw, load))
+FIGURES.register(
+    "emotion_similarity",
+    FigureCard(
+        "emotion_similarity",
+        "Emotion directions, pairwise",
+        "Cosine similarity of the emotion directions at the reading site, ordered by average-"
+        "linkage clusters. Near emotions should be near and opposite emotions negative.",
+        COLUMNS,
+        draw,
+        load,
+    ),
+)

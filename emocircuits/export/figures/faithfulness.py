@@ -16,12 +16,24 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     behaviours = list(dict.fromkeys(table.behaviour))
     width = widths(venue)[1]
     figure = new_figure(width if len(behaviours) > 1 else width * 0.6, 2.55)
-    for i, (axes, name) in enumerate(zip(np.atleast_1d(figure.subplots(1, len(behaviours), sharey=True)), behaviours, strict=True)):
+    for i, (axes, name) in enumerate(
+        zip(np.atleast_1d(figure.subplots(1, len(behaviours), sharey=True)), behaviours, strict=True)
+    ):
         rows = table[table.behaviour == name].sort_values("size")
         for level in (0, 1):
             axes.axhline(level, color=GRID if level == 0 else MUTED, lw=0.8, ls="-" if level == 0 else "--", zorder=0)
         axes.fill_between(rows["size"], rows.random_low, rows.random_high, color=NEUTRAL, alpha=0.28, lw=0, zorder=1)
-        axes.plot(rows["size"], rows.random_mean, color=MUTED, ls="--", marker="s", ms=2.6, lw=1, label="random circuits (range)", zorder=2)
+        axes.plot(
+            rows["size"],
+            rows.random_mean,
+            color=MUTED,
+            ls="--",
+            marker="s",
+            ms=2.6,
+            lw=1,
+            label="random circuits (range)",
+            zorder=2,
+        )
         axes.fill_between(rows["size"], rows.ci_low, rows.ci_high, color=POSITIVE, alpha=0.18, lw=0, zorder=3)
         axes.plot(rows["size"], rows.faithfulness, color=POSITIVE, marker="o", label="circuit (95 % interval)", zorder=4)
         if (rows["size"] > 0).all() and rows["size"].nunique() > 1:
@@ -42,11 +54,26 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
     """The curves of `scores.json`."""
     scores = require(run.json("scores.json"), "scores.json", "evaluate")
-    rows = [{"behaviour": behaviour, **{name: point.get(name) for name in COLUMNS[1:]}} for behaviour, score in scores.items()
-            if isinstance(score, dict) for point in score.get("faithfulness_curve", [])]
-    return {"faithfulness": pd.DataFrame(require(rows, "faithfulness_curve in scores.json", "evaluate"), columns=list(COLUMNS))}
+    rows = [
+        {"behaviour": behaviour, **{name: point.get(name) for name in COLUMNS[1:]}}
+        for behaviour, score in scores.items()
+        if isinstance(score, dict)
+        for point in score.get("faithfulness_curve", [])
+    ]
+    return {
+        "faithfulness": pd.DataFrame(require(rows, "faithfulness_curve in scores.json", "evaluate"), columns=list(COLUMNS))
+    }
 
 
-FIGURES.register("faithfulness", FigureCard(
-    "faithfulness", "Faithfulness against size", "Share of the metric's change from corrupt (0) to clean (1) that remains when everything outside the "
-    "circuit is ablated, on held-out prompts, for growing circuits and for random circuits of the same sizes.", COLUMNS, draw, load))
+FIGURES.register(
+    "faithfulness",
+    FigureCard(
+        "faithfulness",
+        "Faithfulness against size",
+        "Share of the metric's change from corrupt (0) to clean (1) that remains when everything outside the "
+        "circuit is ablated, on held-out prompts, for growing circuits and for random circuits of the same sizes.",
+        COLUMNS,
+        draw,
+        load,
+    ),
+)

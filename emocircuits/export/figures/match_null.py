@@ -21,8 +21,17 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     figure = new_figure(widths(venue)[1] * 0.72, 2.75)
     axes = figure.subplots()
     values = features.value.to_numpy(float)
-    low, high = min(values.min(), null.value.min() if len(null) else values.min()), max(values.max(), null.value.max() if len(null) else values.max())
-    axes.hist(values, bins=np.linspace(low, high if high > low else low + 1, BINS + 1), color=NEUTRAL, alpha=0.55, label=f"all {len(values)} features")
+    low, high = (
+        min(values.min(), null.value.min() if len(null) else values.min()),
+        max(values.max(), null.value.max() if len(null) else values.max()),
+    )
+    axes.hist(
+        values,
+        bins=np.linspace(low, high if high > low else low + 1, BINS + 1),
+        color=NEUTRAL,
+        alpha=0.55,
+        label=f"all {len(values)} features",
+    )
     axes.set_yscale("log")
     for level, line in zip(SHOWN_LEVELS, (":", "--"), strict=True):
         if len(null):
@@ -30,11 +39,31 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
             axes.axvline(row.value, color=NEGATIVE, ls=line, lw=1.2, label=f"null maximum, {100 * row.level:.3g} % quantile")
     kept = features[features.kept.astype(bool)].sort_values("value", ascending=False)
     if len(kept):
-        axes.plot(kept.value, np.full(len(kept), 0.8), marker="^", ls="none", color=POSITIVE, ms=5, label=f"{len(kept)} kept matches", clip_on=False, zorder=4)
+        axes.plot(
+            kept.value,
+            np.full(len(kept), 0.8),
+            marker="^",
+            ls="none",
+            color=POSITIVE,
+            ms=5,
+            label=f"{len(kept)} kept matches",
+            clip_on=False,
+            zorder=4,
+        )
         best = kept.iloc[0]
-        axes.annotate(f"{short_site(best.site)} / {int(best.feature)}", (best.value, 0.8), xytext=(0, 9), textcoords="offset points", ha="right", fontsize=6.5, color=INK)
+        axes.annotate(
+            f"{short_site(best.site)} / {int(best.feature)}",
+            (best.value, 0.8),
+            xytext=(0, 9),
+            textcoords="offset points",
+            ha="right",
+            fontsize=6.5,
+            color=INK,
+        )
     axes.set_ylim(bottom=0.6)
-    axes.set_xlabel(f"{features.statistic.iloc[0].upper() if features.statistic.iloc[0] == 'auroc' else features.statistic.iloc[0]} of the feature for {plain_label(features.emotion.iloc[0])}")
+    statistic, emotion = str(features.statistic.iloc[0]), str(features.emotion.iloc[0])
+    score = "AUROC" if statistic == "auroc" else plain_label(statistic)
+    axes.set_xlabel(f"{score} of the feature for {plain_label(emotion)}")
     axes.set_ylabel("features")
     axes.tick_params(axis="y", which="minor", color=MUTED)
     figure.legend(loc="outside lower center", ncols=2)
@@ -42,7 +71,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
-    """Scores, null quantiles and kept features of one emotion; `statistic` in the settings names the score that was permuted."""
+    """Scores, null quantiles and kept features of one emotion; `statistic` in the settings names the permuted score."""
     path = require(run.path("matches.h5"), "matches.h5", "match")
     matches = FeatureMatches.load(path)
     if "max_quantile" not in matches.null or "level" not in matches.null:
@@ -55,13 +84,28 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     scores = matches.scores[statistic][:, e]
     eligible = matches.null.get("eligible", np.ones((len(matches.sites), scores.shape[1]), bool)).astype(bool)
     kept = {(row.site, int(row.feature)) for row in matches.kept(emotion).itertuples()}
-    rows = [(emotion, statistic, "feature", site, int(f), float(scores[s, f]), None, (site, int(f)) in kept)
-            for s, site in enumerate(matches.sites) for f in np.flatnonzero(eligible[s])]
-    rows += [(emotion, statistic, "null_max", "", -1, float(value), float(level), False)
-             for value, level in zip(matches.null["max_quantile"][e], matches.null["level"], strict=True)]
+    rows = [
+        (emotion, statistic, "feature", site, int(f), float(scores[s, f]), None, (site, int(f)) in kept)
+        for s, site in enumerate(matches.sites)
+        for f in np.flatnonzero(eligible[s])
+    ]
+    rows += [
+        (emotion, statistic, "null_max", "", -1, float(value), float(level), False)
+        for value, level in zip(matches.null["max_quantile"][e], matches.null["level"], strict=True)
+    ]
     return {"match_null": pd.DataFrame(require(rows, "eligible features in matches.h5", "match"), columns=list(COLUMNS))}
 
 
-FIGURES.register("match_null", FigureCard(
-    "match_null", "Matches against the null", "Scores of every eligible feature for the emotion (logarithmic counts). Lines: quantiles of the largest score over "
-    "all features when the labels of the stories are permuted; triangles: the matches that are kept.", COLUMNS, draw, load, optional=True))
+FIGURES.register(
+    "match_null",
+    FigureCard(
+        "match_null",
+        "Matches against the null",
+        "Scores of every eligible feature for the emotion (logarithmic counts). Lines: quantiles of the largest score over "
+        "all features when the labels of the stories are permuted; triangles: the matches that are kept.",
+        COLUMNS,
+        draw,
+        load,
+        optional=True,
+    ),
+)

@@ -8,8 +8,12 @@ from emocircuits.export.figures.style import GRID, INK, NEGATIVE, new_figure, pl
 from emocircuits.sites import short_site
 
 COLUMNS = ("site", "l0", "fvu", "ce_loss_recovered", "dead_fraction")
-PANELS = (("explained", "variance explained", "{:.3f}"), ("ce_loss_recovered", "CE loss recovered", "{:.3f}"),
-          ("dead_fraction", "dead features", "{:.1%}"), ("l0", "L0", "{:.1f}"))
+PANELS = (
+    ("explained", "variance explained", "{:.3f}"),
+    ("ce_loss_recovered", "CE loss recovered", "{:.3f}"),
+    ("dead_fraction", "dead features", "{:.1%}"),
+    ("l0", "L0", "{:.1f}"),
+)
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -45,6 +49,15 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"sae_quality": table[list(COLUMNS)]}
 
 
-FIGURES.register("sae_quality", FigureCard(
-    "sae_quality", "SAE quality", "Fraction of variance explained, share of the cross-entropy loss recovered when the SAE replaces the residual "
-    "stream, dead features and L0 of each SAE, measured on held-out rows.", COLUMNS, draw, load))
+FIGURES.register(
+    "sae_quality",
+    FigureCard(
+        "sae_quality",
+        "SAE quality",
+        "Fraction of variance explained, share of the cross-entropy loss recovered when the SAE replaces the residual "
+        "stream, dead features and L0 of each SAE, measured on held-out rows.",
+        COLUMNS,
+        draw,
+        load,
+    ),
+)

@@ -5,7 +5,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emocircuits.export.figures.card import FIGURES, FigureCard, Missing, RunTables, columns, require
-from emocircuits.export.figures.style import GRID, INK, LINES, MARKERS, MUTED, NEUTRAL, SERIES, new_figure, plain_label, widths
+from emocircuits.export.figures.style import (
+    GRID,
+    INK,
+    LINES,
+    MARKERS,
+    MUTED,
+    NEUTRAL,
+    SERIES,
+    new_figure,
+    plain_label,
+    widths,
+)
 
 COLUMNS = ("behaviour", "direction", "kind", "strength", "value", "ci_low", "ci_high", "n", "measure")
 CONTROLS = {"content": (INK, (0, (1, 1.2))), "shuffled": (MUTED, (0, (4, 1.5)))}
@@ -15,7 +26,9 @@ FIRST = ("desperate", "calm")
 def draw(table: pd.DataFrame, venue: str) -> Figure:
     """One panel per behaviour: emotions as lines with intervals, random directions as the band they span."""
     behaviours = list(dict.fromkeys(table.behaviour))
-    emotions = sorted(set(table[table.kind == "emotion"].direction), key=lambda name: (FIRST.index(name) if name in FIRST else 9, name))[:len(SERIES)]
+    emotions = sorted(
+        set(table[table.kind == "emotion"].direction), key=lambda name: (FIRST.index(name) if name in FIRST else 9, name)
+    )[: len(SERIES)]
     width = widths(venue)[1]
     per_row = min(len(behaviours), 3)
     lines = -(-len(behaviours) // per_row)
@@ -32,7 +45,14 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     for axes in panels.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), columnspacing=1.2, handlelength=2.4)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(5, len(handles)),
+        columnspacing=1.2,
+        handlelength=2.4,
+    )
     return figure
 
 
@@ -42,17 +62,36 @@ def _panel(axes: Axes, rows: pd.DataFrame, emotions: list[str]) -> None:
     if len(random):
         low, high = random.min(), random.max()
         count = rows[rows.kind == "random"].direction.nunique()
-        axes.fill_between(low.index, low, high, color=NEUTRAL, alpha=0.28, lw=0, label=f"{count} random directions (range)", zorder=1)
+        axes.fill_between(
+            low.index, low, high, color=NEUTRAL, alpha=0.28, lw=0, label=f"{count} random directions (range)", zorder=1
+        )
     for kind, (colour, line) in CONTROLS.items():
         for j, (_, one) in enumerate(rows[rows.kind == kind].groupby("direction")):
             one = one.sort_values("strength")
-            axes.plot(one.strength, one.value, color=colour, ls=line, lw=0.7, label=f"{kind} directions" if j == 0 else None, zorder=2)
+            axes.plot(
+                one.strength,
+                one.value,
+                color=colour,
+                ls=line,
+                lw=0.7,
+                label=f"{kind} directions" if j == 0 else None,
+                zorder=2,
+            )
     for j, emotion in enumerate(emotions):
         one = rows[(rows.direction == emotion) & (rows.kind == "emotion")].sort_values("strength")
         if len(one):
             axes.fill_between(one.strength, one.ci_low, one.ci_high, color=SERIES[j], alpha=0.16, lw=0, zorder=3)
-            axes.plot(one.strength, one.value, color=SERIES[j], ls=LINES[j], marker=MARKERS[j], label=plain_label(emotion), zorder=4,
-                      lw=1.7 if emotion in FIRST else 1.0, ms=3.6 if emotion in FIRST else 2.6)
+            axes.plot(
+                one.strength,
+                one.value,
+                color=SERIES[j],
+                ls=LINES[j],
+                marker=MARKERS[j],
+                label=plain_label(emotion),
+                zorder=4,
+                lw=1.7 if emotion in FIRST else 1.0,
+                ms=3.6 if emotion in FIRST else 2.6,
+            )
     measure, n = rows.measure.iloc[0], rows.n.max()
     axes.set_ylabel("rate" if measure == "rate" else "logit difference")
     if measure == "rate":
@@ -70,7 +109,16 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"steering": table.assign(value=table[measure], measure=measure)[list(COLUMNS)]}
 
 
-FIGURES.register("steering", FigureCard(
-    "steering", "Steering dose–response", "Behaviour against the strength of the added direction, with 95 % intervals over prompts. Grey: the range of "
-    "random directions of the same norm; thin lines: content and label-shuffled directions. A causal claim needs the emotion outside all of them.",
-    COLUMNS, draw, load))
+FIGURES.register(
+    "steering",
+    FigureCard(
+        "steering",
+        "Steering dose–response",
+        "Behaviour against the strength of the added direction, with 95 % intervals over prompts. Grey: the range of "
+        "random directions of the same norm; thin lines: content and label-shuffled directions. "
+        "A causal claim needs the emotion outside all of them.",
+        COLUMNS,
+        draw,
+        load,
+    ),
+)

@@ -21,17 +21,48 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DIVERGING = "PuOr_r"  # colour-blind safe: purple is negative, orange positive
 
 # File formats and the metadata that would make equal figures differ.
-FORMATS = {"pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}, "svg": {"Date": None, "Creator": None},
-           "png": {"Software": None}}
+FORMATS = {
+    "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None},
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+}
 
 _RC = {
-    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.edgecolor": MUTED, "axes.labelcolor": INK,
-    "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-    "xtick.major.width": 0.7, "ytick.major.width": 0.7, "axes.grid": False, "grid.color": GRID, "grid.linewidth": 0.6,
-    "lines.linewidth": 1.5, "lines.markersize": 3.8, "pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none",
-    "svg.hashsalt": "emocircuits", "savefig.dpi": 300, "figure.dpi": 100, "axes.axisbelow": True, "axes.unicode_minus": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "axes.grid": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 3.8,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "emocircuits",
+    "savefig.dpi": 300,
+    "figure.dpi": 100,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
 }
 
 

@@ -20,10 +20,22 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         axes.axhline(0, color=GRID, lw=0.8)
         for i, (emotion, one) in enumerate(rows.groupby("emotion", sort=False)):
             one = one.sort_values("position")
-            axes.plot(one.position, one.value, color=SERIES[i % len(SERIES)], ls=LINES[i % len(LINES)], lw=1.3, label=plain_label(str(emotion)))
+            axes.plot(
+                one.position,
+                one.value,
+                color=SERIES[i % len(SERIES)],
+                ls=LINES[i % len(LINES)],
+                lw=1.3,
+                label=plain_label(str(emotion)),
+            )
         words = rows.drop_duplicates("position").sort_values("position")
         if len(words) <= MAX_TOKENS:
-            axes.set_xticks(words.position.tolist(), [plain_label(plain_text(str(text)).strip() or "␣") for text in words.token], rotation=90, fontsize=5.5)
+            axes.set_xticks(
+                words.position.tolist(),
+                [plain_label(plain_text(str(text)).strip() or "␣") for text in words.token],
+                rotation=90,
+                fontsize=5.5,
+            )
         axes.set(ylabel="projection", xlim=(words.position.min() - 0.5, words.position.max() + 0.5))
         axes.set_title(plain_label(str(name)))
         axes.legend(loc="upper left", ncols=3)
@@ -36,5 +48,15 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"token_reading": table[list(COLUMNS)]}
 
 
-FIGURES.register("token_reading", FigureCard(
-    "token_reading", "Reading along a transcript", "Projection of the residual stream on emotion directions at each token.", COLUMNS, draw, load, optional=True))
+FIGURES.register(
+    "token_reading",
+    FigureCard(
+        "token_reading",
+        "Reading along a transcript",
+        "Projection of the residual stream on emotion directions at each token.",
+        COLUMNS,
+        draw,
+        load,
+        optional=True,
+    ),
+)

@@ -1,5 +1,7 @@
 """Writing figures: five files each, and a contact sheet. Equal data give equal bytes."""
 
+# ruff: noqa: E501 (markup and scripts read better unbroken)
+
 import html
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,7 +39,9 @@ a {{ color: inherit; text-underline-offset: 3px; }}
 """
 
 
-def from_run(run_dir: str | Path, only: Iterable[str] | None = None) -> dict[str, tuple[FigureCard, pd.DataFrame, dict[str, str]]]:
+def from_run(
+    run_dir: str | Path, only: Iterable[str] | None = None
+) -> dict[str, tuple[FigureCard, pd.DataFrame, dict[str, str]]]:
     """The tables of every figure that a run directory can fill.
 
     Args:
@@ -73,8 +77,15 @@ def draw_figure(card: FigureCard, table: pd.DataFrame, venue: str = "page") -> F
         return card.draw(table, venue)
 
 
-def write_figure(card: FigureCard, table: pd.DataFrame, directory: str | Path, *, name: str | None = None, venue: str = "page",
-                 inputs: dict[str, str] | None = None) -> list[Path]:
+def write_figure(
+    card: FigureCard,
+    table: pd.DataFrame,
+    directory: str | Path,
+    *,
+    name: str | None = None,
+    venue: str = "page",
+    inputs: dict[str, str] | None = None,
+) -> list[Path]:
     """Writes `<name>.pdf`, `.svg`, `.png`, `.csv` (the plotted numbers) and `.json` (what it was made from)."""
     name = name or card.name
     directory = Path(directory)
@@ -84,14 +95,23 @@ def write_figure(card: FigureCard, table: pd.DataFrame, directory: str | Path, *
         write_bytes(path, picture(figure, form))
     write_csv(directory / f"{name}.csv", table)
     about: dict[str, Any] = {
-        "figure": card.name, "title": card.title, "caption": card.caption, "venue": venue, "rows": len(table), "inputs": inputs or {},
-        "data": sha256_file(directory / f"{name}.csv"), "code_version": code_version(), "matplotlib": matplotlib.__version__}
+        "figure": card.name,
+        "title": card.title,
+        "caption": card.caption,
+        "venue": venue,
+        "rows": len(table),
+        "inputs": inputs or {},
+        "data": sha256_file(directory / f"{name}.csv"),
+        "code_version": code_version(),
+        "matplotlib": matplotlib.__version__,
+    }
     write_json(directory / f"{name}.json", about, schema=SCHEMA, version=VERSION)
     return [*paths, directory / f"{name}.csv", directory / f"{name}.json"]
 
 
-def write_figures(run_dir: str | Path, directory: str | Path | None = None, *, only: Iterable[str] | None = None,
-                  venue: str = "page") -> list[Path]:
+def write_figures(
+    run_dir: str | Path, directory: str | Path | None = None, *, only: Iterable[str] | None = None, venue: str = "page"
+) -> list[Path]:
     """Writes all figures of a run (default into `<run>/figures`) and the contact sheet `index.html`.
 
     Raises:
@@ -115,5 +135,7 @@ def title_of(name: str, card: FigureCard) -> str:
 def _sheet_card(name: str, card: FigureCard) -> str:
     title, link = html.escape(title_of(name, card)), html.escape(name, quote=True)
     links = " ".join(f'<a href="{link}.{form}">{form}</a>' for form in (*FORMATS, "csv", "json"))
-    return (f'<figure><img src="{link}.svg" alt="{title}" loading="lazy"><figcaption><h2>{title}</h2>'
-            f"<p>{html.escape(card.caption)}</p><nav>{links}</nav></figcaption></figure>")
+    return (
+        f'<figure><img src="{link}.svg" alt="{title}" loading="lazy"><figcaption><h2>{title}</h2>'
+        f"<p>{html.escape(card.caption)}</p><nav>{links}</nav></figcaption></figure>"
+    )

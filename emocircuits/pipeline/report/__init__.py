@@ -1,5 +1,7 @@
 """`report.html`: one page that tells a run from question to provenance, with no request to anywhere."""
 
+# ruff: noqa: E501 (markup and scripts read better unbroken)
+
 from importlib import resources
 from pathlib import Path
 
@@ -50,22 +52,41 @@ def report_page(run_dir: str | Path) -> str:
     """The page as text; equal files give an equal page."""
     run = read_run(run_dir)
     drawn = pictures(run_dir)
-    sections = "\n".join(f'<section class="part" id="{key}"><h2>{esc(title)}</h2>{build(run, drawn)}</section>' for key, title, build in PARTS)
+    sections = "\n".join(
+        f'<section class="part" id="{key}"><h2>{esc(title)}</h2>{build(run, drawn)}</section>' for key, title, build in PARTS
+    )
     contents = "".join(f'<li><a href="#{key}">{esc(title)}</a></li>' for key, title, _ in PARTS)
-    data = "\n".join(f'<script type="application/json" id="graph-{esc(name)}">{script_json(viewer_data(graph))}</script>'
-                     for name, graph in run.circuits.items())
+    data = "\n".join(
+        f'<script type="application/json" id="graph-{esc(name)}">{script_json(viewer_data(graph))}</script>'
+        for name, graph in run.circuits.items()
+    )
     heading, lead = _headline(run)
-    return PAGE.format(title=f"emocircuits report: {esc(run.summary['model'])}", css=_asset("report.css"), viewer_css=viewer_css(), contents=contents,
-                       model=esc(run.summary["model"]), seed=esc(run.manifest["seed"]), heading=heading, lead=lead, warnings=_warnings(run),
-                       sections=sections, code=esc(run.manifest["code_version"]), data=data, script=viewer_script(), report_script=_asset("report.js"))
+    return PAGE.format(
+        title=f"emocircuits report: {esc(run.summary['model'])}",
+        css=_asset("report.css"),
+        viewer_css=viewer_css(),
+        contents=contents,
+        model=esc(run.summary["model"]),
+        seed=esc(run.manifest["seed"]),
+        heading=heading,
+        lead=lead,
+        warnings=_warnings(run),
+        sections=sections,
+        code=esc(run.manifest["code_version"]),
+        data=data,
+        script=viewer_script(),
+        report_script=_asset("report.js"),
+    )
 
 
 def _headline(run: RunData) -> tuple[str, str]:
     behaviours = " and ".join(words(name) for name in run.summary["behaviours"])
     seconds = sum(stage.get("seconds", 0.0) for stage in run.manifest["stages"].values())
-    return (f"Does <em>{esc(run.emotion)}</em> drive {behaviours}?",
-            f"Emotion directions, the sparse features that carry them, the circuits to the deciding token, and the interventions that test each claim, in the model "
-            f"<b>{esc(run.summary['model'])}</b>. Computed in {seconds / 60:.1f} minutes.")
+    return (
+        f"Does <em>{esc(run.emotion)}</em> drive {behaviours}?",
+        f"Emotion directions, the sparse features that carry them, the circuits to the deciding token, and the interventions that test each claim, in the model "
+        f"<b>{esc(run.summary['model'])}</b>. Computed in {seconds / 60:.1f} minutes.",
+    )
 
 
 def _warnings(run: RunData) -> str:

@@ -1,4 +1,6 @@
-"""The answer, behaviour by behaviour: the effect and its controls in one table, and a verdict that follows from it by rule."""
+"""The answer, behaviour by behaviour: the effect and its controls in one table, and a verdict that follows by rule."""
+
+# ruff: noqa: E501 (markup and scripts read better unbroken)
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +12,15 @@ from emocircuits.pipeline.report.tables import Cell, esc, interval, number, tabl
 
 LEVEL = 0.05
 CONTROLS = ("random", "content", "shuffled")
-CIRCUIT = {"desperation_features": "matched features", "circuit_nodes": "nodes", "circuit_edges": "links", "faithfulness": "faithfulness",
-           "random_circuit_faithfulness": "random circuit", "attribution_exact_pearson": "attribution r", "attribution_exact_slope": "slope"}
+CIRCUIT = {
+    "desperation_features": "matched features",
+    "circuit_nodes": "nodes",
+    "circuit_edges": "links",
+    "faithfulness": "faithfulness",
+    "random_circuit_faithfulness": "random circuit",
+    "attribution_exact_pearson": "attribution r",
+    "attribution_exact_slope": "slope",
+}
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,15 @@ def contrast(run: RunData, behaviour: str) -> Contrast | None:
         return None
     strength = float(rows.strength.max())
     top, zero = rows[rows.strength == strength], rows[rows.strength == 0]
-    found = {row.direction: (float(row[column]), float(row.ci_low), float(row.ci_high))
-             for _, row in top[top.kind == "emotion"].iterrows()}
-    ranges = {kind: (len(group), float(group[column].min()), float(group[column].max())) for kind in CONTROLS
-              if len(group := top[top.kind == kind])}
+    found = {
+        row.direction: (float(row[column]), float(row.ci_low), float(row.ci_high))
+        for _, row in top[top.kind == "emotion"].iterrows()
+    }
+    ranges = {
+        kind: (len(group), float(group[column].min()), float(group[column].max()))
+        for kind in CONTROLS
+        if len(group := top[top.kind == kind])
+    }
     baseline = float(zero[column].mean()) if len(zero) else float("nan")
     return Contrast(behaviour, "rate" if column == "rate" else "logit difference", strength, baseline, found, ranges)
 
@@ -65,9 +79,13 @@ def verdict(run: RunData, behaviour: str) -> str:
     parts = []
     if found and run.emotion in found.rows:
         value, low, high = found.rows[run.emotion]
-        reach = "; ".join(f"{count} {kind} directions reach {number(a)} to {number(b)}" for kind, (count, a, b) in found.ranges.items())
-        parts.append(f"Adding <em>{esc(run.emotion)}</em> at strength {number(found.strength, sign=True)} moves the {found.measure} from "
-                     f"{number(found.baseline)} to <b>{number(value)}</b> {interval(low, high)}. {esc(reach[:1].upper() + reach[1:])}.")
+        reach = "; ".join(
+            f"{count} {kind} directions reach {number(a)} to {number(b)}" for kind, (count, a, b) in found.ranges.items()
+        )
+        parts.append(
+            f"Adding <em>{esc(run.emotion)}</em> at strength {number(found.strength, sign=True)} moves the {found.measure} from "
+            f"{number(found.baseline)} to <b>{number(value)}</b> {interval(low, high)}. {esc(reach[:1].upper() + reach[1:])}."
+        )
         beyond = found.outside(run.emotion)
         if beyond is None:
             parts.append("There are no controls to compare with, so this alone shows nothing specific.")
@@ -77,11 +95,16 @@ def verdict(run: RunData, behaviour: str) -> str:
             parts.append("<b>That is within the range of the controls: no effect specific to the emotion was found.</b>")
     p = summary.get("p_value")
     if p is not None:
-        parts.append(f"The slope over all strengths, against those of the random directions: p = {number(p)}." if p <= LEVEL else
-                     f"<b>The slope over all strengths is not significant against those of the random directions (p = {number(p)}).</b>")
+        parts.append(
+            f"The slope over all strengths, against those of the random directions: p = {number(p)}."
+            if p <= LEVEL
+            else f"<b>The slope over all strengths is not significant against those of the random directions (p = {number(p)}).</b>"
+        )
     faithful, random = summary.get("faithfulness"), summary.get("random_circuit_faithfulness")
     if faithful is not None:
-        parts.append(f"The circuit keeps {number(faithful)} of the change in the metric on held-out prompts; random circuits of the same size keep {number(random)}.")
+        parts.append(
+            f"The circuit keeps {number(faithful)} of the change in the metric on held-out prompts; random circuits of the same size keep {number(random)}."
+        )
         if random is not None and faithful <= random:
             parts.append("<b>It does no better than a random circuit.</b>")
     return " ".join(parts)
@@ -94,18 +117,39 @@ def badge(run: RunData, behaviour: str) -> str:
     p = run.summary["behaviours"].get(behaviour, {}).get("p_value")
     if beyond and p is not None and p > LEVEL:
         return '<span class="badge no">not significant</span>'
-    name, text = {True: ("yes", "beyond all controls"), False: ("no", "within the controls"), None: ("open", "no controls")}[beyond]
+    name, text = {True: ("yes", "beyond all controls"), False: ("no", "within the controls"), None: ("open", "no controls")}[
+        beyond
+    ]
     return f'<span class="badge {name}">{text}</span>'
 
 
 def overview(run: RunData) -> str:
     """One row per behaviour: the effect with its controls, then the circuit with its checks."""
-    effects = ["behaviour", "baseline", "true", f"+ {run.emotion}", f"+ {run.opposite}", "random (range)", "content (range)", "shuffled (range)", "p"]
+    effects = [
+        "behaviour",
+        "baseline",
+        "true",
+        f"+ {run.emotion}",
+        f"+ {run.opposite}",
+        "random (range)",
+        "content (range)",
+        "shuffled (range)",
+        "p",
+    ]
     rows, more = [], []
     for behaviour, values in run.summary["behaviours"].items():
         found, name = contrast(run, behaviour), behaviour.replace("_", " ")
-        rows.append([name, values.get("baseline_rate"), values.get("true_rate"), _estimate(found, run.emotion), _estimate(found, run.opposite),
-                     *(_range(found, kind) for kind in CONTROLS), values.get("p_value")])
+        rows.append(
+            [
+                name,
+                values.get("baseline_rate"),
+                values.get("true_rate"),
+                _estimate(found, run.emotion),
+                _estimate(found, run.opposite),
+                *(_range(found, kind) for kind in CONTROLS),
+                values.get("p_value"),
+            ]
+        )
         more.append([name, *(values.get(key) for key in CIRCUIT)])
     return _filled(effects, rows) + _filled(["behaviour", *CIRCUIT.values()], more)
 

@@ -1,5 +1,7 @@
 """The parts of the report, top to bottom. Every number is read from the run's files."""
 
+# ruff: noqa: E501 (markup and scripts read better unbroken)
+
 import platform
 from collections.abc import Callable
 from importlib import metadata
@@ -29,48 +31,97 @@ def asked(run: RunData, pictures: dict[str, str]) -> str:
 
 def answer(run: RunData, pictures: dict[str, str]) -> str:
     """The verdicts and the table with controls."""
-    cards = "".join(f'<article class="verdict"><h3>{words(name)} {badge(run, name)}</h3><p>{verdict(run, name)}</p></article>' for name in run.summary["behaviours"])
-    return (f'<div class="verdicts">{cards}</div>{overview(run)}<p>The effect column is the value under the largest steering strength, with its 95 % interval over prompts; '
-            "controls are directions of the same norm at the same strength: random ones, content directions (topics, learned in the same way) and directions "
-            "learned from shuffled labels. A null result stands here as plainly as a positive one.</p>")
+    cards = "".join(
+        f'<article class="verdict"><h3>{words(name)} {badge(run, name)}</h3><p>{verdict(run, name)}</p></article>'
+        for name in run.summary["behaviours"]
+    )
+    return (
+        f'<div class="verdicts">{cards}</div>{overview(run)}<p>The effect column is the value under the largest steering strength, with its 95 % interval over prompts; '
+        "controls are directions of the same norm at the same strength: random ones, content directions (topics, learned in the same way) and directions "
+        "learned from shuffled labels. A null result stands here as plainly as a positive one.</p>"
+    )
 
 
 def model(run: RunData, pictures: dict[str, str]) -> str:
     """The model."""
     digest = str(run.manifest["model"].get("content_hash", ""))
-    rates = [[name.replace("_", " "), side, values.get("rate"), Cell(interval(values.get("ci_low"), values.get("ci_high")), values.get("ci_low")), values.get("true_rate")]
-             for name, score in run.scores.items() for side, values in score.get("rates", {}).items() if isinstance(values, dict)]
+    rates = [
+        [
+            name.replace("_", " "),
+            side,
+            values.get("rate"),
+            Cell(interval(values.get("ci_low"), values.get("ci_high")), values.get("ci_low")),
+            values.get("true_rate"),
+        ]
+        for name, score in run.scores.items()
+        for side, values in score.get("rates", {}).items()
+        if isinstance(values, dict)
+    ]
     shown = table(["behaviour", "prompts", "rate", "95 % interval", "true rate"], rows=rates) if rates else ""
-    return facts([("model", run.summary["model"]), ("parameters", run.summary["n_params"]), ("emotions", run.summary["emotions"]),
-                  ("seed", run.manifest["seed"]), ("content hash", Cell(f'<code title="{esc(digest)}">{esc(digest[:12])}…</code>'))]) + shown + pictures.get("decision_failures", "")
+    return (
+        facts(
+            [
+                ("model", run.summary["model"]),
+                ("parameters", run.summary["n_params"]),
+                ("emotions", run.summary["emotions"]),
+                ("seed", run.manifest["seed"]),
+                ("content hash", Cell(f'<code title="{esc(digest)}">{esc(digest[:12])}…</code>')),
+            ]
+        )
+        + shown
+        + pictures.get("decision_failures", "")
+    )
 
 
 def directions(run: RunData, pictures: dict[str, str]) -> str:
     """The emotion directions."""
     summary = run.summary["directions"]
     shown = ["valence_r", "arousal_r", "held_out_auroc"]
-    names = {"valence_r": "|r| of a top component with valence", "arousal_r": "|r| with arousal", "held_out_auroc": "mean held-out AUROC"}
-    text = ("<p>A direction is the mean residual of an emotion's stories, minus the mean over all emotions, with what neutral text varies along removed. "
-            "Held-out AUROC says how well the projection tells one emotion from all others on stories that made no direction; 0.5 is chance.</p>")
-    return (text + facts((names[name], summary.get(name)) for name in shown) + pictures["emotion_similarity"] + pictures.get("emotion_pca", "")
-            + pictures.get("token_reading", "") + f"<details><summary>All {len(run.directions)} directions</summary>{frame(run.directions, tall=True)}</details>")
+    names = {
+        "valence_r": "|r| of a top component with valence",
+        "arousal_r": "|r| with arousal",
+        "held_out_auroc": "mean held-out AUROC",
+    }
+    text = (
+        "<p>A direction is the mean residual of an emotion's stories, minus the mean over all emotions, with what neutral text varies along removed. "
+        "Held-out AUROC says how well the projection tells one emotion from all others on stories that made no direction; 0.5 is chance.</p>"
+    )
+    return (
+        text
+        + facts((names[name], summary.get(name)) for name in shown)
+        + pictures["emotion_similarity"]
+        + pictures.get("emotion_pca", "")
+        + pictures.get("token_reading", "")
+        + f"<details><summary>All {len(run.directions)} directions</summary>{frame(run.directions, tall=True)}</details>"
+    )
 
 
 def saes(run: RunData, pictures: dict[str, str]) -> str:
     """The sparse autoencoders."""
-    return ("<p>Sparse autoencoders split the residual stream into features. What they leave unexplained stays in the circuit as error nodes.</p>"
-            + pictures["sae_quality"] + frame(run.saes))
+    return (
+        "<p>Sparse autoencoders split the residual stream into features. What they leave unexplained stays in the circuit as error nodes.</p>"
+        + pictures["sae_quality"]
+        + frame(run.saes)
+    )
 
 
 def matches(run: RunData, pictures: dict[str, str]) -> str:
     """Feature matches."""
     data = run.matches
-    first = data[data.emotion.isin([run.emotion, run.opposite])].sort_values(["emotion", "p_value"], ascending=[run.emotion < run.opposite, True], kind="stable")
+    first = data[data.emotion.isin([run.emotion, run.opposite])].sort_values(
+        ["emotion", "p_value"], ascending=[run.emotion < run.opposite, True], kind="stable"
+    )
     kept = data[data.kept.astype(bool)] if len(data) else data
-    text = (f"<p>{len(kept)} of {len(data)} tested pairs of emotion and feature are kept after correction for all tests (q-values of Benjamini and Hochberg). "
-            f"Of <em>{esc(run.emotion)}</em>: {int((kept.emotion == run.emotion).sum())}; of <em>{esc(run.opposite)}</em>: {int((kept.emotion == run.opposite).sum())}.</p>")
-    return (text + frame(first, tall=True, caption=f"{run.emotion} and {run.opposite}") + pictures.get("match_null", "")
-            + f"<details><summary>All {len(data)} matches</summary>{frame(data, tall=True)}</details>")
+    text = (
+        f"<p>{len(kept)} of {len(data)} tested pairs of emotion and feature are kept after correction for all tests (q-values of Benjamini and Hochberg). "
+        f"Of <em>{esc(run.emotion)}</em>: {int((kept.emotion == run.emotion).sum())}; of <em>{esc(run.opposite)}</em>: {int((kept.emotion == run.opposite).sum())}.</p>"
+    )
+    return (
+        text
+        + frame(first, tall=True, caption=f"{run.emotion} and {run.opposite}")
+        + pictures.get("match_null", "")
+        + f"<details><summary>All {len(data)} matches</summary>{frame(data, tall=True)}</details>"
+    )
 
 
 def circuits(run: RunData, pictures: dict[str, str]) -> str:
@@ -78,45 +129,102 @@ def circuits(run: RunData, pictures: dict[str, str]) -> str:
     blocks = []
     for name in run.circuits:
         blocks.append(f'<h3>{words(name)}</h3><div class="circuit" data-graph="graph-{esc(name)}"></div>')
-    return ("<p>Rows are layers, columns the tokens of one prompt. Point at a node for its name, click it for its card: matched emotions, effect with interval, "
-            "verified effect, inputs and outputs, the texts where it is most active.</p>" + "".join(blocks))
+    return (
+        "<p>Rows are layers, columns the tokens of one prompt. Point at a node for its name, click it for its card: matched emotions, effect with interval, "
+        "verified effect, inputs and outputs, the texts where it is most active.</p>" + "".join(blocks)
+    )
 
 
 def steering(run: RunData, pictures: dict[str, str]) -> str:
     """Dose–response."""
     blocks = "".join(f"<h3>{words(name)}</h3>{steering_table(run, name)}" for name in dict.fromkeys(run.steering.behaviour))
-    return ("<p>A direction is added to the residual stream at one site, at a share of its mean norm, on held-out prompts.</p>" + pictures["steering"] + blocks)
+    return (
+        "<p>A direction is added to the residual stream at one site, at a share of its mean norm, on held-out prompts.</p>"
+        + pictures["steering"]
+        + blocks
+    )
 
 
 def checks(run: RunData, pictures: dict[str, str]) -> str:
     """Faithfulness, attribution against intervention, stability, controls."""
-    heads = ["behaviour", "faithfulness", "random circuit", "completeness", "cpr", "cmd", "cpr (log size)", "cmd (log size)", "attribution r", "slope", "same sign", "nodes checked",
-             "stability (Jaccard)", "rank correlation"]
+    heads = [
+        "behaviour",
+        "faithfulness",
+        "random circuit",
+        "completeness",
+        "cpr",
+        "cmd",
+        "cpr (log size)",
+        "cmd (log size)",
+        "attribution r",
+        "slope",
+        "same sign",
+        "nodes checked",
+        "stability (Jaccard)",
+        "rank correlation",
+    ]
     rows, controls = [], []
     for name, score in run.scores.items():
         if not isinstance(score, dict):
             continue
         exact, stable = score.get("attribution_exact", {}), score.get("stability", {})
-        rows.append([name.replace("_", " "), *(score.get(key) for key in ("faithfulness", "random_circuit_faithfulness", "completeness", "cpr", "cmd", "cpr_log", "cmd_log")),
-                     exact.get("pearson"), exact.get("slope"), exact.get("sign_agreement"), exact.get("n"), stable.get("jaccard"), stable.get("rank_correlation")])
+        rows.append(
+            [
+                name.replace("_", " "),
+                *(
+                    score.get(key)
+                    for key in (
+                        "faithfulness",
+                        "random_circuit_faithfulness",
+                        "completeness",
+                        "cpr",
+                        "cmd",
+                        "cpr_log",
+                        "cmd_log",
+                    )
+                ),
+                exact.get("pearson"),
+                exact.get("slope"),
+                exact.get("sign_agreement"),
+                exact.get("n"),
+                stable.get("jaccard"),
+                stable.get("rank_correlation"),
+            ]
+        )
         controls += [[name.replace("_", " "), key, value] for key, value in _flat(score.get("controls", {}))]
-    text = ("<p>Faithfulness: ablate everything outside the circuit on held-out prompts and see how much of the change in the metric is left (1 = all of it). "
-            "Completeness: ablate the circuit itself and see what is left (0 = nothing). Attribution patching is a linear estimate; the scatter says how good it is here.</p>")
+    text = (
+        "<p>Faithfulness: ablate everything outside the circuit on held-out prompts and see how much of the change in the metric is left (1 = all of it). "
+        "Completeness: ablate the circuit itself and see what is left (0 = nothing). Attribution patching is a linear estimate; the scatter says how good it is here.</p>"
+    )
     more = "<h3>Controls</h3>" + table(["behaviour", "control", "value"], controls, tall=True) if controls else ""
     return text + pictures["faithfulness"] + pictures["attribution_exact"] + table(heads, rows) + more
 
 
 def provenance(run: RunData, pictures: dict[str, str]) -> str:
     """Stages, hashes, settings, versions."""
-    stages = [[name, stage.get("seconds"), stage.get("peak_rss_mb"), Cell(f"<code>{esc(str(stage.get('key', ''))[:12])}</code>")] for name, stage in run.manifest["stages"].items()]
-    outputs = [[name, path, Cell(f'<code title="{esc(digest)}">{esc(str(digest)[:16])}</code>')] for name, stage in run.manifest["stages"].items()
-               for path, digest in stage.get("outputs", {}).items()]
+    stages = [
+        [name, stage.get("seconds"), stage.get("peak_rss_mb"), Cell(f"<code>{esc(str(stage.get('key', ''))[:12])}</code>")]
+        for name, stage in run.manifest["stages"].items()
+    ]
+    outputs = [
+        [name, path, Cell(f'<code title="{esc(digest)}">{esc(str(digest)[:16])}</code>')]
+        for name, stage in run.manifest["stages"].items()
+        for path, digest in stage.get("outputs", {}).items()
+    ]
     settings = [[key, _text(value)] for key, value in _flat(run.recipe)]
-    return (facts([("code version", Cell(f"<code>{esc(run.manifest['code_version'])}</code>")), ("seed", run.manifest["seed"]), ("peak memory (MiB)", run.summary.get("peak_rss_mb"))])
-            + table(["stage", "seconds", "peak memory (MiB)", "key"], stages)
-            + f"<details><summary>Output files and their SHA-256</summary>{table(['stage', 'file', 'sha-256'], outputs, tall=True)}</details>"
-            + f"<details><summary>All settings</summary>{table(['setting', 'value'], settings, tall=True)}</details>"
-            + f"<details><summary>Versions</summary>{table(['package', 'version'], versions())}</details>")
+    return (
+        facts(
+            [
+                ("code version", Cell(f"<code>{esc(run.manifest['code_version'])}</code>")),
+                ("seed", run.manifest["seed"]),
+                ("peak memory (MiB)", run.summary.get("peak_rss_mb")),
+            ]
+        )
+        + table(["stage", "seconds", "peak memory (MiB)", "key"], stages)
+        + f"<details><summary>Output files and their SHA-256</summary>{table(['stage', 'file', 'sha-256'], outputs, tall=True)}</details>"
+        + f"<details><summary>All settings</summary>{table(['setting', 'value'], settings, tall=True)}</details>"
+        + f"<details><summary>Versions</summary>{table(['package', 'version'], versions())}</details>"
+    )
 
 
 def versions() -> list[list[str]]:
@@ -131,9 +239,17 @@ def versions() -> list[list[str]]:
 
 
 PARTS: tuple[tuple[str, str, Callable[[RunData, dict[str, str]], str]], ...] = (
-    ("asked", "What was asked", asked), ("answer", "The answer", answer), ("model", "The model", model), ("directions", "Emotion directions", directions),
-    ("saes", "Sparse autoencoders", saes), ("matches", "Feature matches", matches), ("circuits", "Circuits", circuits), ("steering", "Steering", steering),
-    ("checks", "How far to trust it", checks), ("provenance", "Provenance", provenance))
+    ("asked", "What was asked", asked),
+    ("answer", "The answer", answer),
+    ("model", "The model", model),
+    ("directions", "Emotion directions", directions),
+    ("saes", "Sparse autoencoders", saes),
+    ("matches", "Feature matches", matches),
+    ("circuits", "Circuits", circuits),
+    ("steering", "Steering", steering),
+    ("checks", "How far to trust it", checks),
+    ("provenance", "Provenance", provenance),
+)
 
 
 def _and(names: list[str]) -> str:
@@ -144,9 +260,28 @@ def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for key, item in value.items():
         name = f"{prefix}{key}"
-        found += _flat(item, f"{name}.") if isinstance(item, dict) else [(name, item if isinstance(item, (int, float)) or not prefix and item is None else _text(item) if isinstance(item, (list, tuple)) else item)]
+        found += (
+            _flat(item, f"{name}.")
+            if isinstance(item, dict)
+            else [
+                (
+                    name,
+                    item
+                    if isinstance(item, (int, float)) or not prefix and item is None
+                    else _text(item)
+                    if isinstance(item, (list, tuple))
+                    else item,
+                )
+            ]
+        )
     return found
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(_text, value)) if isinstance(value, (list, tuple)) else number(value) if isinstance(value, float) else str(value)
+    return (
+        ", ".join(map(_text, value))
+        if isinstance(value, (list, tuple))
+        else number(value)
+        if isinstance(value, float)
+        else str(value)
+    )

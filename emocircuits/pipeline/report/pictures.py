@@ -1,5 +1,7 @@
 """Figures inside the page: SVG as data, text as outlines so that every machine shows the same picture."""
 
+# ruff: noqa: E501 (markup and scripts read better unbroken)
+
 import base64
 from pathlib import Path
 
@@ -20,6 +22,8 @@ def pictures(run_dir: str | Path) -> dict[str, str]:
         kind = "image/png" if form == "png" else "image/svg+xml"
         title = esc(title_of(name, card))
         width, height = (round(96 * size) for size in figure.get_size_inches())
-        found[name] = (f'<figure class="plot {NARROW.get(card.name, "")}"><img alt="{title}" width="{width}" height="{height}" '
-                       f'src="data:{kind};base64,{base64.b64encode(data).decode()}"><figcaption><b>{title}.</b> {esc(card.caption)}</figcaption></figure>')
+        found[name] = (
+            f'<figure class="plot {NARROW.get(card.name, "")}"><img alt="{title}" width="{width}" height="{height}" '
+            f'src="data:{kind};base64,{base64.b64encode(data).decode()}"><figcaption><b>{title}.</b> {esc(card.caption)}</figcaption></figure>'
+        )
     return found

@@ -59,15 +59,24 @@ def read_run(run_dir: str | Path) -> RunData:
 
     def need(value: Any, name: str, stage: str) -> Any:
         if value is None:
-            raise UserError(f"{Path(run_dir) / name} does not exist", expected="a run with every stage before the report done",
-                            cure=f"run the stage '{stage}' first")
+            raise UserError(
+                f"{Path(run_dir) / name} does not exist",
+                expected="a run with every stage before the report done",
+                cure=f"run the stage '{stage}' first",
+            )
         return value
 
     manifest = read_json(need(run.path("manifest.json"), "manifest.json", "plan"), schema="emocircuits.run", version=1)
     circuits = run.circuits()
     need(circuits or None, "circuit_<behaviour>.json", "circuit")
     return RunData(
-        directory=Path(run_dir), manifest=manifest, summary=need(run.json("summary.json"), "summary.json", "report"),
-        scores=need(run.json("scores.json"), "scores.json", "evaluate"), circuits=circuits,
-        **{name: need(run.csv(f"{name}.csv"), f"{name}.csv", stage) for name, stage in
-           (("directions", "directions"), ("saes", "sae"), ("matches", "match"), ("steering", "steer"))})
+        directory=Path(run_dir),
+        manifest=manifest,
+        summary=need(run.json("summary.json"), "summary.json", "report"),
+        scores=need(run.json("scores.json"), "scores.json", "evaluate"),
+        circuits=circuits,
+        **{
+            name: need(run.csv(f"{name}.csv"), f"{name}.csv", stage)
+            for name, stage in (("directions", "directions"), ("saes", "sae"), ("matches", "match"), ("steering", "steer"))
+        },
+    )

@@ -1,5 +1,7 @@
 """HTML pieces of the report: text is always escaped, numbers are printed short and sorted by their full value."""
 
+# ruff: noqa: E501 (markup and scripts read better unbroken)
+
 import html
 import math
 from collections.abc import Iterable, Sequence
@@ -26,7 +28,15 @@ def number(value: Any, *, digits: int = 3, sign: bool = False) -> str:
         text = f"{abs(int(value)):,}".replace(",", "\u2009")
     else:
         size = abs(float(value))
-        text = "0" if size == 0 else f"{size:.1e}" if size < 10 ** -digits or size >= 1e6 else f"{size:.{digits}g}" if size < 1000 else f"{size:.0f}"
+        text = (
+            "0"
+            if size == 0
+            else f"{size:.1e}"
+            if size < 10**-digits or size >= 1e6
+            else f"{size:.{digits}g}"
+            if size < 1000
+            else f"{size:.0f}"
+        )
     return ("−" if value < 0 else "+" if sign and value > 0 else "") + text
 
 
@@ -63,25 +73,40 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], *, tall: bool = F
     """A sortable table; `tall` ones scroll. The first column names the row."""
     rows = [list(row) for row in rows]
     numeric = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(heads))]
-    head = "".join(f'<th scope="col" class="{"num" if numeric[i] else ""}"><button type="button">{esc(name)}</button></th>' for i, name in enumerate(heads))
+    head = "".join(
+        f'<th scope="col" class="{"num" if numeric[i] else ""}"><button type="button">{esc(name)}</button></th>'
+        for i, name in enumerate(heads)
+    )
     body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
     note = f"<caption>{esc(caption)}</caption>" if caption else ""
     empty = f'<tr><td colspan="{len(heads)}" class="none">nothing</td></tr>' if not rows else ""
-    return (f'<div class="scroll{" tall" if tall and len(rows) > 12 else ""}" tabindex="0"><table class="data">{note}<thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}{empty}</tbody></table></div>")
+    return (
+        f'<div class="scroll{" tall" if tall and len(rows) > 12 else ""}" tabindex="0"><table class="data">{note}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}{empty}</tbody></table></div>"
+    )
 
 
 def frame(data: pd.DataFrame, heads: dict[str, str] | None = None, **options: Any) -> str:
     """A DataFrame as a sortable table."""
     names = heads or {name: name for name in data.columns}
-    rows = [[None if pd.isna(value) else value for value in row] for row in data[list(names)].astype(object).itertuples(index=False)]
+    rows = [
+        [None if pd.isna(value) else value for value in row]
+        for row in data[list(names)].astype(object).itertuples(index=False)
+    ]
     return table(list(names.values()), rows, **options)
 
 
 def facts(items: Iterable[tuple[str, Any]]) -> str:
     """A list of names and values."""
-    return '<dl class="facts">' + "".join(f"<div><dt>{esc(name)}</dt><dd>{value.html if isinstance(value, Cell) else _fact(value)}</dd></div>"
-                                           for name, value in items if value is not None) + "</dl>"
+    return (
+        '<dl class="facts">'
+        + "".join(
+            f"<div><dt>{esc(name)}</dt><dd>{value.html if isinstance(value, Cell) else _fact(value)}</dd></div>"
+            for name, value in items
+            if value is not None
+        )
+        + "</dl>"
+    )
 
 
 def _fact(value: Any) -> str:
@@ -91,4 +116,6 @@ def _fact(value: Any) -> str:
 def _is_number(value: Any) -> bool:
     if isinstance(value, Cell):
         return value.sort is not None
-    return value is None or (isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_)))
+    return value is None or (
+        isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
+    )
