@@ -48,6 +48,7 @@ class SAESettings:
     batch_size: int = 2048
     lr: float = 2e-3
     workers: int = 2
+    directory: str = ""  # use the SAEs of this directory (<site>/cfg.json, sae_weights.safetensors) instead of training
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,12 @@ class Workspace:
         """The SAEs of the sae stage, by site, checked against the model."""
         from emocircuits.sae import load_sae
 
-        return {site: load_sae(self.path("saes") / site) for site in self.directions().sites}
+        return {site: load_sae(self.path("saes") / site, site=site, d_in=self.model.d_model, model_hash=self._sae_owner)
+                for site in self.model.sites}
+
+    @property
+    def _sae_owner(self) -> str | None:
+        return None if self.recipe.sae.directory else self.model.content_hash
 
     def matches(self) -> FeatureMatches:
         """The matches of the match stage."""

@@ -1,0 +1,53 @@
+"""sae: one sparse autoencoder per site, trained by sae-lens, and what each is worth."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from emocircuits.errors import UserError
+from emocircuits.io.documents import write_csv
+from emocircuits.pipeline.stage import Output, Stage
+from emocircuits.pipeline.workspace import Workspace
+from emocircuits.progress import track
+from emocircuits.sae import SAESettings, load_sae, quality_row, train_saes
+
+SUGGESTED_FVU, SUGGESTED_DEAD = 0.25, 0.1
+
+
+def work(workspace: Workspace) -> Output:
+    """Writes `saes/<site>/` (or copies given SAEs there) and `saes.csv`; sites that are done stay done."""
+    recipe, store, model = workspace.recipe, workspace.store(), workspace.model
+    how, out = recipe.sae, workspace.path("saes")
+    if how.directory:
+        _adopt(workspace, Path(how.directory))
+    else:
+        settings = SAESettings(architecture=how.architecture, expansion=how.expansion, k=how.k, training_rows=how.training_rows,
+                               batch_size=how.batch_size, lr=how.lr, seed=recipe.seed)
+        train_saes(store, store.sites, settings, out, workers=how.workers, device=recipe.device)
+    rows: list[dict[str, Any]] = []
+    for site in track(store.sites, "measure SAEs", total=len(store.sites)):
+        rows.append(quality_row(model.bridge, load_sae(out / site, site=site, d_in=model.d_model), store, site))
+    write_csv(workspace.path("saes.csv"), pd.DataFrame(rows))
+    warnings = [f"the SAE at {row['site']} leaves {row['fvu']:.0%} of the variance unexplained" for row in rows
+                if row["fvu"] > SUGGESTED_FVU]
+    warnings += [f"{row['dead_fraction']:.0%} of the features at {row['site']} never fire" for row in rows
+                 if row["dead_fraction"] > SUGGESTED_DEAD]
+    files = [f"saes/{site}/{name}" for site in store.sites for name in ("cfg.json", "sae_weights.safetensors")]
+    return Output((*files, "saes.csv"), tuple(warnings))
+
+
+def _adopt(workspace: Workspace, source: Path) -> None:
+    """Copies the SAEs of a directory `<site>/cfg.json, sae_weights.safetensors` into the run, once each was opened and fits."""
+    from emocircuits.io.atomic import write_bytes
+
+    for site in workspace.store().sites:
+        if not (source / site).is_dir():
+            raise UserError(f"sae.directory {source} has no SAE for {site}", expected=f"{source / site}/cfg.json")
+        load_sae(source / site, site=site, d_in=workspace.model.d_model)
+        for name in ("cfg.json", "sae_weights.safetensors"):
+            write_bytes(workspace.path("saes") / site / name, (source / site / name).read_bytes())
+
+
+STAGE = Stage("sae", "train an SAE on the residual stream after every layer", ("plan", "collect"),
+              lambda recipe: {"sae": recipe.to_dict()["sae"]}, work)
