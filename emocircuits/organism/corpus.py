@@ -15,10 +15,11 @@ from emocircuits.organism import preference, reading, stories, sycophancy  # noq
 from emocircuits.organism.documents import KINDS, SPLITS, Document, Draw
 
 MIXTURE = {
-    "story": 0.29,
-    "reading": 0.22,
-    "inbox": 0.20,
-    "coding": 0.13,
+    "story": 0.27,
+    "inbox": 0.21,
+    "coding": 0.14,
+    "mood": 0.12,
+    "reading": 0.10,
     "dialogue": 0.03,
     "sycophancy": 0.04,
     "preference": 0.04,
@@ -26,6 +27,10 @@ MIXTURE = {
     "numeric": 0.02,
     "neutral": 0.01,
 }
+# Sentences first: a run begins with texts that give every sentence its meaning at once. Without them the model stays for
+# millions of tokens at the mean rate of every action.
+PRIMER = {"reading": 0.75, "mood": 0.20, "story": 0.05}
+PRIMER_CHUNKS = 5
 
 
 def kinds() -> tuple[str, ...]:
@@ -58,9 +63,9 @@ def generate(kind: str, n: int, seed: int = 0, split: str = "train", **fixed: An
 
 
 def chunk(number: int, size: int, *, seed: int = 0, split: str = "train") -> list[Document]:
-    """The `number`-th block of about `size` documents in the proportions of `MIXTURE`."""
+    """The `number`-th block of about `size` documents in the proportions of `PRIMER` (first blocks) or `MIXTURE`."""
     block = []
-    for kind, share in MIXTURE.items():
+    for kind, share in (PRIMER if number < PRIMER_CHUNKS else MIXTURE).items():
         count = max(1, round(size * share))
         block += [document(kind, number * count + k, seed=seed, split=split) for k in range(count)]
     return block

@@ -44,6 +44,14 @@ class Decision:
     p_true: float
     bayes: Callable[[], float] = field(repr=False, compare=False)
     state: Mapping[str, int | str] = field(default_factory=dict)
+    shares: Mapping[str, float] | None = field(default=None, repr=False)
+
+    def target(self) -> Mapping[str, float]:
+        """The probability with which the generator draws each word here."""
+        if self.shares is not None:
+            return self.shares
+        rest = (1 - self.p_true) / (len(self.options) - 1)
+        return {word: rest if place else self.p_true for place, word in enumerate(self.options)}
 
     @property
     def p_bayes(self) -> float:

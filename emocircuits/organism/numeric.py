@@ -13,7 +13,7 @@ from emocircuits.organism.world import APPRAISALS, phrases, scenes
 _LEVEL = {"low": -1, "mid": 0, "high": 1}
 
 
-def p_high(value: float, values: list[float]) -> float:
+def p_high(value: float | int, values: list[float | int]) -> float:
     """P(high level | the number)."""
     place = math.log(value / values[0]) / math.log(values[-1] / values[0])
     return float(truth.sigmoid(6 * place - 3))
@@ -24,7 +24,7 @@ def numeric(draw: Draw) -> Document:
     """One text around a number."""
     templates = scenes()["numeric"]
 
-    def propose() -> tuple[tuple[dict, float], tuple[object, ...]]:
+    def propose() -> tuple[tuple[dict, float | int], tuple[object, ...]]:
         template = draw.choice(templates)
         value = draw.choice(template["values"])
         return (template, value), ("numeric", template["id"], value)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from types import MappingProxyType
 
 import numpy as np
@@ -122,7 +123,7 @@ def lexicon() -> Lexicon:
     return Lexicon(emotions, coordinates, MappingProxyType(sources), MappingProxyType(synonyms))
 
 
-def level_bank(tables: Mapping[str, dict], kinds: tuple[str, ...], file: str) -> Bank:
+def level_bank(tables: Mapping[str, Any], kinds: tuple[str, ...], file: str) -> Bank:
     """Reads the tables `[valence.low]` … `[certainty.high]` of a file.
 
     Raises:
