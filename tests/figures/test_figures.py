@@ -160,7 +160,21 @@ def test_reading_notes_what_was_read(run_dir):
 def test_single_points_and_single_emotions_are_drawn():
     card = FIGURES.get("attribution_exact")
     assert picture(
-        draw_figure(card, pd.DataFrame({"behaviour": ["a$"], "node": ["m0"], "predicted": [0.0], "exact": [0.0]})), "png"
+        draw_figure(
+            card,
+            pd.DataFrame(
+                {
+                    "behaviour": ["a$"],
+                    "node": ["m0"],
+                    "predicted": [0.0],
+                    "exact": [0.0],
+                    "pearson": [None],
+                    "slope": [None],
+                    "sign_agreement": [1.0],
+                }
+            ),
+        ),
+        "png",
     )
     card = FIGURES.get("emotion_similarity")
     assert picture(

@@ -80,7 +80,15 @@ def test_a_null_result_is_said_plainly(tmp_path):
     run = read_run(tmp_path)
     assert contrast(run, "blackmail").outside("desperate") is False
     assert "no effect specific to the emotion was found" in verdict(run, "blackmail")
-    assert "within the controls" in build_report(tmp_path).read_text()
+    assert "not beyond all controls" in build_report(tmp_path).read_text()
+    steering.loc[(steering.kind == "shuffled") & (steering.direction == "shuffled_0"), "rate"] = 0.99
+    steering.loc[flat & (steering.strength > 0), "rate"] = 0.9
+    steering.to_csv(tmp_path / "steering.csv", index=False)
+    run = read_run(tmp_path)
+    assert contrast(run, "blackmail").within("desperate") == ["shuffled"]
+    assert "beyond the random and content directions, <b>but within the range of the shuffled ones" in verdict(
+        run, "blackmail"
+    )
 
 
 def test_a_slope_that_is_not_significant_is_said(page):

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, require
 from emocircuits.export.figures.style import GRID, INK, MUTED, NEGATIVE, POSITIVE, new_figure, plain_label, widths
 
-COLUMNS = ("behaviour", "node", "predicted", "exact")
+COLUMNS = ("behaviour", "node", "predicted", "exact", "pearson", "slope", "sign_agreement")
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -17,7 +17,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     figure = new_figure(width if len(behaviours) > 1 else width * 0.55, 0.3 + (width / max(2, len(behaviours))) * 0.92)
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(behaviours))), behaviours, strict=True):
         rows = table[table.behaviour == name]
-        x, y = rows.exact.to_numpy(float), rows.predicted.to_numpy(float)
+        x, y = rows.predicted.to_numpy(float), rows.exact.to_numpy(float)
         low, high = min(x.min(), y.min(), 0.0), max(x.max(), y.max(), 0.0)
         pad = 0.06 * ((high - low) or 1.0)
         span = (low - pad, high + pad)
@@ -39,21 +39,24 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
                     label=label,
                     zorder=2,
                 )
-        varied = len(x) > 2 and np.std(x) > 0 and np.std(y) > 0
-        r, slope = (np.corrcoef(x, y)[0, 1], np.polyfit(x, y, 1)[0]) if varied else (np.nan, np.nan)
-        agree = np.mean(np.sign(x) == np.sign(y))
-        words = f"r = {r:.3f}\nslope = {slope:.2f}\n" if varied else ""
+        first = rows.iloc[0]
+        words = [
+            ("r", first.pearson, "{:.3f}"),
+            ("slope", first.slope, "{:.2f}"),
+            ("same sign", first.sign_agreement, "{:.0%}"),
+        ]
+        said = [f"{name} = {form.format(value)}" for name, value, form in words if value is not None and np.isfinite(value)]
         axes.text(
             0.04,
             0.96,
-            f"{words}same sign {agree:.0%}\nn = {len(x)}",
+            "\n".join([*said, f"n = {len(x)}"]),
             transform=axes.transAxes,
             va="top",
             fontsize=7,
             color=INK,
             linespacing=1.35,
         )
-        axes.set(xlim=span, ylim=span, xlabel="exact effect (intervention)", ylabel="attributed effect", aspect="equal")
+        axes.set(xlim=span, ylim=span, xlabel="attributed effect", ylabel="exact effect (intervention)", aspect="equal")
         axes.locator_params(nbins=5)
         axes.set_title(plain_label(name.replace("_", " ")))
         axes.legend(loc="lower right", handletextpad=0.2, borderaxespad=0.2)
@@ -61,13 +64,13 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
-    """The points of `scores.json`."""
+    """The points of `scores.json` with the correlation, slope (exact on attributed) and share of equal signs found there."""
     scores = require(run.json("scores.json"), "scores.json", "evaluate")
     rows = [
-        (behaviour, point["node"], point["predicted"], point["exact"])
+        (behaviour, point["node"], point["predicted"], point["exact"], *(exact.get(name) for name in COLUMNS[4:]))
         for behaviour, score in scores.items()
-        if isinstance(score, dict)
-        for point in score.get("attribution_exact", {}).get("points", [])
+        if isinstance(score, dict) and (exact := score.get("attribution_exact", {}))
+        for point in exact.get("points", [])
     ]
     return {
         "attribution_exact": pd.DataFrame(

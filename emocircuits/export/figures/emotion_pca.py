@@ -54,7 +54,9 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         axes.axhline(0, lw=0.6, color=MUTED, zorder=0)
         axes.axvline(0, lw=0.6, color=MUTED, zorder=0)
         r, low, high = correlation(rows[component].to_numpy(), values.to_numpy())
-        axes.set_title(f"{coordinate}: r = {r:.2f} [{low:.2f}, {high:.2f}] with {component.upper()}", fontsize=7.5)
+        axes.set_title(
+            f"{coordinate}: r = {r:.2f} [{low:.2f}, {high:.2f}] with {component.upper()}".replace("-", "−"), fontsize=7.5
+        )
         axes.set_xlabel(f"{across.upper()} ({100 * rows[f'explained_{across}'].iloc[0]:.0f} % of variance)")
         bar = figure.colorbar(dots, ax=axes, shrink=0.7, aspect=22, pad=0.02)
         bar.set_label(coordinate)

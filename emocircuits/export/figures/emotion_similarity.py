@@ -17,7 +17,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     """A heat map centred on zero; row and column order are in the table."""
     matrix = table.pivot(index="row", columns="column", values="cosine").to_numpy()
     names = table[table.column == 0].sort_values("row").emotion.tolist()
-    width = widths(venue)[1]
+    width = min(widths(venue)[1], 2.4 + 0.16 * len(names))
     figure = new_figure(width, width * 0.86)
     axes = figure.subplots()
     image = axes.imshow(matrix, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest", rasterized=True)

@@ -22,10 +22,11 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         rows = table[table.behaviour == name].sort_values("size")
         for level in (0, 1):
             axes.axhline(level, color=GRID if level == 0 else MUTED, lw=0.8, ls="-" if level == 0 else "--", zorder=0)
-        axes.fill_between(rows["size"], rows.random_low, rows.random_high, color=NEUTRAL, alpha=0.28, lw=0, zorder=1)
+        random = rows.dropna(subset=["random_mean", "random_low", "random_high"])
+        axes.fill_between(random["size"], random.random_low, random.random_high, color=NEUTRAL, alpha=0.28, lw=0, zorder=1)
         axes.plot(
-            rows["size"],
-            rows.random_mean,
+            random["size"],
+            random.random_mean,
             color=MUTED,
             ls="--",
             marker="s",

@@ -10,7 +10,7 @@ from emocircuits.export.figures.style import INK, MUTED, NEGATIVE, NEUTRAL, POSI
 from emocircuits.sites import short_site
 
 COLUMNS = ("emotion", "statistic", "record", "site", "feature", "value", "level", "kept")
-EMOTION, STATISTIC = "desperate", "auroc"
+EMOTION, STATISTIC = "desperate", "standardised_delta"
 SHOWN_LEVELS = (0.5, 0.95)
 BINS = 60
 
@@ -62,7 +62,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         )
     axes.set_ylim(bottom=0.6)
     statistic, emotion = str(features.statistic.iloc[0]), str(features.emotion.iloc[0])
-    score = "AUROC" if statistic == "auroc" else plain_label(statistic)
+    score = "standardised Δf" if statistic == "standardised_delta" else plain_label(statistic)
     axes.set_xlabel(f"{score} of the feature for {plain_label(emotion)}")
     axes.set_ylabel("features")
     axes.tick_params(axis="y", which="minor", color=MUTED)

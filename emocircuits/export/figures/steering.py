@@ -32,14 +32,15 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     width = widths(venue)[1]
     per_row = min(len(behaviours), 3)
     lines = -(-len(behaviours) // per_row)
-    figure = new_figure(width if per_row > 1 else width * 0.62, 2.45 * lines)
+    figure = new_figure(width if per_row > 1 else width * 0.62, (2.45 if per_row > 1 else 2.8) * lines)
     panels = figure.subplots(lines, per_row, squeeze=False, sharex=True)
     for i, axes in enumerate(panels.flat):
         if i >= len(behaviours):
             axes.set_visible(False)
             continue
         _panel(axes, table[table.behaviour == behaviours[i]], emotions)
-        axes.set_title(plain_label(behaviours[i].replace("_", " ")))
+        n = table[table.behaviour == behaviours[i]].n.max()
+        axes.set_title(f"{plain_label(behaviours[i].replace('_', ' '))} (n = {n:.0f})")
         axes.set_xlabel("strength (share of the residual norm)")
     handles: dict = {}
     for axes in panels.flat:
@@ -49,7 +50,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=min(5, len(handles)),
+        ncols=min(5 if per_row > 1 else 3, len(handles)),
         columnspacing=1.2,
         handlelength=2.4,
     )
@@ -92,11 +93,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, emotions: list[str]) -> None:
                 lw=1.7 if emotion in FIRST else 1.0,
                 ms=3.6 if emotion in FIRST else 2.6,
             )
-    measure, n = rows.measure.iloc[0], rows.n.max()
+    measure = rows.measure.iloc[0]
     axes.set_ylabel("rate" if measure == "rate" else "logit difference")
     if measure == "rate":
         axes.set_ylim(0, 1)
-    axes.text(0.02, 0.98, f"n = {n:.0f} prompts", transform=axes.transAxes, ha="left", va="top", fontsize=6.5, color=MUTED)
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:

@@ -75,9 +75,10 @@ function chips(title, tokens, kind) {
 
 /** Tokens shaded by value. */
 export function shaded(tokens, values, limit, negative = false) {
+  const bare = tokens.length > 2 && !tokens.some(text => /\s/.test(String(text)));
   return tokens.map((text, i) => {
     const value = values?.[i] ?? 0, part = limit ? Math.min(1, Math.abs(value) / limit) : 0;
-    const span = h("span", { class: "ec-token", title: show(value, negative) }, String(text).replace(/\n/g, "↵\n"));
+    const span = h("span", { class: bare ? "ec-token ec-bare" : "ec-token", title: show(value, negative) }, String(text).replace(/\n/g, "↵\n"));
     if (part > 0.02) span.style.background = `color-mix(in srgb, var(--ec-${value < 0 ? "negative" : "positive"}) ${Math.round(8 + 62 * part)}%, transparent)`;
     return span;
   });

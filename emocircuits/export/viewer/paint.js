@@ -82,7 +82,7 @@ function drawNode(ctx, scene, node, dim) {
   ctx.fillStyle = colour; ctx.strokeStyle = colour;
   if (solid) { ctx.globalAlpha *= 0.9; ctx.fill(); } else { ctx.globalAlpha *= 0.14; ctx.fill(); ctx.globalAlpha = dim ? 0.22 : 1; }
   ctx.lineWidth = 1.6; ctx.setLineDash(node.effect < 0 && node.kind !== "target" ? [3, 2] : []); ctx.stroke(); ctx.setLineDash([]);
-  if (node.verified != null && r > 4.5 && solid) {
+  if (node.verified != null && r > 4.5 && solid && node.kind !== "target") {
     ctx.globalAlpha = dim ? 0.3 : 1; ctx.fillStyle = colours.surface;
     ctx.beginPath(); ctx.arc(x, y, Math.min(2.6, r * 0.3), 0, 2 * Math.PI); ctx.fill();
   }

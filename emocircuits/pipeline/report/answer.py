@@ -43,13 +43,16 @@ class Contrast:
     rows: dict[str, tuple[float, float, float]]
     ranges: dict[str, tuple[int, float, float]]
 
+    def within(self, direction: str) -> list[str]:
+        """Kinds of control whose range holds the direction's value."""
+        value = self.rows[direction][0]
+        return [kind for kind, (_, low, high) in self.ranges.items() if low <= value <= high]
+
     def outside(self, direction: str) -> bool | None:
         """Whether a direction lies beyond every control of every kind; None without controls."""
         if not self.ranges or direction not in self.rows:
             return None
-        value = self.rows[direction][0]
-        low, high = min(r[1] for r in self.ranges.values()), max(r[2] for r in self.ranges.values())
-        return bool(value > high or value < low)
+        return not self.within(direction)
 
 
 def contrast(run: RunData, behaviour: str) -> Contrast | None:
@@ -92,7 +95,7 @@ def verdict(run: RunData, behaviour: str) -> str:
         elif beyond:
             parts.append("At this strength the emotion lies outside all of its controls.")
         else:
-            parts.append("<b>That is within the range of the controls: no effect specific to the emotion was found.</b>")
+            parts.append(_within(found, run.emotion))
     p = summary.get("p_value")
     if p is not None:
         parts.append(
@@ -110,6 +113,17 @@ def verdict(run: RunData, behaviour: str) -> str:
     return " ".join(parts)
 
 
+def _within(found: Contrast, emotion: str) -> str:
+    inside = found.within(emotion)
+    if len(inside) == len(found.ranges):
+        return "<b>That is within the range of the controls: no effect specific to the emotion was found.</b>"
+    beyond = " and ".join(kind for kind in found.ranges if kind not in inside)
+    return (
+        f"That is beyond the {beyond} directions, <b>but within the range of the {' and '.join(inside)} ones: "
+        "an effect specific to the emotion is not shown.</b>"
+    )
+
+
 def badge(run: RunData, behaviour: str) -> str:
     """The verdict in a few words: beyond the controls at the largest strength, and significant in the slope."""
     found = contrast(run, behaviour)
@@ -117,9 +131,11 @@ def badge(run: RunData, behaviour: str) -> str:
     p = run.summary["behaviours"].get(behaviour, {}).get("p_value")
     if beyond and p is not None and p > LEVEL:
         return '<span class="badge no">not significant</span>'
-    name, text = {True: ("yes", "beyond all controls"), False: ("no", "within the controls"), None: ("open", "no controls")}[
-        beyond
-    ]
+    name, text = {
+        True: ("yes", "beyond all controls"),
+        False: ("no", "not beyond all controls"),
+        None: ("open", "no controls"),
+    }[beyond]
     return f'<span class="badge {name}">{text}</span>'
 
 

@@ -11,6 +11,27 @@ from emocircuits.pipeline.report.answer import badge, overview, steering_table, 
 from emocircuits.pipeline.report.run_data import RunData
 from emocircuits.pipeline.report.tables import Cell, esc, facts, frame, interval, number, table
 
+SAE_HEADS = {
+    "site": "site",
+    "architecture": "architecture",
+    "d_sae": "features",
+    "l0": "L0",
+    "fvu": "FVU",
+    "ce_loss_recovered": "CE loss recovered",
+    "dead_fraction": "dead",
+    "tokens": "tokens",
+}
+MATCH_HEADS = {
+    "emotion": "emotion",
+    "site": "site",
+    "feature": "feature",
+    "delta": "Δf",
+    "cosine": "cosine",
+    "auroc": "AUROC",
+    "p_value": "p",
+    "q_value": "q",
+    "kept": "kept",
+}
 VERSIONS = ("numpy", "scipy", "torch", "transformers", "transformer-lens", "sae-lens", "h5py", "matplotlib")
 
 
@@ -101,7 +122,7 @@ def saes(run: RunData, pictures: dict[str, str]) -> str:
     return (
         "<p>Sparse autoencoders split the residual stream into features. What they leave unexplained stays in the circuit as error nodes.</p>"
         + pictures["sae_quality"]
-        + frame(run.saes)
+        + frame(run.saes, _named(run.saes, SAE_HEADS))
     )
 
 
@@ -113,12 +134,12 @@ def matches(run: RunData, pictures: dict[str, str]) -> str:
     )
     kept = data[data.kept.astype(bool)] if len(data) else data
     text = (
-        f"<p>{len(kept)} of {len(data)} tested pairs of emotion and feature are kept after correction for all tests (q-values of Benjamini and Hochberg). "
+        f"<p>Listed are the {len(data)} best features over all emotions; {len(kept)} of them are kept as matches, significant after correction for all tests. "
         f"Of <em>{esc(run.emotion)}</em>: {int((kept.emotion == run.emotion).sum())}; of <em>{esc(run.opposite)}</em>: {int((kept.emotion == run.opposite).sum())}.</p>"
     )
     return (
         text
-        + frame(first, tall=True, caption=f"{run.emotion} and {run.opposite}")
+        + frame(first, _named(first, MATCH_HEADS), tall=True, caption=f"{run.emotion} and {run.opposite}")
         + pictures.get("match_null", "")
         + f"<details><summary>All {len(data)} matches</summary>{frame(data, tall=True)}</details>"
     )
@@ -147,57 +168,62 @@ def steering(run: RunData, pictures: dict[str, str]) -> str:
 
 def checks(run: RunData, pictures: dict[str, str]) -> str:
     """Faithfulness, attribution against intervention, stability, controls."""
-    heads = [
-        "behaviour",
-        "faithfulness",
-        "random circuit",
-        "completeness",
-        "cpr",
-        "cmd",
-        "cpr (log size)",
-        "cmd (log size)",
-        "attribution r",
-        "slope",
-        "same sign",
-        "nodes checked",
-        "stability (Jaccard)",
-        "rank correlation",
-    ]
-    rows, controls = [], []
+    circuit, linear, controls = [], [], []
     for name, score in run.scores.items():
         if not isinstance(score, dict):
             continue
-        exact, stable = score.get("attribution_exact", {}), score.get("stability", {})
-        rows.append(
+        exact, stable, shown = score.get("attribution_exact", {}), score.get("stability", {}), name.replace("_", " ")
+        low, high = score.get("faithfulness_ci", [None, None])
+        faithful = Cell(
+            f"{number(score.get('faithfulness'))} <small>{interval(low, high) if low is not None else ''}</small>",
+            score.get("faithfulness"),
+        )
+        circuit.append(
             [
-                name.replace("_", " "),
+                shown,
+                faithful,
                 *(
                     score.get(key)
-                    for key in (
-                        "faithfulness",
-                        "random_circuit_faithfulness",
-                        "completeness",
-                        "cpr",
-                        "cmd",
-                        "cpr_log",
-                        "cmd_log",
-                    )
+                    for key in ("random_circuit_faithfulness", "completeness", "cpr", "cmd", "cpr_log", "cmd_log")
                 ),
-                exact.get("pearson"),
-                exact.get("slope"),
-                exact.get("sign_agreement"),
-                exact.get("n"),
+            ]
+        )
+        linear.append(
+            [
+                shown,
+                *(exact.get(key) for key in ("pearson", "slope", "sign_agreement", "n")),
                 stable.get("jaccard"),
                 stable.get("rank_correlation"),
             ]
         )
-        controls += [[name.replace("_", " "), key, value] for key, value in _flat(score.get("controls", {}))]
+        controls += [[shown, key, value] for key, value in _flat(score.get("controls", {}))]
     text = (
         "<p>Faithfulness: ablate everything outside the circuit on held-out prompts and see how much of the change in the metric is left (1 = all of it). "
         "Completeness: ablate the circuit itself and see what is left (0 = nothing). Attribution patching is a linear estimate; the scatter says how good it is here.</p>"
     )
-    more = "<h3>Controls</h3>" + table(["behaviour", "control", "value"], controls, tall=True) if controls else ""
-    return text + pictures["faithfulness"] + pictures["attribution_exact"] + table(heads, rows) + more
+    return (
+        text
+        + pictures["faithfulness"]
+        + table(
+            [
+                "behaviour",
+                "faithfulness",
+                "random circuit",
+                "completeness",
+                "CPR",
+                "CMD",
+                "CPR (log size)",
+                "CMD (log size)",
+            ],
+            circuit,
+        )
+        + pictures["attribution_exact"]
+        + table(
+            ["behaviour", "attribution r", "slope", "same sign", "nodes checked", "stability (Jaccard)", "rank correlation"],
+            linear,
+        )
+        + ("<h3>Controls</h3>" + table(["behaviour", "control", "value"], controls, tall=True) if controls else "")
+    )
 
 
 def provenance(run: RunData, pictures: dict[str, str]) -> str:
@@ -236,6 +262,10 @@ def versions() -> list[list[str]]:
         except metadata.PackageNotFoundError:
             found.append([name, "not installed"])
     return found
+
+
+def _named(data: Any, heads: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in heads.items() if name in data.columns}
 
 
 PARTS: tuple[tuple[str, str, Callable[[RunData, dict[str, str]], str]], ...] = (

@@ -9,7 +9,7 @@ from emocircuits.export.figures import draw_figure, from_run, picture
 from emocircuits.export.figures.write import title_of
 from emocircuits.pipeline.report.tables import esc
 
-NARROW = {"emotion_similarity": "narrow", "faithfulness": "", "decision_failures": "tiny"}
+ZOOM = 1.33  # figures are drawn for paper columns; a screen is read from further away
 
 
 def pictures(run_dir: str | Path) -> dict[str, str]:
@@ -23,7 +23,7 @@ def pictures(run_dir: str | Path) -> dict[str, str]:
         title = esc(title_of(name, card))
         width, height = (round(96 * size) for size in figure.get_size_inches())
         found[name] = (
-            f'<figure class="plot {NARROW.get(card.name, "")}"><img alt="{title}" width="{width}" height="{height}" '
+            f'<figure class="plot"><img alt="{title}" width="{width}" height="{height}" style="max-width:{round(ZOOM * width) + 40}px" '
             f'src="data:{kind};base64,{base64.b64encode(data).decode()}"><figcaption><b>{title}.</b> {esc(card.caption)}</figcaption></figure>'
         )
     return found
