@@ -67,9 +67,19 @@ class ActivationStore:
             prompts = pd.DataFrame({name: hdf5.read_array(file["prompts"], name) for name in about["columns"]})
             rows = {name: hdf5.read_array(file["rows"], name) for name in ("token", "position", "prompt")}
             offsets = {site: file["activations"][site].id.get_offset() for site in about["sites"]}
-            return cls(path=Path(path), sites=tuple(about["sites"]), d_model=about["d_model"], dtype=about["dtype"],
-                       prompts=prompts, tokens=rows["token"], positions=rows["position"], prompt_index=rows["prompt"],
-                       metadata=about["metadata"], content_hash=content_hash.decode(), offsets=offsets)
+            return cls(
+                path=Path(path),
+                sites=tuple(about["sites"]),
+                d_model=about["d_model"],
+                dtype=about["dtype"],
+                prompts=prompts,
+                tokens=rows["token"],
+                positions=rows["position"],
+                prompt_index=rows["prompt"],
+                metadata=about["metadata"],
+                content_hash=content_hash.decode(),
+                offsets=offsets,
+            )
 
     @property
     def n_rows(self) -> int:
@@ -85,7 +95,9 @@ class ActivationStore:
         """Rows of the chosen prompts from position `start` on, ascending."""
         return np.flatnonzero(np.asarray(prompts, dtype=bool)[self.prompt_index] & (self.positions >= start))
 
-    def read(self, site: str, rows: slice | Int[np.ndarray, "chosen"] | Bool[np.ndarray, "row"]) -> Float[np.ndarray, "chosen d_model"]:
+    def read(
+        self, site: str, rows: slice | Int[np.ndarray, "chosen"] | Bool[np.ndarray, "row"]
+    ) -> Float[np.ndarray, "chosen d_model"]:
         """Rows of one site as float32; `rows` is a slice, an index array or a mask over all rows.
 
         Raises:
@@ -108,12 +120,18 @@ class ActivationStore:
                 stop = min(first + size, self.n_rows)
                 yield np.arange(first, stop), self.read(site, slice(first, stop))
             else:
-                chosen = rows[first:first + size]
+                chosen = rows[first : first + size]
                 yield chosen, self.read(site, chosen)
 
     def shuffled_batches(
-        self, site: str, batch_size: int, seed: int, *, start_step: int = 0,
-        rows: Int[np.ndarray, "chosen"] | None = None, window: int = WINDOW,
+        self,
+        site: str,
+        batch_size: int,
+        seed: int,
+        *,
+        start_step: int = 0,
+        rows: Int[np.ndarray, "chosen"] | None = None,
+        window: int = WINDOW,
     ) -> Iterator[Float[np.ndarray, "batch d_model"]]:
         """An endless stream of shuffled batches in bounded memory; batch `step` is a pure function of (seed, step).
 
@@ -142,21 +160,23 @@ class ActivationStore:
                 if held_key != (epoch, number):
                     held_key, held = (epoch, number), self._window(site, rows, n_rows, window, seed, epoch, number)
                 begin = offset - number * window
-                piece = held[begin:begin + (step + 1) * batch_size - first]
+                piece = held[begin : begin + (step + 1) * batch_size - first]
                 pieces.append(piece)
                 first += len(piece)
             yield pieces[0].copy() if len(pieces) == 1 else np.concatenate(pieces)
             step += 1
 
-    def _window(self, site: str, rows: np.ndarray | None, n_rows: int, window: int, seed: int, epoch: int, number: int) -> np.ndarray:
+    def _window(
+        self, site: str, rows: np.ndarray | None, n_rows: int, window: int, seed: int, epoch: int, number: int
+    ) -> np.ndarray:
         order = generator(seed, "chunks", epoch).permutation(-(-n_rows // CHUNK))
         sizes = np.minimum(CHUNK, n_rows - order * CHUNK)
         ends = np.cumsum(sizes)
         first, last = number * window, min((number + 1) * window, n_rows)
         near = slice(np.searchsorted(ends, first, side="right"), np.searchsorted(ends, last, side="left") + 1)
         start = ends[near][0] - sizes[near][0]
-        index = np.concatenate([np.arange(c * CHUNK, c * CHUNK + s) for c, s in zip(order[near], sizes[near])])
-        index = index[first - start:last - start]
+        index = np.concatenate([np.arange(c * CHUNK, c * CHUNK + s) for c, s in zip(order[near], sizes[near], strict=True)])
+        index = index[first - start : last - start]
         index = index[generator(seed, "window", epoch, number).permutation(len(index))]
         ascending = np.argsort(index)
         drawn = np.empty((len(index), self.d_model), dtype=np.float32)
@@ -170,5 +190,7 @@ class ActivationStore:
         return {site: np.memmap(self.path, kind, "r", self.offsets[site], shape) for site in self.sites}
 
     def __repr__(self) -> str:
-        return (f"ActivationStore({self.n_prompts} prompts, {self.n_rows} rows × {len(self.sites)} sites × "
-                f"d_model {self.d_model}, {self.dtype}, {self.metadata.get('model_name', 'unknown model')})")
+        return (
+            f"ActivationStore({self.n_prompts} prompts, {self.n_rows} rows × {len(self.sites)} sites × "
+            f"d_model {self.d_model}, {self.dtype}, {self.metadata.get('model_name', 'unknown model')})"
+        )

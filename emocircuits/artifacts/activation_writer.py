@@ -49,22 +49,42 @@ class ActivationStoreWriter:
         UserError: float16 or another dtype, ids not unique, tokens that do not fit the prompts, or a second writer.
     """
 
-    def __init__(self, path: str | Path, sites: Sequence[str], d_model: int, prompts: pd.DataFrame,
-                 tokens: Sequence[np.ndarray], metadata: dict[str, Any], dtype: str = "bfloat16"):
+    def __init__(
+        self,
+        path: str | Path,
+        sites: Sequence[str],
+        d_model: int,
+        prompts: pd.DataFrame,
+        tokens: Sequence[np.ndarray],
+        metadata: dict[str, Any],
+        dtype: str = "bfloat16",
+    ):
         if dtype not in ("bfloat16", "float32"):
             cure = "float16 overflows at 65504" if dtype == "float16" else None
             raise UserError(f"an activation store cannot hold dtype '{dtype}'", expected="bfloat16 or float32", cure=cure)
         self.path, self.sites, self.d_model, self.dtype = Path(path), tuple(sites), d_model, dtype
         self._prompts = _table(prompts, tokens)
-        self._about = {"sites": list(self.sites), "d_model": d_model, "dtype": dtype, "metadata": metadata,
-                       "columns": list(self._prompts.columns)}
+        self._about = {
+            "sites": list(self.sites),
+            "d_model": d_model,
+            "dtype": dtype,
+            "metadata": metadata,
+            "columns": list(self._prompts.columns),
+        }
         self._lengths = self._prompts["n_tokens"].to_numpy()
         self._offsets = self._prompts["offset"].to_numpy()
-        self._rows = {"token": np.concatenate(tokens).astype(np.int32),
-                      "position": np.concatenate([np.arange(n) for n in self._lengths]).astype(np.int32),
-                      "prompt": np.repeat(np.arange(len(tokens)), self._lengths).astype(np.int32)}
-        self._plan = sha256_json([self._about, self._prompts.to_json(orient="split", double_precision=15),
-                                  [sha256_array(column) for column in self._rows.values()]])
+        self._rows = {
+            "token": np.concatenate(tokens).astype(np.int32),
+            "position": np.concatenate([np.arange(n) for n in self._lengths]).astype(np.int32),
+            "prompt": np.repeat(np.arange(len(tokens)), self._lengths).astype(np.int32),
+        }
+        self._plan = sha256_json(
+            [
+                self._about,
+                self._prompts.to_json(orient="split", double_precision=15),
+                [sha256_array(column) for column in self._rows.values()],
+            ]
+        )
         self._part, self._progress = Path(f"{path}.part"), Path(f"{path}.progress.json")
         self._lock, self._fd, self._committed_at = -1, -1, 0.0
         self._done = np.zeros(len(tokens), dtype=bool)
@@ -99,13 +119,13 @@ class ActivationStoreWriter:
         encoded = {site: self._encode(site, activations, n_rows) for site in self.sites}
         starts = np.concatenate([[0], np.cumsum(self._lengths[chosen])])
         breaks = np.flatnonzero(np.diff(chosen) != 1) + 1
-        runs = list(zip([0, *breaks], [*breaks, len(chosen)]))
+        runs = list(zip([0, *breaks], [*breaks, len(chosen)], strict=True))
         try:
             for site, block in encoded.items():
                 width = self.d_model * block.itemsize
                 for first, last in runs if len(chosen) else ():
                     place = self._places[site] + int(self._offsets[chosen[first]]) * width
-                    _write_all(self._fd, block[starts[first]:starts[last]], place)
+                    _write_all(self._fd, block[starts[first] : starts[last]], place)
         except OSError as error:
             raise write_failure(self.path, error) from error
         self._done[chosen] = True
@@ -129,8 +149,10 @@ class ActivationStoreWriter:
         """
         if not self._done.all():
             missing = np.flatnonzero(~self._done)
-            raise UserError(f"{len(missing)} of {len(self._done)} prompts have no activations (first: {missing[0]})",
-                            cure="append them before finishing")
+            raise UserError(
+                f"{len(missing)} of {len(self._done)} prompts have no activations (first: {missing[0]})",
+                cure="append them before finishing",
+            )
         if self._fd >= 0:
             try:
                 self.commit()
@@ -237,9 +259,13 @@ class ActivationStoreWriter:
             raise UserError(f"no activations for the site '{site}'", expected=", ".join(self.sites))
         block = np.asarray(activations[site])
         if block.shape != (n_rows, self.d_model):
-            raise UserError(f"activations at {site} have shape {block.shape}", expected=f"(row, d_model) = {(n_rows, self.d_model)}")
+            raise UserError(
+                f"activations at {site} have shape {block.shape}", expected=f"(row, d_model) = {(n_rows, self.d_model)}"
+            )
         if block.dtype == np.float16:
-            raise UserError(f"float16 activations at {site}", expected="float32 or bfloat16", cure="float16 overflows at 65504")
+            raise UserError(
+                f"float16 activations at {site}", expected="float32 or bfloat16", cure="float16 overflows at 65504"
+            )
         if self.dtype == "bfloat16":
             block = block if block.dtype == np.uint16 else bf16_bits(block.astype(np.float32, copy=False))
             finite = (block & 0x7F80) != 0x7F80
@@ -248,8 +274,10 @@ class ActivationStoreWriter:
             finite = np.isfinite(block)
         if not finite.all():
             bad = int((~finite.all(axis=1)).sum())
-            raise UserError(f"{bad} of {n_rows} activation rows at {site} hold NaN or infinity",
-                            cure="check the model's weights and its precision")
+            raise UserError(
+                f"{bad} of {n_rows} activation rows at {site} hold NaN or infinity",
+                cure="check the model's weights and its precision",
+            )
         return np.ascontiguousarray(block)
 
     def _content_hash(self) -> bytes:
@@ -268,7 +296,9 @@ def _table(prompts: pd.DataFrame, tokens: Sequence[np.ndarray]) -> pd.DataFrame:
     if "id" not in prompts or prompts["id"].duplicated().any():
         raise UserError("the prompt table has no column 'id' or an id occurs twice", expected="one unique id per prompt")
     if len(tokens) != len(prompts) or len(prompts) == 0:
-        raise UserError(f"token ids of {len(tokens)} prompts for {len(prompts)} prompts", expected="one array per prompt, at least one")
+        raise UserError(
+            f"token ids of {len(tokens)} prompts for {len(prompts)} prompts", expected="one array per prompt, at least one"
+        )
     lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
     if (lengths == 0).any():
         raise UserError(f"prompt '{prompts['id'].iloc[int(np.argmin(lengths))]}' has no tokens")

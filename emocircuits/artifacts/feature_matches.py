@@ -59,8 +59,14 @@ class FeatureMatches:
     @property
     def content_hash(self) -> str:
         """Hash of every number and name (not of provenance)."""
-        return sha256_json([list(self.emotions), list(self.sites), self.table.to_json(orient="split", double_precision=15),
-                            {name: sha256_array(array) for name, array in sorted({**self.scores, **self.null}.items())}])
+        return sha256_json(
+            [
+                list(self.emotions),
+                list(self.sites),
+                self.table.to_json(orient="split", double_precision=15),
+                {name: sha256_array(array) for name, array in sorted({**self.scores, **self.null}.items())},
+            ]
+        )
 
     def score(self, name: str, emotion: str, site: str) -> Float[np.ndarray, "feature"]:
         """One score of all features of a site.
@@ -68,7 +74,11 @@ class FeatureMatches:
         Raises:
             UserError: an unknown score, emotion or site.
         """
-        for kind, value, known in (("score", name, self.scores), ("emotion", emotion, self.emotions), ("site", site, self.sites)):
+        for kind, value, known in (
+            ("score", name, self.scores),
+            ("emotion", emotion, self.emotions),
+            ("site", site, self.sites),
+        ):
             if value not in known:
                 raise unknown(kind, value, known)
         return self.scores[name][self.sites.index(site), self.emotions.index(emotion)]
@@ -99,20 +109,35 @@ class FeatureMatches:
                     hdf5.write_array(file.require_group(name), key, array)
             for name in self.table.columns:
                 hdf5.write_array(file.require_group("table"), name, self.table[name].to_numpy())
-            hdf5.write_json(file, "about", {"columns": list(self.table.columns), "model_hash": self.model_hash,
-                                            "provenance": self.provenance.to_dict()})
+            hdf5.write_json(
+                file,
+                "about",
+                {
+                    "columns": list(self.table.columns),
+                    "model_hash": self.model_hash,
+                    "provenance": self.provenance.to_dict(),
+                },
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> "FeatureMatches":
         """Reads a file written by `save`."""
         with hdf5.open_stamped(path, KIND, VERSION) as file:
             about = hdf5.read_json(file, "about")
-            groups = {name: {key: hdf5.read_array(file[name], key) for key in file.get(name, ())} for name in ("scores", "null")}
+            groups = {
+                name: {key: hdf5.read_array(file[name], key) for key in file.get(name, ())} for name in ("scores", "null")
+            }
             table = pd.DataFrame({name: hdf5.read_array(file["table"], name) for name in about["columns"]})
-            return cls(emotions=tuple(hdf5.read_array(file, "emotions")), sites=tuple(hdf5.read_array(file, "sites")), **groups,
-                       table=table, residual_share=hdf5.read_array(file, "residual_share"), model_hash=about["model_hash"],
-                       provenance=Provenance.from_dict(about["provenance"]))
+            return cls(
+                emotions=tuple(hdf5.read_array(file, "emotions")),
+                sites=tuple(hdf5.read_array(file, "sites")),
+                **groups,
+                table=table,
+                residual_share=hdf5.read_array(file, "residual_share"),
+                model_hash=about["model_hash"],
+                provenance=Provenance.from_dict(about["provenance"]),
+            )
 
     def __repr__(self) -> str:
-        return (f"FeatureMatches({len(self.emotions)} emotions × {len(self.sites)} sites × {self.scores['delta'].shape[2]} features, "
-                f"{int(self.table['kept'].sum())} kept)")
+        sizes = f"{len(self.emotions)} emotions × {len(self.sites)} sites × {self.scores['delta'].shape[2]} features"
+        return f"FeatureMatches({sizes}, {int(self.table['kept'].sum())} kept)"

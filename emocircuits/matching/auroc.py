@@ -1,6 +1,7 @@
 """AUROC of each feature's story mean: one emotion against all others, on held-out stories.
 
-Features are ranked over stories once (ties averaged); the rank sums of all emotions are one matrix product (Mann & Whitney 1947).
+Features are ranked over stories once (ties averaged); the rank sums of all emotions are one matrix product
+(Mann & Whitney 1947).
 """
 
 import numpy as np

@@ -4,8 +4,8 @@ For v = contrast of mean residuals and x = f @ W_dec + b_dec + ε, linearity giv
 
     v = Σ_i Δf_i · W_dec[i] + Δε
 
-with Δf the same contrast of mean feature activations. No sparse coding is needed and coefficients may be negative; Δε is what
-the SAE cannot express, reported as ‖Δε‖² / ‖v‖².
+with Δf the same contrast of mean feature activations. No sparse coding is needed and coefficients may be negative. Δε is
+what the SAE cannot express, reported as ‖Δε‖² / ‖v‖².
 """
 
 import numpy as np
@@ -22,7 +22,9 @@ def delta(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
 
 
 def residual(
-    contrast: Contrast, stream: Float[np.ndarray, "story d_model"], features: Float[np.ndarray, "story feature"],
+    contrast: Contrast,
+    stream: Float[np.ndarray, "story d_model"],
+    features: Float[np.ndarray, "story feature"],
     decoder: Float[np.ndarray, "feature d_model"],
 ) -> tuple[Float[np.ndarray, "emotion d_model"], Float[np.ndarray, "emotion d_model"]]:
     """The contrast v of the stream and the part Δε of it that no feature carries; float64."""
@@ -31,7 +33,9 @@ def residual(
 
 
 def residual_share(
-    contrast: Contrast, stream: Float[np.ndarray, "story d_model"], features: Float[np.ndarray, "story feature"],
+    contrast: Contrast,
+    stream: Float[np.ndarray, "story d_model"],
+    features: Float[np.ndarray, "story feature"],
     decoder: Float[np.ndarray, "feature d_model"],
 ) -> Float[np.ndarray, "emotion"]:
     """‖Δε‖² / ‖v‖² of each emotion; 0 where the emotions do not differ at all."""

@@ -52,10 +52,10 @@ def match_features(
 ) -> FeatureMatches:
     """Matches SAE features with emotions.
 
-    The statistic is the standardised Δf of the stories the directions were made from. Its p is family-wise over all eligible
-    features of all sites (permuted stories, largest z); q is Benjamini–Hochberg across emotions. A match has Δf > 0 and
-    q <= `q_value`. AUROC is measured on held-out stories (on the same ones where there are none held out). Matches of an emotion
-    and site are listed by the share of the direction that they write (attribution).
+    The statistic is the standardised Δf of the stories the directions were made from. Its p is family-wise over all
+    eligible features of all sites (permuted stories, largest z); q is Benjamini–Hochberg across emotions. A match has
+    Δf > 0 and q <= `q_value`. AUROC is measured on held-out stories (on the same ones where there are none held out).
+    Matches of an emotion and site are listed by how much of the direction they write (attribution).
 
     Args:
         store: activations of labelled stories.
@@ -73,45 +73,79 @@ def match_features(
     held, held_labels = _stories(store, directions, "held_out_split", "held_out", first)
     contrast = Contrast(fit_labels, len(directions.emotions))
     if (contrast.counts == 0).any():
-        raise UserError(f"no story shows the emotion '{directions.emotions[int(contrast.counts.argmin())]}'",
-                        cure="collect stories of it or learn the directions again")
+        raise UserError(
+            f"no story shows the emotion '{directions.emotions[int(contrast.counts.argmin())]}'",
+            cure="collect stories of it or learn the directions again",
+        )
     groups = _labels(store, directions)
     every = np.union1d(fit, held)
     rows, held_rows = np.searchsorted(every, fit), np.searchsorted(every, held)
     orders = permutations(len(fit), how.permutations, how.seed)
     scores: dict[str, list[np.ndarray]] = {name: [] for name in SCORES.names()}
-    shares, density, eligible, maxima = [], [], [], np.full((how.permutations, contrast.n_emotions), -np.inf, dtype=np.float32)
+    shares, density, eligible, maxima = (
+        [],
+        [],
+        [],
+        np.full((how.permutations, contrast.n_emotions), -np.inf, dtype=np.float32),
+    )
     for site in track(directions.sites, "match", total=len(directions.sites)):
         both = story_features(store, saes[site], site, every, from_token=first)
         features, stream = both.features[rows], both.stream[rows]
-        inputs = MatchInputs(features, contrast, both.features[held_rows] if len(held) else features,
-                             held_labels if len(held) else fit_labels, both.decoder, directions.vectors[directions.site_index(site)])
+        inputs = MatchInputs(
+            features,
+            contrast,
+            both.features[held_rows] if len(held) else features,
+            held_labels if len(held) else fit_labels,
+            both.decoder,
+            directions.vectors[directions.site_index(site)],
+        )
         for name, score in SCORES:
             scores[name].append(np.asarray(score(inputs), dtype=np.float32))
         shares.append(residual_share(contrast, stream, features, both.decoder))
         overall, outside = densities(store, saes[site], site, groups)
         density.append(overall)
         firings = both.firings[rows]
-        eligible.append((outside <= how.max_density) & ((firings > 0).sum(0) >= how.min_stories) & (firings.sum(0) >= how.min_firings))
+        eligible.append(
+            (outside <= how.max_density) & ((firings > 0).sum(0) >= how.min_stories) & (firings.sum(0) >= how.min_firings)
+        )
         maxima = np.maximum(maxima, null_maxima(features, contrast, orders, eligible[-1]))
     stacked = {name: np.stack(values) for name, values in scores.items()}
     usable = np.stack(eligible)
     p = np.stack([family_wise_p(z, maxima) for z in stacked["standardised_delta"]])
     p[np.broadcast_to(~usable[:, None, :], p.shape)] = 1.0
-    null = {"p_value": p.astype(np.float32), "level": np.asarray(LEVELS), "density": np.stack(density), "eligible": usable,
-            "max_quantile": np.quantile(maxima, LEVELS, axis=0).T if np.isfinite(maxima).all() else np.zeros((len(p[0]), len(LEVELS)))}
+    null = {
+        "p_value": p.astype(np.float32),
+        "level": np.asarray(LEVELS),
+        "density": np.stack(density),
+        "eligible": usable,
+        "max_quantile": np.quantile(maxima, LEVELS, axis=0).T
+        if np.isfinite(maxima).all()
+        else np.zeros((len(p[0]), len(LEVELS))),
+    }
     return FeatureMatches(
-        emotions=directions.emotions, sites=directions.sites, scores=stacked, null=null,
-        table=_table(directions, stacked, p, usable, null["density"], how), residual_share=np.stack(shares).astype(np.float32),
+        emotions=directions.emotions,
+        sites=directions.sites,
+        scores=stacked,
+        null=null,
+        table=_table(directions, stacked, p, usable, null["density"], how),
+        residual_share=np.stack(shares).astype(np.float32),
         model_hash=directions.model_hash,
-        provenance=Provenance(command="match", seed=how.seed, settings=asdict(how), inputs={
-            "activations": store.content_hash, "directions": directions.content_hash}))
+        provenance=Provenance(
+            command="match",
+            seed=how.seed,
+            settings=asdict(how),
+            inputs={"activations": store.content_hash, "directions": directions.content_hash},
+        ),
+    )
 
 
 def _table(
-    directions: EmotionDirections, scores: dict[str, Float[np.ndarray, "site emotion feature"]],
-    p: Float[np.ndarray, "site emotion feature"], usable: Bool[np.ndarray, "site feature"],
-    density: Float[np.ndarray, "site feature"], how: MatchSettings,
+    directions: EmotionDirections,
+    scores: dict[str, Float[np.ndarray, "site emotion feature"]],
+    p: Float[np.ndarray, "site emotion feature"],
+    usable: Bool[np.ndarray, "site feature"],
+    density: Float[np.ndarray, "site feature"],
+    how: MatchSettings,
 ) -> pd.DataFrame:
     share = scores["attribution"]
     best = p.min(axis=(0, 2))
@@ -127,20 +161,44 @@ def _table(
             here = np.flatnonzero(sites == site)
             for place in here[np.lexsort((-rank[here], ~kept[here]))][: how.per_emotion]:
                 feature = int(features[place])
-                rows.append({"emotion": name, "site": label, "feature": feature, **{
-                    column: float(scores[column][site, emotion, feature])
-                    for column in ("delta", "cosine", "auroc", "attribution", "standardised_delta")},
-                    "density": float(density[site, feature]), "p_value": float(ps[place]), "q_value": float(q[place]),
-                    "kept": bool(kept[place])})
-    columns = ["emotion", "site", "feature", "delta", "cosine", "auroc", "attribution", "standardised_delta", "density", "p_value",
-               "q_value", "kept"]
+                rows.append(
+                    {
+                        "emotion": name,
+                        "site": label,
+                        "feature": feature,
+                        **{
+                            column: float(scores[column][site, emotion, feature])
+                            for column in ("delta", "cosine", "auroc", "attribution", "standardised_delta")
+                        },
+                        "density": float(density[site, feature]),
+                        "p_value": float(ps[place]),
+                        "q_value": float(q[place]),
+                        "kept": bool(kept[place]),
+                    }
+                )
+    columns = [
+        "emotion",
+        "site",
+        "feature",
+        "delta",
+        "cosine",
+        "auroc",
+        "attribution",
+        "standardised_delta",
+        "density",
+        "p_value",
+        "q_value",
+        "kept",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _check(store: ActivationStore, saes: Mapping[str, Any], directions: EmotionDirections) -> None:
     owner = store.metadata.get("model_hash")
     if owner and directions.model_hash and owner != directions.model_hash:
-        raise UserError("the directions belong to another model than the activations", cure="learn them again: --from directions")
+        raise UserError(
+            "the directions belong to another model than the activations", cure="learn them again: --from directions"
+        )
     missing = [site for site in directions.sites if site not in saes]
     if missing:
         raise UserError(f"no SAE for {', '.join(missing)}", cure="train it: --from sae")

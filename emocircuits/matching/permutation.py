@@ -1,7 +1,7 @@
-"""The null of a match: labels permuted over whole stories, the largest z over all features (Westfall & Young 1993, single step).
+"""The null of a match: labels permuted over whole stories, the largest z over all features.
 
-Tokens of one story are not independent, so stories are permuted, not tokens. Taking the maximum over every feature of every site
-makes p family-wise: the chance that any feature at all would look this good.
+Tokens of one story are not independent, so stories are permuted, not tokens. Taking the maximum over every feature of
+every site makes p family-wise (Westfall & Young 1993, single step): the chance that any feature at all would look this good.
 """
 
 import numpy as np
@@ -22,7 +22,9 @@ def permutations(n_stories: int, n: int, seed: int) -> Int[np.ndarray, "permutat
 
 
 def null_maxima(
-    features: Float[np.ndarray, "story feature"], contrast: Contrast, orders: Int[np.ndarray, "permutation story"],
+    features: Float[np.ndarray, "story feature"],
+    contrast: Contrast,
+    orders: Int[np.ndarray, "permutation story"],
     eligible: Bool[np.ndarray, "feature"],
 ) -> Float[np.ndarray, "permutation emotion"]:
     """The largest z over the eligible features for every permutation and emotion; -inf where no feature is eligible."""
@@ -35,12 +37,12 @@ def null_maxima(
     maxima = np.empty((len(orders), n), dtype=np.float32)
     size = max(1, BATCH_VALUES // (n * values.shape[1]))
     for start in range(0, len(orders), size):
-        labels = contrast.labels[orders[start:start + size]]
+        labels = contrast.labels[orders[start : start + size]]
         emotion = (labels + np.arange(len(labels))[:, None] * n).ravel()
         story = np.tile(np.arange(stories), len(labels))
         averages = sparse.csr_matrix((weights[labels.ravel()], (emotion, story)), shape=(len(labels) * n, stories))
         means = (averages @ values).reshape(len(labels), n, -1)
-        maxima[start:start + size] = against_others(means).max(axis=2) / error
+        maxima[start : start + size] = against_others(means).max(axis=2) / error
     return maxima
 
 
@@ -53,8 +55,9 @@ def family_wise_p(
     return (1 + len(maxima) - below) / (1 + len(maxima))
 
 
-def q_values(p: Float[np.ndarray, "candidate"], emotions: Int[np.ndarray, "candidate"], best: Float[np.ndarray, "emotion"]
-             ) -> Float[np.ndarray, "candidate"]:
+def q_values(
+    p: Float[np.ndarray, "candidate"], emotions: Int[np.ndarray, "candidate"], best: Float[np.ndarray, "emotion"]
+) -> Float[np.ndarray, "candidate"]:
     """Benjamini–Hochberg across emotions: the q-value the candidate's emotion would have were this its best feature.
 
     Args:
@@ -63,10 +66,10 @@ def q_values(p: Float[np.ndarray, "candidate"], emotions: Int[np.ndarray, "candi
         best: smallest p of every emotion.
     """
     known = {}
-    for value, emotion in zip(p.tolist(), emotions.tolist()):
+    for value, emotion in zip(p.tolist(), emotions.tolist(), strict=True):
         if (value, emotion) not in known:
             others = np.delete(best, emotion)
             levels = np.unique(np.concatenate([[value], others[others >= value]]))
             counts = np.searchsorted(np.sort(others), levels, side="right") + 1
             known[value, emotion] = min(1.0, float((levels * len(best) / counts).min()))
-    return np.array([known[pair] for pair in zip(p.tolist(), emotions.tolist())], dtype=np.float64)
+    return np.array([known[pair] for pair in zip(p.tolist(), emotions.tolist(), strict=True)], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Story means of SAE features and of the stream, in one pass over the rows of the stories; memory holds one block of rows."""
+"""Story means of SAE features and of the stream, in one pass over the stories' rows; memory holds one block of rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +50,9 @@ def story_features(
     counts = store.prompts["n_tokens"].to_numpy()[stories] - from_token
     if (counts <= 0).any():
         poorest = store.prompts["id"].iloc[int(stories[int(counts.argmin())])]
-        raise UserError(f"the story '{poorest}' has no token from position {from_token} on", cure="lower the first token that counts")
+        raise UserError(
+            f"the story '{poorest}' has no token from position {from_token} on", cure="lower the first token that counts"
+        )
     chosen = np.zeros(store.n_prompts, dtype=bool)
     chosen[stories] = True
     place = np.cumsum(chosen) - 1
@@ -65,12 +67,22 @@ def story_features(
         sums[here] += np.add.reduceat(acts, starts, axis=0)
         firings[here] += np.add.reduceat(acts != 0, starts, axis=0, dtype=np.int32)
         stream[here] += np.add.reduceat(block, starts, axis=0, dtype=np.float64)
-    return StoryFeatures((sums / counts[:, None]).astype(np.float32), (stream / counts[:, None]).astype(np.float32), firings,
-                         dictionary.decoder.cpu().numpy())
+    return StoryFeatures(
+        (sums / counts[:, None]).astype(np.float32),
+        (stream / counts[:, None]).astype(np.float32),
+        firings,
+        dictionary.decoder.cpu().numpy(),
+    )
 
 
 def densities(
-    store: ActivationStore, sae: Any, site: str, groups: Int[np.ndarray, "prompt"], *, max_rows: int = 50_000, skip_positions: int = 1
+    store: ActivationStore,
+    sae: Any,
+    site: str,
+    groups: Int[np.ndarray, "prompt"],
+    *,
+    max_rows: int = 50_000,
+    skip_positions: int = 1,
 ) -> tuple[Float[np.ndarray, "feature"], Float[np.ndarray, "feature"]]:
     """How often each feature fires, on evenly spaced rows of the whole store (sink left out).
 
@@ -83,8 +95,8 @@ def densities(
         skip_positions: leading positions that are left out.
 
     Returns:
-        The share of rows on which it fires, and the smallest such share when the prompts of any one emotion are left out: with few
-        emotions, the feature of one of them is frequent in the store and still rare outside its own stories.
+        The share of rows on which it fires, and the smallest such share when the prompts of any one emotion are left out:
+        with few emotions, the feature of one of them is frequent in the store and still rare outside its own stories.
     """
     dictionary = open_dictionaries({site: sae}, store.d_model)[site]
     rows = store.select(np.ones(store.n_prompts, dtype=bool), start=skip_positions)

@@ -11,4 +11,13 @@ from emocircuits.sae.quality import loss_recovered, quality_row, reconstruction
 from emocircuits.sae.settings import SAESettings
 from emocircuits.sae.train import train_saes
 
-__all__ = ["ARCHITECTURES", "SAESettings", "is_trained", "load_sae", "loss_recovered", "quality_row", "reconstruction", "train_saes"]
+__all__ = [
+    "ARCHITECTURES",
+    "SAESettings",
+    "is_trained",
+    "load_sae",
+    "loss_recovered",
+    "quality_row",
+    "reconstruction",
+    "train_saes",
+]

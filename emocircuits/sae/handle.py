@@ -17,7 +17,12 @@ CONFIG_LIMIT, DIMENSION_LIMIT = 1 << 20, 1 << 24
 
 
 def load_sae(
-    directory: str | Path, *, site: str | None = None, d_in: int | None = None, model_hash: str | None = None, device: str = "cpu"
+    directory: str | Path,
+    *,
+    site: str | None = None,
+    d_in: int | None = None,
+    model_hash: str | None = None,
+    device: str = "cpu",
 ) -> SAE:
     """The inference SAE of a directory, float32, without gradients to its weights.
 
@@ -44,14 +49,19 @@ def load_sae(
         raise UserError(f"the SAE in {directory} was trained on {trained_on}", expected=site)
     owner = metadata.get("model_hash")
     if model_hash is not None and owner is not None and owner != model_hash:
-        raise UserError(f"the SAE in {directory} belongs to another model ('{metadata.get('model_name')}', {owner[:12]})",
-                        expected=f"one of the model {model_hash[:12]}", cure="train it again: emocircuits run --from sae")
+        raise UserError(
+            f"the SAE in {directory} belongs to another model ('{metadata.get('model_name')}', {owner[:12]})",
+            expected=f"one of the model {model_hash[:12]}",
+            cure="train it again: emocircuits run --from sae",
+        )
     _check_weights(weights, config, metadata.get("weights_sha256"))
     try:
         sae = SAE.load_from_disk(directory, device=device, dtype="float32")
     except Exception as error:  # whatever sae-lens meets in a foreign configuration is the file's fault
-        raise UserError(f"sae-lens cannot load the SAE in {directory} ({type(error).__name__}: {error})",
-                        cure="check the pair or train it again") from error
+        raise UserError(
+            f"sae-lens cannot load the SAE in {directory} ({type(error).__name__}: {error})",
+            cure="check the pair or train it again",
+        ) from error
     for name, value in sae.state_dict().items():
         if not bool(torch.isfinite(value).all()):
             raise UserError(f"the SAE in {directory} holds NaN or infinity in {name}", cure="train it again")

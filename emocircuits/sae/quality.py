@@ -53,8 +53,10 @@ class LossRecovered:
     def ce_loss_recovered(self) -> float:
         """(ablated - sae) / (ablated - clean): 1 loses nothing, 0 is as bad as the mean."""
         if self.ablated == self.clean:
-            raise Failure("mean ablation does not change the loss: the share recovered is not defined",
-                          cure="check that the site belongs to the model")
+            raise Failure(
+                "mean ablation does not change the loss: the share recovered is not defined",
+                cure="check that the site belongs to the model",
+            )
         return (self.ablated - self.sae) / (self.ablated - self.clean)
 
 
@@ -68,7 +70,9 @@ def reconstruction(sae: Any, store: ActivationStore, site: str, rows: Int[np.nda
     if len(rows) == 0:
         raise UserError(f"no rows to measure the SAE at {site} on")
     if sae.cfg.d_in != store.d_model:
-        raise UserError(f"the SAE for {site} has d_in {sae.cfg.d_in}", expected=f"d_model {store.d_model} of {store.path.name}")
+        raise UserError(
+            f"the SAE for {site} has d_in {sae.cfg.d_in}", expected=f"d_model {store.d_model} of {store.path.name}"
+        )
     origin = sae.b_dec.detach().double().cpu()  # near the mean: shifting by it costs no precision later
     lost, square, total = 0.0, 0.0, torch.zeros(store.d_model, dtype=torch.float64)
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64)
@@ -85,13 +89,23 @@ def reconstruction(sae: Any, store: ActivationStore, site: str, rows: Int[np.nda
     if not spread > 0:
         raise UserError(f"the activations at {site} do not vary", cure="measure on more rows")
     density = fired.double() / count
-    return Reconstruction(l0=float(fired.sum()) / count, fvu=lost / spread, dead_fraction=float((fired == 0).double().mean()),
-                          dense_fraction=float((density > DENSE).double().mean()), tokens=count)
+    return Reconstruction(
+        l0=float(fired.sum()) / count,
+        fvu=lost / spread,
+        dead_fraction=float((fired == 0).double().mean()),
+        dense_fraction=float((density > DENSE).double().mean()),
+        tokens=count,
+    )
 
 
 @torch.no_grad()
 def loss_recovered(
-    model: Any, sae: Any, site: str, batches: Iterable[Int[Tensor, "_ _"]], mean: Float[np.ndarray, "d_model"], *,
+    model: Any,
+    sae: Any,
+    site: str,
+    batches: Iterable[Int[Tensor, "_ _"]],
+    mean: Float[np.ndarray, "d_model"],
+    *,
     skip_positions: int = 1,
 ) -> LossRecovered:
     """Cross-entropies with one site left alone, spliced and mean-ablated, over the same predictions.
@@ -127,8 +141,8 @@ def loss_recovered(
             with model.hooks(fwd_hooks=hooks):
                 logits = model(tokens)
             log_probs = logits[:, first:-1].float().log_softmax(-1)
-            sums[place] -= float(log_probs.gather(-1, tokens[:, first + 1:, None].to(log_probs.device)).double().sum())
-        count += tokens[:, first + 1:].numel()
+            sums[place] -= float(log_probs.gather(-1, tokens[:, first + 1 :, None].to(log_probs.device)).double().sum())
+        count += tokens[:, first + 1 :].numel()
     if count == 0:
         raise UserError(f"no prompt is long enough to measure the loss at {site}", expected=f"at least {first + 2} tokens")
     if seen == 0:
@@ -146,18 +160,24 @@ def equal_length_batches(
         same = prompts[lengths[prompts] == length]
         size = max(1, max_tokens // int(length))
         for start in range(0, len(same), size):
-            rows = offsets[same[start:start + size], None] + np.arange(length)
+            rows = offsets[same[start : start + size], None] + np.arange(length)
             yield torch.from_numpy(store.tokens[rows].astype(np.int64))
 
 
 def quality_row(
-    model: Any, sae: Any, store: ActivationStore, site: str, *, loss_tokens: int = 20_000, max_rows: int = 200_000,
+    model: Any,
+    sae: Any,
+    store: ActivationStore,
+    site: str,
+    *,
+    loss_tokens: int = 20_000,
+    max_rows: int = 200_000,
     skip_positions: int = 1,
 ) -> dict[str, Any]:
     """One row of `saes.csv`: measured on the prompts the SAE did not learn from (split `held_out`), else on all.
 
-    Dead and dense fractions are counted on up to `max_rows` evenly spaced rows of the whole store (`counted_tokens`), because
-    a rare feature may be silent on few rows; the rest on held-out rows (`tokens`).
+    Dead and dense fractions are counted on up to `max_rows` evenly spaced rows of the whole store (`counted_tokens`),
+    because a rare feature may be silent on few rows; the rest on held-out rows (`tokens`).
 
     Args:
         model: any TransformerLens object.
@@ -179,11 +199,23 @@ def quality_row(
     chosen = np.flatnonzero(held & (lengths >= skip_positions + 2))
     chosen = _thin(chosen, max(1, int(loss_tokens / max(1.0, float(lengths[chosen].mean()) if len(chosen) else 1.0))))
     loss = loss_recovered(model, sae, site, equal_length_batches(store, chosen), mean, skip_positions=skip_positions)
-    return {"site": site, "architecture": sae.cfg.architecture(), "d_in": sae.cfg.d_in, "d_sae": sae.cfg.d_sae,
-            "l0": measured.l0, "fvu": measured.fvu, "ce_loss_recovered": loss.ce_loss_recovered,
-            "dead_fraction": counted.dead_fraction, "tokens": measured.tokens, "dense_fraction": counted.dense_fraction,
-            "counted_tokens": counted.tokens, "ce_clean": loss.clean, "ce_sae": loss.sae, "ce_ablated": loss.ablated,
-            "ce_tokens": loss.tokens, "mean_to_spread": sae.cfg.metadata.mean_to_spread}
+    return {
+        "site": site,
+        "architecture": sae.cfg.architecture(),
+        "d_in": sae.cfg.d_in,
+        "d_sae": sae.cfg.d_sae,
+        "l0": measured.l0,
+        "fvu": measured.fvu,
+        "ce_loss_recovered": loss.ce_loss_recovered,
+        "dead_fraction": counted.dead_fraction,
+        "tokens": measured.tokens,
+        "dense_fraction": counted.dense_fraction,
+        "counted_tokens": counted.tokens,
+        "ce_clean": loss.clean,
+        "ce_sae": loss.sae,
+        "ce_ablated": loss.ablated,
+        "ce_tokens": loss.tokens,
+    }
 
 
 def _thin(index: np.ndarray, most: int) -> np.ndarray:

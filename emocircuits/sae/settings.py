@@ -26,8 +26,8 @@ class SAESettings:
     k: int = 32
     training_rows: int = 600_000
     batch_size: int = 1024
-    lr: float = 2e-3
-    aux_coefficient: float = 1 / 32
+    lr: float = 6e-3
+    aux_coefficient: float = 1 / 4
     skip_positions: int = 1
     seed: int = 0
 

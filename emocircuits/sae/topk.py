@@ -9,9 +9,17 @@ from emocircuits.sae.settings import SAESettings
 
 def build(settings: SAESettings, d_in: int, metadata: SAEMetadata, device: str) -> TrainingSAE:
     """sae-lens' TopK; selection is by activation times decoder norm, so norms may drift while training."""
-    return TopKTrainingSAE(TopKTrainingSAEConfig(
-        d_in=d_in, d_sae=settings.d_sae(d_in), k=settings.k, aux_loss_coefficient=settings.aux_coefficient, device=device,
-        rescale_acts_by_decoder_norm=True, metadata=metadata))
+    return TopKTrainingSAE(
+        TopKTrainingSAEConfig(
+            d_in=d_in,
+            d_sae=settings.d_sae(d_in),
+            k=settings.k,
+            aux_loss_coefficient=settings.aux_coefficient,
+            device=device,
+            rescale_acts_by_decoder_norm=True,
+            metadata=metadata,
+        )
+    )
 
 
 def finish(sae: TrainingSAE) -> None:

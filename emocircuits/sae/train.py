@@ -1,7 +1,8 @@
 """Trains one SAE per site with sae-lens' own `SAETrainer`, fed from an activation store.
 
-Rows are scaled to unit variance while training (the scale is folded into the weights at the end), so one learning rate fits all
-sites; `b_dec` starts at the mean of the rows, which keeps features alive where the mean is large (Simon et al. 2026).
+Rows are scaled to unit variance while training (the scale is folded into the weights at the end), so one learning rate
+fits all sites; `b_dec` starts at the mean of the rows, which keeps features alive where the mean is large
+(Simon et al. 2026).
 Every site is trained on one thread, so its weights do not depend on how many sites are trained at once.
 """
 
@@ -101,7 +102,12 @@ def train_saes(
 
 
 def train_one(
-    store: ActivationStore, site: str, settings: SAESettings, rows: Int[np.ndarray, "chosen"], *, device: str = "cpu",
+    store: ActivationStore,
+    site: str,
+    settings: SAESettings,
+    rows: Int[np.ndarray, "chosen"],
+    *,
+    device: str = "cpu",
     after_step: Callable[[], None] = lambda: None,
 ) -> TrainingSAE:
     """Trains the SAE of one site and makes it ready to be saved for inference."""
@@ -111,8 +117,14 @@ def train_one(
     say(f"{site}: {len(rows)} rows, |mean| / spread = {gamma:.2f}")
     scale = float(1 / deviation)
     metadata = SAEMetadata(
-        model_name=store.metadata.get("model_name"), model_hash=store.metadata.get("model_hash"), hook_name=site,
-        prepend_bos=True, store_hash=store.content_hash, training=asdict(settings), mean_to_spread=gamma)
+        model_name=store.metadata.get("model_name"),
+        model_hash=store.metadata.get("model_hash"),
+        hook_name=site,
+        prepend_bos=True,
+        store_hash=store.content_hash,
+        training=asdict(settings),
+        mean_to_spread=gamma,
+    )
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         sae = member.build(settings, store.d_model, metadata, device)
@@ -120,10 +132,19 @@ def train_one(
     steps, batch = settings.steps, settings.batch_size
     trainer = SAETrainer(
         cfg=SAETrainerConfig(
-            total_training_samples=steps * batch, train_batch_size_samples=batch, lr=settings.lr, lr_end=settings.lr / 10,
-            lr_warm_up_steps=settings.warm_up_steps, lr_decay_steps=settings.decay_steps, device=device,
-            dead_feature_window=settings.dead_feature_window, feature_sampling_window=max(1, steps // 2)),
-        sae=sae, data_provider=_scaled(store.shuffled_batches(site, batch, settings.seed, rows=rows), scale))
+            total_training_samples=steps * batch,
+            train_batch_size_samples=batch,
+            lr=settings.lr,
+            lr_end=settings.lr / 10,
+            lr_warm_up_steps=settings.warm_up_steps,
+            lr_decay_steps=settings.decay_steps,
+            device=device,
+            dead_feature_window=settings.dead_feature_window,
+            feature_sampling_window=max(1, steps // 2),
+        ),
+        sae=sae,
+        data_provider=_scaled(store.shuffled_batches(site, batch, settings.seed, rows=rows), scale),
+    )
     # the loop of `SAETrainer.fit` over its public parts, without its own progress bar
     while trainer.n_training_samples < trainer.cfg.total_training_samples:
         trainer.maybe_reset_sparsity()
@@ -137,7 +158,7 @@ def train_one(
 
 
 def training_rows(store: ActivationStore, skip_positions: int = 1) -> Int[np.ndarray, "chosen"]:
-    """Rows of all prompts outside the split `held_out`, without the first positions (all prompts where nothing else is left)."""
+    """Rows of prompts outside the split `held_out` (of all where nothing else is left), without the first positions."""
     split = store.prompts["split"].to_numpy() if "split" in store.prompts else np.full(store.n_prompts, "")
     learn = split != "held_out"
     return store.select(learn if learn.any() else np.ones_like(learn), start=skip_positions)

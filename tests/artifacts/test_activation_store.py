@@ -26,8 +26,14 @@ META = {"model_name": "tiny", "model_hash": "abc"}
 def plan(lengths, seed=0):
     rng = np.random.default_rng(seed)
     tokens = [rng.integers(0, 50, n) for n in lengths]
-    prompts = pd.DataFrame({"id": [f"p{i}" for i in range(len(lengths))], "emotion": ["joy" if i % 2 else None for i in range(len(lengths))],
-                            "named": [i % 3 == 0 for i in range(len(lengths))], "latent": rng.normal(size=len(lengths))})
+    prompts = pd.DataFrame(
+        {
+            "id": [f"p{i}" for i in range(len(lengths))],
+            "emotion": ["joy" if i % 2 else None for i in range(len(lengths))],
+            "named": [i % 3 == 0 for i in range(len(lengths))],
+            "latent": rng.normal(size=len(lengths)),
+        }
+    )
     return prompts, tokens
 
 
@@ -52,8 +58,12 @@ def bf16(array):
 
 
 @settings(max_examples=25, deadline=None)
-@given(lengths=st.lists(st.integers(1, 7), min_size=1, max_size=9), dtype=st.sampled_from(["bfloat16", "float32"]),
-       d_model=st.integers(1, 5), seed=st.integers(0, 9))
+@given(
+    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=9),
+    dtype=st.sampled_from(["bfloat16", "float32"]),
+    d_model=st.integers(1, 5),
+    seed=st.integers(0, 9),
+)
 def test_round_trip_in_any_order_of_batches(tmp_path_factory, lengths, dtype, d_model, seed):
     path = tmp_path_factory.mktemp("store") / "activations.h5"
     order = np.array_split(np.random.default_rng(seed).permutation(len(lengths)), min(3, len(lengths)))
@@ -66,7 +76,10 @@ def test_round_trip_in_any_order_of_batches(tmp_path_factory, lengths, dtype, d_
     np.testing.assert_array_equal(store.tokens, np.concatenate(tokens))
     np.testing.assert_array_equal(store.positions, np.concatenate([np.arange(n) for n in lengths]))
     np.testing.assert_array_equal(store.prompt_index, np.repeat(np.arange(len(lengths)), lengths))
-    assert store.prompts["id"].tolist() == prompts["id"].tolist() and store.prompts["named"].tolist() == prompts["named"].tolist()
+    assert (
+        store.prompts["id"].tolist() == prompts["id"].tolist()
+        and store.prompts["named"].tolist() == prompts["named"].tolist()
+    )
     assert store.prompts["emotion"].tolist() == ["joy" if i % 2 else "" for i in range(len(lengths))]
     np.testing.assert_array_equal(store.prompts["latent"], prompts["latent"])
     np.testing.assert_array_equal(store.prompts["n_tokens"], lengths)
@@ -84,7 +97,7 @@ def test_row_reads_masks_selection_and_blocks(tmp_path):
     blocks = list(store.blocks(SITES[1], size=4))
     np.testing.assert_array_equal(np.concatenate([rows for _, rows in blocks]), whole)
     np.testing.assert_array_equal(np.concatenate([index for index, _ in blocks]), np.arange(10))
-    (index, rows), = store.blocks(SITES[1], chosen)
+    ((index, rows),) = store.blocks(SITES[1], chosen)
     np.testing.assert_array_equal(rows, whole[index])
     assert "3 prompts, 10 rows × 2 sites" in repr(store)
     with h5py.File(tmp_path / "a.h5") as file:
@@ -109,12 +122,19 @@ def test_bfloat16_bit_patterns_are_taken_as_they_are(tmp_path):
     with ActivationStoreWriter(tmp_path / "a.h5", SITES, 3, prompts, tokens, META) as writer:
         writer.append([0], bits)
         writer.finish()
-    np.testing.assert_array_equal(ActivationStore.open(tmp_path / "a.h5").read(SITES[0], slice(None)), bf16(values[SITES[0]][0]))
+    np.testing.assert_array_equal(
+        ActivationStore.open(tmp_path / "a.h5").read(SITES[0], slice(None)), bf16(values[SITES[0]][0])
+    )
 
 
 @settings(max_examples=20, deadline=None)
-@given(n=st.integers(1, 900), batch=st.integers(1, 300), window=st.sampled_from([64, 256, 300, 1000]), seed=st.integers(0, 5),
-       filtered=st.booleans())
+@given(
+    n=st.integers(1, 900),
+    batch=st.integers(1, 300),
+    window=st.sampled_from([64, 256, 300, 1000]),
+    seed=st.integers(0, 5),
+    filtered=st.booleans(),
+)
 def test_stream_is_seekable_and_visits_each_row_once_per_epoch(tmp_path_factory, n, batch, window, seed, filtered):
     path = tmp_path_factory.mktemp("stream") / "a.h5"
     values = {s: [np.repeat(np.arange(n, dtype=np.float32)[:, None], 2, axis=1)] for s in SITES}
@@ -127,7 +147,7 @@ def test_stream_is_seekable_and_visits_each_row_once_per_epoch(tmp_path_factory,
     assert all(b.shape == (batch, 2) and b.dtype == np.float32 for b in batches)
     drawn = np.concatenate(batches)[:, 0].astype(int)
     for epoch in range(2):
-        np.testing.assert_array_equal(np.sort(drawn[epoch * len(expected):(epoch + 1) * len(expected)]), expected)
+        np.testing.assert_array_equal(np.sort(drawn[epoch * len(expected) : (epoch + 1) * len(expected)]), expected)
     for start in {0, 1, steps // 2, steps - 1}:
         again = store.shuffled_batches(SITES[1], batch, seed, start_step=start, rows=rows, window=window)
         np.testing.assert_array_equal(next(again), batches[start])
@@ -136,7 +156,9 @@ def test_stream_is_seekable_and_visits_each_row_once_per_epoch(tmp_path_factory,
 def test_stream_order_depends_on_seed_and_epoch(tmp_path):
     values = {s: [np.arange(600, dtype=np.float32)[:, None]] for s in SITES}
     store, _ = write(tmp_path / "a.h5", [600], 1, "float32", values=values)
-    epochs = [next(store.shuffled_batches(SITES[0], 600, seed, start_step=step)).ravel() for seed in (0, 1) for step in (0, 1)]
+    epochs = [
+        next(store.shuffled_batches(SITES[0], 600, seed, start_step=step)).ravel() for seed in (0, 1) for step in (0, 1)
+    ]
     assert len({tuple(epoch) for epoch in epochs}) == 4
     assert abs(np.corrcoef(epochs[0], np.arange(600))[0, 1]) < 0.2
 
@@ -167,8 +189,12 @@ def test_sigkill_at_any_moment_ends_in_the_same_bytes(tmp_path):
     path = tmp_path / "killed.h5"
     rng, todo = np.random.default_rng(0), []
     for attempt in range(30):
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(path), os.path.dirname(__file__)],
-                                   stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path), os.path.dirname(__file__)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
         todo.append(int(process.stdout.readline().split()[1]))
         if attempt < 4:
             time.sleep(rng.uniform(0, 0.15))

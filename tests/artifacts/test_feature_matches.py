@@ -17,13 +17,29 @@ SITES, EMOTIONS = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post"), ("ca
 def matches(rows=3):
     rng = np.random.default_rng(0)
     shape = (2, 3, 5)
-    table = pd.DataFrame({"emotion": ["desperate", "desperate", "calm"], "site": [SITES[0], SITES[1], SITES[0]], "feature": [4, 1, 2],
-                          "delta": [2.0, 1.0, 0.5], "cosine": [.4, .3, -.1], "auroc": [.9, .8, .7], "p_value": [.01, .02, .5],
-                          "q_value": [.03, .04, .5], "kept": [True, True, False]}).iloc[:rows]
+    table = pd.DataFrame(
+        {
+            "emotion": ["desperate", "desperate", "calm"],
+            "site": [SITES[0], SITES[1], SITES[0]],
+            "feature": [4, 1, 2],
+            "delta": [2.0, 1.0, 0.5],
+            "cosine": [0.4, 0.3, -0.1],
+            "auroc": [0.9, 0.8, 0.7],
+            "p_value": [0.01, 0.02, 0.5],
+            "q_value": [0.03, 0.04, 0.5],
+            "kept": [True, True, False],
+        }
+    ).iloc[:rows]
     return FeatureMatches(
-        emotions=EMOTIONS, sites=SITES, scores={n: rng.normal(size=shape).astype(np.float32) for n in ("delta", "auroc", "cosine", "attribution")},
-        null={"p_value": rng.random(shape), "level": np.array([.5, .95]), "eligible": rng.random((2, 5)) > .5}, table=table,
-        residual_share=rng.random((2, 3)).astype(np.float32), model_hash="m", provenance=Provenance("match", 3, {"a": "b"}, {"n": 1}))
+        emotions=EMOTIONS,
+        sites=SITES,
+        scores={n: rng.normal(size=shape).astype(np.float32) for n in ("delta", "auroc", "cosine", "attribution")},
+        null={"p_value": rng.random(shape), "level": np.array([0.5, 0.95]), "eligible": rng.random((2, 5)) > 0.5},
+        table=table,
+        residual_share=rng.random((2, 3)).astype(np.float32),
+        model_hash="m",
+        provenance=Provenance("match", 3, {"a": "b"}, {"n": 1}),
+    )
 
 
 @pytest.mark.parametrize("rows", [3, 0])
@@ -51,7 +67,11 @@ def test_kept_and_score():
     assert made.kept("calm").empty
     np.testing.assert_array_equal(made.score("delta", "joyful", SITES[1]), made.scores["delta"][1, 2])
     assert "3 emotions × 2 sites × 5 features, 2 kept" in repr(made)
-    for call in (lambda: made.kept("joyfull"), lambda: made.kept("calm", "blocks.7.hook_resid_post"), lambda: made.score("delt", "calm", SITES[0])):
+    for call in (
+        lambda: made.kept("joyfull"),
+        lambda: made.kept("calm", "blocks.7.hook_resid_post"),
+        lambda: made.score("delt", "calm", SITES[0]),
+    ):
         with pytest.raises(UserError, match="unknown"):
             call()
 

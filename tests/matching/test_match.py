@@ -1,11 +1,26 @@
+# ruff: noqa: F811 - the fixture `world` is imported and then asked for by name
 """The whole match on a planted world whose truth is known."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from matching_world import (
+    DEAD,
+    DENSE,
+    EMOTIONS,
+    FEATURES,
+    FIRST,
+    LENGTH,
+    OWN,
+    RARE,
+    SHARED,
+    SITES,
+    build,
+    sae_of,
+    world,  # noqa: F401
+)
 
-from conftest import DEAD, DENSE, EMOTIONS, FEATURES, FIRST, LENGTH, OWN, RARE, SHARED, SITES, build, sae_of
 from emocircuits.artifacts.feature_matches import FeatureMatches
 from emocircuits.errors import UserError
 from emocircuits.matching import MatchSettings, match_features
@@ -22,7 +37,12 @@ def test_the_planted_features_and_no_others_are_kept(matches):
         for site in SITES:
             assert set(matches.kept(emotion, site)["feature"]) == set(own)
     table = matches.table[matches.table["kept"]]
-    assert (table["q_value"] <= 0.05).all() and (table["delta"] > 0).all() and (table["auroc"] > 0.75).all() and (table["cosine"] > 0.3).all()
+    assert (
+        (table["q_value"] <= 0.05).all()
+        and (table["delta"] > 0).all()
+        and (table["auroc"] > 0.75).all()
+        and (table["cosine"] > 0.3).all()
+    )
     assert not set(table["feature"]) & {SHARED, DENSE, DEAD, RARE}
     assert matches.scores["delta"].shape == (2, 4, FEATURES) and matches.model_hash == "m"
     assert set(matches.table["emotion"]) == set(EMOTIONS)
@@ -74,7 +94,10 @@ def test_residual_share_is_what_the_features_leave(world, matches):
     for number, site in enumerate(SITES):
         got = story_features(world.store, world.saes[site], site, fit, from_token=FIRST)
         for place, emotion in enumerate(EMOTIONS):
-            means = {e: (got.stream[labels == e].astype(np.float64).mean(0), got.features[labels == e].astype(np.float64).mean(0)) for e in EMOTIONS}
+            means = {
+                e: (got.stream[labels == e].astype(np.float64).mean(0), got.features[labels == e].astype(np.float64).mean(0))
+                for e in EMOTIONS
+            }
             v, delta = (means[emotion][i] - np.mean([means[e][i] for e in EMOTIONS if e != emotion], axis=0) for i in (0, 1))
             rest = v - delta @ got.decoder
             assert matches.residual_share[number, place] == pytest.approx(rest @ rest / (v @ v), rel=1e-4)
@@ -93,7 +116,8 @@ def test_permuting_the_features_permutes_the_matches(world, matches):
         np.testing.assert_allclose(permuted.scores[name], values[:, :, order], rtol=1e-3, atol=1e-5)
     for emotion in EMOTIONS:
         assert {(r.site, order[r.feature]) for r in permuted.kept(emotion).itertuples()} == {
-            (r.site, r.feature) for r in matches.kept(emotion).itertuples()}
+            (r.site, r.feature) for r in matches.kept(emotion).itertuples()
+        }
 
 
 def test_a_world_without_emotions_keeps_next_to_nothing(tmp_path):
@@ -121,6 +145,10 @@ def test_what_does_not_fit_together_is_refused(world):
     with pytest.raises(UserError, match="has no token from position"):
         story_features(world.store, world.saes[SITES[0]], SITES[0], np.array([0]), from_token=50)
     with pytest.raises(UserError, match="no story shows the emotion"):
-        match_features(world.store, world.saes, replace(world.directions, settings={**world.directions.settings, "fit_split": "nowhere"}))
+        match_features(
+            world.store,
+            world.saes,
+            replace(world.directions, settings={**world.directions.settings, "fit_split": "nowhere"}),
+        )
     with pytest.raises(UserError, match="trained on"):
         match_features(world.store, {SITES[0]: world.saes[SITES[1]], SITES[1]: world.saes[SITES[0]]}, world.directions)

@@ -38,14 +38,18 @@ def test_maxima_and_p_equal_a_loop():
 
 
 def test_no_eligible_feature_gives_no_maximum():
-    maxima = null_maxima(np.ones((6, 3), np.float32), Contrast(np.arange(6) % 2, 2), permutations(6, 4, 0), np.zeros(3, bool))
+    maxima = null_maxima(
+        np.ones((6, 3), np.float32), Contrast(np.arange(6) % 2, 2), permutations(6, 4, 0), np.zeros(3, bool)
+    )
     assert np.isneginf(maxima).all()
 
 
 def test_q_of_the_best_feature_is_benjamini_hochberg_across_emotions():
     rng = np.random.default_rng(0)
     best = np.round(rng.random(15) ** 3, 2) + 0.005
-    np.testing.assert_allclose(q_values(best, np.arange(15), best), np.minimum(1, benjamini_hochberg(np.minimum(best, 1))), rtol=1e-12)
+    np.testing.assert_allclose(
+        q_values(best, np.arange(15), best), np.minimum(1, benjamini_hochberg(np.minimum(best, 1))), rtol=1e-12
+    )
 
 
 def test_q_of_another_feature_is_the_q_its_emotion_would_have():
@@ -63,7 +67,9 @@ def test_false_positive_rate_under_permuted_labels():
     """Dependent features, unequal classes, heavy tails: any feature of an emotion passes 0.05 in about 5 % of worlds."""
     rng, hits, trials = np.random.default_rng(0), 0, 0
     base = rng.exponential(size=(60, 8)) ** 2
-    features = np.concatenate([base, base[:, :4] + 0.3 * rng.exponential(size=(60, 4)), (rng.random((60, 6)) < 0.15)], axis=1).astype(np.float32)
+    features = np.concatenate(
+        [base, base[:, :4] + 0.3 * rng.exponential(size=(60, 4)), (rng.random((60, 6)) < 0.15)], axis=1
+    ).astype(np.float32)
     labels = np.array([0] * 10 + [1] * 20 + [2] * 30)
     for world in range(150):
         shuffled = rng.permutation(labels)

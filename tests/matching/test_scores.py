@@ -16,21 +16,30 @@ from emocircuits.matching.standardised_delta import standardised
 def inputs(seed=0, stories=41, emotions=4, features=9, width=6, held=23):
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(emotions), rng.integers(0, emotions, stories - emotions)])
-    values = np.round(rng.exponential(size=(stories, features)) * (rng.random((stories, features)) < 0.6), 1).astype(np.float32)
+    values = np.round(rng.exponential(size=(stories, features)) * (rng.random((stories, features)) < 0.6), 1).astype(
+        np.float32
+    )
     values[:, 3] = 0.7
     directions = rng.normal(size=(emotions, width))
     return MatchInputs(
-        values, Contrast(labels, emotions), np.round(rng.exponential(size=(held, features)), 1).astype(np.float32),
-        rng.integers(0, emotions, held), rng.normal(size=(features, width)).astype(np.float32),
-        (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32))
+        values,
+        Contrast(labels, emotions),
+        np.round(rng.exponential(size=(held, features)), 1).astype(np.float32),
+        rng.integers(0, emotions, held),
+        rng.normal(size=(features, width)).astype(np.float32),
+        (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32),
+    )
 
 
 def loop_contrast(values, labels, emotions):
     out = np.zeros((emotions, values.shape[1]))
     for emotion in range(emotions):
-        own = np.mean([v for v, l in zip(values.astype(np.float64), labels) if l == emotion], axis=0)
-        others = [np.mean([v for v, l in zip(values.astype(np.float64), labels) if l == other], axis=0)
-                  for other in range(emotions) if other != emotion]
+        own = np.mean([v for v, label in zip(values.astype(np.float64), labels) if label == emotion], axis=0)
+        others = [
+            np.mean([v for v, label in zip(values.astype(np.float64), labels) if label == other], axis=0)
+            for other in range(emotions)
+            if other != emotion
+        ]
         out[emotion] = own - np.mean(others, axis=0)
     return out
 
@@ -42,16 +51,28 @@ def test_every_score_is_finite_and_follows_a_permutation_of_features(name):
     values = score(given_inputs)
     assert values.shape == (4, 9) and np.isfinite(values).all()
     order = np.random.default_rng(1).permutation(9)
-    permuted = MatchInputs(given_inputs.features[:, order], given_inputs.contrast, given_inputs.held_features[:, order],
-                           given_inputs.held_labels, given_inputs.decoder[order], given_inputs.directions)
+    permuted = MatchInputs(
+        given_inputs.features[:, order],
+        given_inputs.contrast,
+        given_inputs.held_features[:, order],
+        given_inputs.held_labels,
+        given_inputs.decoder[order],
+        given_inputs.directions,
+    )
     np.testing.assert_allclose(score(permuted), values[:, order], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["cosine", "attribution"])
 def test_a_negated_direction_flips_the_sign(name):
     given_inputs = inputs()
-    flipped = MatchInputs(given_inputs.features, given_inputs.contrast, given_inputs.held_features, given_inputs.held_labels,
-                          given_inputs.decoder, -given_inputs.directions)
+    flipped = MatchInputs(
+        given_inputs.features,
+        given_inputs.contrast,
+        given_inputs.held_features,
+        given_inputs.held_labels,
+        given_inputs.decoder,
+        -given_inputs.directions,
+    )
     np.testing.assert_allclose(SCORES.get(name)(flipped), -SCORES.get(name)(given_inputs))
 
 
@@ -62,7 +83,9 @@ def test_delta_and_attribution_equal_loops():
     attribution = SCORES.get("attribution")(given_inputs)
     for emotion in range(4):
         for feature in range(9):
-            written = float(given_inputs.decoder[feature].astype(np.float64) @ given_inputs.directions[emotion].astype(np.float64))
+            written = float(
+                given_inputs.decoder[feature].astype(np.float64) @ given_inputs.directions[emotion].astype(np.float64)
+            )
             assert attribution[emotion, feature] == pytest.approx(expected[emotion, feature] * written, rel=1e-9, abs=1e-12)
 
 
@@ -87,8 +110,13 @@ def test_z_is_delta_over_its_standard_error():
             delta = loop_contrast(given_inputs.features, given_inputs.contrast.labels, 4)[emotion, feature]
             assert z[emotion, feature] == pytest.approx(delta / (spread[feature] * error), rel=1e-5)
     rng = np.random.default_rng(0)
-    draws = [(Contrast(rng.permutation(given_inputs.contrast.labels), 4).apply(standardised(given_inputs.features))
-              / given_inputs.contrast.standard_error()[:, None]) for _ in range(400)]
+    draws = [
+        (
+            Contrast(rng.permutation(given_inputs.contrast.labels), 4).apply(standardised(given_inputs.features))
+            / given_inputs.contrast.standard_error()[:, None]
+        )
+        for _ in range(400)
+    ]
     assert np.std(draws, axis=0)[:, [0, 1, 2, 4, 5, 6, 7, 8]] == pytest.approx(1.0, abs=0.15)
 
 
@@ -111,7 +139,11 @@ def test_the_decomposition_is_exact(seed, width, features, emotions):
     """v = Σ Δf_i W_dec[i] + Δε for any dictionary and any code, in float64 to 1e-12."""
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(emotions), rng.integers(0, emotions, 20)])
-    codes, decoder, bias = rng.exponential(size=(len(labels), features)), rng.normal(size=(features, width)), rng.normal(size=width)
+    codes, decoder, bias = (
+        rng.exponential(size=(len(labels), features)),
+        rng.normal(size=(features, width)),
+        rng.normal(size=width),
+    )
     errors = rng.normal(size=(len(labels), width))
     stream = codes @ decoder + bias + errors
     v, rest = residual(Contrast(labels, emotions), stream, codes, decoder)
@@ -119,5 +151,5 @@ def test_the_decomposition_is_exact(seed, width, features, emotions):
     np.testing.assert_allclose(rest, loop_contrast(errors, labels, emotions), atol=1e-12)
     np.testing.assert_allclose(v, loop_contrast(codes, labels, emotions) @ decoder + rest, atol=1e-12)
     share = residual_share(Contrast(labels, emotions), stream, codes, decoder)
-    np.testing.assert_allclose(share, (rest ** 2).sum(1) / (v ** 2).sum(1), rtol=1e-10)
+    np.testing.assert_allclose(share, (rest**2).sum(1) / (v**2).sum(1), rtol=1e-10)
     assert residual_share(Contrast(labels, emotions), codes @ decoder, codes, decoder) == pytest.approx(0.0, abs=1e-20)

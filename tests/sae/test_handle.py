@@ -16,7 +16,9 @@ SITE = "blocks.1.hook_resid_post"
 
 @pytest.fixture
 def pair(tmp_path):
-    sae = StandardSAE(StandardSAEConfig(d_in=6, d_sae=12, metadata=SAEMetadata(hook_name=SITE, model_name="m", model_hash="a" * 64)))
+    sae = StandardSAE(
+        StandardSAEConfig(d_in=6, d_sae=12, metadata=SAEMetadata(hook_name=SITE, model_name="m", model_hash="a" * 64))
+    )
     sae.save_model(tmp_path / "sae")
     return tmp_path / "sae"
 
@@ -34,23 +36,32 @@ def test_loads_with_equal_outputs_and_no_gradients(pair):
 
 
 def test_what_does_not_fit_is_refused(pair, tmp_path):
-    for arguments, text in (({"site": "blocks.2.hook_resid_post"}, "was trained on blocks.1.hook_resid_post"),
-                            ({"d_in": 8}, "has d_in 6; expected the model's d_model 8"),
-                            ({"model_hash": "b" * 64}, "belongs to another model")):
+    for arguments, text in (
+        ({"site": "blocks.2.hook_resid_post"}, "was trained on blocks.1.hook_resid_post"),
+        ({"d_in": 8}, "has d_in 6; expected the model's d_model 8"),
+        ({"model_hash": "b" * 64}, "belongs to another model"),
+    ):
         with pytest.raises(UserError, match=text):
             load_sae(pair, **arguments)
     with pytest.raises(UserError, match="is no SAE: cfg.json and sae_weights.safetensors missing"):
         load_sae(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(("change", "text"), [
-    ({"architecture": "os.system"}, "unknown SAE architecture 'os.system'"),
-    ({"architecture": None}, "unknown SAE architecture"),
-    ({"d_in": -1}, "d_in = -1"), ({"d_sae": 1 << 40}, "d_sae = 1099511627776"), ({"d_in": True}, "d_in = True"),
-    ({"d_sae": "12"}, "d_sae = '12'"), ({"d_sae": 13}, "has W_dec of shape"), ({"metadata": [1]}, "metadata that is no table"),
-    ({"normalize_activations": "nonsense"}, "sae-lens cannot load|holds"),
-    ({"metadata": {"weights_sha256": "0" * 64}}, "damaged or exchanged"),
-])
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"architecture": "os.system"}, "unknown SAE architecture 'os.system'"),
+        ({"architecture": None}, "unknown SAE architecture"),
+        ({"d_in": -1}, "d_in = -1"),
+        ({"d_sae": 1 << 40}, "d_sae = 1099511627776"),
+        ({"d_in": True}, "d_in = True"),
+        ({"d_sae": "12"}, "d_sae = '12'"),
+        ({"d_sae": 13}, "has W_dec of shape"),
+        ({"metadata": [1]}, "metadata that is no table"),
+        ({"normalize_activations": "nonsense"}, "sae-lens cannot load|holds"),
+        ({"metadata": {"weights_sha256": "0" * 64}}, "damaged or exchanged"),
+    ],
+)
 def test_hostile_configurations(pair, change, text):
     edit(pair, **change)
     if "normalize_activations" in change:
@@ -63,8 +74,16 @@ def test_hostile_configurations(pair, change, text):
         load_sae(pair)
 
 
-@pytest.mark.parametrize(("content", "text"), [(b"", "is not JSON"), (b"[1]", "holds no table"), (b"\xff\xfe", "is not JSON"),
-                                               (b"[" * 100_000, "is not JSON"), (b" " * 2_000_000, "has 2000000 bytes")])
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "is not JSON"),
+        (b"[1]", "holds no table"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b" " * 2_000_000, "has 2000000 bytes"),
+    ],
+)
 def test_damaged_configurations(pair, content, text):
     (pair / "cfg.json").write_bytes(content)
     with pytest.raises(UserError, match=text):

@@ -19,7 +19,9 @@ SITE, D = "blocks.0.hook_resid_post", 12
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    lm = HookedSAETransformer(HookedTransformerConfig(n_layers=2, d_model=D, n_ctx=16, d_head=4, n_heads=3, d_vocab=20, act_fn="gelu", seed=1))
+    lm = HookedSAETransformer(
+        HookedTransformerConfig(n_layers=2, d_model=D, n_ctx=16, d_head=4, n_heads=3, d_vocab=20, act_fn="gelu", seed=1)
+    )
     with torch.no_grad():
         lm.unembed.W_U *= 4
         lm.blocks[1].mlp.W_out *= 4
@@ -95,10 +97,13 @@ def test_loss_recovered_equals_sae_lens_and_an_explicit_loop(model, sae, store):
     sums, count = np.zeros(3), 0
     for prompt in range(7):
         offset, n = int(store.prompts["offset"][prompt]), int(store.prompts["n_tokens"][prompt])
-        tokens = torch.from_numpy(store.tokens[offset:offset + n].astype(np.int64))[None]
+        tokens = torch.from_numpy(store.tokens[offset : offset + n].astype(np.int64))[None]
         with torch.no_grad():
-            outputs = [model(tokens), model.run_with_saes(tokens, saes=[sae]),
-                       model.run_with_hooks(tokens, fwd_hooks=[(SITE, lambda v, hook: torch.from_numpy(mean).expand_as(v))])]
+            outputs = [
+                model(tokens),
+                model.run_with_saes(tokens, saes=[sae]),
+                model.run_with_hooks(tokens, fwd_hooks=[(SITE, lambda v, hook: torch.from_numpy(mean).expand_as(v))]),
+            ]
         for place, logits in enumerate(outputs):
             for pos in range(n - 1):
                 scores = logits[0, pos].double()
@@ -126,7 +131,17 @@ def test_quality_row(model, sae, store):
     held = np.isin(store.prompt_index, [1, 3, 5, 6]) & (store.positions > 0)
     assert row["tokens"] == held.sum() and row["counted_tokens"] == (store.positions > 0).sum()
     assert row["fvu"] == reconstruction(sae, store, SITE, np.flatnonzero(held)).fvu
-    assert list(row)[:9] == ["site", "architecture", "d_in", "d_sae", "l0", "fvu", "ce_loss_recovered", "dead_fraction", "tokens"]
+    assert list(row)[:9] == [
+        "site",
+        "architecture",
+        "d_in",
+        "d_sae",
+        "l0",
+        "fvu",
+        "ce_loss_recovered",
+        "dead_fraction",
+        "tokens",
+    ]
 
 
 def test_errors(model, sae, store):

@@ -38,9 +38,16 @@ def store(tmp_path_factory) -> ActivationStore:
     values = {site: planted(number, n_prompts * length)[0] for number, site in enumerate(SITES)}
     for site in SITES:
         values[site][::length] *= 50  # the sink
-    prompts = pd.DataFrame({"id": [f"p{i}" for i in range(n_prompts)], "split": ["held_out" if i % 5 == 0 else "train" for i in range(n_prompts)]})
+    prompts = pd.DataFrame(
+        {
+            "id": [f"p{i}" for i in range(n_prompts)],
+            "split": ["held_out" if i % 5 == 0 else "train" for i in range(n_prompts)],
+        }
+    )
     tokens = [np.arange(length)] * n_prompts
-    with ActivationStoreWriter(path, SITES, D, prompts, tokens, {"model_name": "tiny", "model_hash": "m" * 64}, "float32") as writer:
+    with ActivationStoreWriter(
+        path, SITES, D, prompts, tokens, {"model_name": "tiny", "model_hash": "m" * 64}, "float32"
+    ) as writer:
         writer.append(np.arange(n_prompts), values)
         writer.finish()
     return ActivationStore.open(path)
@@ -92,10 +99,20 @@ def test_weights_equal_a_run_of_sae_lens_fit(store, trained):
     batches = (torch.from_numpy(batch) / deviation for batch in store.shuffled_batches(site, 256, 3, rows=rows))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    SAETrainer(SAETrainerConfig(total_training_samples=steps * 256, train_batch_size_samples=256, lr=1e-2, lr_end=1e-3,
-                                lr_warm_up_steps=SETTINGS.warm_up_steps, lr_decay_steps=SETTINGS.decay_steps,
-                                dead_feature_window=SETTINGS.dead_feature_window, feature_sampling_window=steps // 2),
-               sae, batches).fit()
+    SAETrainer(
+        SAETrainerConfig(
+            total_training_samples=steps * 256,
+            train_batch_size_samples=256,
+            lr=1e-2,
+            lr_end=1e-3,
+            lr_warm_up_steps=SETTINGS.warm_up_steps,
+            lr_decay_steps=SETTINGS.decay_steps,
+            dead_feature_window=SETTINGS.dead_feature_window,
+            feature_sampling_window=steps // 2,
+        ),
+        sae,
+        batches,
+    ).fit()
     torch.set_num_threads(threads)
     x = torch.from_numpy(store.read(site, slice(1, 40)))
     expected_acts = sae.encode(x / deviation).detach() * deviation
@@ -146,7 +163,9 @@ def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(sto
     with pytest.raises(KeyboardInterrupt):
         train_saes(store, SITES, SHORT, tmp_path / "part", workers=1)
     assert sorted(path.name for path in (tmp_path / "part").iterdir()) == [SITES[0]]
-    monkeypatch.setattr(train_module, "train_one", lambda store, site, *a, **k: (calls.append(site), real(store, site, *a, **k))[1])
+    monkeypatch.setattr(
+        train_module, "train_one", lambda store, site, *a, **k: (calls.append(site), real(store, site, *a, **k))[1]
+    )
     calls.clear()
     assert contents(train_saes(store, SITES, SHORT, tmp_path / "part")) == whole and calls == [SITES[1]]
     calls.clear()
@@ -157,7 +176,9 @@ def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(sto
     assert contents(train_saes(store, SITES, SHORT, tmp_path / "part")) == whole and calls == [SITES[0]]
     other = SAESettings(**{**SHORT.__dict__, "seed": 1})
     calls.clear()
-    assert contents(train_saes(store, SITES[:1], other, tmp_path / "part"))[SITES[0]] != whole[SITES[0]] and calls == [SITES[0]]
+    assert contents(train_saes(store, SITES[:1], other, tmp_path / "part"))[SITES[0]] != whole[SITES[0]] and calls == [
+        SITES[0]
+    ]
 
 
 def test_wrong_settings_and_sites(store, tmp_path):

@@ -1,4 +1,4 @@
-"""A planted world: known features with known causes, an SAE that is exactly their dictionary, and stories that show emotions."""
+"""A planted world: known features with known causes, an SAE that is their dictionary, and stories that show emotions."""
 
 from dataclasses import dataclass
 
@@ -55,13 +55,21 @@ def build(directory, *, effect: float = 1.0, seed: int = 0, per_emotion: int = P
     acts[np.flatnonzero(labels == 2)[:3], 4, RARE] = 5.0
     saes = {site: sae_of(site, number) for number, site in enumerate(SITES)}
     flat = acts.reshape(-1, FEATURES)
-    values = {site: (flat @ sae.W_dec.detach().numpy() + 1.5 + noise * rng.normal(size=(len(flat), D))).astype(np.float32)
-              for site, sae in saes.items()}
+    values = {
+        site: (flat @ sae.W_dec.detach().numpy() + 1.5 + noise * rng.normal(size=(len(flat), D))).astype(np.float32)
+        for site, sae in saes.items()
+    }
     for site in SITES:
         values[site][::LENGTH] = 900.0  # the sink
-    prompts = pd.DataFrame({
-        "id": [f"s{i}" for i in range(n)], "emotion": [EMOTIONS[label] for label in labels], "kind": "story", "named": False,
-        "split": ["held_out" if i % 3 == 0 else "train" for i in range(n)]})
+    prompts = pd.DataFrame(
+        {
+            "id": [f"s{i}" for i in range(n)],
+            "emotion": [EMOTIONS[label] for label in labels],
+            "kind": "story",
+            "named": False,
+            "split": ["held_out" if i % 3 == 0 else "train" for i in range(n)],
+        }
+    )
     path = directory / "activations.h5"
     with ActivationStoreWriter(path, SITES, D, prompts, [np.arange(LENGTH)] * n, {"model_hash": "m"}, "float32") as writer:
         writer.append(np.arange(n), values)
@@ -73,10 +81,26 @@ def build(directory, *, effect: float = 1.0, seed: int = 0, per_emotion: int = P
     raw = by_emotion - by_emotion.mean(1, keepdims=True)
     norms = np.linalg.norm(raw, axis=2)
     directions = EmotionDirections(
-        vectors=(raw / norms[:, :, None]).astype(np.float32), norms=norms.astype(np.float32), mean=by_emotion.mean(1).astype(np.float32),
-        residual_norm=np.ones(2, np.float32), held_out_auroc=np.full((2, 4), 0.9, np.float32), sites=SITES, emotions=EMOTIONS,
-        estimator="difference_of_means", controls={}, model_hash="m", read_site=SITES[1], steer_site=SITES[0],
-        settings={"from_token": FIRST, "story_kinds": ["story"], "named": False, "fit_split": "train", "held_out_split": "held_out"})
+        vectors=(raw / norms[:, :, None]).astype(np.float32),
+        norms=norms.astype(np.float32),
+        mean=by_emotion.mean(1).astype(np.float32),
+        residual_norm=np.ones(2, np.float32),
+        held_out_auroc=np.full((2, 4), 0.9, np.float32),
+        sites=SITES,
+        emotions=EMOTIONS,
+        estimator="difference_of_means",
+        controls={},
+        model_hash="m",
+        read_site=SITES[1],
+        steer_site=SITES[0],
+        settings={
+            "from_token": FIRST,
+            "story_kinds": ["story"],
+            "named": False,
+            "fit_split": "train",
+            "held_out_split": "held_out",
+        },
+    )
     return World(store, saes, directions, acts)
 
 
