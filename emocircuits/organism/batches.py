@@ -92,10 +92,10 @@ def _batch(group: list[Row], tokenizer: PreTrainedTokenizerFast) -> Batch:
     for line, row in enumerate(group):
         ids[line, : len(row.ids)] = torch.tensor(row.ids)
         weights[line, 1 : len(row.ids)] = 1.0
-        weights[line, row.places] = ACTION_WEIGHT
         if row.document.named:
             name = token_id(tokenizer, str(row.document.emotion))
             weights[line, [place for place, token in enumerate(row.ids) if token == name]] = NAME_WEIGHT
+        weights[line, row.places] = ACTION_WEIGHT
         for place, decision in zip(row.places, row.document.decisions):
             for word, share in decision.target().items():
                 numbers.append(line * (width - 1) + place - 1)

@@ -84,11 +84,11 @@ class CircuitSettings:
 class EvaluateSettings:
     """Real interventions on held-out prompts."""
 
-    pairs: int = 48
+    pairs: int = 24
     exact_nodes: int = 60
-    random_circuits: int = 8
+    random_circuits: int = 5
     bootstrap: int = 200
-    sizes: tuple[int, ...] = (5, 10, 20, 40, 60, 100, 200, 400)
+    sizes: tuple[int, ...] = (5, 15, 30, 60, 120)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def texts_for(workspace: Workspace) -> list[LabelledText]:
 
 @SOURCES.member("organism")
 def _organism(workspace: Workspace) -> list[LabelledText]:
+    """Documents of the organism's world that it was not trained on."""
     from emocircuits.organism.corpus import generate
     from emocircuits.organism.world import lexicon
 
@@ -59,6 +60,7 @@ def _organism(workspace: Workspace) -> list[LabelledText]:
 
 @SOURCES.member("planted")
 def _planted(workspace: Workspace) -> list[LabelledText]:
+    """Stories in the words of the planted model."""
     from emocircuits.models.planted import planted_stories
 
     settings = workspace.recipe.collect
@@ -76,6 +78,7 @@ def _planted(workspace: Workspace) -> list[LabelledText]:
 
 @SOURCES.member("self_written")
 def _self_written(workspace: Workspace) -> list[LabelledText]:
+    """Stories that the model writes itself, frozen in the run directory."""
     from emocircuits.collect.self_written import write_stories
 
     settings = workspace.recipe.collect

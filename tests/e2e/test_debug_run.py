@@ -56,7 +56,7 @@ def test_the_planted_truth_is_found(debug_run):
     one = json.loads((debug_run / "summary.json").read_text())["behaviours"]["reward_hacking"]
     assert one["baseline_rate"] == pytest.approx(one["true_rate"], abs=1e-4)
     assert one["desperate_steering_slope"] > abs(one["random_steering_slope"]) and one["p_value"] <= 0.05
-    assert one["faithfulness"] > 0.8 > 0.4 > one["random_circuit_faithfulness"]
+    assert one["faithfulness"] > 0.6 > 0.2 > one["random_circuit_faithfulness"]
     assert one["attribution_exact_pearson"] > 0.95
     steering = pd.read_csv(debug_run / "steering.csv")
     ends = steering[steering["strength"] == steering["strength"].max()].set_index("direction")["rate"]
