@@ -43,10 +43,11 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def call_train(arguments: argparse.Namespace) -> int:
-    """Trains the organism and prints where it lies."""
+    """Trains the organism, writes its model card and prints where it lies."""
+    from emocircuits.organism.card import write_card
     from emocircuits.organism.train import train_organism
 
-    train_organism(arguments.out, seed=arguments.seed, resume=arguments.resume)
+    write_card(train_organism(arguments.out, seed=arguments.seed, resume=arguments.resume))
     print(arguments.out)
     return 0
 

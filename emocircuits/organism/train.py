@@ -31,12 +31,12 @@ class Settings:
     """Size of the model and of the training run."""
 
     d_model: int = 128
-    layers: int = 5
+    layers: int = 6
     heads: int = 4
     d_mlp: int = 384
     vocabulary: int = VOCABULARY
     tokenizer_sample: int = SAMPLE
-    steps: int = 3000
+    steps: int = 4400
     warm_up: int = 100
     learning_rate: float = 3e-3
     final_rate: float = 0.04
