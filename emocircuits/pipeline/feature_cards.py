@@ -50,6 +50,17 @@ def feature_cards(
     return cards
 
 
+def card_label(node: str, card: dict[str, Any] | None, default: str) -> str:
+    """A label people can read: the matched emotion, else the token of the strongest firing, with layer and feature number."""
+    parsed = parse_node(node)
+    if card is None or parsed.feature is None:
+        return default
+    matched = [one["emotion"] for one in card["emotions"] if one["q_value"] is not None and one["q_value"] <= 0.05]
+    peaks = [one["tokens"][int(np.argmax(one["values"]))].strip() for one in card["examples"] if one["tokens"]]
+    name = matched[0] if matched else f"“{peaks[0]}”" if peaks else ""
+    return f"{name} {parsed.layer}#{parsed.feature}".strip()
+
+
 def _emotions(matches: FeatureMatches, site: str, feature: int) -> list[dict[str, Any]]:
     place = matches.sites.index(site)
     delta, cosine, auroc = (matches.scores[name][place, :, feature] for name in ("delta", "cosine", "auroc"))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from emocircuits.attribution.pairs import PairBatch
 from emocircuits.circuits import circuit_from_attribution, select_nodes, unroll, with_edges
 from emocircuits.circuits.build import clean_activations
-from emocircuits.pipeline.feature_cards import feature_cards
+from emocircuits.pipeline.feature_cards import card_label, feature_cards
 from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.workspace import Workspace
 
@@ -22,14 +22,16 @@ def work(workspace: Workspace) -> Output:
         nodes = select_nodes(result, threshold=settings.threshold, max_nodes=settings.max_nodes, seed=recipe.seed)
         result = with_edges(result, model.bridge, saes, batches, bound.metric, nodes, verify=nodes[:settings.verify_nodes],
                             max_tokens=tokens)
+        cards = feature_cards(model, saes, store, matches, nodes)
         graph = circuit_from_attribution(
             result, nodes, edge_threshold=settings.edge_threshold, seed=recipe.seed,
             activations=clean_activations(model.bridge, saes, batches, nodes),
-            details=feature_cards(model, saes, store, matches, nodes),
+            details=cards,
             target_label=f"{' / '.join(bound.material.targets)} − {' / '.join(bound.material.honest)}",
             thresholds={"node": settings.threshold, "max_nodes": settings.max_nodes},
             scores={"metric_clean": float(result.metric_clean.mean()), "metric_corrupt": float(result.metric_corrupt.mean())},
             provenance=workspace.provenance("circuit", "attribute", "match"))
+        graph = replace(graph, nodes=tuple(replace(node, label=card_label(node.id, cards.get(node.id), node.label)) for node in graph.nodes))
         example = _example(batches, result)
         texts = model.token_texts(example.clean[0].tolist())
         unrolled = unroll(model.bridge, saes, example, bound.metric, graph, texts, max_tokens=tokens)
