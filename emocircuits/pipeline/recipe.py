@@ -17,9 +17,9 @@ class CollectSettings:
 
     material: str = "organism"  # organism | self_written | planted | path of a JSONL file
     emotions: tuple[str, ...] = ()  # empty: all the material has
-    stories_per_emotion: int = 12
+    stories_per_emotion: int = 24
     neutral_texts: int = 200
-    further_texts: int = 2000  # documents of every other kind, for the SAEs
+    further_texts: int = 1500  # documents of every other kind, for the SAEs
     dtype: str = "bfloat16"
 
 
@@ -45,8 +45,8 @@ class SAESettings:
     expansion: int = 8
     k: int = 32
     training_rows: int = 600_000
-    batch_size: int = 2048
-    lr: float = 2e-3
+    batch_size: int = 1024
+    lr: float = 6e-3
     workers: int = 2
     directory: str = ""  # use the SAEs of this directory (<site>/cfg.json, sae_weights.safetensors) instead of training
 
