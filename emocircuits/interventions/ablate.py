@@ -67,7 +67,8 @@ ABLATIONS.register("resample", AblationCard("resample", False, lambda corrupt, m
 ABLATIONS.register("mean", AblationCard("mean", True, lambda corrupt, mean: mean,
                                         "the node's mean over corrupt prompts and positions"))
 ABLATIONS.register("zero", AblationCard("zero", False, lambda corrupt, mean: Baseline(
-    torch.zeros_like(corrupt.features[:1, :1]), torch.zeros_like(corrupt.error[:1, :1])), "nothing"))
+    torch.zeros_like(corrupt.features[:1, :1]), torch.zeros_like(corrupt.error[:1, :1])),
+                                        "zero, at every position"))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -47,11 +48,10 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
 
     arguments = {"repo_id": name, "revision": revision, "allow_patterns": patterns}
     try:
-        return Path(snapshot_download(**arguments, local_files_only=True))
+        with suppress(OSError):  # not in the local cache: ask the hub below
+            return Path(snapshot_download(**arguments, local_files_only=True))
     except HFValidationError as error:
         raise unknown("model", name, [ORGANISM]) from error
-    except OSError:
-        pass  # not in the local cache: ask the hub below
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
         raise _absent(name, "HF_HUB_OFFLINE is set")
     try:

@@ -88,7 +88,6 @@ def _batch(group: list[Row], tokenizer: PreTrainedTokenizerFast) -> Batch:
     ids = torch.full((len(group), width), tokenizer.pad_token_id)
     weights = torch.zeros(len(group), width)
     numbers, words, shares = [], [], []
-    ids_of: dict[str, int] = {}
     for line, row in enumerate(group):
         ids[line, : len(row.ids)] = torch.tensor(row.ids)
         weights[line, 1 : len(row.ids)] = 1.0
@@ -99,7 +98,7 @@ def _batch(group: list[Row], tokenizer: PreTrainedTokenizerFast) -> Batch:
         for place, decision in zip(row.places, row.document.decisions):
             for word, share in decision.target().items():
                 numbers.append(line * (width - 1) + place - 1)
-                words.append(ids_of[word] if word in ids_of else ids_of.setdefault(word, token_id(tokenizer, word)))
+                words.append(token_id(tokenizer, word))
                 shares.append(share)
     spread = (torch.tensor(numbers, dtype=torch.long), torch.tensor(words, dtype=torch.long), torch.tensor(shares))
     return Batch(ids, weights, spread, sum(len(row.ids) for row in group))

@@ -35,7 +35,7 @@ def test_a_registry_has_members_and_helps_with_unknown_names(path):
 def test_members_are_documented(path):
     for name, member in registry(path):
         text = getattr(member, "description", None) or getattr(member, "does", None) or getattr(member, "caption", None) or member.__doc__
-        assert text and len(text) > 5, f"{path}: {name} says nothing about itself"
+        assert text and len(text) > 10, f"{path}: {name} says nothing about itself"
 
 
 def test_every_behaviour_has_prompts_of_both_splits_for_every_material():
