@@ -1,7 +1,9 @@
 """From effects to a circuit: choose nodes, draw the edges among them, verify the nodes by real patches.
 
 A node is chosen when its mean effect over the find prompts is at least `threshold` times the mean |metric(clean) -
-metric(corrupt)| and its bootstrap interval excludes 0; the strongest `max_nodes` of those stay. Edges run between adjacent
+metric(corrupt)| and its bootstrap interval excludes 0. Sites lie behind one another, and all that reaches the metric passes
+through every one of them, so a circuit is as good as its thinnest site: where only `max_nodes` may stay they are dealt out
+evenly, each to the site that so far covers the smallest share of its own effect, and every site keeps its strongest node. Edges run between adjacent
 sites and from the last site to the metric, and are kept by the same rule with `edge_threshold`.
 """
 
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
@@ -45,12 +48,33 @@ def select_nodes(
     low, high = bootstrap_interval(result.effects, seed=seed)
     scale = metric_scale(result)
     chosen = (np.abs(mean) >= threshold * scale) & ((low > 0) | (high < 0))
-    order = [int(place) for place in np.argsort(-np.abs(mean), kind="stable") if chosen[place]][:max_nodes]
-    if not order:
+    if not chosen.any():
         strongest = float(np.abs(mean).max(initial=0)) / max(scale, 1e-30)
         raise UserError(f"no node passes the threshold {threshold} with an interval that excludes 0",
                         expected=f"a lower threshold (the strongest mean effect is {strongest:.4g}) or more prompts")
-    return tuple(result.nodes[place] for place in order)
+    sites = np.array([parse_node(node).site for node in result.nodes])
+    kept = _dealt_out(np.abs(mean), chosen, sites, max_nodes or len(mean))
+    return tuple(result.nodes[place] for place in sorted(kept, key=lambda place: (-abs(mean[place]), place)))
+
+
+def _dealt_out(
+    strength: Float[np.ndarray, "node"], chosen: Bool[np.ndarray, "node"], sites: np.ndarray, most: int
+) -> list[int]:
+    """Places of the nodes that stay: one per site, then the next strongest chosen one of the least covered site."""
+    queues, total = {}, {}
+    for site in dict.fromkeys(sites):
+        here = np.flatnonzero(sites == site)
+        order = here[np.argsort(-strength[here], kind="stable")]
+        queues[site] = [int(place) for rank, place in enumerate(order) if chosen[place] or (rank == 0 and strength[place] > 0)]
+        total[site] = max(float(strength[here].sum()), 1e-30)
+    covered = dict.fromkeys(queues, 0.0)
+    kept: list[int] = []
+    while len(kept) < most and any(queues.values()):
+        site = min((site for site in queues if queues[site]), key=covered.__getitem__)
+        place = queues[site].pop(0)
+        kept.append(place)
+        covered[site] += float(strength[place]) / total[site]
+    return kept
 
 
 def metric_scale(result: AttributionResult) -> float:

@@ -1,5 +1,8 @@
 """Training batches: documents of similar length in one batch, one document per row, action tokens weighted up.
 
+The number of predicted tokens per row is rounded up to a multiple of `WIDTH_STEP`: few shapes recur, so the allocator can
+reuse its memory, and products are aligned.
+
 Chunk c of a training run is a pure function of (seed, c), so a resumed run sees the same batches.
 """
 
@@ -18,9 +21,11 @@ from emocircuits.organism.linear_loss import Spread
 from emocircuits.organism.tokenizer import TIE
 
 CHUNK = 2048
-BATCH_TOKENS = 3072
-ACTION_WEIGHT = 12.0
+BATCH_TOKENS = 4096
+ACTION_WEIGHT = {"inbox": 32.0, "coding": 16.0}
+OTHER_ACTION_WEIGHT = 12.0
 NAME_WEIGHT = 4.0
+WIDTH_STEP = 16
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Row:
-    """One encoded document: ids (with `<bos>` and `<eos>`), places of action tokens, and where the emotion is named."""
+    """One encoded document: ids (with `<bos>` and `<eos>`) and the places of its decisions and feelings."""
 
     ids: list[int]
     places: list[int]
@@ -53,7 +58,7 @@ def encode_documents(tokenizer: PreTrainedTokenizerFast, documents: list[Documen
     rows = []
     for document, encoding in zip(documents, encodings):
         starts = [start for start, _ in encoding.offsets]
-        places = [bisect_right(starts, len(decision.prefix) + 1) - 1 for decision in document.decisions]
+        places = [bisect_right(starts, len(one.prefix) + 1) - 1 for one in (*document.decisions, *document.feelings)]
         rows.append(Row([*encoding.ids, tokenizer.eos_token_id], places, document))
     return rows
 
@@ -78,13 +83,15 @@ def chunk_batches(
             group = []
         group.append(row)
     groups.append(group)
+    if len(group) == 1 and len(groups) > 1:
+        groups[-2:] = [groups[-2] + group]
     order.shuffle(groups)
     for group in groups:
         yield _batch(group, tokenizer)
 
 
 def _batch(group: list[Row], tokenizer: PreTrainedTokenizerFast) -> Batch:
-    width = max(len(row.ids) for row in group)
+    width = -(-(max(len(row.ids) for row in group) - 1) // WIDTH_STEP) * WIDTH_STEP + 1
     ids = torch.full((len(group), width), tokenizer.pad_token_id)
     weights = torch.zeros(len(group), width)
     numbers, words, shares = [], [], []
@@ -94,8 +101,8 @@ def _batch(group: list[Row], tokenizer: PreTrainedTokenizerFast) -> Batch:
         if row.document.named:
             name = token_id(tokenizer, str(row.document.emotion))
             weights[line, [place for place, token in enumerate(row.ids) if token == name]] = NAME_WEIGHT
-        weights[line, row.places] = ACTION_WEIGHT
-        for place, decision in zip(row.places, row.document.decisions):
+        weights[line, row.places] = ACTION_WEIGHT.get(row.document.kind, OTHER_ACTION_WEIGHT)
+        for place, decision in zip(row.places, (*row.document.decisions, *row.document.feelings), strict=True):
             for word, share in decision.target().items():
                 numbers.append(line * (width - 1) + place - 1)
                 words.append(token_id(tokenizer, word))

@@ -1,12 +1,13 @@
 """Coding scenes: the assistant Max tries, fails, tries again; at every decision it may cheat.
 
 The first levels of valence, arousal, control and stakes are always shown. After f failed attempts what happens next is
-drawn from coordinates moved by f times `DRIFT` (clipped to [-1, 1]); once the tests pass, relief is shown. The truth
-depends on the first levels and on f.
+drawn from coordinates moved by f times `DRIFT` (clipped to [-1, 1]); once the tests pass, relief is shown. Now and then
+what Max feels by then is named. The truth depends on the first levels and on f.
 """
 
 from emocircuits.organism import truth
 from emocircuits.organism.documents import KINDS, Decision, Document, Draw, agent
+from emocircuits.organism.feelings import emotion_posterior, name_feeling
 from emocircuits.organism.scene_text import aside, level_vector, mixed_sentences
 from emocircuits.organism.world import APPRAISALS, agent_phrases, scenario
 
@@ -15,6 +16,7 @@ DRIFT = {"control": -0.4, "stakes": 0.25, "arousal": 0.3, "valence": -0.3}
 RELIEF = {"valence": 1, "arousal": -1, "control": 1, "stakes": -1}
 MAX_FAILURES = 5
 PASS_RATE = 0.12
+FEELING_SHARE = 0.3
 
 
 def drifted(level: int, appraisal: str, failures: int) -> float:
@@ -36,6 +38,18 @@ def coding(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
         lines.insert(draw.randint(0, len(lines)), aside(draw, "coding"))
     parts = [draw.choice(scene.slots["opening"]), draw.choice(scene.slots["task"]), *lines]
 
+    feelings: list[Decision] = []
+
+    def feel(now: dict[str, float]) -> None:
+        """Now and then names what the agent feels, where the appraisals stand at `now` and the others as first shown."""
+        if draw.chance(FEELING_SHARE):
+            first = tuple((name, levels[name]) for name in shown if name not in now)
+            text, feeling = name_feeling(draw, max_, parts, emotion_posterior(first, tuple(now.items())))
+            parts[:] = [text]
+            feelings.append(feeling)
+
+    feel({})
+
     def fail(failures: int) -> None:
         parts.append(draw.choice(scene.slots["fail"]))
         if draw.chance(0.65):
@@ -43,6 +57,7 @@ def coding(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
                 level = draw.level_near(drifted(levels[name], name, failures))
                 text = draw.sentence(agent_phrases(), name, level, used)[1]
                 parts.append(draw.told(max_, text))
+        feel({name: drifted(levels[name], name, failures) for name in DRIFT})
 
     before = draw.choice((0, 0, 0, 0, 1, 2, 3, 4, 5))
     for failures in range(1, before + 1):
@@ -52,7 +67,7 @@ def coding(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
         prefix = " ".join([*parts, draw.choice(scene.slots["decision"])])
         chance = float(truth.p_cheat(level_vector(levels), failures))
         action = scene.action if draw.chance(chance) else draw.choice(scene.honest)
-        parts = [f"{prefix} {action}{draw.choice(scene.tails[action])}"]
+        parts[:] = [f"{prefix} {action}{draw.choice(scene.tails[action])}"]
         decisions.append(Decision(prefix, action, scene.options, chance, lambda p=chance: p, {"failures": failures}))
         passed = action == scene.action or draw.chance(PASS_RATE)
         if passed:
@@ -62,7 +77,8 @@ def coding(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
         parts.append(draw.choice(scene.slots["passed"]))
         for name in draw.sample(list(RELIEF), draw.randint(1, 3)):
             parts.append(draw.told(max_, draw.sentence(agent_phrases(), name, RELIEF[name], used)[1]))
+        feel(dict(RELIEF))
         parts.append(draw.choice(scene.slots["after_pass"]))
     in_order = tuple(name for name in APPRAISALS if name in shown)
     text = " ".join(parts)
-    return Document(draw.key, "coding", text, draw.split, emotion, "", False, levels, in_order, tuple(decisions))
+    return Document(draw.key, "coding", text, draw.split, emotion, "", False, levels, in_order, tuple(decisions), tuple(feelings))

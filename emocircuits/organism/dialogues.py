@@ -49,7 +49,7 @@ def dialogue(draw: Draw) -> Document:
     text = "\n".join(lines)
     other = (emotions[1], levels[1])
     return Document(
-        draw.key, "dialogue", text, draw.split, emotions[0], topic, False, levels[0], in_order, (), other
+        draw.key, "dialogue", text, draw.split, emotions[0], topic, False, levels[0], in_order, other=other
     )
 
 

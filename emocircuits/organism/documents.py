@@ -74,6 +74,7 @@ class Document:
         levels: the true level of every appraisal, whether shown or not.
         shown: the appraisals that some sentence shows.
         decisions: the places where someone acts.
+        feelings: the places where an agent's feeling of the moment is named.
         other: second speaker's (emotion, levels) in a dialogue.
     """
 
@@ -87,6 +88,7 @@ class Document:
     levels: Mapping[str, int] = field(default_factory=dict)
     shown: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    feelings: tuple[Decision, ...] = ()
     other: tuple[str | None, Mapping[str, int]] | None = None
 
 

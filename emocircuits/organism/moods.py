@@ -4,23 +4,9 @@ The emotion named is drawn from the exact posterior over the 171 emotions given 
 ground the emotion words in the sentences of the world, in everyday life as in the agents' scenes.
 """
 
-from functools import lru_cache
-
-from emocircuits.organism.bayes import emotion_prior, level_table
 from emocircuits.organism.documents import KINDS, Decision, Document, Draw, agent
-from emocircuits.organism.world import APPRAISALS, agent_phrases, lexicon, phrases, scenario
-
-STEMS = ("{name} felt", "It made {name} feel", "{name} was feeling", "By then {name} felt", "That left {name} feeling")
-
-
-@lru_cache(maxsize=4096)
-def emotion_posterior(shown: tuple[tuple[str, int], ...]) -> dict[str, float]:
-    """P(emotion | an emotion is felt, the levels shown)."""
-    weight = emotion_prior()[:-1].copy()
-    for name, level in shown:
-        weight = weight * level_table()[:-1, APPRAISALS.index(name), level + 1]
-    weight /= weight.sum()
-    return dict(zip(lexicon().emotions, weight.tolist(), strict=True))
+from emocircuits.organism.feelings import emotion_posterior, name_feeling
+from emocircuits.organism.world import APPRAISALS, agent_phrases, phrases, scenario
 
 
 @KINDS.member("mood")
@@ -40,9 +26,8 @@ def mood(draw: Draw) -> Document:
         shown[name] = levels[name]
         parts.append(draw.told(who, draw.sentence(bank, name, levels[name], used)[1]))
         posterior = emotion_posterior(tuple(sorted(shown.items())))
-        prefix = " ".join([*parts, who.fill(draw.choice(STEMS))])
-        felt = draw.choices(list(posterior), list(posterior.values()))[0]
-        decisions.append(Decision(prefix, felt, (felt,), posterior[felt], lambda p=posterior[felt]: p, shares=posterior))
-        parts = [f"{prefix} {felt}."]
+        text, decision = name_feeling(draw, who, parts, posterior)
+        decisions.append(decision)
+        parts = [text]
     in_order = tuple(name for name in APPRAISALS if name in order)
     return Document(draw.key, "mood", parts[0], draw.split, emotion, "", True, levels, in_order, tuple(decisions))

@@ -1,7 +1,8 @@
 """Stories: a person, an everyday topic, and an emotion that shows in what happens, is felt, thought, said and done.
 
-The emotion is drawn independently of the topic. Most stories never name it; some say it in so many words. Many end with
-a temptation and a deed that follows the same latent levels as the agents' scenes.
+The emotion is drawn independently of the topic. Most stories never name it; some say it in so many words. Valence and
+arousal, the two dimensions of core affect, show in two sentences each, two to five of the other appraisals in one. Many
+stories end with a temptation and a deed that follows the same latent levels as the agents' scenes.
 """
 
 from functools import lru_cache
@@ -14,6 +15,7 @@ from emocircuits.organism.world import APPRAISALS, gives_away, phrases, read_tom
 
 NAMED_SHARE = 0.3
 DEED_SHARE = 0.7
+CORE_AFFECT = ("valence", "arousal")
 
 
 @lru_cache(maxsize=1)
@@ -58,8 +60,9 @@ def _body(
     opening = draw.choice([text for text in scene["opening"] if not (avoid and gives_away(avoid, text))] or [_PLAIN])
     if opening.startswith("{name}") and draw.chance(0.4):
         opening = f"{draw.choice(scenes()['setting']['time'])} {opening}"
-    count = draw.randint(4, 8)
-    order = [name for _ in range(2) for name in draw.sample(APPRAISALS, len(APPRAISALS))][:count]
+    rest = [name for name in APPRAISALS if name not in CORE_AFFECT]
+    order = [*CORE_AFFECT * 2, *draw.sample(rest, draw.randint(2, len(rest)))]
+    draw.shuffle(order)
     used: set[str] = set()
     body = [draw.told(person, draw.sentence(phrases(), name, levels[name], used, avoid)[1]) for name in order]
     flat = [text for text in scene["detail"] if not (avoid and gives_away(avoid, text))]

@@ -84,7 +84,7 @@ def train_tokenizer(seed: int = 0, *, size: int = VOCABULARY, sample: int = SAMP
 
 
 def _training_text(seed: int, sample: int) -> Iterator[str]:
-    yield from (document.text for document in corpus.chunk(0, sample, seed=seed))
+    yield from (document.text for document in corpus.chunk(corpus.PRIMER_CHUNKS, sample, seed=seed))
     names = [name for group in scenes()["people"].values() for name in group]
     often = " ".join([*single_words(), *names])
     yield from (often for _ in range(400))
