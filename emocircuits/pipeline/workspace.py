@@ -94,14 +94,14 @@ class Workspace:
 
     def saes(self) -> dict[str, Any]:
         """The SAEs of the sae stage, by site, checked against the model."""
+        return {site: self.sae(site) for site in self.model.sites}
+
+    def sae(self, site: str) -> Any:
+        """The SAE of one site; one that this run trained must belong to this run's model."""
         from emocircuits.sae import load_sae
 
-        return {site: load_sae(self.path("saes") / site, site=site, d_in=self.model.d_model, model_hash=self._sae_owner)
-                for site in self.model.sites}
-
-    @property
-    def _sae_owner(self) -> str | None:
-        return None if self.recipe.sae.directory else self.model.content_hash
+        owner = None if self.recipe.sae.directory else self.model.content_hash
+        return load_sae(self.path("saes") / site, site=site, d_in=self.model.d_model, model_hash=owner)
 
     def matches(self) -> FeatureMatches:
         """The matches of the match stage."""

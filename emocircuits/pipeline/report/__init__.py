@@ -12,6 +12,7 @@ from emocircuits.pipeline.report.parts import PARTS, words
 from emocircuits.pipeline.report.pictures import pictures
 from emocircuits.pipeline.report.run_data import RunData, read_run
 from emocircuits.pipeline.report.tables import esc
+from emocircuits.pipeline.trust import with_scores
 
 NAME = "report.html"
 
@@ -57,7 +58,7 @@ def report_page(run_dir: str | Path) -> str:
     )
     contents = "".join(f'<li><a href="#{key}">{esc(title)}</a></li>' for key, title, _ in PARTS)
     data = "\n".join(
-        f'<script type="application/json" id="graph-{esc(name)}">{script_json(viewer_data(graph))}</script>'
+        f'<script type="application/json" id="graph-{esc(name)}">{script_json(viewer_data(with_scores(graph, run.scores[name])))}</script>'
         for name, graph in run.circuits.items()
     )
     heading, lead = _headline(run)

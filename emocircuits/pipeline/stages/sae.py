@@ -27,7 +27,7 @@ def work(workspace: Workspace) -> Output:
         train_saes(store, store.sites, settings, out, workers=how.workers, device=recipe.device)
     rows: list[dict[str, Any]] = []
     for site in track(store.sites, "measure SAEs", total=len(store.sites)):
-        rows.append(quality_row(model.bridge, load_sae(out / site, site=site, d_in=model.d_model), store, site))
+        rows.append(quality_row(model.bridge, workspace.sae(site), store, site))
     write_csv(workspace.path("saes.csv"), pd.DataFrame(rows))
     warnings = [f"the SAE at {row['site']} leaves {row['fvu']:.0%} of the variance unexplained" for row in rows
                 if row["fvu"] > SUGGESTED_FVU]
