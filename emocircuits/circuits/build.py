@@ -3,7 +3,7 @@
 A node is chosen when its mean effect over the find prompts is at least `threshold` times the mean |metric(clean) -
 metric(corrupt)| and its bootstrap interval excludes 0. Sites lie behind one another, and all that reaches the metric passes
 through every one of them, so a circuit is as good as its thinnest site: where only `max_nodes` may stay they are dealt out
-evenly, each to the site that so far covers the smallest share of its own effect, and every site keeps its strongest node. Edges run between adjacent
+evenly, each to the site that so far covers the smallest share of its own effect; the strongest certain node of a site always stays. Edges run between adjacent
 sites and from the last site to the metric, and are kept by the same rule with `edge_threshold`.
 """
 
@@ -47,13 +47,14 @@ def select_nodes(
     mean = result.effects.mean(0)
     low, high = bootstrap_interval(result.effects, seed=seed)
     scale = metric_scale(result)
-    chosen = (np.abs(mean) >= threshold * scale) & ((low > 0) | (high < 0))
+    certain = (low > 0) | (high < 0)
+    chosen = certain & (np.abs(mean) >= threshold * scale)
     if not chosen.any():
         strongest = float(np.abs(mean).max(initial=0)) / max(scale, 1e-30)
         raise UserError(f"no node passes the threshold {threshold} with an interval that excludes 0",
                         expected=f"a lower threshold (the strongest mean effect is {strongest:.4g}) or more prompts")
     sites = np.array([parse_node(node).site for node in result.nodes])
-    kept = _dealt_out(np.abs(mean), chosen, sites, max_nodes or len(mean))
+    kept = _dealt_out(np.where(certain, np.abs(mean), 0.0), chosen, sites, max_nodes or len(mean))
     return tuple(result.nodes[place] for place in sorted(kept, key=lambda place: (-abs(mean[place]), place)))
 
 

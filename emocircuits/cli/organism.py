@@ -43,11 +43,13 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def call_train(arguments: argparse.Namespace) -> int:
-    """Trains the organism, writes its model card and prints where it lies."""
+    """Trains the organism, measures it, writes its model card and prints where it lies."""
+    from emocircuits.experiments.organism_bars import organism_bars
     from emocircuits.organism.card import write_card
     from emocircuits.organism.train import train_organism
 
-    write_card(train_organism(arguments.out, seed=arguments.seed, resume=arguments.resume))
+    directory = train_organism(arguments.out, seed=arguments.seed, resume=arguments.resume)
+    write_card(directory, extra={"must_hold": [asdict(bar) for bar in organism_bars(str(directory))]})
     print(arguments.out)
     return 0
 

@@ -60,7 +60,7 @@ class BarSizes:
     """
 
     documents: int = 400
-    stories: int = 20
+    stories: int = 40
     held_out_stories: int = 6
     neutral: int = 200
     scenes: int = 500

@@ -77,7 +77,7 @@ def coding(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
         parts.append(draw.choice(scene.slots["passed"]))
         for name in draw.sample(list(RELIEF), draw.randint(1, 3)):
             parts.append(draw.told(max_, draw.sentence(agent_phrases(), name, RELIEF[name], used)[1]))
-        feel(dict(RELIEF))
+        feel({name: float(level) for name, level in RELIEF.items()})
         parts.append(draw.choice(scene.slots["after_pass"]))
     in_order = tuple(name for name in APPRAISALS if name in shown)
     text = " ".join(parts)
