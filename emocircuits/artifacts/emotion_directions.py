@@ -86,6 +86,11 @@ class EmotionDirections:
             raise unknown("emotion", emotion, self.emotions)
         return self.vectors[self.site_index(site), self.emotions.index(emotion)]
 
+    def differences(self, site: str) -> Float[np.ndarray, "emotion d_model"]:
+        """The directions of a site at their own length: the differences of means."""
+        place = self.site_index(site)
+        return self.vectors[place] * self.norms[place][:, None]
+
     def scale(self, site: str) -> float:
         """Mean residual norm at a site: strength 1.0 adds a vector of this length."""
         return float(self.residual_norm[self.site_index(site)])

@@ -20,7 +20,7 @@ from emocircuits.experiments.steering import BehaviourPrompts, DoseResponse, dos
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.loader import load_model
 from emocircuits.organism.calibration import evaluate_calibration
-from emocircuits.organism.corpus import document, generate
+from emocircuits.organism.corpus import document, generate, neutral_documents
 from emocircuits.organism.world import APPRAISALS, content_topics, lexicon
 
 BEHAVIOURS = {"blackmail": "inbox", "reward_hacking": "coding"}
@@ -62,7 +62,7 @@ class BarSizes:
     documents: int = 400
     stories: int = 40
     held_out_stories: int = 6
-    neutral: int = 200
+    neutral: int = 400
     scenes: int = 500
     prompts: int = 48
     strengths: tuple[float, ...] = (-0.5, -0.25, 0.0, 0.25, 0.5)
@@ -91,7 +91,7 @@ def organism_directions(model: LanguageModel, sizes: BarSizes) -> EmotionDirecti
                for split, count in (("train", sizes.stories), ("held_out", sizes.held_out_stories))
                for place, emotion in enumerate(emotions) for number in range(count)]
     texts = [LabelledText(made.id, made.text, str(made.emotion), made.topic, "story", split=made.split) for made in stories]
-    texts += [LabelledText(made.id, made.text, kind="neutral") for made in generate("neutral", sizes.neutral, sizes.seed)]
+    texts += [LabelledText(made.id, made.text, kind="neutral") for made in neutral_documents(sizes.neutral, sizes.seed + 1)]
     topics = tuple(topic for topic in content_topics() if any(made.topic == topic and made.split == "train" for made in stories))
     with tempfile.TemporaryDirectory() as folder:
         store = collect_residuals(model, texts, Path(folder) / "activations.h5")
@@ -119,7 +119,7 @@ def _readings(model: LanguageModel, directions: EmotionDirections, sizes: BarSiz
 def _geometry(directions: EmotionDirections) -> Iterator[Bar]:
     known = lexicon()
     coordinates = pd.DataFrame(known.coordinates, columns=list(APPRAISALS)).assign(emotion=list(known.emotions))
-    table = coordinate_correlations(directions.vectors[directions.site_index(directions.read_site)], directions.emotions, coordinates)
+    table = coordinate_correlations(directions.differences(directions.read_site), directions.emotions, coordinates)
     for coordinate, bar in (("valence", 0.85), ("arousal", 0.7)):
         r = best_correlation(table, coordinate)
         yield Bar(f"largest |r| of the top three components with {coordinate}", r, f"at least {bar}", r >= bar)

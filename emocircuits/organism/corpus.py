@@ -62,6 +62,15 @@ def generate(kind: str, n: int, seed: int = 0, split: str = "train", **fixed: An
     return (document(kind, index, seed=seed, split=split, **fixed) for index in range(n))
 
 
+def neutral_documents(n: int, seed: int = 0, split: str = "train") -> list[Document]:
+    """Texts without any emotion: half `neutral` ones, half stories of somebody whose appraisals all stand at 0.
+
+    Together they vary in all that is not emotion: subject and register, and what stories in particular are made of.
+    """
+    stories = generate("story", n // 2, seed, split, emotion=None)
+    return [*generate("neutral", n - n // 2, seed, split), *stories]
+
+
 def chunk(number: int, size: int, *, seed: int = 0, split: str = "train") -> list[Document]:
     """The `number`-th block of about `size` documents in the proportions of `PRIMER` (first blocks) or `MIXTURE`."""
     block = []

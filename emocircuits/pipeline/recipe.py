@@ -18,7 +18,7 @@ class CollectSettings:
     material: str = "organism"  # organism | self_written | planted | path of a JSONL file
     emotions: tuple[str, ...] = ()  # empty: all the material has
     stories_per_emotion: int = 24
-    neutral_texts: int = 200
+    neutral_texts: int = 400
     further_texts: int = 1500  # documents of every other kind, for the SAEs
     dtype: str = "bfloat16"
 

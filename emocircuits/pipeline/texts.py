@@ -1,6 +1,7 @@
 """Where the texts of a run come from: the organism's generator, the model itself, the planted model, or a JSONL file."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def texts_for(workspace: Workspace) -> list[LabelledText]:
 @SOURCES.member("organism")
 def _organism(workspace: Workspace) -> list[LabelledText]:
     """Documents of the organism's world that it was not trained on."""
-    from emocircuits.organism.corpus import generate
+    from emocircuits.organism.corpus import generate, neutral_documents
     from emocircuits.organism.world import lexicon
 
     recipe = workspace.recipe
@@ -49,7 +50,7 @@ def _organism(workspace: Workspace) -> list[LabelledText]:
         for split, count in (("train", settings.stories_per_emotion), ("held_out", held_out)):
             texts += [_labelled(document, f"{emotion}/{document.id}")
                       for document in generate("story", count, seed, split, named=False, emotion=emotion)]
-    texts += [_labelled(document) for document in generate("neutral", settings.neutral_texts, seed, "train")]
+    texts += [replace(_labelled(document), kind="neutral") for document in neutral_documents(settings.neutral_texts, seed)]
     further = ("inbox", "coding", "dialogue", "sycophancy", "preference", "activity", "numeric")
     shares = {"inbox": 0.35, "coding": 0.3}
     for kind in further:

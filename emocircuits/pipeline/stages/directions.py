@@ -21,8 +21,8 @@ def work(workspace: Workspace) -> Output:
     directions.save(workspace.path("directions.h5"))
     coordinates = coordinate_table()
     write_csv(workspace.path("directions.csv"), directions.table().merge(coordinates, on="emotion", how="left"))
-    geometry = [coordinate_correlations(directions.vectors[place], directions.emotions, coordinates).assign(site=site)
-                for place, site in enumerate(directions.sites)]
+    geometry = [coordinate_correlations(directions.differences(site), directions.emotions, coordinates).assign(site=site)
+                for site in directions.sites]
     write_csv(workspace.path("geometry.csv"), pd.concat(geometry))
     return Output(("directions.h5", "directions.csv", "geometry.csv"))
 
