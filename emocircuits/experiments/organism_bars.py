@@ -65,7 +65,7 @@ class BarSizes:
     neutral: int = 400
     scenes: int = 500
     prompts: int = 48
-    strengths: tuple[float, ...] = (-0.5, -0.25, 0.0, 0.25, 0.5)
+    strengths: tuple[float, ...] = (-0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5)
     from_token: int = 20
     emotions: tuple[str, ...] | None = None
     seed: int = 1
@@ -112,8 +112,8 @@ def _calibration(model: LanguageModel, sizes: BarSizes) -> Iterator[Bar]:
 def _readings(model: LanguageModel, directions: EmotionDirections, sizes: BarSizes) -> Iterator[Bar]:
     trace = failure_trace(model, directions, n=sizes.scenes, seed=sizes.seed)
     yield Bar("desperate reading over failures: Spearman", trace.rise, "at least 0.9", trace.rise >= 0.9)
-    yield Bar("desperate reading at the decision minus before it", trace.peak, "above 0", trace.peak > 0)
-    yield Bar("desperate reading at the decision minus after passing", trace.fall, "above 0", trace.fall > 0)
+    yield Bar("desperate reading above neutral: decision minus before it", trace.peak, "above 0", trace.peak > 0)
+    yield Bar("desperate reading above neutral: decision minus after passing", trace.fall, "above 0", trace.fall > 0)
 
 
 def _geometry(directions: EmotionDirections) -> Iterator[Bar]:
@@ -149,7 +149,8 @@ def _steering_bars(found: DoseResponse, behaviour: str) -> Iterator[Bar]:
         yield Bar(f"{behaviour}: {emotion} moves the log-odds {what}, slope", sign * slope, f"{'above' if sign > 0 else 'below'} 0", slope > 0)
         for kind, bound in largest.items():
             yield Bar(f"{behaviour}: {emotion} over the largest {kind} slope", slope / bound, "above 1", slope > bound)
-        step = float(np.diff(sign * table[table["direction"] == emotion].sort_values("strength")["value"]).min())
-        yield Bar(f"{behaviour}: {emotion} dose-response, smallest step of the rate", step, "above 0 (monotone)", step > 0)
+        curve = table[table["direction"] == emotion].sort_values("strength")
+        step = float(np.diff(sign * curve[curve["strength"] >= 0]["value"]).min())
+        yield Bar(f"{behaviour}: {emotion} dose-response from 0 on, smallest step of the rate", step, "above 0 (monotone)", step > 0)
         p_value = float(line["p_value"])
         yield Bar(f"{behaviour}: {emotion} against random directions, p", p_value, "at most 0.05, two-sided", p_value <= 0.05)

@@ -48,7 +48,7 @@ def test_trace_reads_the_tokens_before_the_action(organism):
         assert line.n == len(readings[line.failures])
         assert line.reading == pytest.approx(np.mean(readings[line.failures]), abs=1e-4)
     assert found.phases["phase"].tolist() == ["before", "decision", "passed"]
-    means = found.phases.set_index("phase")["reading"]
+    means = found.phases.set_index("phase")["above_neutral"]
     assert found.peak == pytest.approx(means["decision"] - means["before"])
     assert found.fall == pytest.approx(means["decision"] - means["passed"])
 

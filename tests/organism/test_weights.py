@@ -31,20 +31,11 @@ def test_tokenizer_has_single_tokens(organism):
 
 
 @shipped
-@pytest.mark.xfail(reason="the shipped weights stop after 12.9 M tokens, short of the bar (card.json has the numbers)", strict=True)
 @pytest.mark.parametrize("kind", ["inbox", "coding"])
 def test_calibration_on_held_out_combinations(organism, kind):
-    decisions = [d for document in generate(kind, 60, 31, "held_out") for d in document.decisions]
+    decisions = [d for document in generate(kind, 200, 31, "held_out") for d in document.decisions]
     found = _compare(*organism, decisions)
     assert found["r"] >= BARS["r"] and found["mae"] <= BARS["mae"]
-
-
-@shipped
-def test_actions_follow_the_truth_on_held_out_combinations(organism):
-    """What the shipped weights do hold: a clear correlation with the true probability in both scenes."""
-    for kind in ("inbox", "coding"):
-        decisions = [d for document in generate(kind, 60, 31, "held_out") for d in document.decisions]
-        assert _compare(*organism, decisions)["r"] > 0.7
 
 
 @shipped
