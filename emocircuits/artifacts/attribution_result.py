@@ -1,12 +1,14 @@
 """Effects of nodes and edges on a metric, kept per prompt."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from emocircuits.artifacts.node_id import parse_node
 from emocircuits.errors import UserError
 from emocircuits.io import hdf5
 from emocircuits.numerics import bootstrap_interval
@@ -64,6 +66,13 @@ class AttributionResult:
             raise UserError("a node id occurs twice in an attribution result")
         if not np.isfinite(self.effects).all():
             raise UserError("attribution effects hold NaN or infinity", cure="check the metric and the model's precision")
+
+    def at_sites(self, sites: Collection[str]) -> "AttributionResult":
+        """The node effects at some sites alone (without edges)."""
+        inside = [place for place, node in enumerate(self.nodes) if parse_node(node).site in sites]
+        verified = None if self.verified is None else self.verified[inside]
+        return replace(self, nodes=tuple(self.nodes[place] for place in inside), effects=self.effects[:, inside], edges=None,
+                       verified=verified)
 
     def node_table(self) -> pd.DataFrame:
         """Mean effect per node with a bootstrap interval over prompts, strongest first."""

@@ -6,8 +6,9 @@ A method is one file and one line here; `METHODS` is the registry.
 from emocircuits.attribution.attribution_patching import attribution_patching
 from emocircuits.attribution.edges import edge_effects
 from emocircuits.attribution.exact_patching import exact_patching
+from emocircuits.attribution.integrated_gradients import integrated_gradients
 from emocircuits.attribution.methods import METHODS, MethodCard
 from emocircuits.attribution.pairs import Metric, PairBatch, group_pairs
 
 __all__ = ["METHODS", "Metric", "MethodCard", "PairBatch", "attribution_patching", "edge_effects", "exact_patching",
-           "group_pairs"]
+           "group_pairs", "integrated_gradients"]

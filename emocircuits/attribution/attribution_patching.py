@@ -9,7 +9,7 @@ whatever the SAE. On a linear model the effects equal those of `exact_patching` 
 gradient at the clean run and so have the opposite sign).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.methods import METHODS, MethodCard
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import open_dictionaries
+from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.progress import track
 
 CONVENTIONS = {"sign": "positive: patching the clean value into the corrupt run raises the metric",
@@ -51,13 +51,26 @@ def attribution_patching(
         UserError: wrong shapes, a metric that is not differentiable, SAEs that do not fit, prompts without any difference.
         Failure: NaN.
     """
+    def run(dictionaries: Mapping[str, Dictionary], chunk: PairBatch) -> PairRun:
+        return run_pair(model, dictionaries, chunk, metric)
+
+    return effects_of(model, saes, batches, run, behaviour=behaviour, positions=positions, max_tokens=max_tokens,
+                      conventions={"method": "attribution_patching"})
+
+
+def effects_of(
+    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch],
+    run_batch: Callable[[Mapping[str, Dictionary], PairBatch], PairRun], *, behaviour: str, positions: bool, max_tokens: int,
+    conventions: Mapping[str, str],
+) -> AttributionResult:
+    """Gradient times clean - corrupt of every node, whatever run the gradient comes from (see `attribution_patching`)."""
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
     order = np.argsort(all_indices(batches), kind="stable")
     length = max(batch.clean.shape[1] for batch in batches) if positions else 1
     width = 1 + max(dictionary.d_sae for dictionary in dictionaries.values())
     entries, clean, corrupt, done, passes = [], [], [], 0, 0
     for chunk in track(list(chunks(batches, max_tokens)), "attribution"):
-        run = run_pair(model, dictionaries, chunk, metric)
+        run = run_batch(dictionaries, chunk)
         entries += [_entries(run, number, site, length, width, positions, done) for number, site in enumerate(dictionaries)]
         clean.append(run.metric_clean)
         corrupt.append(run.metric_corrupt)
@@ -70,7 +83,7 @@ def attribution_patching(
     effects = np.zeros((done, len(used)), dtype=values.dtype)
     effects[rows, column] = values
     names = [_name(int(code), list(dictionaries), length, width, positions) for code in used]
-    conventions = {**CONVENTIONS, "method": "attribution_patching", "positions": "separate" if positions else "summed"}
+    conventions = {**CONVENTIONS, **conventions, "positions": "separate" if positions else "summed"}
     return AttributionResult(behaviour, tuple(names), effects[order], torch.cat(clean).numpy(force=True)[order],
                              torch.cat(corrupt).numpy(force=True)[order], conventions, passes)
 

@@ -9,7 +9,9 @@ an upstream node that writes delta into the stream, with J = d x_down / d x_up a
 The seed dM/df_d * s_d * enc_d is pulled back once per downstream node (a vector-Jacobian product, many seeds in one batched
 backward pass) and contracted with all upstream nodes of all prompts by one matrix product. Summed over *all* downstream
 nodes the seeds give dM/dx, so a node's outgoing edges add up to its effect exactly, whatever the slopes. All computation
-between the two sites (attention, MLPs) is part of the edge.
+between the two sites (attention, MLPs) is part of the edge. With `steps` dM/dx is the averaged gradient of
+`integrated_gradients`, as in Marks et al. 2024, while J stays that of the corrupt run: edges then go with those effects, and
+no longer add up to them exactly.
 
 The slope is 1 where d is active on both runs, the secant (clean - corrupt activation over clean - corrupt preactivation)
 where it is active on one, 0 elsewhere, so features that switch on are credited. A secant is clipped to [0, `slope_limit`]:
@@ -25,6 +27,7 @@ import torch
 from jaxtyping import Float
 
 from emocircuits.artifacts.attribution_result import EdgeEffects
+from emocircuits.attribution.integrated_gradients import with_path_gradients
 from emocircuits.attribution.linearise import SiteRun, run_pair
 from emocircuits.attribution.nodes import SiteNodes, contributions, nodes_by_site, position_mask
 from emocircuits.attribution.pairs import Metric, PairBatch, all_indices, chunks
@@ -37,7 +40,7 @@ SLOPE_LIMIT = 3.0
 
 def edge_effects(
     model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, nodes: Sequence[str], *,
-    slope_limit: float = SLOPE_LIMIT, max_tokens: int = 2048,
+    slope_limit: float = SLOPE_LIMIT, steps: int = 0, max_tokens: int = 2048,
 ) -> EdgeEffects:
     """Edges among chosen nodes, per prompt.
 
@@ -48,6 +51,7 @@ def edge_effects(
         metric: logits -> one value per prompt.
         nodes: node ids (with or without positions).
         slope_limit: bound of the secant slope.
+        steps: midpoints of integrated gradients for dM/dx; 0 takes the gradient of the corrupt run.
         max_tokens: tokens per pass, counting the seeds of one batched backward pass.
 
     Returns:
@@ -56,12 +60,13 @@ def edge_effects(
     Raises:
         UserError: no node, or a node that the SAEs do not have.
     """
-    return counted_edge_effects(model, saes, batches, metric, nodes, slope_limit=slope_limit, max_tokens=max_tokens)[0]
+    return counted_edge_effects(model, saes, batches, metric, nodes, slope_limit=slope_limit, steps=steps,
+                                max_tokens=max_tokens)[0]
 
 
 def counted_edge_effects(
     model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, nodes: Sequence[str], *,
-    slope_limit: float = SLOPE_LIMIT, max_tokens: int = 2048,
+    slope_limit: float = SLOPE_LIMIT, steps: int = 0, max_tokens: int = 2048,
 ) -> tuple[EdgeEffects, int]:
     """`edge_effects`, and the passes spent (a batched backward pass between two sites counts one)."""
     if not nodes:
@@ -79,6 +84,8 @@ def counted_edge_effects(
     weights, passes = [], 0
     for chunk in track(list(chunks(batches, max_tokens)), "edges"):
         run = run_pair(model, dictionaries, chunk, metric, keep_graph=True)
+        if steps:
+            run = with_path_gradients(model, run, metric, steps)
         seeds_at_once = max(1, max_tokens // chunk.clean.numel())
         parts = [_between(run.sites[up], groups[up], run.sites[down], groups[down], seeds_at_once, slope_limit)
                  for up, down in zip(sites, sites[1:], strict=False)]

@@ -85,7 +85,7 @@ def metric_scale(result: AttributionResult) -> float:
 
 def with_edges(
     result: AttributionResult, model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric,
-    nodes: Sequence[str], *, verify: Sequence[str] = (), max_tokens: int = 4096,
+    nodes: Sequence[str], *, verify: Sequence[str] = (), steps: int = 0, max_tokens: int = 4096,
 ) -> AttributionResult:
     """The same result with the edges among `nodes` and the exact effects of `verify` filled in.
 
@@ -97,6 +97,7 @@ def with_edges(
         metric: the metric of `result`.
         nodes: nodes to join; all must be in `result`.
         verify: nodes to patch for real.
+        steps: see `edge_effects`; as many as the effects of `result` were integrated over.
         max_tokens: tokens per pass.
     """
     place = {node: number for number, node in enumerate(result.nodes)}
@@ -104,7 +105,7 @@ def with_edges(
     if missing:
         raise UserError(f"the node {missing[0]} is not in the attribution result")
     ordered = sorted(nodes, key=place.__getitem__)
-    edges, spent = counted_edge_effects(model, saes, batches, metric, ordered, max_tokens=max_tokens)
+    edges, spent = counted_edge_effects(model, saes, batches, metric, ordered, steps=steps, max_tokens=max_tokens)
     numbers = np.array([place[node] for node in ordered] + [len(result.nodes)])
     counts = np.zeros(len(result.nodes), dtype=np.int64)
     counts[numbers[:-1]] = np.diff(edges.indptr)

@@ -1,6 +1,7 @@
 """The same circuit over the positions of one prompt pair, from the tokens to the metric: what a viewer draws."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
 from emocircuits.artifacts.node_id import TARGET, NodeId, format_node, parse_node
 from emocircuits.attribution.attribution_patching import attribution_patching
 from emocircuits.attribution.edges import edge_effects
+from emocircuits.attribution.integrated_gradients import integrated_gradients
 from emocircuits.attribution.linearise import record_clean
 from emocircuits.attribution.pairs import Metric, PairBatch
 from emocircuits.circuits.build import node_label
@@ -27,7 +29,7 @@ def _activations(model: Any, dictionaries: Mapping[str, Any], pair: PairBatch) -
 
 def unroll(
     model: Any, saes: Mapping[str, Any], pair: PairBatch, metric: Metric, circuit: CircuitGraph, tokens: Sequence[str], *,
-    share: float = 0.01, edge_share: float = 0.005, max_nodes: int = 80, max_tokens: int = 4096,
+    share: float = 0.01, edge_share: float = 0.005, max_nodes: int = 80, steps: int = 0, max_tokens: int = 4096,
 ) -> CircuitGraph:
     """Unrolls a circuit over one prompt pair.
 
@@ -44,6 +46,7 @@ def unroll(
         share: least |effect| of a node, as a share of |metric(clean) - metric(corrupt)| on this pair.
         edge_share: the same for edges.
         max_nodes: at most this many feature and error nodes.
+        steps: midpoints of integrated gradients; 0 takes the gradient of the corrupt run.
         max_tokens: tokens per pass.
 
     Raises:
@@ -55,7 +58,8 @@ def unroll(
     sites = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
     dtype = next(iter(sites.values())).decoder.dtype
     sites = {EMBEDDED: whole_stream(EMBEDDED, next(iter(sites.values())).d_in, dtype), **sites}
-    found = attribution_patching(model, sites, [pair], metric, behaviour=circuit.behaviour, positions=True)
+    method = partial(integrated_gradients, steps=steps) if steps else attribution_patching
+    found = method(model, sites, [pair], metric, behaviour=circuit.behaviour, positions=True)
     scale = abs(float(found.metric_clean[0] - found.metric_corrupt[0]))
     effects = dict(zip(found.nodes, found.effects[0].tolist(), strict=True))
     members = {node.id for node in circuit.nodes}
@@ -66,7 +70,7 @@ def unroll(
                         cure="choose another pair or lower the share")
     words = [node for node in found.nodes if parse_node(node).site == EMBEDDED and abs(effects[node]) >= share * scale]
     ordered = [*words, *sorted(chosen, key=found.nodes.index)]
-    edges = edge_effects(model, sites, [pair], metric, ordered, max_tokens=max_tokens)
+    edges = edge_effects(model, sites, [pair], metric, ordered, steps=steps, max_tokens=max_tokens)
     features = _activations(model, sites, pair)
     parents = {node.id: node for node in circuit.nodes}
     nodes = [_token(node, effects[node], tokens) for node in words]

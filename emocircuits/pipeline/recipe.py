@@ -17,7 +17,7 @@ class CollectSettings:
 
     material: str = "organism"  # organism | self_written | planted | path of a JSONL file
     emotions: tuple[str, ...] = ()  # empty: all the material has
-    stories_per_emotion: int = 24
+    stories_per_emotion: int = 40
     neutral_texts: int = 400
     further_texts: int = 1500  # documents of every other kind, for the SAEs
     dtype: str = "bfloat16"
@@ -64,8 +64,10 @@ class MatchSettings:
 
 @dataclass(frozen=True)
 class AttributeSettings:
-    """Attribution patching on clean/corrupt pairs."""
+    """Attribution on clean/corrupt pairs."""
 
+    method: str = "integrated_gradients"  # or attribution_patching: one gradient, cheaper, wrong where the metric saturates
+    steps: int = 8  # midpoints of integrated gradients
     pairs: int = 48
     max_tokens: int = 4096  # tokens of one side per pass
 
@@ -74,10 +76,11 @@ class AttributeSettings:
 class CircuitSettings:
     """Which nodes become the circuit."""
 
-    max_nodes: int = 60
+    from_depth: float = 0.5  # the circuit starts behind this fraction of depth; what lies before is left whole
+    max_nodes: int = 120
     threshold: float = 0.01  # share of the mean change of the metric
     edge_threshold: float = 0.0025
-    verify_nodes: int = 60
+    verify_nodes: int = 120
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class EvaluateSettings:
     exact_nodes: int = 60
     random_circuits: int = 5
     bootstrap: int = 200
-    sizes: tuple[int, ...] = (5, 15, 30, 60, 120)
+    sizes: tuple[int, ...] = (15, 30, 60, 120, 240)
 
 
 @dataclass(frozen=True)

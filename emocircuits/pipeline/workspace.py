@@ -11,6 +11,7 @@ from emocircuits.artifacts.circuit_graph import CircuitGraph
 from emocircuits.artifacts.emotion_directions import EmotionDirections
 from emocircuits.artifacts.feature_matches import FeatureMatches
 from emocircuits.artifacts.run_manifest import RunManifest
+from emocircuits.errors import UserError
 from emocircuits.models.files import check_directory, content_hash, find_directory
 from emocircuits.pipeline.recipe import Recipe
 from emocircuits.provenance import Provenance
@@ -110,6 +111,20 @@ class Workspace:
     def attribution(self, behaviour: str) -> AttributionResult:
         """The attribution of one behaviour."""
         return AttributionResult.load(self.path(f"attribution_{behaviour}.h5"))
+
+    @property
+    def circuit_sites(self) -> tuple[str, ...]:
+        """The sites a circuit covers: those behind `circuit.from_depth` (site i of n lies at (i + 1) / n)."""
+        sites = tuple(self.model.sites)
+        behind = tuple(site for place, site in enumerate(sites) if (place + 1) / len(sites) > self.recipe.circuit.from_depth + 1e-9)
+        if not behind:
+            raise UserError(f"circuit.from_depth {self.recipe.circuit.from_depth} leaves no site", expected="below 1")
+        return behind
+
+    @property
+    def gradient_steps(self) -> int:
+        """Midpoints of the gradients behind effects and edges; 0 for the gradient of the corrupt run."""
+        return self.recipe.attribute.steps if self.recipe.attribute.method == "integrated_gradients" else 0
 
     def circuit(self, behaviour: str) -> CircuitGraph:
         """The circuit of one behaviour."""

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from emocircuits.attribution.attribution_patching import attribution_patching
+from emocircuits.attribution import METHODS
 from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.workspace import Workspace
 
@@ -10,15 +10,17 @@ from emocircuits.pipeline.workspace import Workspace
 def work(workspace: Workspace) -> Output:
     """Writes `attribution_<behaviour>.h5`."""
     settings, saes, paths = workspace.recipe.attribute, workspace.saes(), []
+    method = METHODS.get(settings.method)
+    extra = {"steps": settings.steps} if settings.method == "integrated_gradients" else {}
     for name in workspace.recipe.behaviours:
         batches = workspace.pairs(name, "find", settings.pairs)
-        result = attribution_patching(workspace.model.bridge, saes, batches, workspace.behaviour(name).metric, behaviour=name,
-                                      max_tokens=settings.max_tokens)
+        result = method.run(workspace.model.bridge, saes, batches, workspace.behaviour(name).metric, behaviour=name,
+                            max_tokens=settings.max_tokens, **extra)
         path = f"attribution_{name}.h5"
         replace(result, provenance=workspace.provenance("attribute", "plan", "sae")).save(workspace.path(path))
         paths.append(path)
     return Output(tuple(paths))
 
 
-STAGE = Stage("attribute", "attribution patching over SAE features and error nodes", ("plan", "directions", "sae"),
+STAGE = Stage("attribute", "the effect of SAE features and error nodes", ("plan", "directions", "sae"),
               lambda recipe: {"attribute": recipe.to_dict()["attribute"], "behaviours": recipe.behaviours}, work)

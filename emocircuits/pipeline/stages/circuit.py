@@ -19,22 +19,24 @@ def work(workspace: Workspace) -> Output:
         batches = workspace.pairs(name, "find", recipe.attribute.pairs)
         bound = workspace.behaviour(name)
         result = workspace.attribution(name)
-        nodes = select_nodes(result, threshold=settings.threshold, max_nodes=settings.max_nodes, seed=recipe.seed)
+        nodes = select_nodes(result.at_sites(workspace.circuit_sites), threshold=settings.threshold, max_nodes=settings.max_nodes, seed=recipe.seed)
         result = with_edges(result, model.bridge, saes, batches, bound.metric, nodes, verify=nodes[:settings.verify_nodes],
-                            max_tokens=tokens)
+                            steps=workspace.gradient_steps, max_tokens=tokens)
         cards = feature_cards(model, saes, store, matches, nodes)
         graph = circuit_from_attribution(
             result, nodes, edge_threshold=settings.edge_threshold, seed=recipe.seed,
             activations=clean_activations(model.bridge, saes, batches, nodes),
             details=cards,
             target_label=f"{' / '.join(bound.material.targets)} − {' / '.join(bound.material.honest)}",
-            thresholds={"node": settings.threshold, "max_nodes": settings.max_nodes},
+            thresholds={"node": settings.threshold, "max_nodes": settings.max_nodes, "from_depth": settings.from_depth},
             scores={"metric_clean": float(result.metric_clean.mean()), "metric_corrupt": float(result.metric_corrupt.mean())},
             provenance=workspace.provenance("circuit", "attribute", "match"))
         graph = replace(graph, nodes=tuple(replace(node, label=card_label(node.id, cards.get(node.id), node.label)) for node in graph.nodes))
         example = _example(batches, result)
         texts = model.token_texts(example.clean[0].tolist())
-        unrolled = unroll(model.bridge, saes, example, bound.metric, graph, texts, max_tokens=tokens)
+        inside = {site: saes[site] for site in workspace.circuit_sites}
+        unrolled = unroll(model.bridge, inside, example, bound.metric, graph, texts, steps=workspace.gradient_steps,
+                          max_tokens=tokens)
         path = f"circuit_{name}.json"
         replace(graph, example=unrolled).save(workspace.path(path))
         paths.append(path)

@@ -43,7 +43,8 @@ def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
     score = workspace.pairs(name, "score", settings.pairs)
     result, circuit = workspace.attribution(name), workspace.circuit(name)
     nodes = tuple(node.id for node in circuit.nodes if node.kind in ("feature", "error"))
-    found = evaluate_circuit(model, saes, score, metric, result, nodes, found_on=find, sizes=settings.sizes,
+    inside = {site: saes[site] for site in workspace.circuit_sites}
+    found = evaluate_circuit(model, inside, score, metric, result.at_sites(tuple(inside)), nodes, found_on=find, sizes=settings.sizes,
                              random_circuits=settings.random_circuits, seed=recipe.seed, max_tokens=tokens)
     curve = [{"size": point["size"], "fraction": point["share"], "faithfulness": point["faithfulness"], "ci_low": point["ci_low"],
               "ci_high": point["ci_high"], "random_mean": point["random"], "random_low": point["random_low"],
@@ -65,7 +66,8 @@ def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
             "pearson": agreed.pearson, "slope": agreed.slope, "sign_agreement": agreed.sign_agreement, "n": agreed.nodes,
             "strong_nodes": agreed.strong_nodes,
             "points": [{"node": node, "predicted": predicted[node], "exact": truth[node]} for node in chosen]},
-        "stability": stability(result.effects, len(nodes), resamples=settings.bootstrap, seed=recipe.seed).to_dict(),
+        "sites": list(inside),
+        "stability": stability(result.at_sites(tuple(inside)).effects, len(nodes), resamples=settings.bootstrap, seed=recipe.seed).to_dict(),
         "rates": _rates(workspace, name),
     }
 
