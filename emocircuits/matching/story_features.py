@@ -62,11 +62,11 @@ def story_features(
     for rows, block in store.blocks(site, store.select(chosen, start=from_token), size=BLOCK):
         acts = encode(dictionary, block)
         story = place[store.prompt_index[rows]]
-        starts = np.flatnonzero(np.diff(story, prepend=-1))
-        here = story[starts]
-        sums[here] += np.add.reduceat(acts, starts, axis=0)
-        firings[here] += np.add.reduceat(acts != 0, starts, axis=0, dtype=np.int32)
-        stream[here] += np.add.reduceat(block, starts, axis=0, dtype=np.float64)
+        here, column = np.unique(story, return_inverse=True)
+        member = (column == np.arange(len(here))[:, None]).astype(np.float32)  # a product with it sums over each story's rows
+        sums[here] += member @ acts
+        firings[here] += (member @ (acts != 0).astype(np.float32)).astype(np.int32)
+        stream[here] += member.astype(np.float64) @ block.astype(np.float64)
     return StoryFeatures(
         (sums / counts[:, None]).astype(np.float32),
         (stream / counts[:, None]).astype(np.float32),

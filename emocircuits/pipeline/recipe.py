@@ -77,10 +77,10 @@ class CircuitSettings:
     """Which nodes become the circuit."""
 
     from_depth: float = 0.5  # the circuit starts behind this fraction of depth; what lies before is left whole
-    max_nodes: int = 120
-    threshold: float = 0.01  # share of the mean change of the metric
-    edge_threshold: float = 0.0025
-    verify_nodes: int = 120
+    max_nodes: int = 150
+    threshold: float = 0.003  # share of the mean change of the metric
+    edge_threshold: float = 0.002
+    verify_nodes: int = 150
 
 
 @dataclass(frozen=True)
