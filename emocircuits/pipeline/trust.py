@@ -14,6 +14,5 @@ def with_scores(circuit: CircuitGraph, score: dict[str, Any]) -> CircuitGraph:
         "completeness": score["completeness"],
         "attribution vs exact, r": score["attribution_exact"]["pearson"],
         "stability, Jaccard": score["stability"]["jaccard"],
-        "held-out prompts": score["score_prompts"],
     }
     return replace(circuit, scores={**measured, **circuit.scores})
