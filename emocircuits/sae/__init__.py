@@ -3,7 +3,7 @@
 Adding an architecture is one file and one line here.
 """
 
-from emocircuits.sae import topk  # noqa: F401
+from emocircuits.sae import batchtopk, gated, jumprelu, matryoshka, standard, topk  # noqa: F401
 from emocircuits.sae.architecture import ARCHITECTURES
 from emocircuits.sae.catalogue import is_trained
 from emocircuits.sae.handle import load_sae
