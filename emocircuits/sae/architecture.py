@@ -12,7 +12,7 @@ from emocircuits.registry import Registry
 from emocircuits.sae.settings import SAESettings
 
 Blocks = Callable[[], Iterable[Float[Tensor, "block d_in"]]]
-"""Gives, each time it is called, the same rows of the model in blocks: rows the SAE did not learn from, where there are any."""
+"""Gives, each time it is called, the same rows in blocks: rows the SAE did not learn from, where there are any."""
 
 
 @dataclass(frozen=True)

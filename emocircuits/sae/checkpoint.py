@@ -1,7 +1,8 @@
 """The state of an SAE's training in one safetensors file: weights, Adam's moments, counters, schedules.
 
-Written at step boundaries, whole or not at all, so that training killed at any moment goes on from the last one and ends with
-the same bytes (batches are a function of the step, nothing else is random). `SAETrainer.save_checkpoint` would do but for
+Written at step boundaries, whole or not at all, so that training killed at any moment goes on from the last one and ends
+with the same bytes (batches are a function of the step, nothing else is random).
+`SAETrainer.save_checkpoint` would do but for
 three things: it pickles, it writes in place, and its step counter is one behind.
 """
 
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import save
 from sae_lens import SAETrainer
 from sae_lens import __version__ as sae_lens_version
+from safetensors.torch import save
 
 from emocircuits.io.atomic import write_bytes
 from emocircuits.progress import say

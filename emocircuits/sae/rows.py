@@ -1,4 +1,4 @@
-"""Rows of a store as an SAE meets them: which to learn from, which to measure on, their mean and spread, none of them NaN."""
+"""Rows of a store as an SAE meets them: which to learn from, which to measure on, mean and spread, none of them NaN."""
 
 from collections.abc import Iterator
 
@@ -20,9 +20,7 @@ def training_rows(store: ActivationStore, skip_positions: int = 1) -> Int[np.nda
     return store.select(learn if learn.any() else np.ones_like(learn), start=skip_positions)
 
 
-def held_out_blocks(
-    store: ActivationStore, site: str, rows: Int[np.ndarray, "chosen"], skip_positions: int = 1
-) -> Blocks:
+def held_out_blocks(store: ActivationStore, site: str, rows: Int[np.ndarray, "chosen"], skip_positions: int = 1) -> Blocks:
     """Evenly spaced rows of the split `held_out` that are not among `rows`; some of `rows` where there are none.
 
     Args:
@@ -56,7 +54,8 @@ def moments(
     for _, block in store.blocks(site, sample):
         shifted = block.astype(np.float64) - origin
         count, total, square = count + len(block), total + shifted.sum(0), square + (shifted * shifted).sum(0)
-    variance = float((square / count - (total / count) ** 2).mean())
+    with np.errstate(invalid="ignore", over="ignore"):  # rows that are not finite are named below
+        variance = float((square / count - (total / count) ** 2).mean())
     if not np.isfinite(variance):
         refuse_bad_rows(store, site, rows)
     if not variance > 0:

@@ -1,8 +1,9 @@
 """Which features are active: exact selections from a matrix of pre-activations, as a list instead of a dense mask.
 
-`torch.topk` compares every element with a heap. Here a feature's group is looked at first: a row's k largest elements lie
-in the k groups with the largest maxima (were one outside, k groups would hold an element at least as large), so all but
-those groups are skipped. The result is the same; where several elements are equal, which of them counts is arbitrary in both.
+`torch.topk` compares every element with a heap. On the CPU a feature's group is looked at first: a row's k largest elements
+lie in the k groups with the largest maxima (were one outside, k groups would hold an element at least as large), so all but
+those groups are skipped; and the k-th largest value, which numpy's vectorised partition finds quickest, tells the places.
+The result is the same. In rows with equal elements (or NaN) at the edge `torch.topk` decides.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-GROUPED_FROM = 1024
+GROUPED_FROM = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,18 +55,9 @@ class Selection:
 def largest_per_row(hidden: Float[Tensor, "batch d_sae"], k: int) -> Selection:
     """The k largest entries of every row."""
     batch, width = hidden.shape
-    groups = _groups(width, k)
-    if groups is None or hidden.device.type != "cpu":
-        values, features = torch.topk(hidden, k, dim=-1, sorted=False)
-    else:
-        members = width // groups
-        grouped = hidden.view(batch, members, groups)
-        best = torch.topk(grouped.amax(1), k, dim=-1, sorted=False).indices
-        candidates = torch.gather(grouped, 2, best[:, None, :].expand(batch, members, k)).view(batch, members * k)
-        values, places = torch.topk(candidates, k, dim=-1, sorted=False)
-        features = (places // k) * groups + best.gather(1, places % k)
+    features = _search(hidden, k) if hidden.device.type == "cpu" else torch.topk(hidden, k, dim=-1, sorted=False).indices
     rows = torch.arange(batch, device=hidden.device).repeat_interleave(k)
-    return Selection(values.flatten(), features.flatten(), rows, (batch, width))
+    return Selection(hidden.gather(1, features).flatten(), features.flatten(), rows, (batch, width))
 
 
 def largest_of_batch(hidden: Float[Tensor, "batch d_sae"], count: int, guess: float) -> tuple[Selection, float]:
@@ -104,9 +96,39 @@ def _above(flat: Tensor, bound: float) -> Tensor:
     return mask.nonzero().squeeze(1)
 
 
+def _search(hidden: Tensor, k: int) -> Tensor:
+    """Features of the k largest elements of every row, ascending within the candidates of a row."""
+    (batch, width), groups = hidden.shape, _groups(hidden.shape[1], k)
+    if groups is None:
+        return _largest(hidden, k)
+    members = width // groups
+    grouped = hidden.view(batch, members, groups)
+    best = _largest(grouped.amax(1), k)
+    candidates = torch.gather(grouped, 2, best[:, None, :].expand(batch, members, k)).view(batch, members * k)
+    places = _largest(candidates, k)
+    return torch.div(places, k, rounding_mode="floor") * groups + best.gather(1, places % k)
+
+
+def _largest(matrix: Tensor, k: int) -> Tensor:
+    """Columns of the k largest elements of every row, ascending."""
+    rows, columns = matrix.shape
+    if matrix.dtype == torch.bfloat16 and columns <= 1 << 16:
+        # equal values are common in bfloat16: the column in the lower half of the bits tells them apart
+        matrix = (matrix.float().view(torch.int32) | torch.arange(columns, dtype=torch.int32)).view(torch.float32)
+    values = matrix.numpy()
+    chosen = values >= np.partition(values, columns - k, axis=1)[:, columns - k, None]
+    places = np.flatnonzero(chosen)
+    if len(places) != rows * k:
+        unclear = np.flatnonzero(chosen.sum(1) != k)
+        chosen[unclear] = False
+        chosen[unclear[:, None], torch.topk(matrix[torch.from_numpy(unclear)], k).indices.numpy()] = True
+        places = np.flatnonzero(chosen)
+    return torch.from_numpy(places.reshape(rows, k) - np.arange(0, rows * columns, columns)[:, None])
+
+
 def _groups(width: int, k: int) -> int | None:
     """How many groups read the fewest elements: a divisor of the width near √(width · k); None where groups do not pay."""
-    if width < GROUPED_FROM or width < 16 * k:
+    if width < GROUPED_FROM or width < 8 * k:
         return None
     wanted = (width * k) ** 0.5
     options = [width // members for members in range(2, 65) if width % members == 0 and width // members >= 2 * k]

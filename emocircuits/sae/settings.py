@@ -20,7 +20,7 @@ class SAESettings:
         lr: peak learning rate, for activations scaled to unit variance.
         sparsity: weight of the sparsity penalty (standard, gated and jumprelu; the TopK kinds have none).
         levels: nested dictionaries of a Matryoshka SAE, each half as wide as the next.
-        kernel: `auto`, `sparse` or `dense`: how TopK and BatchTopK steps are computed, see `emocircuits.sae.sparse_training`.
+        kernel: `auto`, `sparse` or `dense`: how TopK and BatchTopK steps are computed (`emocircuits.sae.sparse_training`).
         encoder_dtype: `float32` or `bfloat16`: precision in which the sparse kernels look for the active features.
         aux_coefficient: weight of the loss that revives dead features (Gao et al. 2024, appendix A.2).
         skip_positions: leading positions of each prompt that are left out (position 0 is an attention sink).

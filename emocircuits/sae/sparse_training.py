@@ -1,8 +1,9 @@
 """sae-lens' TopK and BatchTopK training SAEs with sparse kernels, for use in its own `SAETrainer`.
 
-A dense step costs six products of batch × d_in × d_sae. Here one stays, the pre-activations; selection, decoding and gradients
-touch only the active features. Losses, activations and gradients are sae-lens', dead features' auxiliary loss included.
-Small SAEs, other devices, hooked SAEs and everything sae-lens does besides (other normalisations, autocast) take its dense path.
+A dense step costs six products of batch × d_in × d_sae. Here one stays, the pre-activations; selection, decoding and
+gradients touch only the active features. Losses, activations and gradients are sae-lens', dead features' auxiliary loss
+included. Small SAEs, other devices, hooked SAEs and everything sae-lens does besides (other normalisations, autocast) take
+its dense path.
 """
 
 import torch
@@ -32,7 +33,7 @@ class _SparseStep:
         self.W_enc.data = self.W_enc.data.t().contiguous().t()
 
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
-        """sae-lens' `training_forward_pass`; `feature_acts` is a `SelectedActs`, `hidden_pre` is overwritten by the next step."""
+        """sae-lens' step; `feature_acts` is a `SelectedActs`, and the next step overwrites `hidden_pre`."""
         if not self._runs_sparse(step_input.sae_in):
             return super().training_forward_pass(step_input)
         sae_in = step_input.sae_in
@@ -83,7 +84,8 @@ class _SparseStep:
             scale = 1.0 if norms is None else norms[:, None]
             bias = self.b_enc if norms is None else self.b_enc * norms
             return linear(x.bfloat16(), (self.W_enc.t() * scale).bfloat16(), bias.bfloat16())
-        if self._hidden is None or self._hidden.shape != shape or self._hidden.dtype != x.dtype or self._hidden.device != x.device:
+        kept = self._hidden
+        if kept is None or (kept.shape, kept.dtype, kept.device) != (shape, x.dtype, x.device):
             self._hidden = torch.empty(shape, dtype=x.dtype, device=x.device)
         torch.mm(x, self.W_enc.detach(), out=self._hidden).add_(self.b_enc.detach())
         return self._hidden if norms is None else self._hidden.mul_(norms)
@@ -120,8 +122,14 @@ class _SparseStep:
                 if norms is not None:
                     chosen = _with(chosen, chosen.values * (1 / norms)[chosen.features])
             recons = decode_selected(
-                x, self.W_enc, self.b_enc, self.W_dec, self.b_dec, chosen,
-                add_bias=False, centred=self.cfg.apply_b_dec_to_input,
+                x,
+                self.W_enc,
+                self.b_enc,
+                self.W_dec,
+                self.b_dec,
+                chosen,
+                add_bias=False,
+                centred=self.cfg.apply_b_dec_to_input,
             )
         return self.cfg.aux_loss_coefficient * scale * (recons - residual).pow(2).sum(dim=-1).mean()
 

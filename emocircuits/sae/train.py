@@ -78,8 +78,10 @@ def train_saes(
     ARCHITECTURES.get(settings.architecture)
     settings.d_sae(store.d_model)
     if checkpoint_minutes < 0 or keep_checkpoints < 1:
-        raise UserError(f"checkpoints every {checkpoint_minutes} minutes, {keep_checkpoints} kept",
-                        expected="minutes that are not negative and at least one kept")
+        raise UserError(
+            f"checkpoints every {checkpoint_minutes} minutes, {keep_checkpoints} kept",
+            expected="minutes that are not negative and at least one kept",
+        )
     rows = training_rows(store, settings.skip_positions) if rows is None else rows
     if len(rows) == 0:
         raise UserError(f"no rows of {store.path} to train SAEs on", cure="collect more texts")

@@ -64,8 +64,16 @@ CASES = (
 
 def six_products(case: Case) -> Step:
     """x W, f W', fᵀ g, g W'ᵀ, xᵀ df, df Wᵀ."""
-    dense, encoder, decoder = torch.randn(case.batch, case.d_sae), torch.randn(case.d_in, case.d_sae), torch.randn(case.d_sae, case.d_in)
-    big, w, small = torch.empty(case.batch, case.d_sae), torch.empty(case.d_in, case.d_sae), torch.empty(case.batch, case.d_in)
+    dense, encoder, decoder = (
+        torch.randn(case.batch, case.d_sae),
+        torch.randn(case.d_in, case.d_sae),
+        torch.randn(case.d_sae, case.d_in),
+    )
+    big, w, small = (
+        torch.empty(case.batch, case.d_sae),
+        torch.empty(case.d_in, case.d_sae),
+        torch.empty(case.batch, case.d_in),
+    )
     rows = torch.empty(case.d_sae, case.d_in)
 
     def step(x: torch.Tensor) -> None:
@@ -81,7 +89,9 @@ def six_products(case: Case) -> Step:
 
 def settings(case: Case, steps: int = 100_000) -> SAESettings:
     """A run so long that no feature counts as dead within the measurement."""
-    return SAESettings(expansion=case.d_sae // case.d_in, k=K, training_rows=steps * case.batch, batch_size=case.batch, lr=1e-3)
+    return SAESettings(
+        expansion=case.d_sae // case.d_in, k=K, training_rows=steps * case.batch, batch_size=case.batch, lr=1e-3
+    )
 
 
 def trained_with(case: Case, sae: torch.nn.Module, *, ours: bool) -> Step:
@@ -108,7 +118,10 @@ def contenders(case: Case) -> tuple[dict[str, Step], dict[str, str]]:
             steps[name] = trained_with(case, OURS[case.kind](config, **options), ours=True)
     steps["sae-lens"] = trained_with(case, THEIRS[case.kind](config), ours=False)
     skipped = {}
-    for name, module, make in (("dictionary_learning", "dictionary_learning", dictionary_learning), ("sparsify", "sparsify", sparsify)):
+    for name, module, make in (
+        ("dictionary_learning", "dictionary_learning", dictionary_learning),
+        ("sparsify", "sparsify", sparsify),
+    ):
         if importlib.util.find_spec(module) is None:
             skipped[name] = "not installed"
             continue
@@ -129,7 +142,8 @@ def dictionary_learning(case: Case) -> Step | None:
     from dictionary_learning.trainers import BatchTopKTrainer, TopKTrainer
 
     trainer = {"topk": TopKTrainer, "batchtopk": BatchTopKTrainer}[case.kind](
-        steps=100_000, activation_dim=case.d_in, dict_size=case.d_sae, k=K, layer=0, lm_name="none", lr=1e-3, device="cpu")
+        steps=100_000, activation_dim=case.d_in, dict_size=case.d_sae, k=K, layer=0, lm_name="none", lr=1e-3, device="cpu"
+    )
     numbers = iter(range(1, 1_000_000))
     return lambda x: trainer.update(next(numbers), x)
 
@@ -184,8 +198,10 @@ def ratios(case: Case, rounds: int) -> dict[str, object]:
             took = statistics.median(seconds(step, x) for _ in range(3))
             if number >= 3:  # the first rounds warm caches and allocators up
                 times[name].append(took / base)
-    found = {name: {"ratio": statistics.median(values), "low": min(values), "high": max(values), "bar": case.bars.get(name)}
-             for name, values in times.items()}
+    found = {
+        name: {"ratio": statistics.median(values), "low": min(values), "high": max(values), "bar": case.bars.get(name)}
+        for name, values in times.items()
+    }
     return {"case": case.name, "six_products_ms": 1e3 * base, "ratios": found, "skipped": skipped}
 
 
@@ -223,13 +239,22 @@ def overhead(case: Case, steps: int = 40) -> dict[str, object]:
         finally:
             torch.Tensor.backward = real
         total = time.perf_counter() - begin
-    return {"case": f"overhead, {case.name}", "share": 1 - sum(spent.values()) / total, "bar": 0.05,
-            "parts": {name: value / total for name, value in spent.items()}}
+    return {
+        "case": f"overhead, {case.name}",
+        "share": 1 - sum(spent.values()) / total,
+        "bar": 0.05,
+        "parts": {name: value / total for name, value in spent.items()},
+    }
 
 
 def make_store(path: Path, d: int, sites: tuple[str, ...], n_prompts: int, length: int = 1024) -> ActivationStore:
     """A store of such rows."""
-    prompts = pd.DataFrame({"id": [f"p{i}" for i in range(n_prompts)], "split": ["held_out" if i % 8 == 0 else "train" for i in range(n_prompts)]})
+    prompts = pd.DataFrame(
+        {
+            "id": [f"p{i}" for i in range(n_prompts)],
+            "split": ["held_out" if i % 8 == 0 else "train" for i in range(n_prompts)],
+        }
+    )
     rows = rows_like_activations(n_prompts * length, d)
     with ActivationStoreWriter(path, sites, d, prompts, [np.arange(length)] * n_prompts, {}, "float32") as writer:
         writer.append(np.arange(n_prompts), dict.fromkeys(sites, rows))
@@ -250,8 +275,14 @@ def several(rounds: int = 3, steps: int = 120, n_sites: int = 4) -> dict[str, ob
                 train_saes(store, sites, how, Path(folder) / f"{number}-{workers}", workers=workers)
                 took.append(time.perf_counter() - begin)
             found.append(took[1] / took[0])
-    return {"case": f"{n_sites} SAEs at once", "ratio": statistics.median(found), "low": min(found), "high": max(found), "bar": 0.9,
-            "cores": len(os.sched_getaffinity(0))}
+    return {
+        "case": f"{n_sites} SAEs at once",
+        "ratio": statistics.median(found),
+        "low": min(found),
+        "high": max(found),
+        "bar": 0.9,
+        "cores": len(os.sched_getaffinity(0)),
+    }
 
 
 def bfloat16_quality(steps: int = 250) -> dict[str, object]:
@@ -262,7 +293,9 @@ def bfloat16_quality(steps: int = 250) -> dict[str, object]:
         held = store.select((store.prompts["split"] == "held_out").to_numpy(), start=1)
         fvu = {}
         for dtype in ("float32", "bfloat16"):
-            how = SAESettings(expansion=8, k=K, training_rows=steps * 2048, batch_size=2048, kernel="sparse", encoder_dtype=dtype)
+            how = SAESettings(
+                expansion=8, k=K, training_rows=steps * 2048, batch_size=2048, kernel="sparse", encoder_dtype=dtype
+            )
             fvu[dtype] = reconstruction(train_one(store, "site", how, rows), store, "site", held).fvu
     return {"case": "FVU with bfloat16 search", "difference": fvu["bfloat16"] - fvu["float32"], "bar": 0.002, "fvu": fvu}
 
@@ -279,7 +312,9 @@ def show(result: dict[str, object]) -> None:
     else:
         value = next(result[key] for key in ("share", "ratio", "difference") if key in result)
         rest = {key: item for key, item in result.items() if key not in ("case", "share", "ratio", "difference", "bar")}
-        print(f"{result['case']}: {value:.4f}   bar {result['bar']} {'ok' if value <= result['bar'] else 'MISSED'}   {json.dumps(rest)}")
+        print(
+            f"{result['case']}: {value:.4f}   bar {result['bar']} {'ok' if value <= result['bar'] else 'MISSED'}   {json.dumps(rest)}"
+        )
     sys.stdout.flush()
 
 
@@ -291,7 +326,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only parts whose name holds this text")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    parts: dict[str, Callable[[], dict[str, object]]] = {case.name: lambda case=case: ratios(case, arguments.rounds) for case in CASES}
+    parts: dict[str, Callable[[], dict[str, object]]] = {
+        case.name: lambda case=case: ratios(case, arguments.rounds) for case in CASES
+    }
     parts |= {f"overhead, {case.name}": lambda case=case: overhead(case) for case in CASES[:2]}
     parts |= {"several at once": several, "bfloat16 quality": bfloat16_quality}
     results = []
@@ -301,7 +338,9 @@ def main() -> None:
                 results.append(part())
                 show(results[-1])
     if arguments.json:
-        arguments.json.write_text(json.dumps({"threads": 1, "torch": torch.__version__, "results": results}, indent=1) + "\n")
+        arguments.json.write_text(
+            json.dumps({"threads": 1, "torch": torch.__version__, "results": results}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

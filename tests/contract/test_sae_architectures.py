@@ -1,4 +1,4 @@
-"""Every SAE architecture keeps the contract: a recipe, a pair plain sae-lens reads with equal outputs, L0 where it was asked for."""
+"""Every SAE architecture keeps the contract: a recipe, a pair plain sae-lens reads with equal outputs, L0 as asked for."""
 
 from pathlib import Path
 
@@ -18,8 +18,16 @@ TARGETS_L0 = {"topk", "batchtopk", "matryoshka_batchtopk"}
 
 
 def settings(name, **changes):
-    sparsity = {"standard": 0.5, "gated": 0.5, "jumprelu": 0.05}.get(name, 1.0)
-    values = {"expansion": 4, "k": 3, "training_rows": 20_000, "batch_size": 200, "lr": 1e-2, "levels": 3, "sparsity": sparsity}
+    sparsity = {"standard": 2.0, "gated": 2.0, "jumprelu": 0.05}.get(name, 1.0)
+    values = {
+        "expansion": 4,
+        "k": 3,
+        "training_rows": 20_000,
+        "batch_size": 200,
+        "lr": 1e-2,
+        "levels": 3,
+        "sparsity": sparsity,
+    }
     return SAESettings(architecture=name, **{**values, **changes})
 
 

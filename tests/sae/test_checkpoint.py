@@ -49,7 +49,7 @@ def in_a_child(work, signal_number=signal.SIGKILL):
 
 
 def train(store, name, out, **options):
-    return train_saes(store, [SITE], SETTINGS[name], out, workers=1, checkpoint_minutes=0, **options)
+    return train_saes(store, [SITE], SETTINGS[name], out, workers=1, checkpoint_minutes=0.0, **options)
 
 
 def killed_at_step(store, name, out, step):
@@ -76,7 +76,14 @@ def killed_at_step(store, name, out, step):
 
 @pytest.mark.parametrize(
     ("name", "steps"),
-    [("topk", [1]), ("topk", [2, 3, 9]), ("topk", [11, 12, 13, 23]), ("topk", [24]), ("batchtopk", [5, 14]), ("jumprelu", [10])],
+    [
+        ("topk", [1]),
+        ("topk", [2, 3, 9]),
+        ("topk", [11, 12, 13, 23]),
+        ("topk", [24]),
+        ("batchtopk", [5, 14]),
+        ("jumprelu", [10]),
+    ],
 )
 def test_killed_runs_end_with_the_same_bytes(store, whole, tmp_path, name, steps):
     for step in steps:
@@ -105,7 +112,10 @@ def test_killed_while_a_checkpoint_is_written(store, whole, tmp_path):
 
     in_a_child(work)
     names = sorted(path.name for path in (tmp_path / ".checkpoints" / SITE).iterdir())
-    assert names[0].startswith(".step-000000008") and names[1:] == ["step-000000006.safetensors", "step-000000007.safetensors"]
+    assert names[0].startswith(".step-000000008") and names[1:] == [
+        "step-000000006.safetensors",
+        "step-000000007.safetensors",
+    ]
     assert contents(train(store, "topk", tmp_path))[SITE] == whole["topk"]
     assert [path.name for path in tmp_path.iterdir()] == [SITE]
 
@@ -116,6 +126,7 @@ def test_signals_leave_a_checkpoint(store, whole, tmp_path, number):
     ready = multiprocessing.get_context("fork").Event()
 
     def work():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
         real = train_module.train_one
 
         def slow(*arguments, after_step, **options):
@@ -128,7 +139,7 @@ def test_signals_leave_a_checkpoint(store, whole, tmp_path, number):
 
         train_module.train_one = slow
         try:
-            train_saes(store, [SITE], SETTINGS["topk"], tmp_path, checkpoint_minutes=600)
+            train_saes(store, [SITE], SETTINGS["topk"], tmp_path, checkpoint_minutes=600.0)
         except KeyboardInterrupt:
             os._exit(77)
 
@@ -200,5 +211,5 @@ def test_how_many_are_kept_and_how_often(store, tmp_path):
     assert len(checkpoints.paths()) == 2
     checkpoints.clear()
     assert not checkpoints.directory.exists()
-    with pytest.raises(UserError, match="checkpoints every -1 minutes"):
-        train_saes(store, [SITE], SETTINGS["topk"], tmp_path / "b", checkpoint_minutes=-1)
+    with pytest.raises(UserError, match="checkpoints every -1.0 minutes"):
+        train_saes(store, [SITE], SETTINGS["topk"], tmp_path / "b", checkpoint_minutes=-1.0)

@@ -109,6 +109,22 @@ def test_grouped_selection_is_topk(width, k):
     assert torch.equal(values, expected.values)
     assert torch.equal(chosen.features.view(33, k).gather(1, order), expected.indices)
     assert torch.equal(hidden[chosen.rows, chosen.features], chosen.values)
+    assert chosen.rows.tolist() == [row for row in range(33) for _ in range(k)]
+
+
+@pytest.mark.parametrize("width", [96, 1024])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_equal_elements_at_the_edge(width, dtype):
+    """Few distinct values, whole rows of one value, infinities and NaN: still k places per row, with topk's values."""
+    hidden = torch.randint(-2, 3, (40, width)).to(dtype)
+    hidden[3], hidden[4, :7], hidden[5, 5] = 1.0, float("inf"), float("nan")
+    chosen = largest_per_row(hidden, 6)
+    expected = torch.topk(hidden, 6).values
+    values = chosen.values.view(40, 6).sort(descending=True).values
+    clear = torch.arange(40) != 5
+    assert torch.equal(values[clear], expected[clear]) and values[5].isnan().any()
+    for row in chosen.features.view(40, 6):
+        assert len(row.unique()) == 6
 
 
 @pytest.mark.parametrize("guess", [0.0, 1.0, 2.0, 50.0])
@@ -137,8 +153,14 @@ def test_a_run_through_saetrainer_follows_the_dense_one(kind):
     trainers = []
     for sae in (dense, sparse):
         config = SAETrainerConfig(
-            total_training_samples=40 * 128, train_batch_size_samples=128, lr=3e-3, lr_end=3e-4, lr_warm_up_steps=5,
-            lr_decay_steps=10, dead_feature_window=5, feature_sampling_window=20,
+            total_training_samples=40 * 128,
+            train_batch_size_samples=128,
+            lr=3e-3,
+            lr_end=3e-4,
+            lr_warm_up_steps=5,
+            lr_decay_steps=10,
+            dead_feature_window=5,
+            feature_sampling_window=20,
         )
         trainer = SAETrainer(config, sae, iter(rows))
         trainer.fit()

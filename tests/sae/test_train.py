@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from fixtures.planted_store import FILES, SITES, D, contents, planted, planted_store
+from fixtures.planted_store import FILES, SITES, D, contents, overwrite, planted, planted_store
 from sae_lens import SAE, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
 
@@ -115,10 +115,10 @@ def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(sto
         with lock:
             calls.append(site)
         if site == SITES[1]:
-            steps = iter(range(5))
+            left = iter(range(5))
 
             def stop(steps):
-                if next(steps, None) is None:
+                if next(left, None) is None:
                     raise KeyboardInterrupt
 
             options["after_step"] = stop
@@ -170,11 +170,11 @@ def test_an_unwritable_directory_is_a_failure_in_one_line(store, tmp_path):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_rows_that_are_not_finite_are_named_and_nothing_is_written(tmp_path, bad):
-    def spoil(values):
-        values[SITES[1]][5 * 40 + 7 + 40, 3] = bad  # prompt 6, position 7
-
-    store = planted_store(tmp_path / "a.h5", n_prompts=30, spoil=spoil)
-    with pytest.raises(UserError, match="row 247 of a.h5 at blocks.1.hook_resid_post holds NaN or infinity .prompt 'p6', position 7"):
+    store = planted_store(tmp_path / "a.h5", n_prompts=30)
+    overwrite(store, SITES[1], 6 * 40 + 7, 3, bad)
+    with pytest.raises(
+        UserError, match="row 247 of a.h5 at blocks.1.hook_resid_post holds NaN or infinity .prompt 'p6', position 7"
+    ):
         train_saes(store, SITES[1:], SHORT, tmp_path / "saes")
     assert not (tmp_path / "saes" / SITES[1]).exists()
 
@@ -182,10 +182,8 @@ def test_rows_that_are_not_finite_are_named_and_nothing_is_written(tmp_path, bad
 def test_a_bad_row_outside_the_sample_of_the_moments_is_caught_in_the_stream(tmp_path, monkeypatch):
     from emocircuits.sae import rows as rows_module
 
-    def spoil(values):
-        values[SITES[0]][48, 0] = np.nan  # prompt 1, position 8: rows[46] of the rows to learn from
-
-    store = planted_store(tmp_path / "a.h5", n_prompts=30, spoil=spoil)
+    store = planted_store(tmp_path / "a.h5", n_prompts=30)
+    overwrite(store, SITES[0], 48, 0, np.nan)
     monkeypatch.setattr(rows_module, "MOMENT_ROWS", 100)
-    with pytest.raises(UserError, match="row 48 .* prompt 'p1', position 8"):
+    with pytest.raises(UserError, match="row 48 .*prompt 'p1', position 8"):
         train_saes(store, SITES[:1], SHORT, tmp_path / "saes")

@@ -24,7 +24,7 @@ def work(workspace: Workspace) -> Output:
     if how.directory:
         _adopt(workspace, Path(how.directory))
     else:
-        train_saes(store, store.sites, _settings(recipe), out, workers=how.workers, device=recipe.device,
+        train_saes(store, store.sites, training_settings(recipe), out, workers=how.workers, device=recipe.device,
                    checkpoint_minutes=how.checkpoint_minutes)
     rows: list[dict[str, Any]] = []
     for site in track(store.sites, "measure SAEs", total=len(store.sites)):
@@ -38,7 +38,8 @@ def work(workspace: Workspace) -> Output:
     return Output((*files, "saes.csv"), tuple(warnings))
 
 
-def _settings(recipe: Recipe) -> SAESettings:
+def training_settings(recipe: Recipe) -> SAESettings:
+    """How the recipe wants SAEs trained."""
     same = {item.name for item in fields(SAESettings)} & {item.name for item in fields(recipe.sae)}
     return SAESettings(**{name: getattr(recipe.sae, name) for name in same}, seed=recipe.seed)
 
