@@ -14,6 +14,7 @@ SHOWN = (
     "k",
     "l0",
     "fvu",
+    "frozen_fvu",
     "pca_fvu",
     "ce_loss_recovered",
     "ce_increase",
@@ -55,6 +56,12 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     sweep.add_argument("--architectures", default="topk", help="kinds, comma-separated")
     sweep.add_argument("--site", help="only this site (default: the middle one)")
     sweep.add_argument("--training-rows", type=int, metavar="N", help="rows drawn (default: as the run's recipe)")
+    sweep.add_argument(
+        "--floors",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="also train each with a frozen random decoder, the floor to beat",
+    )
     sweep.set_defaults(call=call_sweep)
     for parser in (evaluate, compare, sweep):
         add_json(parser)
@@ -94,6 +101,7 @@ def call_sweep(arguments: argparse.Namespace) -> int:
         numbers,
         site=arguments.site,
         training_rows=arguments.training_rows,
+        floors=arguments.floors,
         trust_remote_code=arguments.trust_remote_code,
     )
     return _print(rows, arguments.json)

@@ -11,7 +11,7 @@ from emocircuits.pipeline.run import open_run
 from emocircuits.pipeline.stages.sae import training_settings
 from emocircuits.pipeline.workspace import Workspace
 from emocircuits.progress import track
-from emocircuits.sae import agreement, load_sae, pca_fvu, quality_row, train_saes, training_rows
+from emocircuits.sae import SAESettings, agreement, load_sae, pca_fvu, quality_row, train_saes, training_rows
 
 
 def evaluate_saes(directory: Path, saes: Path | None = None, *, trust_remote_code: bool = False) -> list[dict[str, Any]]:
@@ -57,9 +57,18 @@ def sweep_saes(
     *,
     site: str | None = None,
     training_rows: int | None = None,
+    floors: bool = False,
     trust_remote_code: bool = False,
 ) -> list[dict[str, Any]]:
     """Trains and measures an SAE for every kind and k at one site; kept in `<run>/sweep`, so a second call goes on.
+
+    Args:
+        directory: a run directory whose collect stage is done.
+        architectures, numbers: kinds and k, every combination.
+        site: which site; the middle one by default.
+        training_rows: rows drawn; as the run's recipe by default.
+        floors: also train each with a frozen random decoder; its FVU stands beside as `frozen_fvu`.
+        trust_remote_code: let the model directory run its own code.
 
     Raises:
         UserError: no run, an unknown site or kind, or k that is too large.
@@ -76,16 +85,18 @@ def sweep_saes(
     ]
     rows = []
     for settings in every:
-        out = workspace.path("sweep") / f"{settings.architecture}-k{settings.k}"
-        path = train_saes(store, [site], settings, out, workers=1, device=recipe.device)[site]
-        rows.append(
-            {
-                "k": settings.k,
-                **_measured(workspace, store, site, load_sae(path, site=site, d_in=store.d_model)),
-                "architecture": settings.architecture,
-            }
-        )
+        row = {"k": settings.k, **_trained(workspace, store, site, settings), "architecture": settings.architecture}
+        if floors:
+            row["frozen_fvu"] = _trained(workspace, store, site, replace(settings, frozen_decoder=True))["fvu"]
+        rows.append(row)
     return rows
+
+
+def _trained(workspace: Workspace, store: Any, site: str, settings: SAESettings) -> dict[str, Any]:
+    name = f"{settings.architecture}-k{settings.k}" + ("-frozen" if settings.frozen_decoder else "")
+    out = workspace.path("sweep") / name
+    path = train_saes(store, [site], settings, out, workers=1, device=workspace.recipe.device)[site]
+    return _measured(workspace, store, site, load_sae(path, site=site, d_in=store.d_model))
 
 
 def _measured(workspace: Workspace, store: Any, site: str, sae: Any) -> dict[str, Any]:

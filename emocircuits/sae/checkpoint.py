@@ -106,23 +106,27 @@ class Checkpoints:
         return state, tensors
 
 
+def _trained(trainer: SAETrainer) -> list[tuple[str, torch.nn.Parameter]]:
+    return [(name, parameter) for name, parameter in trainer.sae.named_parameters() if parameter.requires_grad]
+
+
 def _tensors(trainer: SAETrainer) -> dict[str, torch.Tensor]:
     found = {f"sae.{name}": value for name, value in trainer.sae.state_dict().items()}
-    for name, parameter in trainer.sae.named_parameters():
+    for name, parameter in _trained(trainer):
         found |= {f"adam.{name}.{moment}": trainer.optimizer.state[parameter][moment] for moment in MOMENTS}
     return found | {f"trainer.{name}": getattr(trainer, name) for name in COUNTERS}
 
 
 def _shapes(trainer: SAETrainer) -> dict[str, tuple[int, ...]]:
     found = {f"sae.{name}": tuple(value.shape) for name, value in trainer.sae.state_dict().items()}
-    for name, parameter in trainer.sae.named_parameters():
+    for name, parameter in _trained(trainer):
         found |= {f"adam.{name}.{moment}": () if moment == "step" else tuple(parameter.shape) for moment in MOMENTS}
     return found | {f"trainer.{name}": tuple(getattr(trainer, name).shape) for name in COUNTERS}
 
 
 def _apply(trainer: SAETrainer, state: dict, tensors: dict[str, torch.Tensor]) -> None:
     trainer.sae.load_state_dict({name: tensors[f"sae.{name}"] for name in trainer.sae.state_dict()})
-    for name, parameter in trainer.sae.named_parameters():
+    for name, parameter in _trained(trainer):
         kept = {"step": tensors[f"adam.{name}.step"]}
         for moment in MOMENTS[1:]:  # in the memory layout of the parameter
             kept[moment] = torch.empty_like(parameter, requires_grad=False).copy_(tensors[f"adam.{name}.{moment}"])

@@ -22,6 +22,8 @@ class SAESettings:
         levels: nested dictionaries of a Matryoshka SAE, each half as wide as the next.
         kernel: `auto`, `sparse` or `dense`: how TopK and BatchTopK steps are computed (`emocircuits.sae.sparse_training`).
         encoder_dtype: `float32` or `bfloat16`: precision in which the sparse kernels look for the active features.
+        frozen_decoder: leave the random decoder as it starts and train only the rest: a floor for trained ones to beat
+            (Korznikov et al. 2026).
         aux_coefficient: weight of the loss that revives dead features (Gao et al. 2024, appendix A.2).
         skip_positions: leading positions of each prompt that are left out (position 0 is an attention sink).
         seed: seed of initial weights and order of rows.
@@ -37,6 +39,7 @@ class SAESettings:
     levels: int = 5
     kernel: str = "auto"
     encoder_dtype: str = "float32"
+    frozen_decoder: bool = False
     aux_coefficient: float = 1 / 4
     skip_positions: int = 1
     seed: int = 0

@@ -60,7 +60,7 @@ class _Decode(torch.autograd.Function):
         dz.mul_(values != 0)
         order, starts = chosen.by_feature, chosen.feature_starts
         rows = chosen.rows[order]
-        d_dec = _bags(grad, rows, starts, values[order])
+        d_dec = _bags(grad, rows, starts, values[order]) if ctx.needs_input_grad[3] else None
         d_enc = _bags(x, rows, starts, dz[order]).t()
         d_b_enc = torch.zeros_like(W_dec[:, 0]).index_add_(0, chosen.features, dz)
         d_b_dec = grad.sum(0) if ctx.add_bias else torch.zeros_like(W_dec[0])

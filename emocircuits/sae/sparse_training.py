@@ -17,8 +17,9 @@ from emocircuits.sae.selected_acts import SelectedActs
 from emocircuits.sae.selection import Selection, largest_of_batch, largest_per_row
 from emocircuits.sae.sparse_decode import decode_selected, row_dots
 
-SPARSE_FROM = 1 << 20  # batch · d_sae from which sparse steps were faster (tests/benchmarks/sae.py)
-FEWEST_FEATURES_PER_K = 16
+# Sparse steps were faster from these on, one thread (measured: 1.2 of the dense time at batch · d_sae = 4 thousand, 1.0 at
+# 16 thousand, 0.8 at 64 thousand, 0.3 at a million; at d_sae / k = 2 it was 1.15, at 4 it was 0.9).
+SPARSE_FROM, FEWEST_FEATURES_PER_K = 1 << 15, 4
 DENSE_DEAD = 8  # up to this many dead features per selected one, their columns are multiplied densely
 
 

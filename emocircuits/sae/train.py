@@ -163,6 +163,7 @@ def train_one(
         torch.manual_seed(settings.seed)
         sae = member.build(settings, store.d_model, metadata, device)
     sae.b_dec.data = torch.from_numpy(mean * scale).float().to(device)
+    sae.W_dec.requires_grad_(not settings.frozen_decoder)
     trainer = make_trainer(sae, settings, device)
     done = checkpoints.restore(trainer) if checkpoints else 0
     if done:

@@ -41,6 +41,7 @@ def test_sweep(debug_run, tmp_path, capsys):
                 "2,6",
                 "--architectures",
                 "topk,batchtopk",
+                "--floors",
                 "--training-rows",
                 "20000",
                 "--json",
@@ -56,6 +57,7 @@ def test_sweep(debug_run, tmp_path, capsys):
         ("batchtopk", 2),
         ("batchtopk", 6),
     ]
+    assert all(row["frozen_fvu"] > row["fvu"] for row in rows)  # the floor is beaten
     assert rows[0]["l0"] <= 2 and rows[1]["fvu"] < rows[0]["fvu"]
     assert sorted(path for path in run.iterdir()) == sorted([*before, run / "sweep"])
 

@@ -187,3 +187,12 @@ def test_a_bad_row_outside_the_sample_of_the_moments_is_caught_in_the_stream(tmp
     monkeypatch.setattr(rows_module, "MOMENT_ROWS", 100)
     with pytest.raises(UserError, match="row 48 .*prompt 'p1', position 8"):
         train_saes(store, SITES[:1], SHORT, tmp_path / "saes")
+
+
+@pytest.mark.parametrize("kernel", ["sparse", "dense"])
+def test_a_frozen_decoder_keeps_its_directions_and_resumes(store, tmp_path, kernel):
+    frozen = SAESettings(**{**SHORT.__dict__, "frozen_decoder": True, "kernel": kernel})
+    path = train_saes(store, SITES[:1], frozen, tmp_path, checkpoint_minutes=0.0)[SITES[0]]
+    torch.manual_seed(frozen.seed)
+    start = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=D, d_sae=32, k=4)).W_dec
+    torch.testing.assert_close(load_sae(path).W_dec, start / start.norm(dim=1, keepdim=True))
