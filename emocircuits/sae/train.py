@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import asdict
 from pathlib import Path
 
@@ -112,7 +113,8 @@ def train_saes(
         pool = ThreadPoolExecutor(max_workers=max(1, workers))
         try:
             with _sigterm_interrupts():
-                for future in [pool.submit(work, site) for site in left]:
+                # a copied context, so that a quiet caller has quiet threads
+                for future in [pool.submit(copy_context().run, work, site) for site in left]:
                     future.result()
         finally:
             stop.set()

@@ -12,6 +12,7 @@ from sae_lens.config import SAETrainerConfig
 
 from emocircuits.artifacts.activation_store import ActivationStore
 from emocircuits.errors import UserError
+from emocircuits.progress import quiet
 from emocircuits.sae import SAESettings, load_sae, reconstruction, train_saes
 from emocircuits.sae import train as train_module
 from emocircuits.sae.train import moments, training_rows
@@ -196,3 +197,11 @@ def test_a_frozen_decoder_keeps_its_directions_and_resumes(store, tmp_path, kern
     torch.manual_seed(frozen.seed)
     start = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=D, d_sae=32, k=4)).W_dec
     torch.testing.assert_close(load_sae(path).W_dec, start / start.norm(dim=1, keepdim=True))
+
+
+def test_a_quiet_caller_has_quiet_threads(store, tmp_path, capsys):
+    with quiet():
+        train_saes(store, SITES, SHORT, tmp_path / "quiet")
+    assert capsys.readouterr().err == ""
+    train_saes(store, SITES, SHORT, tmp_path / "loud")
+    assert capsys.readouterr().err.count("gamma = |mean| / |sigma|") == 2
