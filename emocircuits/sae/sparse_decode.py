@@ -2,9 +2,9 @@
 
 With n active features of S, x̂ = Σ_i z_i W_dec[i] is a weighted sum of n rows instead of a product with all S, and so are
 both weight gradients: dW_dec[i] = Σ_b z_bi g_b and dW_enc[:, i] = Σ_b dz_bi x_b, with dz_bi = ⟨g_b, W_dec[i]⟩. Every
-weighted sum is one `embedding_bag`. The gradient of the norm that sae-lens multiplies by before and divides by after the selection
-cancels, so it is left out; that of b_dec through the input is -W_enc Σ_b dz_b, without the product that the input's own
-gradient would take.
+weighted sum is one `embedding_bag`. The gradient of the norm that sae-lens multiplies by before and divides by after the
+selection cancels, so it is left out; that of b_dec through the input is -W_enc Σ_b dz_b, without the product that the
+input's own gradient would take.
 """
 
 import warnings
