@@ -8,11 +8,12 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from emocircuits import __version__
-from emocircuits.cli import doctor, organism, run
+from emocircuits.cli import doctor, organism, run, sae
 from emocircuits.errors import EmocircuitsError
 from emocircuits.progress import quiet
 
-COMMANDS: tuple[Callable[[argparse._SubParsersAction], None], ...] = (run.add_run, run.add_stages, organism.add, doctor.add)
+COMMANDS: tuple[Callable[[argparse._SubParsersAction], None], ...] = (
+    run.add_run, run.add_stages, sae.add_verbs, organism.add, doctor.add)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 for a mistake in the input, 1 for a failure, 130 for Ctrl-C."""
-    parsed = build_parser().parse_args(arguments)
+    parsed = build_parser().parse_args(sae.rewrite(list(sys.argv[1:] if arguments is None else arguments)))
     try:
         with quiet(getattr(parsed, "quiet", False)):
             return parsed.call(parsed) or 0

@@ -39,15 +39,20 @@ class DirectionSettings:
 
 @dataclass(frozen=True)
 class SAESettings:
-    """TopK SAEs at every layer's residual stream."""
+    """SAEs at every layer's residual stream; the keys are explained in `emocircuits.sae.SAESettings`."""
 
-    architecture: str = "topk"
+    architecture: str = "topk"  # standard | gated | jumprelu | topk | batchtopk | matryoshka_batchtopk
     expansion: int = 8
     k: int = 32
     training_rows: int = 600_000
     batch_size: int = 1024
     lr: float = 6e-3
+    sparsity: float = 1.0
+    levels: int = 5
+    kernel: str = "auto"
+    encoder_dtype: str = "float32"
     workers: int = 2
+    checkpoint_minutes: float = 5.0
     directory: str = ""  # use the SAEs of this directory (<site>/cfg.json, sae_weights.safetensors) instead of training
 
 

@@ -87,6 +87,10 @@ def _config(directory: Path) -> dict[str, Any]:
         value = config.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= DIMENSION_LIMIT:
             raise UserError(f"{path} has {name} = {value!r}", expected=f"a whole number from 1 to {DIMENSION_LIMIT}")
+    k = config.get("k", 1)
+    whole = isinstance(k, int) and not isinstance(k, bool)
+    if config["architecture"] == "topk" and not (whole and 0 < k <= config["d_sae"]):
+        raise UserError(f"{path} has k = {k!r}", expected=f"a whole number from 1 to d_sae = {config['d_sae']}")
     return config
 
 

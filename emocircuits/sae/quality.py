@@ -11,6 +11,7 @@ from torch import Tensor
 
 from emocircuits.artifacts.activation_store import ActivationStore
 from emocircuits.errors import Failure, UserError
+from emocircuits.sae.geometry import decoder_encoder_cosine
 
 BLOCK = 8192
 DENSE = 0.1
@@ -26,6 +27,7 @@ class Reconstruction:
         dead_fraction: share of features that fire on none of the rows.
         dense_fraction: share of features that fire on more than a tenth of them.
         tokens: number of rows.
+        shrinkage: √(Σ‖x̂ - b_dec‖² / Σ‖x - b_dec‖²): below √(1 - fvu) means that activations are systematically too small.
     """
 
     l0: float
@@ -33,31 +35,43 @@ class Reconstruction:
     dead_fraction: float
     dense_fraction: float
     tokens: int
+    shrinkage: float
 
 
 @dataclass(frozen=True)
 class LossRecovered:
-    """Mean next-token cross-entropies in nats with one site untouched, replaced by the reconstruction, or by its mean.
+    """Mean next-token cross-entropies in nats with one site untouched, replaced by the reconstruction, its mean, or zero.
 
     Attributes:
-        clean, sae, ablated: the three.
+        clean, sae, ablated, zeroed: the four.
+        kl: mean KL(clean ‖ sae) of the next-token distributions, nats.
         tokens: number of predictions.
     """
 
     clean: float
     sae: float
     ablated: float
+    zeroed: float
+    kl: float
     tokens: int
 
     @property
     def ce_loss_recovered(self) -> float:
         """(ablated - sae) / (ablated - clean): 1 loses nothing, 0 is as bad as the mean."""
-        if self.ablated == self.clean:
+        return self._recovered("mean", self.ablated)
+
+    @property
+    def ce_loss_recovered_zero(self) -> float:
+        """The same against zero, as sae-lens counts: nearer 1, because zero is far from anything the model knows."""
+        return self._recovered("zero", self.zeroed)
+
+    def _recovered(self, name: str, without: float) -> float:
+        if without == self.clean:
             raise Failure(
-                "mean ablation does not change the loss: the share recovered is not defined",
+                f"{name} ablation does not change the loss: the share recovered is not defined",
                 cure="check that the site belongs to the model",
             )
-        return (self.ablated - self.sae) / (self.ablated - self.clean)
+        return (without - self.sae) / (without - self.clean)
 
 
 @torch.no_grad()
@@ -74,12 +88,14 @@ def reconstruction(sae: Any, store: ActivationStore, site: str, rows: Int[np.nda
             f"the SAE for {site} has d_in {sae.cfg.d_in}", expected=f"d_model {store.d_model} of {store.path.name}"
         )
     origin = sae.b_dec.detach().double().cpu()  # near the mean: shifting by it costs no precision later
-    lost, square, total = 0.0, 0.0, torch.zeros(store.d_model, dtype=torch.float64)
+    lost, square, kept, total = 0.0, 0.0, 0.0, torch.zeros(store.d_model, dtype=torch.float64)
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64)
     for _, block in store.blocks(site, rows, size=BLOCK):
         x = torch.from_numpy(block)
         acts = _encode(sae, x)
-        lost += float((x - sae.decode(acts).float().cpu()).double().square().sum())
+        decoded = sae.decode(acts).float().cpu()
+        lost += float((x - decoded).double().square().sum())
+        kept += float((decoded.double() - origin).square().sum())
         shifted = x.double() - origin
         square += float(shifted.square().sum())
         total += shifted.sum(0)
@@ -95,6 +111,7 @@ def reconstruction(sae: Any, store: ActivationStore, site: str, rows: Int[np.nda
         dead_fraction=float((fired == 0).double().mean()),
         dense_fraction=float((density > DENSE).double().mean()),
         tokens=count,
+        shrinkage=float(np.sqrt(kept / square)),
     )
 
 
@@ -108,7 +125,7 @@ def loss_recovered(
     *,
     skip_positions: int = 1,
 ) -> LossRecovered:
-    """Cross-entropies with one site left alone, spliced and mean-ablated, over the same predictions.
+    """Cross-entropies with one site left alone, spliced, mean-ablated and zeroed, over the same predictions.
 
     Args:
         model: any TransformerLens object with `hooks` whose call gives logits.
@@ -120,7 +137,7 @@ def loss_recovered(
     """
     first = skip_positions
     replacement = torch.from_numpy(np.asarray(mean, dtype=np.float32))
-    sums, count, seen = np.zeros(3), 0, 0
+    sums, divergence, count, seen = np.zeros(4), 0.0, 0, 0
 
     def spliced(value: Tensor, hook: object) -> Tensor:
         nonlocal seen
@@ -134,21 +151,31 @@ def loss_recovered(
         out[:, first:] = replacement.to(value)
         return out
 
+    def zeroed(value: Tensor, hook: object) -> Tensor:
+        out = value.clone()
+        out[:, first:] = 0
+        return out
+
     for tokens in batches:
         if tokens.shape[1] < first + 2:
             continue
-        for place, hooks in enumerate(([], [(site, spliced)], [(site, ablated)])):
+        clean_log_probs = None
+        for place, hooks in enumerate(([], [(site, spliced)], [(site, ablated)], [(site, zeroed)])):
             with model.hooks(fwd_hooks=hooks):
                 logits = model(tokens)
             log_probs = logits[:, first:-1].float().log_softmax(-1)
             sums[place] -= float(log_probs.gather(-1, tokens[:, first + 1 :, None].to(log_probs.device)).double().sum())
+            if place == 0:
+                clean_log_probs = log_probs
+            elif place == 1:
+                divergence += float((clean_log_probs.exp() * (clean_log_probs - log_probs)).double().sum())
         count += tokens[:, first + 1 :].numel()
     if count == 0:
         raise UserError(f"no prompt is long enough to measure the loss at {site}", expected=f"at least {first + 2} tokens")
     if seen == 0:
         raise Failure(f"the hook {site} never ran", cure="check that the site belongs to the model")
-    clean, with_sae, without = (float(value) for value in sums / count)
-    return LossRecovered(clean, with_sae, without, count)
+    clean, with_sae, without, at_zero = (float(value) for value in sums / count)
+    return LossRecovered(clean, with_sae, without, at_zero, divergence / count, count)
 
 
 def equal_length_batches(
@@ -215,6 +242,12 @@ def quality_row(
         "ce_sae": loss.sae,
         "ce_ablated": loss.ablated,
         "ce_tokens": loss.tokens,
+        "ce_zeroed": loss.zeroed,
+        "ce_loss_recovered_zero": loss.ce_loss_recovered_zero,
+        "ce_increase": loss.sae - loss.clean,
+        "kl": loss.kl,
+        "shrinkage": measured.shrinkage,
+        "decoder_encoder_cosine": decoder_encoder_cosine(sae),
     }
 
 

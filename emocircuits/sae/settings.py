@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from emocircuits.errors import UserError
+from emocircuits.errors import UserError, unknown
+
+KERNELS, ENCODER_DTYPES = ("auto", "sparse", "dense"), ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -12,10 +14,16 @@ class SAESettings:
     Attributes:
         architecture: a member of `emocircuits.sae.ARCHITECTURES`.
         expansion: d_sae / d_model.
-        k: active features per token.
+        k: active features per token (for jumprelu the target; standard and gated do not use it).
         training_rows: rows drawn in all (with repetition when the store has fewer).
         batch_size: rows per step.
         lr: peak learning rate, for activations scaled to unit variance.
+        sparsity: weight of the sparsity penalty (standard, gated and jumprelu; the TopK kinds have none).
+        levels: nested dictionaries of a Matryoshka SAE, each half as wide as the next.
+        kernel: `auto`, `sparse` or `dense`: how TopK and BatchTopK steps are computed (`emocircuits.sae.sparse_training`).
+        encoder_dtype: `float32` or `bfloat16`: precision in which the sparse kernels look for the active features.
+        frozen_decoder: leave the random decoder as it starts and train only the rest: a floor for trained ones to beat
+            (Korznikov et al. 2026).
         aux_coefficient: weight of the loss that revives dead features (Gao et al. 2024, appendix A.2).
         skip_positions: leading positions of each prompt that are left out (position 0 is an attention sink).
         seed: seed of initial weights and order of rows.
@@ -27,6 +35,11 @@ class SAESettings:
     training_rows: int = 600_000
     batch_size: int = 1024
     lr: float = 6e-3
+    sparsity: float = 1.0
+    levels: int = 5
+    kernel: str = "auto"
+    encoder_dtype: str = "float32"
+    frozen_decoder: bool = False
     aux_coefficient: float = 1 / 4
     skip_positions: int = 1
     seed: int = 0
@@ -35,6 +48,11 @@ class SAESettings:
         for name in ("expansion", "k", "training_rows", "batch_size", "lr"):
             if not getattr(self, name) > 0:
                 raise UserError(f"sae.{name} is {getattr(self, name)}", expected="a positive number")
+        if not self.sparsity >= 0:
+            raise UserError(f"sae.sparsity is {self.sparsity}", expected="a number that is not negative")
+        for name, known in (("kernel", KERNELS), ("encoder_dtype", ENCODER_DTYPES)):
+            if getattr(self, name) not in known:
+                raise unknown(f"sae.{name}", str(getattr(self, name)), known)
 
     def d_sae(self, d_model: int) -> int:
         """Size of the dictionary.
@@ -56,6 +74,11 @@ class SAESettings:
     def warm_up_steps(self) -> int:
         """Steps over which the learning rate rises."""
         return min(self.steps // 20, 1000)
+
+    @property
+    def sparsity_warm_up_steps(self) -> int:
+        """Steps over which a sparsity penalty rises from zero."""
+        return self.steps // 5
 
     @property
     def decay_steps(self) -> int:

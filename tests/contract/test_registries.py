@@ -11,6 +11,7 @@ REGISTRIES = {
     "export.EXPORTERS": "export format", "export.figures.FIGURES": "figure", "interventions.ablate.ABLATIONS": "ablation",
     "directions.estimator.ESTIMATORS": "direction estimator", "attribution.methods.METHODS": "attribution method",
     "matching.score.SCORES": "match score", "pipeline.stages.STAGES": "stage", "pipeline.texts.SOURCES": "material",
+    "sae.ARCHITECTURES": "SAE architecture",
 }
 
 

@@ -57,6 +57,10 @@ def test_what_does_not_fit_is_refused(pair, tmp_path):
         ({"d_in": True}, "d_in = True"),
         ({"d_sae": "12"}, "d_sae = '12'"),
         ({"d_sae": 13}, "has W_dec of shape"),
+        ({"architecture": "topk", "k": 13}, "k = 13; expected a whole number from 1 to d_sae = 12"),
+        ({"architecture": "topk", "k": "3"}, "k = '3'"),
+        ({"architecture": "topk", "k": -1}, "k = -1"),
+        ({"architecture": "gated"}, "b_gate|cannot load"),
         ({"metadata": [1]}, "metadata that is no table"),
         ({"normalize_activations": "nonsense"}, "sae-lens cannot load|holds"),
         ({"metadata": {"weights_sha256": "0" * 64}}, "damaged or exchanged"),
@@ -72,6 +76,12 @@ def test_hostile_configurations(pair, change, text):
         return
     with pytest.raises(UserError, match=text):
         load_sae(pair)
+
+
+def test_a_device_that_is_not_there_does_not_matter(pair):
+    edit(pair, device="cuda:7", dtype="bfloat16")
+    sae = load_sae(pair)
+    assert sae.W_dec.device.type == "cpu" and sae.W_dec.dtype == torch.float32 and sae.cfg.device == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_reconstruction_equals_an_explicit_loop(store, sae):
     got = reconstruction(sae, store, SITE, rows)
     x = store.read(SITE, rows).astype(np.float64)
     w_enc, w_dec, b_enc, b_dec = (getattr(sae, n).double().numpy() for n in ("W_enc", "W_dec", "b_enc", "b_dec"))
-    lost, fired = 0.0, np.zeros(30)
+    lost, kept, fired = 0.0, 0.0, np.zeros(30)
     for row in x:
         pre = (row - b_dec) @ w_enc + b_enc
         acts = np.zeros(30)
@@ -66,9 +66,11 @@ def test_reconstruction_equals_an_explicit_loop(store, sae):
             acts[i] = max(0.0, pre[i])
         fired += acts != 0
         lost += ((row - acts @ w_dec - b_dec) ** 2).sum()
+        kept += ((acts @ w_dec) ** 2).sum()
     assert got.tokens == len(rows)
     assert got.l0 == pytest.approx(fired.sum() / len(rows), abs=1e-12)
     assert got.fvu == pytest.approx(lost / ((x - x.mean(0)) ** 2).sum(), rel=1e-5)
+    assert got.shrinkage == pytest.approx((kept / ((x - b_dec) ** 2).sum()) ** 0.5, rel=1e-5)
     assert got.dead_fraction == pytest.approx((fired == 0).mean()) and got.dead_fraction > 0
     assert got.dense_fraction == pytest.approx((fired / len(rows) > 0.1).mean())
 
@@ -94,7 +96,7 @@ def test_loss_recovered_equals_sae_lens_and_an_explicit_loop(model, sae, store):
     batches = list(equal_length_batches(store, np.arange(7)))
     assert sorted(b.numel() for b in batches) == sorted([10, 18, 12, 3, 2])
     got = loss_recovered(model, sae, SITE, batches, mean, skip_positions=0)
-    sums, count = np.zeros(3), 0
+    sums, kl, count = np.zeros(4), 0.0, 0
     for prompt in range(7):
         offset, n = int(store.prompts["offset"][prompt]), int(store.prompts["n_tokens"][prompt])
         tokens = torch.from_numpy(store.tokens[offset : offset + n].astype(np.int64))[None]
@@ -103,15 +105,20 @@ def test_loss_recovered_equals_sae_lens_and_an_explicit_loop(model, sae, store):
                 model(tokens),
                 model.run_with_saes(tokens, saes=[sae]),
                 model.run_with_hooks(tokens, fwd_hooks=[(SITE, lambda v, hook: torch.from_numpy(mean).expand_as(v))]),
+                model.run_with_hooks(tokens, fwd_hooks=[(SITE, lambda v, hook: torch.zeros_like(v))]),
             ]
+            left, right = (logits[0, :-1].double().log_softmax(-1) for logits in outputs[:2])
+            kl += float(torch.nn.functional.kl_div(right, left, reduction="sum", log_target=True))
         for place, logits in enumerate(outputs):
             for pos in range(n - 1):
                 scores = logits[0, pos].double()
                 sums[place] += float(torch.logsumexp(scores, 0) - scores[tokens[0, pos + 1]])
         count += n - 1
-    clean, spliced, ablated = sums / count
+    clean, spliced, ablated, zeroed = sums / count
     assert got.tokens == count
-    assert (got.clean, got.sae, got.ablated) == pytest.approx((clean, spliced, ablated), abs=1e-5)
+    assert (got.clean, got.sae, got.ablated, got.zeroed) == pytest.approx((clean, spliced, ablated, zeroed), abs=1e-5)
+    assert got.kl == pytest.approx(kl / count, rel=1e-4) and got.kl > 0
+    assert got.ce_loss_recovered_zero == pytest.approx((zeroed - spliced) / (zeroed - clean), rel=1e-3)
     assert got.ce_loss_recovered == pytest.approx((ablated - spliced) / (ablated - clean), rel=1e-3)
 
 
@@ -152,4 +159,4 @@ def test_errors(model, sae, store):
     with pytest.raises(UserError, match="no prompt is long enough"):
         loss_recovered(model, sae, SITE, equal_length_batches(store, np.array([6])), np.zeros(D))
     with pytest.raises(Failure, match="not defined"):
-        LossRecovered(1.0, 1.0, 1.0, 5).ce_loss_recovered
+        LossRecovered(1.0, 1.0, 1.0, 1.0, 0.0, 5).ce_loss_recovered

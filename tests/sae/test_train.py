@@ -4,53 +4,23 @@ import json
 import threading
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from fixtures.planted_store import FILES, SITES, D, contents, overwrite, planted, planted_store
 from sae_lens import SAE, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
 
-from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
+from emocircuits.artifacts.activation_store import ActivationStore
 from emocircuits.errors import UserError
+from emocircuits.progress import quiet
 from emocircuits.sae import SAESettings, load_sae, reconstruction, train_saes
 from emocircuits.sae import train as train_module
 from emocircuits.sae.train import moments, training_rows
 
-SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
-D, TRUE, ACTIVE = 16, 24, 2
-FILES = ("cfg.json", "sae_weights.safetensors")
-
-
-def planted(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows made of two of 24 known unit vectors around a large mean."""
-    rng = np.random.default_rng(seed)
-    dictionary = rng.normal(size=(TRUE, D))
-    dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
-    acts = np.zeros((n, TRUE))
-    for row in acts:
-        row[rng.choice(TRUE, ACTIVE, replace=False)] = rng.uniform(2, 6, ACTIVE)
-    return (acts @ dictionary + 7 * rng.normal(size=D)).astype(np.float32), dictionary
-
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> ActivationStore:
-    path, n_prompts, length = tmp_path_factory.mktemp("store") / "activations.h5", 300, 40
-    values = {site: planted(number, n_prompts * length)[0] for number, site in enumerate(SITES)}
-    for site in SITES:
-        values[site][::length] *= 50  # the sink
-    prompts = pd.DataFrame(
-        {
-            "id": [f"p{i}" for i in range(n_prompts)],
-            "split": ["held_out" if i % 5 == 0 else "train" for i in range(n_prompts)],
-        }
-    )
-    tokens = [np.arange(length)] * n_prompts
-    with ActivationStoreWriter(
-        path, SITES, D, prompts, tokens, {"model_name": "tiny", "model_hash": "m" * 64}, "float32"
-    ) as writer:
-        writer.append(np.arange(n_prompts), values)
-        writer.finish()
-    return ActivationStore.open(path)
+    return planted_store(tmp_path_factory.mktemp("store") / "activations.h5")
 
 
 SETTINGS = SAESettings(expansion=4, k=4, training_rows=60_000, batch_size=256, lr=1e-2, aux_coefficient=1 / 32, seed=3)
@@ -60,10 +30,6 @@ SHORT = SAESettings(expansion=2, k=4, training_rows=5_000, batch_size=250)
 @pytest.fixture(scope="module")
 def trained(store, tmp_path_factory):
     return train_saes(store, SITES, SETTINGS, tmp_path_factory.mktemp("saes"))
-
-
-def contents(paths):
-    return {site: [(path / name).read_bytes() for name in FILES] for site, path in paths.items()}
 
 
 def test_planted_dictionary_is_found(store, trained):
@@ -150,10 +116,10 @@ def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(sto
         with lock:
             calls.append(site)
         if site == SITES[1]:
-            steps = iter(range(5))
+            left = iter(range(5))
 
-            def stop():
-                if next(steps, None) is None:
+            def stop(steps):
+                if next(left, None) is None:
                     raise KeyboardInterrupt
 
             options["after_step"] = stop
@@ -162,7 +128,7 @@ def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(sto
     monkeypatch.setattr(train_module, "train_one", broken)
     with pytest.raises(KeyboardInterrupt):
         train_saes(store, SITES, SHORT, tmp_path / "part", workers=1)
-    assert sorted(path.name for path in (tmp_path / "part").iterdir()) == [SITES[0]]
+    assert sorted(path.name for path in (tmp_path / "part").iterdir()) == [".checkpoints", SITES[0]]
     monkeypatch.setattr(
         train_module, "train_one", lambda store, site, *a, **k: (calls.append(site), real(store, site, *a, **k))[1]
     )
@@ -201,3 +167,41 @@ def test_an_unwritable_directory_is_a_failure_in_one_line(store, tmp_path):
     (tmp_path / "saes").write_text("a file where the directory should be")
     with pytest.raises(Failure, match="cannot write .*saes"):
         train_saes(store, SITES[:1], SHORT, tmp_path / "saes")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_are_named_and_nothing_is_written(tmp_path, bad):
+    store = planted_store(tmp_path / "a.h5", n_prompts=30)
+    overwrite(store, SITES[1], 6 * 40 + 7, 3, bad)
+    with pytest.raises(
+        UserError, match="row 247 of a.h5 at blocks.1.hook_resid_post holds NaN or infinity .prompt 'p6', position 7"
+    ):
+        train_saes(store, SITES[1:], SHORT, tmp_path / "saes")
+    assert not (tmp_path / "saes" / SITES[1]).exists()
+
+
+def test_a_bad_row_outside_the_sample_of_the_moments_is_caught_in_the_stream(tmp_path, monkeypatch):
+    from emocircuits.sae import rows as rows_module
+
+    store = planted_store(tmp_path / "a.h5", n_prompts=30)
+    overwrite(store, SITES[0], 48, 0, np.nan)
+    monkeypatch.setattr(rows_module, "MOMENT_ROWS", 100)
+    with pytest.raises(UserError, match="row 48 .*prompt 'p1', position 8"):
+        train_saes(store, SITES[:1], SHORT, tmp_path / "saes")
+
+
+@pytest.mark.parametrize("kernel", ["sparse", "dense"])
+def test_a_frozen_decoder_keeps_its_directions_and_resumes(store, tmp_path, kernel):
+    frozen = SAESettings(**{**SHORT.__dict__, "frozen_decoder": True, "kernel": kernel})
+    path = train_saes(store, SITES[:1], frozen, tmp_path, checkpoint_minutes=0.0)[SITES[0]]
+    torch.manual_seed(frozen.seed)
+    start = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=D, d_sae=32, k=4)).W_dec
+    torch.testing.assert_close(load_sae(path).W_dec, start / start.norm(dim=1, keepdim=True))
+
+
+def test_a_quiet_caller_has_quiet_threads(store, tmp_path, capsys):
+    with quiet():
+        train_saes(store, SITES, SHORT, tmp_path / "quiet")
+    assert capsys.readouterr().err == ""
+    train_saes(store, SITES, SHORT, tmp_path / "loud")
+    assert capsys.readouterr().err.count("gamma = |mean| / |sigma|") == 2

@@ -1,5 +1,6 @@
 """sae: one sparse autoencoder per site, trained by sae-lens, and what each is worth."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pandas as pd
 
 from emocircuits.errors import UserError
 from emocircuits.io.documents import write_csv
+from emocircuits.pipeline.recipe import Recipe
 from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.workspace import Workspace
 from emocircuits.progress import track
@@ -22,9 +24,8 @@ def work(workspace: Workspace) -> Output:
     if how.directory:
         _adopt(workspace, Path(how.directory))
     else:
-        settings = SAESettings(architecture=how.architecture, expansion=how.expansion, k=how.k, training_rows=how.training_rows,
-                               batch_size=how.batch_size, lr=how.lr, seed=recipe.seed)
-        train_saes(store, store.sites, settings, out, workers=how.workers, device=recipe.device)
+        train_saes(store, store.sites, training_settings(recipe), out, workers=how.workers, device=recipe.device,
+                   checkpoint_minutes=how.checkpoint_minutes)
     rows: list[dict[str, Any]] = []
     for site in track(store.sites, "measure SAEs", total=len(store.sites)):
         rows.append(quality_row(model.bridge, workspace.sae(site), store, site))
@@ -35,6 +36,12 @@ def work(workspace: Workspace) -> Output:
                  if row["dead_fraction"] > SUGGESTED_DEAD]
     files = [f"saes/{site}/{name}" for site in store.sites for name in ("cfg.json", "sae_weights.safetensors")]
     return Output((*files, "saes.csv"), tuple(warnings))
+
+
+def training_settings(recipe: Recipe) -> SAESettings:
+    """How the recipe wants SAEs trained."""
+    same = {item.name for item in fields(SAESettings)} & {item.name for item in fields(recipe.sae)}
+    return SAESettings(**{name: getattr(recipe.sae, name) for name in same}, seed=recipe.seed)
 
 
 def _adopt(workspace: Workspace, source: Path) -> None:
