@@ -15,14 +15,23 @@ def generator(seed: int, *keys: str | int) -> np.random.Generator:
 
 def bf16_bits(values: Float[np.ndarray, "..."]) -> UInt16[np.ndarray, "..."]:
     """float32 -> bfloat16 bit patterns, rounding to nearest even (NumPy has no bfloat16)."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))
-    return (np.where(np.isnan(values), bits | np.uint32(0x400000), rounded) >> 16).astype(np.uint16)
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    bits = values.view(np.uint32)
+    rounded = bits >> 16
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    nan = np.isnan(values)
+    if nan.any():
+        rounded = np.where(nan, bits | np.uint32(0x400000), rounded)
+    return (rounded >> 16).astype(np.uint16)
 
 
 def from_bf16_bits(bits: UInt16[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """bfloat16 bit patterns -> float32, exact."""
-    return (np.asarray(bits, dtype=np.uint32) << 16).view(np.float32)
+    wide = np.array(bits, dtype=np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
 
 
 def bootstrap_interval(

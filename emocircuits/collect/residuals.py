@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from emocircuits.artifacts.activation_store import ActivationStore
@@ -33,8 +33,10 @@ def collect_residuals(
     batch_tokens: int = 2048,
     dtype: str = "bfloat16",
     metadata: dict[str, Any] | None = None,
+    shard_rows: int | None = None,
+    replace: bool = False,
 ) -> ActivationStore:
-    """Writes the activations of all texts to a store; a killed run goes on where it stopped.
+    """Writes the activations of all texts to a store; a killed run goes on with the shard it was in.
 
     Args:
         model: the model.
@@ -44,9 +46,12 @@ def collect_residuals(
         batch_tokens: tokens (with padding) per forward pass.
         dtype: float32 or bfloat16 in the file.
         metadata: kept in the store beside the model's name and hash.
+        shard_rows: most rows of a shard; None chooses.
+        replace: delete a store of other texts, sites or another model that lies at `path`.
 
     Raises:
-        UserError: an unknown site, a text that is empty or longer than the model's context, an id that occurs twice.
+        UserError: an unknown site, a text that is empty or longer than the model's context, an id that occurs twice, or
+            another store at `path`.
     """
     sites = tuple(model.sites if sites is None else sites)
     for site in sites:
@@ -55,19 +60,21 @@ def collect_residuals(
     table = prompt_table(texts)
     tokens = encode_texts(model, texts)
     about = {**(metadata or {}), "model_name": model.name, "model_hash": model.content_hash}
-    with ActivationStoreWriter(path, sites, model.d_model, table, tokens, about, dtype) as writer:
-        lengths = np.array([len(ids) for ids in tokens])
-        done = np.asarray(writer.done)
+    lengths = np.array([len(ids) for ids in tokens])
+    with ActivationStoreWriter(
+        path, sites, model.d_model, table, tokens, about, dtype, shard_rows=shard_rows, replace=replace
+    ) as writer:
+        done = writer.done
         with bar(int(lengths.sum()), "collect") as shown:
-            # batches are those of the whole list, also when a run goes on: rounding depends on the shape of a batch
-            for chosen in length_batches(lengths, batch_tokens):
-                shown.update(int(lengths[chosen].sum()))
-                if done[chosen].all():
+            for shard in writer.shards:
+                if done[shard.start]:
+                    shown.update(int(lengths[shard.start : shard.stop].sum()))
                     continue
-                residuals = batch_residuals(model, [tokens[index] for index in chosen], sites)
-                kept = {site: np.concatenate([rows[place, : lengths[index]] for place, index in enumerate(chosen)])
-                        for site, rows in residuals.items()}
-                writer.append(chosen, kept)
+                # batches are those of the whole shard: rounding depends on the shape of a batch
+                for chosen in length_batches(lengths[shard.start : shard.stop], batch_tokens):
+                    batch = [tokens[shard.start + index] for index in chosen]
+                    writer.append(chosen + shard.start, batch_rows(model, batch, sites, dtype))
+                    shown.update(sum(len(ids) for ids in batch))
         writer.finish()
     return ActivationStore.open(path)
 
@@ -101,24 +108,35 @@ def length_batches(lengths: Int[np.ndarray, "prompt"], batch_tokens: int) -> Ite
 
 
 @torch.no_grad()
-def batch_residuals(
-    model: LanguageModel, tokens: Sequence[Int[np.ndarray, "_"]], sites: Sequence[str]
-) -> dict[str, Float[np.ndarray, "prompt pos d_model"]]:
-    """Residual streams of several texts, padded on the right (rows behind a text's end mean nothing)."""
-    longest = max(len(ids) for ids in tokens)
-    padded = np.zeros((len(tokens), longest), dtype=np.int64)
+def batch_rows(
+    model: LanguageModel, tokens: Sequence[Int[np.ndarray, "_"]], sites: Sequence[str], dtype: str = "float32"
+) -> dict[str, Shaped[np.ndarray, "row d_model"]]:
+    """Residual streams of several texts in one forward pass: per site the rows of one text after another, without padding.
+
+    Args:
+        model: the model.
+        tokens: token ids of each text; they are padded on the right to the longest.
+        sites: `hook_resid_post` sites.
+        dtype: `float32`, or `bfloat16` for bit patterns as uint16.
+    """
+    lengths = [len(ids) for ids in tokens]
+    padded = np.zeros((len(tokens), max(lengths)), dtype=np.int64)
     for row, ids in enumerate(tokens):
         padded[row, : len(ids)] = ids
+    device = model.bridge.cfg.device
+    kept = torch.from_numpy(np.flatnonzero(np.arange(max(lengths)) < np.array(lengths)[:, None])).to(device)
     seen: dict[str, np.ndarray] = {}
 
     def keep(site: str):
         def hook(value: Tensor, hook: object) -> None:
-            seen[site] = value.detach().float().cpu().numpy()
+            rows = value.detach().flatten(0, 1)[kept].float()
+            rows = rows.to(torch.bfloat16).view(torch.uint16) if dtype == "bfloat16" else rows
+            seen[site] = rows.cpu().numpy()
 
         return hook
 
     last = max(layer_of(site) for site in sites) + 1
     limits = {"stop_at_layer": last} if last < model.n_layers else {"logits_to_keep": 1}
     with model.bridge.hooks(fwd_hooks=[(site, keep(site)) for site in sites]):
-        model.bridge(torch.from_numpy(padded).to(model.bridge.cfg.device), use_cache=False, **limits)
+        model.bridge(torch.from_numpy(padded).to(device), use_cache=False, **limits)
     return seen
