@@ -329,13 +329,15 @@ class ActivationStoreWriter:
             )
         if self.dtype == "bfloat16":
             block = block if block.dtype == np.uint16 else bf16_bits(block.astype(np.float32, copy=False))
-            bad = (block & INFINITE_BITS) == INFINITE_BITS
+            magnitude = block & np.uint16(0x7FFF)
+            bad = None if magnitude.max() < INFINITE_BITS else magnitude >= INFINITE_BITS
         else:
             if block.dtype == np.uint16:
                 raise UserError(f"bit patterns at {site}", expected="float32 values for a float32 store")
             block = block.astype(np.float32, copy=False)
-            bad = ~np.isfinite(block)
-        if bad.any():
+            finite = np.isfinite(block)
+            bad = None if finite.all() else ~finite
+        if bad is not None:
             raise UserError(
                 f"{int(bad.any(axis=1).sum())} of {n_rows} activation rows at {site} hold NaN or infinity",
                 expected="finite values",

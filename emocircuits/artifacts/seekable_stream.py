@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from emocircuits.errors import UserError
-from emocircuits.numerics import from_bf16_bits
 
 WINDOW = 32_768
 
@@ -59,8 +58,7 @@ class SeekableStream(ABC):
                 self._held, self._places = self._load(epoch, number)
                 self._key = (epoch, number)
             for site, out in batch.items():
-                drawn = self._held[site].take(self._places[begin:end], axis=0)
-                out[place : place + end - begin] = from_bf16_bits(drawn) if drawn.dtype == np.uint16 else drawn
+                _draw(self._held[site], self._places[begin:end], out[place : place + end - begin])
         return batch
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, Float[np.ndarray, "batch d_model"]]]:
@@ -89,3 +87,18 @@ class SeekableStream(ABC):
         self, epoch: int, number: int
     ) -> tuple[dict[str, Shaped[np.ndarray, "held d_model"]], Int[np.ndarray, "held"]]:
         """A window's rows per site (float32 or bfloat16 bit patterns), and which of them each draw is."""
+
+
+def _draw(held: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
+    """Copies rows into `out` as float32, few at a time, so that they stay in the processor's cache between the passes."""
+    if held.dtype != np.uint16:
+        np.take(held, places, axis=0, out=out, mode="clip")
+        return
+    size = max(1, (1 << 16) // held.shape[1] // 2)
+    drawn, wide = np.empty((size, held.shape[1]), dtype=np.uint16), out.view(np.uint32)
+    for first in range(0, len(places), size):
+        some = places[first : first + size]
+        np.take(held, some, axis=0, out=drawn[: len(some)], mode="clip")
+        part = wide[first : first + size]
+        part[...] = drawn[: len(some)]
+        part <<= 16

@@ -86,8 +86,8 @@ def encode_texts(model: LanguageModel, texts: Sequence[LabelledText]) -> list[In
         UserError: a text without tokens or longer than the context; the message names it.
     """
     encoded = []
-    for text in texts:
-        ids = np.asarray(model.encode(text.text), dtype=np.int64)
+    for text, found in zip(texts, model.encode_batch([text.text for text in texts]), strict=True):
+        ids = np.asarray(found, dtype=np.int64)
         if len(ids) <= int(model.bos_id is not None):
             raise UserError(f"the text '{text.id}' is empty")
         if len(ids) > model.n_ctx:
@@ -129,9 +129,10 @@ def batch_rows(
 
     def keep(site: str):
         def hook(value: Tensor, hook: object) -> None:
-            rows = value.detach().flatten(0, 1)[kept].float()
-            rows = rows.to(torch.bfloat16).view(torch.uint16) if dtype == "bfloat16" else rows
-            seen[site] = rows.cpu().numpy()
+            rows = value.detach().flatten(0, 1)
+            rows = rows.to(torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+            rows = rows if len(kept) == len(rows) else rows.index_select(0, kept)
+            seen[site] = (rows.view(torch.uint16) if dtype == "bfloat16" else rows).cpu().numpy()
 
         return hook
 

@@ -22,6 +22,7 @@ import torch
 
 from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
 from emocircuits.artifacts.activation_stream import ActivationStream
+from emocircuits.artifacts.seekable_stream import WINDOW
 
 SITE, D_MODEL, CONTEXT, BATCH = "blocks.0.hook_resid_post", 256, 128, 2048
 
@@ -161,7 +162,7 @@ def _read_arrow(folder: Path, n_rows: int) -> None:
 
     store = ActivationsStore(
         model=None, dataset=None, streaming=False, hook_name=SITE, hook_head_index=None, context_size=CONTEXT, d_in=D_MODEL,
-        n_batches_in_buffer=64, total_training_tokens=n_rows, store_batch_size_prompts=32, train_batch_size_tokens=BATCH,
+        n_batches_in_buffer=WINDOW // CONTEXT, total_training_tokens=n_rows, store_batch_size_prompts=32, train_batch_size_tokens=BATCH,
         prepend_bos=True, normalize_activations="none", device=torch.device("cpu"), dtype="float32",
         cached_activations_path=str(folder / "arrow"),
     )

@@ -127,6 +127,11 @@ def test_bad_texts(model, tmp_path, change, word):
     assert not list(tmp_path.iterdir())
 
 
+def test_texts_are_encoded_alike_one_by_one_and_at_once(model):
+    words = [text.text for text in texts()]
+    assert model.encode_batch(words) == [model.encode(word) for word in words]
+
+
 def test_unknown_site(model, tmp_path):
     with pytest.raises(UserError, match="blocks.9"):
         collect_residuals(model, texts(2), tmp_path / "s.h5", sites=["blocks.9.hook_resid_post"])
