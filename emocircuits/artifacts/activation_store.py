@@ -169,10 +169,14 @@ class ActivationStore:
         if len(self.shards) == 1:
             return np.take(self._map(0, site), rows, axis=0)
         out = np.empty((len(rows), self.d_model), dtype=DISK_DTYPES[self.dtype])
-        numbers = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(numbers):
-            here = np.flatnonzero(numbers == number)
-            out[here] = self._map(int(number), site)[rows[here] - self._starts[number]]
+        if (np.diff(rows) < 0).any():
+            order = np.argsort(rows, kind="stable")
+            out[order] = self.read_raw(site, rows[order])
+            return out
+        edges = np.append(np.searchsorted(rows, self._starts), len(rows))
+        for number in np.flatnonzero(np.diff(edges)):
+            here = slice(int(edges[number]), int(edges[number + 1]))
+            np.take(self._map(int(number), site), rows[here] - self._starts[number], axis=0, out=out[here], mode="clip")
         return out
 
     def blocks(
