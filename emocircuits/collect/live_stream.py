@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from emocircuits.artifacts.seekable_stream import WINDOW, SeekableStream
-from emocircuits.collect.residuals import batch_rows, length_batches
+from emocircuits.collect.residuals import length_batches, row_reader
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import generator
@@ -91,11 +91,12 @@ class LiveStream(SeekableStream):
         last = first_texts[number + 1] if number + 1 < len(first_texts) else len(order)
         texts = order[first_texts[number] : last]
         pieces: dict[str, list[np.ndarray]] = {site: [] for site in self.sites}
-        for chosen in length_batches(self._lengths[texts], self._batch_tokens):
-            batch = [np.asarray(self._tokens[int(text)], dtype=np.int64) for text in texts[chosen]]
-            kept = np.concatenate([self._kept(ids) for ids in batch])
-            if kept.any():
-                for site, rows in batch_rows(self._model, batch, self.sites, self._dtype).items():
-                    pieces[site].append(rows[kept])
+        with row_reader(self._model, self.sites, self._dtype) as read:
+            for chosen in length_batches(self._lengths[texts], self._batch_tokens):
+                batch = [np.asarray(self._tokens[int(text)], dtype=np.int64) for text in texts[chosen]]
+                kept = np.concatenate([self._kept(ids) for ids in batch])
+                if kept.any():
+                    for site, rows in read(batch).items():
+                        pieces[site].append(rows[kept])
         held = {site: np.concatenate(rows) for site, rows in pieces.items()}
         return held, generator(self.seed, "window", epoch, number).permutation(len(held[self.sites[0]]))

@@ -6,13 +6,14 @@ Every position is stored, with its number. Position 0 is an attention sink with 
 leave it out with `positions > 0`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 from torch import Tensor
 
 from emocircuits.artifacts.activation_store import ActivationStore
@@ -65,7 +66,7 @@ def collect_residuals(
         path, sites, model.d_model, table, tokens, about, dtype, shard_rows=shard_rows, replace=replace
     ) as writer:
         done = writer.done
-        with bar(int(lengths.sum()), "collect") as shown:
+        with row_reader(model, sites, dtype) as read, bar(int(lengths.sum()), "collect") as shown:
             for shard in writer.shards:
                 if done[shard.start]:
                     shown.update(int(lengths[shard.start : shard.stop].sum()))
@@ -73,7 +74,7 @@ def collect_residuals(
                 # batches are those of the whole shard: rounding depends on the shape of a batch
                 for chosen in length_batches(lengths[shard.start : shard.stop], batch_tokens):
                     batch = [tokens[shard.start + index] for index in chosen]
-                    writer.append(chosen + shard.start, batch_rows(model, batch, sites, dtype))
+                    writer.append(chosen + shard.start, read(batch))
                     shown.update(sum(len(ids) for ids in batch))
         writer.finish()
     return ActivationStore.open(path)
@@ -107,25 +108,23 @@ def length_batches(lengths: Int[np.ndarray, "prompt"], batch_tokens: int) -> Ite
         start += size
 
 
-@torch.no_grad()
-def batch_rows(
-    model: LanguageModel, tokens: Sequence[Int[np.ndarray, "_"]], sites: Sequence[str], dtype: str = "float32"
-) -> dict[str, Shaped[np.ndarray, "row d_model"]]:
-    """Residual streams of several texts in one forward pass: per site the rows of one text after another, without padding.
+@contextmanager
+def row_reader(
+    model: LanguageModel, sites: Sequence[str], dtype: str = "float32"
+) -> Iterator[Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]]:
+    """A function from the token ids of several texts to their residual streams, by one forward pass.
+
+    It gives per site `(row, d_model)`: the rows of one text after another, without padding. The hooks stand for as long as
+    the context does, because setting them costs as much as a small forward pass.
 
     Args:
         model: the model.
-        tokens: token ids of each text; they are padded on the right to the longest.
         sites: `hook_resid_post` sites.
         dtype: `float32`, or `bfloat16` for bit patterns as uint16.
     """
-    lengths = [len(ids) for ids in tokens]
-    padded = np.zeros((len(tokens), max(lengths)), dtype=np.int64)
-    for row, ids in enumerate(tokens):
-        padded[row, : len(ids)] = ids
     device = model.bridge.cfg.device
-    kept = torch.from_numpy(np.flatnonzero(np.arange(max(lengths)) < np.array(lengths)[:, None])).to(device)
     seen: dict[str, np.ndarray] = {}
+    kept = torch.zeros(0, dtype=torch.int64)
 
     def keep(site: str):
         def hook(value: Tensor, hook: object) -> None:
@@ -138,6 +137,18 @@ def batch_rows(
 
     last = max(layer_of(site) for site in sites) + 1
     limits = {"stop_at_layer": last} if last < model.n_layers else {"logits_to_keep": 1}
+
+    def read(tokens: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        nonlocal kept
+        lengths = [len(ids) for ids in tokens]
+        padded = np.zeros((len(tokens), max(lengths)), dtype=np.int64)
+        for row, ids in enumerate(tokens):
+            padded[row, : len(ids)] = ids
+        kept = torch.from_numpy(np.flatnonzero(np.arange(max(lengths)) < np.array(lengths)[:, None])).to(device)
+        seen.clear()
+        with torch.no_grad():
+            model.bridge(torch.from_numpy(padded).to(device), use_cache=False, **limits)
+        return dict(seen)
+
     with model.bridge.hooks(fwd_hooks=[(site, keep(site)) for site in sites]):
-        model.bridge(torch.from_numpy(padded).to(device), use_cache=False, **limits)
-    return seen
+        yield read

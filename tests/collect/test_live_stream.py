@@ -1,5 +1,7 @@
 """The stream without a store gives the rows a store would give, and any step can be asked for first."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -72,13 +74,14 @@ def test_a_batch_is_a_pure_function_of_seed_and_step(model, tokens):
 def test_only_one_window_of_texts_is_run_at_a_time(model, tokens, monkeypatch):
     from emocircuits.collect import live_stream as module
 
-    real, seen = module.batch_rows, []
+    real, seen = module.row_reader, []
 
-    def counted(model, batch, *rest):
-        seen.append(sum(map(len, batch)))
-        return real(model, batch, *rest)
+    @contextmanager
+    def counted(*arguments):
+        with real(*arguments) as read:
+            yield lambda batch: (seen.append(sum(map(len, batch))), read(batch))[1]
 
-    monkeypatch.setattr(module, "batch_rows", counted)
+    monkeypatch.setattr(module, "row_reader", counted)
     stream = LiveStream(model, tokens, model.sites[:1], 4, 0, window=50, batch_tokens=64)
     stream.batch(0)
     assert 30 <= sum(seen) <= 130  # one window, not the corpus

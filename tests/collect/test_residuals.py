@@ -1,5 +1,6 @@
 """Rows in a store are the model's own residual stream, whatever the batch; a killed run goes on."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -63,20 +64,25 @@ def test_a_killed_run_redoes_the_unfinished_shard_only(model, tmp_path, monkeypa
     options = {"batch_tokens": 24, "shard_rows": 40}
     whole = collect_residuals(model, texts(), tmp_path / "whole.h5", **options)
     assert len(whole.shards) > 2
-    real, calls = module.batch_rows, []
+    real, calls, most = module.row_reader, [], whole.shards[0].n_prompts + 1
 
-    def dies(*arguments):
-        calls.append(len(arguments[1]))
-        if sum(calls) > whole.shards[0].n_prompts + 1:
-            raise KeyboardInterrupt
-        return real(*arguments)
+    @contextmanager
+    def counted(*arguments):
+        def counting(batch):
+            calls.append(len(batch))
+            if sum(calls) > most:
+                raise KeyboardInterrupt
+            return read(batch)
 
-    monkeypatch.setattr(module, "batch_rows", dies)
+        with real(*arguments) as read:
+            yield counting
+
+    monkeypatch.setattr(module, "row_reader", counted)
     with pytest.raises(KeyboardInterrupt):
         collect_residuals(model, texts(), tmp_path / "killed.h5", **options)
     assert not (tmp_path / "killed.h5").exists()
     calls.clear()
-    monkeypatch.setattr(module, "batch_rows", lambda *arguments: (calls.append(len(arguments[1])), real(*arguments))[1])
+    most = 10**6
     resumed = collect_residuals(model, texts(), tmp_path / "killed.h5", **options)
     assert sum(calls) == len(texts()) - whole.shards[0].n_prompts
     assert resumed.content_hash == whole.content_hash
