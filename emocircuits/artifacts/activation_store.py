@@ -1,9 +1,9 @@
-"""Activations of many prompts at several sites: one HDF5 file of flat rows that is read by mapping it into memory.
+"""Activations of many prompts at several sites: flat rows in shards that are read by mapping them into memory.
 
-Layout of the file (kind `activation-store`): `activations/<site>` is a preallocated contiguous dataset `(row, d_model)`,
-float32 or bfloat16 bit patterns; `prompts/<column>` is the prompt table; `rows/{token,position,prompt}` the row table.
+Layout of the file (kind `activation-store`): `prompts/<column>` is the prompt table, `rows/{token,position,prompt}` the row
+table, `activations/<site>` a virtual dataset `(row, d_model)` over the shards (float32, or bfloat16 bit patterns as uint16).
 A row is one token of one prompt, prompts lie one after another and nothing is padded.
-It is written by `ActivationStoreWriter`.
+It is written by `ActivationStoreWriter`; see `emocircuits.artifacts.activation_shards` for the files beside it.
 """
 
 from collections.abc import Iterator
@@ -12,32 +12,49 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
-from emocircuits.artifacts.activation_writer import KIND, UNFINISHED, VERSION, ActivationStoreWriter
+from emocircuits.artifacts.activation_shards import (
+    DISK_DTYPES,
+    STORE,
+    VERSION,
+    Shard,
+    check_contents,
+    check_sizes,
+    content_hash,
+    manifest_path,
+    read_manifest,
+    shard_directory,
+)
+from emocircuits.artifacts.activation_stream import ActivationStream
+from emocircuits.artifacts.activation_writer import ActivationStoreWriter
+from emocircuits.artifacts.row_selection import RowSelection
+from emocircuits.artifacts.seekable_stream import WINDOW
 from emocircuits.errors import UserError, unknown
 from emocircuits.io import hdf5
-from emocircuits.numerics import from_bf16_bits, generator
+from emocircuits.numerics import from_bf16_bits
 
-CHUNK, WINDOW = 256, 32_768
 __all__ = ["ActivationStore", "ActivationStoreWriter"]
 
 
 @dataclass(frozen=True, eq=False)
 class ActivationStore:
-    """A finished store, backed by its file: rows are read when asked for.
+    """A finished store, backed by its files: rows and row tables are read when asked for.
 
     Attributes:
         path: the file.
         sites: hook names, one dataset each.
         d_model: width of a row.
         dtype: `bfloat16` or `float32`, how rows lie on disk; reading always gives float32.
-        prompts: one line per prompt, among others `id`, `emotion`, `kind`, `split`, `n_tokens` and `offset` (its first row).
+        prompts: one line per prompt, among others `id`, `emotion`, `kind`, `behaviour`, `side`, `split`, `n_tokens` and
+            `offset` (its first row).
         tokens, positions, prompt_index: token id, position in the prompt and prompt of every row.
         metadata: plain values; `model_name` and `model_hash` say whose activations these are.
         content_hash: hash of all rows and tables.
+        shards: the files that hold the rows.
     """
 
     path: Path
@@ -50,36 +67,45 @@ class ActivationStore:
     prompt_index: Int[np.ndarray, "row"]
     metadata: dict[str, Any]
     content_hash: str
-    offsets: dict[str, int] = field(repr=False)
+    shards: tuple[Shard, ...] = field(repr=False)
 
     @classmethod
     def open(cls, path: str | Path) -> "ActivationStore":
         """Opens a finished store.
 
         Raises:
-            UserError: missing, truncated, no activation store, of a newer version, or unfinished.
+            UserError: missing, truncated, no activation store, of another version, or unfinished.
         """
-        with hdf5.open_stamped(path, KIND, VERSION) as file:
+        path = Path(path)
+        if not path.exists() and manifest_path(path).exists():
+            about, shards = read_manifest(path)
+            raise UserError(f"{path} was not finished ({len(shards)} of {about['n_shards']} shards)",
+                            cure="run the collect stage again: it goes on where it stopped")
+        with hdf5.open_stamped(path, STORE, VERSION) as file:
+            if int(file.attrs[hdf5.VERSION]) < VERSION:
+                raise UserError(f"{path} has version {file.attrs[hdf5.VERSION]} of '{STORE}'", expected=str(VERSION),
+                                cure="run the collect stage again")
             about = hdf5.read_json(file, "about")
-            content_hash = bytes(hdf5.read_array(file, "content_hash"))
-            if content_hash == UNFINISHED:
-                raise UserError(f"{path} was not finished", cure="run the collect stage again: it goes on where it stopped")
             prompts = pd.DataFrame({name: hdf5.read_array(file["prompts"], name) for name in about["columns"]})
-            rows = {name: hdf5.read_array(file["rows"], name) for name in ("token", "position", "prompt")}
-            offsets = {site: file["activations"][site].id.get_offset() for site in about["sites"]}
-            return cls(
-                path=Path(path),
-                sites=tuple(about["sites"]),
-                d_model=about["d_model"],
-                dtype=about["dtype"],
-                prompts=prompts,
-                tokens=rows["token"],
-                positions=rows["position"],
-                prompt_index=rows["prompt"],
-                metadata=about["metadata"],
-                content_hash=content_hash.decode(),
-                offsets=offsets,
-            )
+            rows = {name: _mapped(path, file["rows"][name]) for name in ("token", "position", "prompt")}
+        recorded, shards = read_manifest(path)
+        if recorded["plan"] != about["plan"] or content_hash(about["plan"], shards) != about["content_hash"]:
+            raise UserError(f"{manifest_path(path)} does not belong to {path}", expected="the manifest it was finished with",
+                            cure="copy the file and its shard directory together, or collect again")
+        check_sizes(path, shards)
+        return cls(
+            path=path,
+            sites=tuple(about["sites"]),
+            d_model=about["d_model"],
+            dtype=about["dtype"],
+            prompts=prompts,
+            tokens=rows["token"],
+            positions=rows["position"],
+            prompt_index=rows["prompt"],
+            metadata=about["metadata"],
+            content_hash=about["content_hash"],
+            shards=shards,
+        )
 
     @property
     def n_rows(self) -> int:
@@ -90,6 +116,19 @@ class ActivationStore:
     def n_prompts(self) -> int:
         """Number of prompts."""
         return len(self.prompts)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the store."""
+        return self.path, manifest_path(self.path), *(shard_directory(self.path) / shard.file for shard in self.shards)
+
+    def verify(self) -> None:
+        """Reads every shard and compares its hash with the manifest's.
+
+        Raises:
+            UserError: a shard holds other bytes than were written; the message names it.
+        """
+        check_contents(self.path, self.shards)
 
     def select(self, prompts: Bool[np.ndarray, "prompt"], *, start: int = 0) -> Int[np.ndarray, "chosen"]:
         """Rows of the chosen prompts from position `start` on, ascending."""
@@ -103,13 +142,42 @@ class ActivationStore:
         Raises:
             UserError: an unknown site, or a row that the store does not have.
         """
+        raw = self.read_raw(site, rows)
+        return from_bf16_bits(raw) if self.dtype == "bfloat16" else raw
+
+    def read_raw(
+        self, site: str, rows: slice | Int[np.ndarray, "chosen"] | Bool[np.ndarray, "row"]
+    ) -> Shaped[np.ndarray, "chosen d_model"]:
+        """Rows of one site as they lie on disk: float32, or bfloat16 bit patterns as uint16.
+
+        Raises:
+            UserError: an unknown site, or a row that the store does not have.
+        """
         if site not in self.sites:
             raise unknown("site", site, self.sites)
-        try:
-            raw = self._maps[site][rows]
-        except IndexError as error:
-            raise UserError(f"rows beyond the end of {self.path.name}", expected=f"rows below {self.n_rows}") from error
-        return from_bf16_bits(raw) if self.dtype == "bfloat16" else np.array(raw)
+        if isinstance(rows, slice):
+            first, stop, step = rows.indices(self.n_rows)
+            if step == 1:
+                return self._span(site, first, max(first, stop))
+            rows = np.arange(first, stop, step)
+        elif rows.dtype == bool:
+            if len(rows) != self.n_rows:
+                raise UserError(f"a mask over {len(rows)} rows", expected=f"one value for each of the {self.n_rows} rows")
+            rows = np.flatnonzero(rows)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < self.n_rows):
+            raise UserError(f"rows beyond the end of {self.path.name}", expected=f"rows from 0 to {self.n_rows - 1}")
+        if len(self.shards) == 1:
+            return np.take(self._map(0, site), rows, axis=0)
+        out = np.empty((len(rows), self.d_model), dtype=DISK_DTYPES[self.dtype])
+        if (np.diff(rows) < 0).any():
+            order = np.argsort(rows, kind="stable")
+            out[order] = self.read_raw(site, rows[order])
+            return out
+        edges = np.append(np.searchsorted(rows, self._starts), len(rows))
+        for number in np.flatnonzero(np.diff(edges)):
+            here = slice(int(edges[number]), int(edges[number + 1]))
+            np.take(self._map(int(number), site), rows[here] - self._starts[number], axis=0, out=out[here], mode="clip")
+        return out
 
     def blocks(
         self, site: str, rows: Int[np.ndarray, "chosen"] | None = None, *, size: int = WINDOW
@@ -130,14 +198,10 @@ class ActivationStore:
         seed: int,
         *,
         start_step: int = 0,
-        rows: Int[np.ndarray, "chosen"] | None = None,
+        rows: Int[np.ndarray, "chosen"] | RowSelection | None = None,
         window: int = WINDOW,
     ) -> Iterator[Float[np.ndarray, "batch d_model"]]:
-        """An endless stream of shuffled batches in bounded memory; batch `step` is a pure function of (seed, step).
-
-        Every epoch visits each row once: chunks of 256 neighbouring rows are put in a random order, and rows are shuffled
-        inside windows of `window` rows of that order. Only one window is held. The same seed gives the same rows at
-        every site.
+        """The batches of one site of an `ActivationStream`, without end.
 
         Args:
             site: whose rows.
@@ -147,50 +211,44 @@ class ActivationStore:
             rows: only these rows (ascending); None means all.
             window: rows that are held and shuffled together.
         """
-        n_rows = self.n_rows if rows is None else len(rows)
-        if n_rows == 0:
-            raise UserError(f"no rows to draw from at {site}", cure="collect more prompts or widen the row filter")
-        held_key, held = None, np.empty((0, self.d_model), dtype=np.float32)
-        step = start_step
-        while True:
-            first, pieces = step * batch_size, []
-            while first < (step + 1) * batch_size:
-                epoch, offset = divmod(first, n_rows)
-                number = offset // window
-                if held_key != (epoch, number):
-                    held_key, held = (epoch, number), self._window(site, rows, n_rows, window, seed, epoch, number)
-                begin = offset - number * window
-                piece = held[begin : begin + (step + 1) * batch_size - first]
-                pieces.append(piece)
-                first += len(piece)
-            yield pieces[0].copy() if len(pieces) == 1 else np.concatenate(pieces)
-            step += 1
+        stream = ActivationStream(self, (site,), batch_size, seed, rows=rows, window=window)
+        for batch in stream.batches(start_step):
+            yield batch[site]
 
-    def _window(
-        self, site: str, rows: np.ndarray | None, n_rows: int, window: int, seed: int, epoch: int, number: int
-    ) -> np.ndarray:
-        order = generator(seed, "chunks", epoch).permutation(-(-n_rows // CHUNK))
-        sizes = np.minimum(CHUNK, n_rows - order * CHUNK)
-        ends = np.cumsum(sizes)
-        first, last = number * window, min((number + 1) * window, n_rows)
-        near = slice(np.searchsorted(ends, first, side="right"), np.searchsorted(ends, last, side="left") + 1)
-        start = ends[near][0] - sizes[near][0]
-        index = np.concatenate([np.arange(c * CHUNK, c * CHUNK + s) for c, s in zip(order[near], sizes[near], strict=True)])
-        index = index[first - start : last - start]
-        index = index[generator(seed, "window", epoch, number).permutation(len(index))]
-        ascending = np.argsort(index)
-        drawn = np.empty((len(index), self.d_model), dtype=np.float32)
-        drawn[ascending] = self.read(site, index[ascending] if rows is None else rows[index[ascending]])
-        return drawn
+    def _span(self, site: str, first: int, stop: int) -> np.ndarray:
+        out = np.empty((stop - first, self.d_model), dtype=DISK_DTYPES[self.dtype])
+        number = int(np.searchsorted(self._starts, first, side="right")) - 1
+        row = first
+        while row < stop:
+            shard = self.shards[number]
+            end = min(stop, shard.first_row + shard.n_rows)
+            out[row - first : end - first] = self._map(number, site)[row - shard.first_row : end - shard.first_row]
+            row, number = end, number + 1
+        return out
 
     @cached_property
-    def _maps(self) -> dict[str, np.ndarray]:
-        kind = "<u2" if self.dtype == "bfloat16" else "<f4"
-        shape = (self.n_rows, self.d_model)
-        return {site: np.memmap(self.path, kind, "r", self.offsets[site], shape) for site in self.sites}
+    def _starts(self) -> np.ndarray:
+        return np.array([shard.first_row for shard in self.shards])
+
+    @cached_property
+    def _files(self) -> dict[int, np.ndarray]:
+        return {}
+
+    def _map(self, number: int, site: str) -> np.ndarray:
+        shard = self.shards[number]
+        if number not in self._files:
+            self._files[number] = np.memmap(shard_directory(self.path) / shard.file, np.uint8, "r")
+        shape = (shard.n_rows, self.d_model)
+        return np.ndarray(shape, DISK_DTYPES[self.dtype], self._files[number], shard.offsets[site])
 
     def __repr__(self) -> str:
         return (
             f"ActivationStore({self.n_prompts} prompts, {self.n_rows} rows × {len(self.sites)} sites × "
-            f"d_model {self.d_model}, {self.dtype}, {self.metadata.get('model_name', 'unknown model')})"
+            f"d_model {self.d_model}, {self.dtype}, {len(self.shards)} shards, "
+            f"{self.metadata.get('model_name', 'unknown model')})"
         )
+
+
+def _mapped(path: Path, column: h5py.Dataset) -> np.ndarray:
+    """A contiguous column as an array backed by the file, so that a long table costs no memory."""
+    return np.asarray(np.memmap(path, column.dtype, "r", column.id.get_offset(), column.shape))

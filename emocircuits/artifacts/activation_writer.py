@@ -1,52 +1,64 @@
-"""Writes an activation store in committed steps: a killed run goes on where it stopped and ends with the same bytes.
+"""Writes an activation store shard by shard: a killed run goes on with the shard it was in and ends with the same bytes.
 
-Values are little endian on disk whatever the machine; see `emocircuits.artifacts.activation_store` for the layout.
+See `emocircuits.artifacts.activation_shards` for the layout.
 """
 
 import fcntl
-import hashlib
 import os
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from emocircuits.artifacts.activation_shards import (
+    Shard,
+    check_contents,
+    content_hash,
+    default_shard_rows,
+    lay_out_shard,
+    manifest_path,
+    read_manifest,
+    shard_directory,
+    split_prompts,
+    write_index,
+    write_manifest,
+)
 from emocircuits.errors import UserError
-from emocircuits.io import hdf5
-from emocircuits.io.atomic import atomic_path, write_failure
-from emocircuits.io.documents import read_json, write_json
+from emocircuits.io.atomic import write_failure
 from emocircuits.numerics import bf16_bits
-from emocircuits.provenance import sha256_array, sha256_json
+from emocircuits.provenance import sha256_array, sha256_file, sha256_json
 
-KIND, VERSION = "activation-store", 1
-UNFINISHED = b"0" * 64
-PROGRESS_SCHEMA = "emocircuits.store-progress"
-COMMIT_SECONDS = 1.0
+INFINITE_BITS = 0x7F80
 
 
 class ActivationStoreWriter:
-    """Fills a store prompt by prompt. The whole file is laid out first, so every row has its place from the start.
+    """Fills a store prompt by prompt. Every row has its place from the start, so prompts may come in any order.
 
-    Rows go to `<path>.part`; which prompts are done stands in `<path>.progress.json`, replaced atomically after the rows
-    were synced to disk. A writer with the same plan (sites, prompts, tokens, metadata, dtype) goes on from there; a
-    `.part` of another plan is discarded. `finish` hashes the content and renames the file.
+    A shard is laid out when its first prompt comes and finished with its last: synced to disk, hashed, renamed, and only
+    then recorded in the manifest. A writer with the same plan (sites, prompts, tokens, metadata, dtype, shard size) goes
+    on from the finished shards; rows of an unfinished shard are lost and asked for again. `finish` writes the store's
+    own file.
 
     Args:
-        path: where the finished store will lie.
+        path: where the finished store will lie; the shards lie beside it.
         sites: hook names.
         d_model: width of a row.
         prompts: one line per prompt with at least a unique `id`; missing text becomes "".
         tokens: the token ids of each prompt.
         metadata: plain values, `model_name` and `model_hash` among them.
         dtype: `bfloat16` or `float32` on disk.
+        shard_rows: most rows of a shard (a longer prompt has a shard of its own); None chooses 65,536, fewer where that
+            would pass 1 GiB.
+        replace: delete a store of another plan that lies at `path`.
 
     Raises:
-        UserError: float16 or another dtype, ids not unique, tokens that do not fit the prompts, or a second writer.
+        UserError: float16 or another dtype, ids not unique, tokens that do not fit the prompts, a second writer, or a store
+            of another plan at `path` without `replace`.
+        Failure: the disk is full or not writable.
     """
 
     def __init__(
@@ -58,19 +70,18 @@ class ActivationStoreWriter:
         tokens: Sequence[np.ndarray],
         metadata: dict[str, Any],
         dtype: str = "bfloat16",
+        *,
+        shard_rows: int | None = None,
+        replace: bool = False,
     ):
         if dtype not in ("bfloat16", "float32"):
             cure = "float16 overflows at 65504" if dtype == "float16" else None
             raise UserError(f"an activation store cannot hold dtype '{dtype}'", expected="bfloat16 or float32", cure=cure)
+        if not sites or d_model < 1 or (shard_rows is not None and shard_rows < 1):
+            raise UserError(f"a store of {len(sites)} sites, d_model {d_model} and shard_rows {shard_rows}",
+                            expected="at least one of each")
         self.path, self.sites, self.d_model, self.dtype = Path(path), tuple(sites), d_model, dtype
         self._prompts = _table(prompts, tokens)
-        self._about = {
-            "sites": list(self.sites),
-            "d_model": d_model,
-            "dtype": dtype,
-            "metadata": metadata,
-            "columns": list(self._prompts.columns),
-        }
         self._lengths = self._prompts["n_tokens"].to_numpy()
         self._offsets = self._prompts["offset"].to_numpy()
         self._rows = {
@@ -78,16 +89,38 @@ class ActivationStoreWriter:
             "position": np.concatenate([np.arange(n) for n in self._lengths]).astype(np.int32),
             "prompt": np.repeat(np.arange(len(tokens)), self._lengths).astype(np.int32),
         }
+        shard_rows = default_shard_rows(len(self.sites), d_model, dtype) if shard_rows is None else shard_rows
+        self._edges = split_prompts(self._lengths, shard_rows)
+        self._about = {
+            "sites": list(self.sites),
+            "d_model": d_model,
+            "dtype": dtype,
+            "metadata": metadata,
+            "columns": list(self._prompts.columns),
+        }
         self._plan = sha256_json(
             [
                 self._about,
+                shard_rows,
                 self._prompts.to_json(orient="split", double_precision=15),
                 [sha256_array(column) for column in self._rows.values()],
             ]
         )
-        self._part, self._progress = Path(f"{path}.part"), Path(f"{path}.progress.json")
-        self._lock, self._fd, self._committed_at = -1, -1, 0.0
-        self._done = np.zeros(len(tokens), dtype=bool)
+        self._head = {
+            "plan": self._plan,
+            "model_name": metadata.get("model_name"),
+            "model_hash": metadata.get("model_hash"),
+            "sites": list(self.sites),
+            "d_model": d_model,
+            "dtype": dtype,
+            "n_prompts": len(self._lengths),
+            "n_rows": int(self._lengths.sum()),
+            "n_shards": len(self._edges) - 1,
+        }
+        self._finished: dict[int, Shard] = {}
+        self._open: dict[int, tuple[int, dict[str, int]]] = {}
+        self._written = np.zeros(len(tokens), dtype=bool)
+        self._lock, self._replace = -1, replace
         try:
             self._start()
         except OSError as error:
@@ -100,7 +133,12 @@ class ActivationStoreWriter:
     @property
     def done(self) -> Bool[np.ndarray, "prompt"]:
         """Which prompts need not be computed (again)."""
-        return self._done.copy()
+        return self._written.copy()
+
+    @property
+    def shards(self) -> list[range]:
+        """The prompts of every shard. Appending them shard by shard loses at most one shard to a kill."""
+        return [range(int(first), int(last)) for first, last in zip(self._edges[:-1], self._edges[1:], strict=True)]
 
     def append(self, prompt_indices: Sequence | np.ndarray, activations: Mapping[str, np.ndarray]) -> None:
         """Writes all rows of some prompts at all sites.
@@ -111,148 +149,171 @@ class ActivationStoreWriter:
                 `prompt_indices`; float32, or uint16 bfloat16 bit patterns for a bfloat16 store.
 
         Raises:
-            UserError: a missing site, a wrong shape, float16, NaN or infinity; nothing is written then.
-            Failure: the disk is full.
+            UserError: a missing or unknown site, a wrong shape, float16, NaN or infinity, a prompt whose shard is finished;
+                nothing is written then.
+            Failure: the disk is full; finished shards are kept.
         """
         chosen = np.asarray(prompt_indices, dtype=np.int64)
-        n_rows = int(self._lengths[chosen].sum())
-        encoded = {site: self._encode(site, activations, n_rows) for site in self.sites}
+        if len(chosen) == 0:
+            return
+        if chosen.min() < 0 or chosen.max() >= len(self._lengths):
+            raise UserError(f"prompt number {chosen.max() if chosen.min() >= 0 else chosen.min()}",
+                            expected=f"0 to {len(self._lengths) - 1}")
+        numbers = np.searchsorted(self._edges, chosen, side="right") - 1
+        finished = np.isin(numbers, list(self._finished))
+        if finished.any():
+            name = self._prompts["id"].iloc[int(chosen[finished][0])]
+            raise UserError(f"prompt '{name}' is in a finished shard of {self.path}",
+                            expected="prompts that are not done", cure="skip the prompts of `done`")
+        strange = sorted(set(activations) - set(self.sites))
+        if strange:
+            raise UserError(f"activations of the site '{strange[0]}'",
+                            expected=f"the sites of {self.path}: {', '.join(self.sites)}")
+        encoded = {site: self._encode(site, activations, int(self._lengths[chosen].sum())) for site in self.sites}
         starts = np.concatenate([[0], np.cumsum(self._lengths[chosen])])
-        breaks = np.flatnonzero(np.diff(chosen) != 1) + 1
-        runs = list(zip([0, *breaks], [*breaks, len(chosen)], strict=True))
+        breaks = np.flatnonzero((np.diff(chosen) != 1) | (np.diff(numbers) != 0)) + 1
         try:
-            for site, block in encoded.items():
-                width = self.d_model * block.itemsize
-                for first, last in runs if len(chosen) else ():
-                    place = self._places[site] + int(self._offsets[chosen[first]]) * width
-                    _write_all(self._fd, block[starts[first] : starts[last]], place)
+            for first, last in zip([0, *breaks], [*breaks, len(chosen)], strict=True):
+                fd, offsets = self._opened(int(numbers[first]))
+                row = int(self._offsets[chosen[first]] - self._offsets[self._edges[numbers[first]]])
+                for site, block in encoded.items():
+                    place = offsets[site] + row * self.d_model * block.itemsize
+                    _write_all(fd, block[starts[first] : starts[last]], place)
+            self._written[chosen] = True
+            for number in np.unique(numbers):
+                if self._written[self._edges[number] : self._edges[number + 1]].all():
+                    self._finish_shard(int(number))
         except OSError as error:
             raise write_failure(self.path, error) from error
-        self._done[chosen] = True
-        if time.monotonic() - self._committed_at >= COMMIT_SECONDS:
-            self.commit()
-
-    def commit(self) -> None:
-        """Syncs the rows to disk, then records which prompts are done (`append` does this once a second)."""
-        try:
-            os.fdatasync(self._fd)
-        except OSError as error:
-            raise write_failure(self.path, error) from error
-        write_json(self._progress, {"plan": self._plan, "done": _ranges(self._done)}, schema=PROGRESS_SCHEMA, version=1)
-        self._committed_at = time.monotonic()
 
     def finish(self) -> None:
-        """Hashes the content and renames the file into place.
+        """Writes the store's own file over the finished shards.
 
         Raises:
             UserError: some prompts were not appended.
         """
-        if not self._done.all():
-            missing = np.flatnonzero(~self._done)
+        if not self._written.all():
+            missing = np.flatnonzero(~self._written)
             raise UserError(
-                f"{len(missing)} of {len(self._done)} prompts have no activations (first: {missing[0]})",
+                f"{len(missing)} of {len(self._written)} prompts have no activations (first: {missing[0]})",
                 cure="append them before finishing",
             )
-        if self._fd >= 0:
-            try:
-                self.commit()
-                os.pwrite(self._fd, self._content_hash(), self._places["content_hash"])
-                os.fsync(self._fd)
-                os.replace(self._part, self.path)
-            except OSError as error:
-                raise write_failure(self.path, error) from error
-        self._progress.unlink(missing_ok=True)
+        shards = self._recorded()
+        about = {**self._about, "plan": self._plan, "content_hash": content_hash(self._plan, shards)}
+        prompts = {str(name): column.to_numpy() for name, column in self._prompts.items()}
+        write_index(self.path, about, prompts, self._rows, shards)
         self.close()
-        self._lock_path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Lets go of the files; unfinished work stays for the next writer."""
-        for handle in (self._fd, self._lock):
-            if handle >= 0:
-                os.close(handle)
-        self._fd = self._lock = -1
+        """Lets go of the files; finished shards stay for the next writer."""
+        for number, (fd, _) in self._open.items():
+            os.close(fd)
+            self._part(number).unlink(missing_ok=True)
+        self._open.clear()
+        if self._lock >= 0:
+            os.close(self._lock)
+            with suppress(OSError):  # not empty as a rule
+                shard_directory(self.path).rmdir()
+        self._lock = -1
 
     def __enter__(self) -> "ActivationStoreWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._fd >= 0:
-            self.commit()
         self.close()
 
-    @property
-    def _lock_path(self) -> Path:
-        return Path(f"{self.path}.lock")
-
     def _start(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self._lock_path, os.O_CREAT | os.O_RDWR, 0o644)
+        folder = shard_directory(self.path)
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"another process is writing {self.path}", cure="wait for it or choose another --out") from error
-        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # of a writer that was killed
+            os.close(handle)
+            raise UserError(f"another process is writing {self.path}", expected="one writer at a time",
+                            cure="wait for it or choose another --out") from error
+        self._lock = handle
+        for shard in self._usable():
+            self._finished[int(np.searchsorted(self._edges, shard.first_prompt))] = shard
+            self._written[shard.first_prompt : shard.first_prompt + shard.n_prompts] = True
+        kept = {shard.file for shard in self._finished.values()}
+        if len(self._finished) < len(self._edges) - 1:
+            self.path.unlink(missing_ok=True)
+        for pattern in ("[0-9]*.h5", "[0-9]*.h5.part", ".manifest.json.*.tmp"):
+            for left in folder.glob(pattern):
+                if left.name not in kept:
+                    left.unlink(missing_ok=True)
+        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):
             left.unlink(missing_ok=True)
-        known = self._recorded()
-        if known is not None and not self._part.exists() and self._is_finished():
-            self._done[:] = True
-            return
-        if known is None or not self._part.exists():
-            self._progress.unlink(missing_ok=True)
-            self._lay_out()
-            write_json(self._progress, {"plan": self._plan, "done": []}, schema=PROGRESS_SCHEMA, version=1)
-            known = []
-        for first, last in known:
-            self._done[first:last] = True
-        with hdf5.open_stamped(self._part, KIND, VERSION) as file:
-            self._places = {site: file["activations"][site].id.get_offset() for site in self.sites}
-            self._places["content_hash"] = file["content_hash"].id.get_offset()
-        self._fd = os.open(self._part, os.O_RDWR)
-        self._committed_at = time.monotonic()
+        write_manifest(self.path, self._head, self._recorded())
 
-    def _recorded(self) -> list[list[int]] | None:
-        if not self._progress.exists():
-            return None
-        try:
-            recorded = read_json(self._progress, schema=PROGRESS_SCHEMA, version=1)
-        except UserError:
-            return None
-        return recorded["done"] if recorded.get("plan") == self._plan else None
+    def _usable(self) -> list[Shard]:
+        """Finished shards of the same plan; a store of another plan is an error unless it may be replaced."""
+        if not manifest_path(self.path).exists() and not self.path.exists():
+            return []
+        if self._replace and not self._is_mine():
+            return []
+        if not manifest_path(self.path).exists():
+            raise UserError(f"{self.path} exists and has no {manifest_path(self.path)}",
+                            expected="an activation store or nothing", cure="choose another path or delete the file")
+        about, shards = read_manifest(self.path)
+        if about["plan"] != self._plan:
+            raise UserError(
+                f"{self.path} holds activations of {about['n_prompts']} prompts of the model '{about['model_name']}'",
+                expected=f"the same model, sites, prompts and dtype as asked for now ({len(self._lengths)} prompts of "
+                         f"'{self._head['model_name']}')",
+                cure=f"choose another path, or delete {self.path.name} and {shard_directory(self.path).name}",
+            )
+        usable = []
+        for shard in shards:
+            with suppress(UserError):  # a missing or damaged shard is redone
+                check_contents(self.path, [shard])
+                usable.append(shard)
+        return usable
 
-    def _is_finished(self) -> bool:
+    def _is_mine(self) -> bool:
         try:
-            with hdf5.open_stamped(self.path, KIND, VERSION) as file:
-                return hdf5.read_json(file, "plan") == self._plan
+            return read_manifest(self.path)[0]["plan"] == self._plan
         except UserError:
             return False
 
-    def _lay_out(self) -> None:
-        with atomic_path(self._part) as temporary:
-            with h5py.File(temporary, "w") as file:
-                hdf5.stamp(file, KIND, VERSION)
-                hdf5.write_json(file, "about", self._about)
-                hdf5.write_json(file, "plan", self._plan)
-                hdf5.write_array(file, "content_hash", np.frombuffer(UNFINISHED, dtype=np.uint8))
-                for name, column in self._prompts.items():
-                    hdf5.write_array(file.require_group("prompts"), name, column.to_numpy())
-                for name, column in self._rows.items():
-                    hdf5.write_array(file.require_group("rows"), name, column)
-                for site in self.sites:
-                    self._allocate(file.require_group("activations"), site)
-            with open(temporary, "r+b") as raw:
-                os.posix_fallocate(raw.fileno(), 0, temporary.stat().st_size)
+    def _recorded(self) -> list[Shard]:
+        return [self._finished[number] for number in sorted(self._finished)]
 
-    def _allocate(self, group: h5py.Group, site: str) -> None:
-        bits = self.dtype == "bfloat16"
-        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        layout.set_layout(h5py.h5d.CONTIGUOUS)
-        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        layout.set_obj_track_times(False)  # no clock in the file: the same content gives the same bytes
-        space = h5py.h5s.create_simple((self._rows["token"].size, self.d_model))
-        kind = h5py.h5t.STD_U16LE if bits else h5py.h5t.IEEE_F32LE
-        data = h5py.Dataset(h5py.h5d.create(group.id, site.encode(), kind, space, layout))
-        data.attrs[hdf5.ENCODING], data.attrs[hdf5.ENCODING_VERSION] = "bfloat16-bits" if bits else "array", 1
+    def _part(self, number: int) -> Path:
+        return shard_directory(self.path) / f"{number:05d}.h5.part"
+
+    def _opened(self, number: int) -> tuple[int, dict[str, int]]:
+        if number not in self._open:
+            first, last = self._edges[number : number + 2]
+            n_rows = int(self._lengths[first:last].sum())
+            attributes = {"plan": self._plan, "first_row": int(self._offsets[first]), "n_rows": n_rows,
+                          "model_name": str(self._head["model_name"]), "model_hash": str(self._head["model_hash"])}
+            offsets = lay_out_shard(self._part(number), self.sites, n_rows, self.d_model, self.dtype, attributes)
+            self._open[number] = os.open(self._part(number), os.O_RDWR), offsets
+        return self._open[number]
+
+    def _finish_shard(self, number: int) -> None:
+        fd, offsets = self._open[number]
+        part, final = self._part(number), shard_directory(self.path) / f"{number:05d}.h5"
+        os.fsync(fd)
+        first, last = (int(edge) for edge in self._edges[number : number + 2])
+        shard = Shard(
+            file=final.name,
+            first_prompt=first,
+            n_prompts=last - first,
+            first_row=int(self._offsets[first]),
+            n_rows=int(self._lengths[first:last].sum()),
+            n_bytes=os.fstat(fd).st_size,
+            offsets=offsets,
+            sha256=sha256_file(part),
+        )
+        os.replace(part, final)
+        os.fsync(self._lock)  # the directory: the new name is on disk before the manifest speaks of it
+        self._finished[number] = shard
+        write_manifest(self.path, self._head, self._recorded())
+        del self._open[number]
+        os.close(fd)
 
     def _encode(self, site: str, activations: Mapping[str, np.ndarray], n_rows: int) -> np.ndarray:
         if site not in activations:
@@ -268,28 +329,21 @@ class ActivationStoreWriter:
             )
         if self.dtype == "bfloat16":
             block = block if block.dtype == np.uint16 else bf16_bits(block.astype(np.float32, copy=False))
-            finite = (block & 0x7F80) != 0x7F80
+            magnitude = block & np.uint16(0x7FFF)
+            bad = None if magnitude.max() < INFINITE_BITS else magnitude >= INFINITE_BITS
         else:
-            block = np.ascontiguousarray(block, dtype=np.float32)
+            if block.dtype == np.uint16:
+                raise UserError(f"bit patterns at {site}", expected="float32 values for a float32 store")
+            block = block.astype(np.float32, copy=False)
             finite = np.isfinite(block)
-        if not finite.all():
-            bad = int((~finite.all(axis=1)).sum())
+            bad = None if finite.all() else ~finite
+        if bad is not None:
             raise UserError(
-                f"{bad} of {n_rows} activation rows at {site} hold NaN or infinity",
+                f"{int(bad.any(axis=1).sum())} of {n_rows} activation rows at {site} hold NaN or infinity",
+                expected="finite values",
                 cure="check the model's weights and its precision",
             )
         return np.ascontiguousarray(block)
-
-    def _content_hash(self) -> bytes:
-        digest = hashlib.sha256(self._plan.encode())
-        itemsize = 2 if self.dtype == "bfloat16" else 4
-        for site in self.sites:
-            place, left = self._places[site], self._rows["token"].size * self.d_model * itemsize
-            while left:
-                data = os.pread(self._fd, min(left, 1 << 24), place)
-                digest.update(data)
-                place, left = place + len(data), left - len(data)
-        return digest.hexdigest().encode()
 
 
 def _table(prompts: pd.DataFrame, tokens: Sequence[np.ndarray]) -> pd.DataFrame:
@@ -307,11 +361,6 @@ def _table(prompts: pd.DataFrame, tokens: Sequence[np.ndarray]) -> pd.DataFrame:
         if column.dtype.kind not in "biuf":
             table[name] = column.where(column.notna(), "").astype(str).astype(object)
     return table.assign(n_tokens=lengths, offset=np.cumsum(lengths) - lengths)
-
-
-def _ranges(done: np.ndarray) -> list[list[int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], done, [False]]).astype(np.int8)))
-    return edges.reshape(-1, 2).tolist()
 
 
 def _write_all(fd: int, block: np.ndarray, place: int) -> None:

@@ -6,13 +6,14 @@ Every position is stored, with its number. Position 0 is an attention sink with 
 leave it out with `positions > 0`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from emocircuits.artifacts.activation_store import ActivationStore
@@ -33,8 +34,10 @@ def collect_residuals(
     batch_tokens: int = 2048,
     dtype: str = "bfloat16",
     metadata: dict[str, Any] | None = None,
+    shard_rows: int | None = None,
+    replace: bool = False,
 ) -> ActivationStore:
-    """Writes the activations of all texts to a store; a killed run goes on where it stopped.
+    """Writes the activations of all texts to a store; a killed run goes on with the shard it was in.
 
     Args:
         model: the model.
@@ -44,9 +47,12 @@ def collect_residuals(
         batch_tokens: tokens (with padding) per forward pass.
         dtype: float32 or bfloat16 in the file.
         metadata: kept in the store beside the model's name and hash.
+        shard_rows: most rows of a shard; None chooses.
+        replace: delete a store of other texts, sites or another model that lies at `path`.
 
     Raises:
-        UserError: an unknown site, a text that is empty or longer than the model's context, an id that occurs twice.
+        UserError: an unknown site, a text that is empty or longer than the model's context, an id that occurs twice, or
+            another store at `path`.
     """
     sites = tuple(model.sites if sites is None else sites)
     for site in sites:
@@ -55,19 +61,21 @@ def collect_residuals(
     table = prompt_table(texts)
     tokens = encode_texts(model, texts)
     about = {**(metadata or {}), "model_name": model.name, "model_hash": model.content_hash}
-    with ActivationStoreWriter(path, sites, model.d_model, table, tokens, about, dtype) as writer:
-        lengths = np.array([len(ids) for ids in tokens])
-        done = np.asarray(writer.done)
-        with bar(int(lengths.sum()), "collect") as shown:
-            # batches are those of the whole list, also when a run goes on: rounding depends on the shape of a batch
-            for chosen in length_batches(lengths, batch_tokens):
-                shown.update(int(lengths[chosen].sum()))
-                if done[chosen].all():
+    lengths = np.array([len(ids) for ids in tokens])
+    with ActivationStoreWriter(
+        path, sites, model.d_model, table, tokens, about, dtype, shard_rows=shard_rows, replace=replace
+    ) as writer:
+        done = writer.done
+        with row_reader(model, sites, dtype) as read, bar(int(lengths.sum()), "collect") as shown:
+            for shard in writer.shards:
+                if done[shard.start]:
+                    shown.update(int(lengths[shard.start : shard.stop].sum()))
                     continue
-                residuals = batch_residuals(model, [tokens[index] for index in chosen], sites)
-                kept = {site: np.concatenate([rows[place, : lengths[index]] for place, index in enumerate(chosen)])
-                        for site, rows in residuals.items()}
-                writer.append(chosen, kept)
+                # batches are those of the whole shard: rounding depends on the shape of a batch
+                for chosen in length_batches(lengths[shard.start : shard.stop], batch_tokens):
+                    batch = [tokens[shard.start + index] for index in chosen]
+                    writer.append(chosen + shard.start, read(batch))
+                    shown.update(sum(len(ids) for ids in batch))
         writer.finish()
     return ActivationStore.open(path)
 
@@ -79,8 +87,8 @@ def encode_texts(model: LanguageModel, texts: Sequence[LabelledText]) -> list[In
         UserError: a text without tokens or longer than the context; the message names it.
     """
     encoded = []
-    for text in texts:
-        ids = np.asarray(model.encode(text.text), dtype=np.int64)
+    for text, found in zip(texts, model.encode_batch([text.text for text in texts]), strict=True):
+        ids = np.asarray(found, dtype=np.int64)
         if len(ids) <= int(model.bos_id is not None):
             raise UserError(f"the text '{text.id}' is empty")
         if len(ids) > model.n_ctx:
@@ -100,25 +108,47 @@ def length_batches(lengths: Int[np.ndarray, "prompt"], batch_tokens: int) -> Ite
         start += size
 
 
-@torch.no_grad()
-def batch_residuals(
-    model: LanguageModel, tokens: Sequence[Int[np.ndarray, "_"]], sites: Sequence[str]
-) -> dict[str, Float[np.ndarray, "prompt pos d_model"]]:
-    """Residual streams of several texts, padded on the right (rows behind a text's end mean nothing)."""
-    longest = max(len(ids) for ids in tokens)
-    padded = np.zeros((len(tokens), longest), dtype=np.int64)
-    for row, ids in enumerate(tokens):
-        padded[row, : len(ids)] = ids
+@contextmanager
+def row_reader(
+    model: LanguageModel, sites: Sequence[str], dtype: str = "float32"
+) -> Iterator[Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]]:
+    """A function from the token ids of several texts to their residual streams, by one forward pass.
+
+    It gives per site `(row, d_model)`: the rows of one text after another, without padding. The hooks stand for as long as
+    the context does, because setting them costs as much as a small forward pass.
+
+    Args:
+        model: the model.
+        sites: `hook_resid_post` sites.
+        dtype: `float32`, or `bfloat16` for bit patterns as uint16.
+    """
+    device = model.bridge.cfg.device
     seen: dict[str, np.ndarray] = {}
+    kept = torch.zeros(0, dtype=torch.int64)
 
     def keep(site: str):
         def hook(value: Tensor, hook: object) -> None:
-            seen[site] = value.detach().float().cpu().numpy()
+            rows = value.detach().flatten(0, 1)
+            rows = rows.to(torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+            rows = rows if len(kept) == len(rows) else rows.index_select(0, kept)
+            seen[site] = (rows.view(torch.uint16) if dtype == "bfloat16" else rows).cpu().numpy()
 
         return hook
 
     last = max(layer_of(site) for site in sites) + 1
     limits = {"stop_at_layer": last} if last < model.n_layers else {"logits_to_keep": 1}
+
+    def read(tokens: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        nonlocal kept
+        lengths = [len(ids) for ids in tokens]
+        padded = np.zeros((len(tokens), max(lengths)), dtype=np.int64)
+        for row, ids in enumerate(tokens):
+            padded[row, : len(ids)] = ids
+        kept = torch.from_numpy(np.flatnonzero(np.arange(max(lengths)) < np.array(lengths)[:, None])).to(device)
+        seen.clear()
+        with torch.no_grad():
+            model.bridge(torch.from_numpy(padded).to(device), use_cache=False, **limits)
+        return dict(seen)
+
     with model.bridge.hooks(fwd_hooks=[(site, keep(site)) for site in sites]):
-        model.bridge(torch.from_numpy(padded).to(model.bridge.cfg.device), use_cache=False, **limits)
-    return seen
+        yield read

@@ -86,6 +86,11 @@ class LanguageModel:
         ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return [self.bos_id, *ids] if self.bos_id is not None else list(ids)
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of several texts at once, which is faster."""
+        before = [] if self.bos_id is None else [self.bos_id]
+        return [before + list(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
+
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """What each token stands for, leading spaces kept."""
         pieces = self.tokenizer.convert_ids_to_tokens([int(index) for index in ids])

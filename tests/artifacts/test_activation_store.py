@@ -1,60 +1,19 @@
-"""The activation store: round trips, the shuffled stream, kills, and wrong input."""
+"""The activation store: round trips, plain HDF5 reading, interruptions, and wrong input."""
 
+import errno
 import hashlib
 import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_world import META, SITES, bf16, plan, rows_of, write
 
 from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
-from emocircuits.errors import UserError
-
-SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
-META = {"model_name": "tiny", "model_hash": "abc"}
-
-
-def plan(lengths, seed=0):
-    rng = np.random.default_rng(seed)
-    tokens = [rng.integers(0, 50, n) for n in lengths]
-    prompts = pd.DataFrame(
-        {
-            "id": [f"p{i}" for i in range(len(lengths))],
-            "emotion": ["joy" if i % 2 else None for i in range(len(lengths))],
-            "named": [i % 3 == 0 for i in range(len(lengths))],
-            "latent": rng.normal(size=len(lengths)),
-        }
-    )
-    return prompts, tokens
-
-
-def rows_of(lengths, d_model, seed=1):
-    rng = np.random.default_rng(seed)
-    return {site: [rng.normal(size=(n, d_model)).astype(np.float32) * 30 for n in lengths] for site in SITES}
-
-
-def write(path, lengths, d_model=4, dtype="bfloat16", order=None, values=None):
-    prompts, tokens = plan(lengths)
-    values = rows_of(lengths, d_model) if values is None else values
-    with ActivationStoreWriter(path, SITES, d_model, prompts, tokens, META, dtype) as writer:
-        for chosen in order or [[i] for i in range(len(lengths))]:
-            writer.append(chosen, {s: np.concatenate([values[s][i] for i in chosen]) for s in SITES})
-        writer.finish()
-    return ActivationStore.open(path), values
-
-
-def bf16(array):
-    torch = pytest.importorskip("torch")
-    return torch.tensor(array).bfloat16().float().numpy()
+from emocircuits.errors import Failure, UserError
 
 
 @settings(max_examples=25, deadline=None)
@@ -63,16 +22,25 @@ def bf16(array):
     dtype=st.sampled_from(["bfloat16", "float32"]),
     d_model=st.integers(1, 5),
     seed=st.integers(0, 9),
+    shard_rows=st.sampled_from([1, 5, 12, None]),
 )
-def test_round_trip_in_any_order_of_batches(tmp_path_factory, lengths, dtype, d_model, seed):
+def test_round_trip_in_any_order_of_batches(tmp_path_factory, lengths, dtype, d_model, seed, shard_rows):
     path = tmp_path_factory.mktemp("store") / "activations.h5"
     order = np.array_split(np.random.default_rng(seed).permutation(len(lengths)), min(3, len(lengths)))
-    store, values = write(path, lengths, d_model, dtype, [list(part) for part in order])
+    store, values = write(path, lengths, d_model, dtype, [list(part) for part in order], shard_rows=shard_rows)
     prompts, tokens = plan(lengths)
     assert store.n_rows == sum(lengths) and store.n_prompts == len(lengths) and store.d_model == d_model
+    rng = np.random.default_rng(seed)
+    some, first = rng.integers(0, store.n_rows, 9), int(rng.integers(0, store.n_rows))
+    mask = rng.random(store.n_rows) < 0.5
     for site in SITES:
         whole = np.concatenate(values[site])
-        np.testing.assert_array_equal(store.read(site, slice(None)), bf16(whole) if dtype == "bfloat16" else whole)
+        whole = bf16(whole) if dtype == "bfloat16" else whole
+        for rows in (slice(None), slice(first, None, 2), slice(first, first + 4), slice(-3, None), some, mask):
+            np.testing.assert_array_equal(store.read(site, rows), whole[rows])
+    store.verify()
+    assert all(shard.n_rows <= (shard_rows or 65_536) or shard.n_prompts == 1 for shard in store.shards)
+    assert sum(shard.n_prompts for shard in store.shards) == len(lengths)
     np.testing.assert_array_equal(store.tokens, np.concatenate(tokens))
     np.testing.assert_array_equal(store.positions, np.concatenate([np.arange(n) for n in lengths]))
     np.testing.assert_array_equal(store.prompt_index, np.repeat(np.arange(len(lengths)), lengths))
@@ -84,7 +52,7 @@ def test_round_trip_in_any_order_of_batches(tmp_path_factory, lengths, dtype, d_
     np.testing.assert_array_equal(store.prompts["latent"], prompts["latent"])
     np.testing.assert_array_equal(store.prompts["n_tokens"], lengths)
     np.testing.assert_array_equal(store.prompts["offset"], np.cumsum([0, *lengths[:-1]]))
-    assert store.metadata == META and sorted(os.listdir(path.parent)) == ["activations.h5"]
+    assert store.metadata == META and sorted(os.listdir(path.parent)) == ["activations.h5", "activations.shards"]
 
 
 def test_row_reads_masks_selection_and_blocks(tmp_path):
@@ -100,18 +68,41 @@ def test_row_reads_masks_selection_and_blocks(tmp_path):
     ((index, rows),) = store.blocks(SITES[1], chosen)
     np.testing.assert_array_equal(rows, whole[index])
     assert "3 prompts, 10 rows × 2 sites" in repr(store)
-    with h5py.File(tmp_path / "a.h5") as file:
+
+
+def test_plain_h5py_reads_the_store_wherever_it_lies(tmp_path, monkeypatch):
+    (tmp_path / "made").mkdir()
+    _, values = write(tmp_path / "made" / "a.h5", [3, 5, 2], shard_rows=5)
+    (tmp_path / "made").rename(tmp_path / "moved")
+    monkeypatch.chdir("/")
+    with h5py.File(tmp_path / "moved" / "a.h5") as file:
         data = file["activations"][SITES[0]]
-        assert data.chunks is None and data.dtype == np.uint16 and data.attrs["encoding-type"] == "bfloat16-bits"
+        assert data.is_virtual and data.dtype == np.uint16 and data.attrs["encoding-type"] == "bfloat16-bits"
+        plain = (data[:].astype(np.uint32) << 16).view(np.float32)
+        np.testing.assert_array_equal(plain, bf16(np.concatenate(values[SITES[0]])))
+        assert file["prompts/id"].asstr()[:].tolist() == ["p0", "p1", "p2"]
+    with h5py.File(tmp_path / "moved" / "a.shards" / "00001.h5") as file:
+        data = file["activations"][SITES[1]]
+        assert data.chunks is None and data.shape == (5, 4)
+    manifest = json.loads((tmp_path / "moved" / "a.shards" / "manifest.json").read_text())
+    for shard in manifest["shards"]:
+        raw = (tmp_path / "moved" / "a.shards" / shard["file"]).read_bytes()
+        assert hashlib.sha256(raw).hexdigest() == shard["sha256"] and len(raw) == shard["n_bytes"]
+        place, rows = shard["offsets"][SITES[1]], slice(shard["first_row"], shard["first_row"] + shard["n_rows"])
+        bits = np.frombuffer(raw[place : place + shard["n_rows"] * 8], "<u2").astype(np.uint32).reshape(-1, 4)
+        np.testing.assert_array_equal((bits << 16).view(np.float32), bf16(np.concatenate(values[SITES[1]])[rows]))
 
 
 def test_content_hash_depends_on_content_alone(tmp_path):
-    first, values = write(tmp_path / "a.h5", [3, 5, 2], order=[[0, 1], [2]])
-    second, _ = write(tmp_path / "b.h5", [3, 5, 2], order=[[2], [1], [0]])
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    first, values = write(tmp_path / "a" / "s.h5", [3, 5, 2], order=[[0, 1], [2]], shard_rows=5)
+    second, _ = write(tmp_path / "b" / "s.h5", [3, 5, 2], order=[[2], [1], [0]], shard_rows=5)
     assert first.content_hash == second.content_hash
-    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    for one, other in zip(first.files, second.files, strict=True):
+        assert one.read_bytes() == other.read_bytes()
     values[SITES[0]][1][0, 0] += 1
-    assert write(tmp_path / "c.h5", [3, 5, 2], values=values)[0].content_hash != first.content_hash
+    assert write(tmp_path / "c" / "s.h5", [3, 5, 2], values=values, shard_rows=5)[0].content_hash != first.content_hash
 
 
 def test_bfloat16_bit_patterns_are_taken_as_they_are(tmp_path):
@@ -127,122 +118,61 @@ def test_bfloat16_bit_patterns_are_taken_as_they_are(tmp_path):
     )
 
 
-@settings(max_examples=20, deadline=None)
-@given(
-    n=st.integers(1, 900),
-    batch=st.integers(1, 300),
-    window=st.sampled_from([64, 256, 300, 1000]),
-    seed=st.integers(0, 5),
-    filtered=st.booleans(),
-)
-def test_stream_is_seekable_and_visits_each_row_once_per_epoch(tmp_path_factory, n, batch, window, seed, filtered):
-    path = tmp_path_factory.mktemp("stream") / "a.h5"
-    values = {s: [np.repeat(np.arange(n, dtype=np.float32)[:, None], 2, axis=1)] for s in SITES}
-    store, _ = write(path, [n], 2, "float32", values=values)
-    rows = np.arange(0, n, 2) if filtered else None
-    expected = np.arange(n) if rows is None else rows
-    steps = 2 * len(expected) // batch + 2
-    stream = store.shuffled_batches(SITES[0], batch, seed, rows=rows, window=window)
-    batches = [next(stream) for _ in range(steps)]
-    assert all(b.shape == (batch, 2) and b.dtype == np.float32 for b in batches)
-    drawn = np.concatenate(batches)[:, 0].astype(int)
-    for epoch in range(2):
-        np.testing.assert_array_equal(np.sort(drawn[epoch * len(expected) : (epoch + 1) * len(expected)]), expected)
-    for start in {0, 1, steps // 2, steps - 1}:
-        again = store.shuffled_batches(SITES[1], batch, seed, start_step=start, rows=rows, window=window)
-        np.testing.assert_array_equal(next(again), batches[start])
-
-
-def test_stream_order_depends_on_seed_and_epoch(tmp_path):
-    values = {s: [np.arange(600, dtype=np.float32)[:, None]] for s in SITES}
-    store, _ = write(tmp_path / "a.h5", [600], 1, "float32", values=values)
-    epochs = [
-        next(store.shuffled_batches(SITES[0], 600, seed, start_step=step)).ravel() for seed in (0, 1) for step in (0, 1)
-    ]
-    assert len({tuple(epoch) for epoch in epochs}) == 4
-    assert abs(np.corrcoef(epochs[0], np.arange(600))[0, 1]) < 0.2
-
-
-KILLED = textwrap.dedent("""
-    import sys, time
-    sys.path.insert(0, sys.argv[2])
-    from emocircuits.artifacts import activation_writer
-    from test_activation_store import *
-    activation_writer.COMMIT_SECONDS = 0.0
-    lengths = [5 + i % 7 for i in range(150)]
-    prompts, tokens = plan(lengths)
-    values = rows_of(lengths, 8)
-    with ActivationStoreWriter(sys.argv[1], SITES, 8, prompts, tokens, META) as writer:
-        todo = np.flatnonzero(~writer.done)
-        print("todo", len(todo), flush=True)
-        for i in todo:
-            writer.append([i], {s: values[s][i] for s in SITES})
-            time.sleep(0.002)
-        writer.finish()
-    print("finished", flush=True)
-""")
-
-
-def test_sigkill_at_any_moment_ends_in_the_same_bytes(tmp_path):
-    lengths = [5 + i % 7 for i in range(150)]
-    clean, _ = write(tmp_path / "clean.h5", lengths, 8)
-    path = tmp_path / "killed.h5"
-    rng, todo = np.random.default_rng(0), []
-    for attempt in range(30):
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(path), os.path.dirname(__file__)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        todo.append(int(process.stdout.readline().split()[1]))
-        if attempt < 4:
-            time.sleep(rng.uniform(0, 0.15))
-            process.send_signal(signal.SIGKILL)
-        tail = process.stdout.read()
-        process.wait()
-        assert not path.exists() or "finished" in tail
-        if "finished" in tail:
-            break
-    assert len(todo) > 2 and todo[0] == 150 and todo[-1] < 150 and todo == sorted(todo, reverse=True)
-    assert path.read_bytes() == (tmp_path / "clean.h5").read_bytes()
-    assert sorted(os.listdir(tmp_path)) == ["clean.h5", "killed.h5"]
-
-
-def test_kill_between_rename_and_clean_up_counts_as_finished(tmp_path):
-    path = tmp_path / "a.h5"
+def test_a_finished_store_is_left_alone(tmp_path):
+    store, _ = write(tmp_path / "a.h5", [3, 2])
+    before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in store.files[2:]]
     prompts, tokens = plan([3, 2])
-    values = rows_of([3, 2], 4)
-    writer = ActivationStoreWriter(path, SITES, 4, prompts, tokens, META)
-    writer.append([0, 1], {s: np.concatenate(values[s]) for s in SITES})
-    writer.commit()
-    progress = (tmp_path / "a.h5.progress.json").read_bytes()
-    writer.finish()
-    (tmp_path / "a.h5.progress.json").write_bytes(progress)
-    with ActivationStoreWriter(path, SITES, 4, prompts, tokens, META) as again:
+    with ActivationStoreWriter(tmp_path / "a.h5", SITES, 4, prompts, tokens, META) as again:
         assert again.done.all()
+        with pytest.raises(UserError, match="prompt 'p1' is in a finished shard"):
+            again.append([1], {s: np.zeros((2, 4), np.float32) for s in SITES})
         again.finish()
-    assert sorted(os.listdir(tmp_path)) == ["a.h5"]
+    assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in store.files[2:]] == before
+    assert ActivationStore.open(tmp_path / "a.h5").content_hash == store.content_hash
 
 
-def test_another_plan_starts_over_and_an_error_keeps_the_work(tmp_path):
-    path = tmp_path / "a.h5"
-    values = rows_of([3, 2], 4)
-    prompts, tokens = plan([3, 2])
-    with pytest.raises(KeyboardInterrupt), ActivationStoreWriter(path, SITES, 4, prompts, tokens, META) as writer:
-        writer.append([1], {s: values[s][1] for s in SITES})
+def test_an_interruption_keeps_finished_shards(tmp_path):
+    path, folder = tmp_path / "a.h5", tmp_path / "a.shards"
+    values = rows_of([3, 2, 2], 4)
+    prompts, tokens = plan([3, 2, 2])
+    with pytest.raises(KeyboardInterrupt), ActivationStoreWriter(
+        path, SITES, 4, prompts, tokens, META, shard_rows=4
+    ) as writer:
+        assert [list(shard) for shard in writer.shards] == [[0], [1, 2]]
+        writer.append([0, 1], {s: np.concatenate(values[s][:2]) for s in SITES})
+        assert writer.done.tolist() == [True, True, False]
         raise KeyboardInterrupt
-    with ActivationStoreWriter(path, SITES, 4, prompts, tokens, META) as writer:
-        assert writer.done.tolist() == [False, True]
-    with ActivationStoreWriter(path, SITES, 4, prompts, tokens, {**META, "model_hash": "other"}) as writer:
-        assert not writer.done.any()
+    assert sorted(os.listdir(folder)) == ["00000.h5", "manifest.json"]
+    with pytest.raises(UserError, match="a.h5 was not finished .1 of 2 shards.; run the collect stage again"):
+        ActivationStore.open(path)
+    with ActivationStoreWriter(path, SITES, 4, prompts, tokens, META, shard_rows=4) as writer:
+        assert writer.done.tolist() == [True, False, False]
+
+
+def test_another_plan_is_refused_and_nothing_is_lost_unless_replaced(tmp_path):
+    path = tmp_path / "a.h5"
+    store, _ = write(path, [3, 2])
+    before = [file.read_bytes() for file in store.files]
+    prompts, tokens = plan([3, 2])
+    other = {**META, "model_name": "big", "model_hash": "other"}
+    for arguments in ((SITES, 4, prompts, tokens, other), (SITES[:1], 4, prompts, tokens, META)):
+        with pytest.raises(UserError, match="a.h5 holds activations of 2 prompts of the model 'tiny'.*choose another path"):
+            ActivationStoreWriter(path, *arguments)
+    assert [file.read_bytes() for file in store.files] == before
+    with ActivationStoreWriter(path, SITES, 4, prompts, tokens, other, replace=True) as writer:
+        assert not writer.done.any() and not path.exists()
+    (tmp_path / "notes.h5").write_text("mine")
+    with pytest.raises(UserError, match="notes.h5 exists and has no .*manifest.json"):
+        ActivationStoreWriter(tmp_path / "notes.h5", SITES, 4, prompts, tokens, META)
+    assert (tmp_path / "notes.h5").read_text() == "mine" and not (tmp_path / "notes.shards").exists()
 
 
 def test_a_second_writer_is_refused(tmp_path):
     prompts, tokens = plan([3])
     with ActivationStoreWriter(tmp_path / "a.h5", SITES, 4, prompts, tokens, META):
-        with pytest.raises(UserError, match="another process is writing"):
-            ActivationStoreWriter(tmp_path / "a.h5", SITES, 4, prompts, tokens, META)
+        for replace in (False, True):
+            with pytest.raises(UserError, match="another process is writing"):
+                ActivationStoreWriter(tmp_path / "a.h5", SITES, 4, prompts, tokens, META, replace=replace)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3.4e38])
@@ -293,36 +223,76 @@ def test_files_that_are_not_a_finished_store(tmp_path):
         file["x"] = [1]
     with pytest.raises(UserError, match="a foreign HDF5 file"):
         ActivationStore.open(tmp_path / "foreign.h5")
-    (tmp_path / "new.h5").write_bytes((tmp_path / "a.h5").read_bytes())
-    with h5py.File(tmp_path / "new.h5", "a") as file:
-        file.attrs["emocircuits-version"] = 99
-    with pytest.raises(UserError, match="version 99"):
-        ActivationStore.open(tmp_path / "new.h5")
+    for version, word in ((99, "version 99"), (1, "version 1 .*collect stage again")):
+        (tmp_path / "other.h5").write_bytes((tmp_path / "a.h5").read_bytes())
+        with h5py.File(tmp_path / "other.h5", "a") as file:
+            file.attrs["emocircuits-version"] = version
+        with pytest.raises(UserError, match=word):
+            ActivationStore.open(tmp_path / "other.h5")
     with pytest.raises(UserError, match="unknown site 'blocks.9"):
         store.read("blocks.9.hook_resid_post", slice(None))
-    with pytest.raises(UserError, match="rows beyond the end"):
-        store.read(SITES[0], np.array([5000]))
-    prompts, tokens = plan([3])
-    ActivationStoreWriter(tmp_path / "half.h5", SITES, 4, prompts, tokens, META).close()
-    os.rename(tmp_path / "half.h5.part", tmp_path / "half.h5")
-    with pytest.raises(UserError, match="was not finished"):
-        ActivationStore.open(tmp_path / "half.h5")
+    for rows in ([5000], [-1]):
+        with pytest.raises(UserError, match="rows beyond the end"):
+            store.read(SITES[0], np.array(rows))
+    with pytest.raises(UserError, match="a mask over 3 rows; expected one value for each of the 1200 rows"):
+        store.read(SITES[0], np.ones(3, dtype=bool))
 
 
-def test_damaged_progress_starts_over(tmp_path):
+def test_missing_truncated_foreign_and_damaged_shards_are_named(tmp_path):
+    path, folder = tmp_path / "a.h5", tmp_path / "a.shards"
+    store, values = write(path, [30] * 4, shard_rows=60)
+    whole, manifest = (folder / "00001.h5").read_bytes(), (folder / "manifest.json").read_text()
+    (folder / "00001.h5").write_bytes(whole[:-8])
+    with pytest.raises(UserError, match=f"00001.h5 is truncated: {len(whole) - 8} bytes; expected {len(whole)} bytes"):
+        ActivationStore.open(path)
+    (folder / "00001.h5").unlink()
+    with pytest.raises(UserError, match="00001.h5 is missing"):
+        ActivationStore.open(path)
+    (folder / "00001.h5").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UserError, match="00001.h5 has the SHA-256 .*expected .*only this shard is redone"):
+        ActivationStore.open(path).verify()
+    (folder / "manifest.json").write_text(manifest.replace(store.shards[0].sha256, store.shards[1].sha256))
+    with pytest.raises(UserError, match="manifest.json does not belong to .*a.h5"):
+        ActivationStore.open(path)
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match="is not JSON"):
+        ActivationStore.open(path)
+    (folder / "manifest.json").write_text(manifest)
+    prompts, tokens = plan([30] * 4)
+    with ActivationStoreWriter(path, SITES, 4, prompts, tokens, META, shard_rows=60) as writer:
+        assert writer.done.tolist() == [True, True, False, False]  # only this shard is redone
+        writer.append([2, 3], {s: np.concatenate(values[s][2:]) for s in SITES})
+        writer.finish()
+    assert ActivationStore.open(path).content_hash == store.content_hash and (folder / "00001.h5").read_bytes() == whole
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "pwrite", "fsync"])
+def test_a_full_disk_is_one_line_and_finished_shards_stay(tmp_path, monkeypatch, call):
+    path, folder = tmp_path / "a.h5", tmp_path / "a.shards"
+    values = rows_of([3, 2], 4)
+    prompts, tokens = plan([3, 2])
+    with ActivationStoreWriter(path, SITES, 4, prompts, tokens, META, shard_rows=3) as writer:
+        writer.append([0], {s: values[s][0] for s in SITES})
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, call, full)
+        with pytest.raises(Failure, match="cannot write .*a.h5: No space left on device; free some space") as error:
+            writer.append([1], {s: values[s][1] for s in SITES})
+        assert "\n" not in str(error.value)
+    monkeypatch.undo()
+    assert sorted(os.listdir(folder)) == ["00000.h5", "manifest.json"]
+    with ActivationStoreWriter(path, SITES, 4, prompts, tokens, META, shard_rows=3) as writer:
+        assert writer.done.tolist() == [True, False]
+
+
+def test_wrong_site_in_append_is_refused(tmp_path):
     prompts, tokens = plan([3])
-    ActivationStoreWriter(tmp_path / "a.h5", SITES, 4, prompts, tokens, META).close()
-    (tmp_path / "a.h5.progress.json").write_text("{")
     with ActivationStoreWriter(tmp_path / "a.h5", SITES, 4, prompts, tokens, META) as writer:
+        rows = {s: np.zeros((3, 4), np.float32) for s in (*SITES, "blocks.7.hook_resid_post")}
+        with pytest.raises(UserError, match="activations of the site 'blocks.7.hook_resid_post'; expected the sites of"):
+            writer.append([0], rows)
+        with pytest.raises(UserError, match="prompt number 1; expected 0 to 0"):
+            writer.append([1], rows)
         assert not writer.done.any()
-    assert json.loads((tmp_path / "a.h5.progress.json").read_text())["done"] == []
-
-
-def test_content_hash_is_plain_sha256_of_plan_and_rows(tmp_path):
-    store, values = write(tmp_path / "a.h5", [3, 2], dtype="float32")
-    with h5py.File(tmp_path / "a.h5") as file:
-        plan_hash = json.loads(file["plan"].asstr()[()])
-    digest = hashlib.sha256(plan_hash.encode())
-    for site in SITES:
-        digest.update(np.concatenate(values[site]).astype("<f4").tobytes())
-    assert store.content_hash == digest.hexdigest()

@@ -103,6 +103,7 @@ def test_a_broken_store_is_named(capsys, tmp_path, debug_run, spoil):
 
     path = tmp_path / "activations.h5"
     if spoil == "truncated":
+        shutil.copytree(debug_run / "activations.shards", tmp_path / "activations.shards")
         path.write_bytes((debug_run / "activations.h5").read_bytes()[:3000])
     else:
         with h5py.File(path, "w") as file:

@@ -1,5 +1,8 @@
 """Rows in a store are the model's own residual stream, whatever the batch; a killed run goes on."""
 
+from contextlib import contextmanager
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -57,26 +60,43 @@ def test_bfloat16_rounds_float32(model, tmp_path):
         assert np.array_equal(short.read(site, slice(0, exact.n_rows)), a.bfloat16().float().numpy())
 
 
-def test_a_killed_run_goes_on_and_ends_the_same(model, tmp_path, monkeypatch):
-    whole = collect_residuals(model, texts(), tmp_path / "whole.h5", batch_tokens=48)
-    real, calls = module.batch_residuals, []
+def test_a_killed_run_redoes_the_unfinished_shard_only(model, tmp_path, monkeypatch):
+    options = {"batch_tokens": 24, "shard_rows": 40}
+    whole = collect_residuals(model, texts(), tmp_path / "whole.h5", **options)
+    assert len(whole.shards) > 2
+    real, calls, most = module.row_reader, [], whole.shards[0].n_prompts + 1
 
-    def dies(*arguments):
-        calls.append(len(arguments[1]))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments)
+    @contextmanager
+    def counted(*arguments):
+        def counting(batch):
+            calls.append(len(batch))
+            if sum(calls) > most:
+                raise KeyboardInterrupt
+            return read(batch)
 
-    monkeypatch.setattr(module, "batch_residuals", dies)
+        with real(*arguments) as read:
+            yield counting
+
+    monkeypatch.setattr(module, "row_reader", counted)
     with pytest.raises(KeyboardInterrupt):
-        collect_residuals(model, texts(), tmp_path / "killed.h5", batch_tokens=48)
+        collect_residuals(model, texts(), tmp_path / "killed.h5", **options)
     assert not (tmp_path / "killed.h5").exists()
     calls.clear()
-    monkeypatch.setattr(module, "batch_residuals", lambda *arguments: (calls.append(1), real(*arguments))[1])
-    resumed = collect_residuals(model, texts(), tmp_path / "killed.h5", batch_tokens=48)
-    n_batches = len(list(module.length_batches(np.array([len(model.encode(text.text)) for text in texts()]), 48)))
-    assert len(calls) == n_batches - 2
+    most = 10**6
+    resumed = collect_residuals(model, texts(), tmp_path / "killed.h5", **options)
+    assert sum(calls) == len(texts()) - whole.shards[0].n_prompts
     assert resumed.content_hash == whole.content_hash
+    calls.clear()
+    assert collect_residuals(model, texts(), tmp_path / "killed.h5", **options).content_hash == whole.content_hash
+    assert calls == []
+
+
+def test_another_models_store_is_not_overwritten(model, tmp_path):
+    collect_residuals(model, texts(3), tmp_path / "s.h5")
+    before = (tmp_path / "s.h5").read_bytes()
+    with pytest.raises(UserError, match="s.h5 holds activations of 3 prompts of the model .*choose another path"):
+        collect_residuals(replace(model, content_hash="0" * 64), texts(3), tmp_path / "s.h5")
+    assert (tmp_path / "s.h5").read_bytes() == before
 
 
 def test_fewer_sites_stop_early(model, tmp_path):
@@ -111,6 +131,11 @@ def test_bad_texts(model, tmp_path, change, word):
     with pytest.raises(UserError, match=word):
         collect_residuals(model, change(texts(2)), tmp_path / "s.h5")
     assert not list(tmp_path.iterdir())
+
+
+def test_texts_are_encoded_alike_one_by_one_and_at_once(model):
+    words = [text.text for text in texts()]
+    assert model.encode_batch(words) == [model.encode(word) for word in words]
 
 
 def test_unknown_site(model, tmp_path):

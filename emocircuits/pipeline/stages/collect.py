@@ -11,11 +11,13 @@ from emocircuits.pipeline.workspace import Workspace
 
 
 def work(workspace: Workspace) -> Output:
-    """Writes `texts.jsonl` and `activations.h5`; goes on where a killed run stopped."""
+    """Writes `texts.jsonl` and the store `activations.h5` with its shards; goes on where a killed run stopped."""
     texts = texts_for(workspace)
     write_text(workspace.path("texts.jsonl"), "".join(json.dumps(asdict(text), ensure_ascii=False) + "\n" for text in texts))
-    collect_residuals(workspace.model, texts, workspace.path("activations.h5"), dtype=workspace.recipe.collect.dtype)
-    return Output(("texts.jsonl", "activations.h5"))
+    store = collect_residuals(
+        workspace.model, texts, workspace.path("activations.h5"), dtype=workspace.recipe.collect.dtype, replace=True
+    )
+    return Output(("texts.jsonl", *(file.relative_to(workspace.directory).as_posix() for file in store.files)))
 
 
 STAGE = Stage(
