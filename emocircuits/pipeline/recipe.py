@@ -33,7 +33,7 @@ class DirectionSettings:
     random_controls: int = 20
     shuffled_controls: int = 5
     content_controls: int = 5
-    read_depth: float = 0.67
+    read_depth: float = 2 / 3
     steer_depth: float = 0.5
 
 
