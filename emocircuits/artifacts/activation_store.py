@@ -182,14 +182,20 @@ class ActivationStore:
     def blocks(
         self, site: str, rows: Int[np.ndarray, "chosen"] | None = None, *, size: int = WINDOW
     ) -> Iterator[tuple[Int[np.ndarray, "block"], Float[np.ndarray, "block d_model"]]]:
-        """All (chosen) rows of a site in order, in blocks of at most `size`: pairs of row numbers and float32 rows."""
-        for first in range(0, self.n_rows if rows is None else len(rows), size):
-            if rows is None:
-                stop = min(first + size, self.n_rows)
-                yield np.arange(first, stop), self.read(site, slice(first, stop))
-            else:
-                chosen = rows[first : first + size]
-                yield chosen, self.read(site, chosen)
+        """All (chosen) rows of a site in order, in blocks of at most `size`: pairs of row numbers and float32 rows.
+
+        The shards are unmapped at the end, so that one pass after the other does not add up in memory.
+        """
+        try:
+            for first in range(0, self.n_rows if rows is None else len(rows), size):
+                if rows is None:
+                    stop = min(first + size, self.n_rows)
+                    yield np.arange(first, stop), self.read(site, slice(first, stop))
+                else:
+                    chosen = rows[first : first + size]
+                    yield chosen, self.read(site, chosen)
+        finally:
+            self._files.clear()
 
     def shuffled_batches(
         self,

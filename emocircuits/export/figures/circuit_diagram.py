@@ -36,16 +36,13 @@ def draw_graph(graph: CircuitGraph, venue: str = "page") -> Figure:
         if i % 2 == 0:
             axes.axhspan(low + row.low * tall, low + row.high * tall, color="#F6F6F3", lw=0, zorder=0)
         axes.text(0.62, low + (row.low + row.high) / 2 * tall, row.label, ha="right", va="center", fontsize=7, color=MUTED)
-    centres = [left + (column.low + column.high) / 2 * unit for column in layout.columns if column.nodes]
+    named = [(left + (column.low + column.high) / 2 * unit, len(_token(column.label))) for column in layout.columns if column.nodes]
+    abreast = all((long + other) / 2 * 0.07 + 0.04 < there - here for (here, long), (there, other) in zip(named, named[1:]))
     for column in layout.columns:
         x, room = left + (column.low + column.high) / 2 * unit, (column.high - column.low) * unit
         text = _token(column.label)
         if column.nodes or room > 0.11:
-            flat = (
-                len(text) * 0.062 < min([abs(x - other) * 1.9 for other in centres if other != x], default=9.0)
-                if column.nodes
-                else len(text) * 0.062 < room
-            )
+            flat = abreast if column.nodes else len(text) * 0.062 < room
             axes.text(
                 x,
                 low - 0.05,
