@@ -242,10 +242,10 @@ class ActivationStore:
 
     def _map(self, number: int, site: str) -> np.ndarray:
         shard = self.shards[number]
-        if number not in self._files:
-            self._files[number] = np.memmap(shard_directory(self.path) / shard.file, np.uint8, "r")
-        shape = (shard.n_rows, self.d_model)
-        return np.ndarray(shape, DISK_DTYPES[self.dtype], self._files[number], shard.offsets[site])
+        held = self._files.get(number)  # another thread may forget it at any moment (`blocks`)
+        if held is None:
+            held = self._files[number] = np.memmap(shard_directory(self.path) / shard.file, np.uint8, "r")
+        return np.ndarray((shard.n_rows, self.d_model), DISK_DTYPES[self.dtype], held, shard.offsets[site])
 
     def __repr__(self) -> str:
         return (

@@ -77,6 +77,7 @@ def document_dict(document: object) -> dict:
     value |= {"levels": dict(document.levels), "shown": list(document.shown), "decisions": [
         {"prefix": d.prefix, "action": d.action, "options": list(d.options), "p_true": d.p_true, "p_bayes": d.p_bayes,
          "state": dict(d.state)} for d in document.decisions]}
+    value["feelings"] = [{"prefix": d.prefix, "emotion": d.action, "posterior": dict(d.target())} for d in document.feelings]
     return value
 
 

@@ -18,7 +18,7 @@ def mood(draw: Draw) -> Document:
     order = draw.sample(APPRAISALS, draw.randint(3, 7))
     used: set[str] = set()
     parts: list[str] = []
-    decisions: list[Decision] = []
+    feelings: list[Decision] = []
     shown: dict[str, int] = {}
     for name in order:
         general = phrases() if place == "life" else agent_phrases()
@@ -26,8 +26,8 @@ def mood(draw: Draw) -> Document:
         shown[name] = levels[name]
         parts.append(draw.told(who, draw.sentence(bank, name, levels[name], used)[1]))
         posterior = emotion_posterior(tuple(sorted(shown.items())))
-        text, decision = name_feeling(draw, who, parts, posterior)
-        decisions.append(decision)
+        text, feeling = name_feeling(draw, who, parts, posterior)
+        feelings.append(feeling)
         parts = [text]
     in_order = tuple(name for name in APPRAISALS if name in order)
-    return Document(draw.key, "mood", parts[0], draw.split, emotion, "", True, levels, in_order, tuple(decisions))
+    return Document(draw.key, "mood", parts[0], draw.split, emotion, "", True, levels, in_order, feelings=tuple(feelings))

@@ -1,7 +1,7 @@
 """Training the organism from nothing: its own corpus, tokenizer and a stock llama, in a plain loop.
 
 AdamW with warm-up and cosine decay over a fixed number of steps, bfloat16 products where the machine has them, float32
-weights. Where a C++ compiler is found the model is compiled (1.8 times the tokens per second). Everything a step needs is
+weights. Where a C++ compiler is found the model is compiled, which is faster. Everything a step needs is
 a function of (seed, step), so a run killed at any moment and started again ends with the same weights.
 """
 

@@ -26,6 +26,9 @@ def test_every_kind_is_readable(kind, split):
             assert document.text.startswith(f"{decision.prefix} {decision.action}")
             assert decision.action in decision.options
             assert 0 < decision.p_true <= 1 and 0 < decision.p_bayes <= 1
+        for feeling in document.feelings:
+            assert document.text.startswith(f"{feeling.prefix} {feeling.action}")
+            assert 0 < feeling.target()[feeling.action] <= 1 and abs(sum(feeling.target().values()) - 1) < 1e-9
 
 
 @pytest.mark.parametrize("kind", ["inbox", "coding", "sycophancy"])

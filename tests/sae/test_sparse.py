@@ -78,7 +78,8 @@ def test_losses_activations_and_gradients_are_those_of_sae_lens(kind, dtype, n_d
 def test_without_centring_the_decoder_bias_only_decodes(kind):
     dense, sparse = pair(kind, "float64", apply_b_dec_to_input=False)
     x, dead = torch.randn(40, D, dtype=torch.float64), torch.arange(1024) % 3 == 0
-    step(dense, x, dead), step(sparse, x, dead)
+    theirs, ours = step(dense, x, dead), step(sparse, x, dead)
+    assert ours.loss.item() == pytest.approx(theirs.loss.item(), rel=1e-12)
     for mine, reference in zip(sparse.parameters(), dense.parameters(), strict=True):
         close(mine.grad, reference.grad, 1e-12)
 

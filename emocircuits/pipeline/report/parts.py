@@ -166,6 +166,12 @@ def steering(run: RunData, pictures: dict[str, str]) -> str:
     )
 
 
+def _covered(run: RunData) -> str:
+    """At which sites circuits are scored."""
+    sites = list(dict.fromkeys(site for score in run.scores.values() for site in score.get("sites", ())))
+    return f"Both at the sites that circuits cover: {esc(', '.join(sites))}; what lies before the first of them is left whole. " if sites else ""
+
+
 def checks(run: RunData, pictures: dict[str, str]) -> str:
     """Faithfulness, attribution against intervention, stability, controls."""
     circuit, linear, controls = [], [], []
@@ -199,7 +205,8 @@ def checks(run: RunData, pictures: dict[str, str]) -> str:
         controls += [[shown, key, value] for key, value in _flat(score.get("controls", {}))]
     text = (
         "<p>Faithfulness: ablate everything outside the circuit on held-out prompts and see how much of the change in the metric is left (1 = all of it). "
-        "Completeness: ablate the circuit itself and see what is left (0 = nothing). Attribution patching is a linear estimate; the scatter says how good it is here.</p>"
+        "Completeness: ablate the circuit itself and see what is left (0 = nothing). "
+        f"{_covered(run)}Attribution is an estimate from gradients; the scatter says how good it is here.</p>"
     )
     return (
         text

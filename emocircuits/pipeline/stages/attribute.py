@@ -11,7 +11,7 @@ def work(workspace: Workspace) -> Output:
     """Writes `attribution_<behaviour>.h5`."""
     settings, saes, paths = workspace.recipe.attribute, workspace.saes(), []
     method = METHODS.get(settings.method)
-    extra = {"steps": settings.steps} if settings.method == "integrated_gradients" else {}
+    extra = {"steps": workspace.gradient_steps} if workspace.gradient_steps else {}
     for name in workspace.recipe.behaviours:
         batches = workspace.pairs(name, "find", settings.pairs)
         result = method.run(workspace.model.bridge, saes, batches, workspace.behaviour(name).metric, behaviour=name,
