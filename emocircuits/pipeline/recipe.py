@@ -51,6 +51,8 @@ class SAESettings:
     levels: int = 5
     kernel: str = "auto"
     encoder_dtype: str = "float32"
+    max_norm_multiple: float = 0.0
+    spread: str = "sites"
     workers: int = 2
     checkpoint_minutes: float = 5.0
     directory: str = ""  # use the SAEs of this directory (<site>/cfg.json, sae_weights.safetensors) instead of training

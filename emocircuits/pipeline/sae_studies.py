@@ -4,14 +4,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from emocircuits.errors import UserError, unknown
 from emocircuits.pipeline.run import open_run
 from emocircuits.pipeline.stages.sae import training_settings
 from emocircuits.pipeline.workspace import Workspace
 from emocircuits.progress import track
-from emocircuits.sae import SAESettings, agreement, load_sae, pca_fvu, quality_row, train_saes, training_rows
+from emocircuits.sae import SAESettings, agreement, held_out_rows, load_sae, pca_fvu, quality_row, train_saes, training_rows
 
 
 def evaluate_saes(directory: Path, saes: Path | None = None, *, trust_remote_code: bool = False) -> list[dict[str, Any]]:
@@ -101,7 +99,4 @@ def _trained(workspace: Workspace, store: Any, site: str, settings: SAESettings)
 
 def _measured(workspace: Workspace, store: Any, site: str, sae: Any) -> dict[str, Any]:
     row = quality_row(workspace.model.bridge, sae, store, site)
-    learned = training_rows(store)
-    rest = np.setdiff1d(store.select(np.ones(store.n_prompts, dtype=bool), start=1), learned, assume_unique=True)
-    rest = rest if len(rest) else learned
-    return {**row, "pca_fvu": pca_fvu(store, site, learned, rest, round(row["l0"]))}
+    return {**row, "pca_fvu": pca_fvu(store, site, training_rows(store), held_out_rows(store), round(row["l0"]))}

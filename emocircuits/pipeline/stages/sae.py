@@ -8,6 +8,7 @@ import pandas as pd
 
 from emocircuits.errors import UserError
 from emocircuits.io.documents import write_csv
+from emocircuits.parallel import ranks
 from emocircuits.pipeline.recipe import Recipe
 from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.workspace import Workspace
@@ -18,14 +19,20 @@ SUGGESTED_FVU, SUGGESTED_DEAD = 0.25, 0.1
 
 
 def work(workspace: Workspace) -> Output:
-    """Writes `saes/<site>/` (or copies given SAEs there) and `saes.csv`; sites that are done stay done."""
+    """Writes `saes/<site>/` (or copies given SAEs there) and `saes.csv`; sites that are done stay done.
+
+    The ranks of a job share the training; the first alone measures.
+    """
     recipe, store, model = workspace.recipe, workspace.store(), workspace.model
     how, out = recipe.sae, workspace.path("saes")
     if how.directory:
-        _adopt(workspace, Path(how.directory))
+        if ranks().first:
+            _adopt(workspace, Path(how.directory))
     else:
         train_saes(store, store.sites, training_settings(recipe), out, workers=how.workers, device=recipe.device,
                    checkpoint_minutes=how.checkpoint_minutes)
+    if not ranks().first:
+        return Output(())
     rows: list[dict[str, Any]] = []
     for site in track(store.sites, "measure SAEs", total=len(store.sites)):
         rows.append(quality_row(model.bridge, workspace.sae(site), store, site))
@@ -57,4 +64,4 @@ def _adopt(workspace: Workspace, source: Path) -> None:
 
 
 STAGE = Stage("sae", "train an SAE on the residual stream after every layer", ("plan", "collect"),
-              lambda recipe: {"sae": recipe.to_dict()["sae"]}, work)
+              lambda recipe: {"sae": recipe.to_dict()["sae"]}, work, shared=True)
