@@ -1,6 +1,6 @@
 """What the stages of one run share: the recipe, the directory, and the artifacts in it, read when first asked for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,8 @@ class Workspace:
 
             torch.set_num_threads(self.recipe.threads)
             name = str(self.model_directory) if self.recipe.model == PLANTED else self.recipe.model
-            self._model.append(load_model(name, device=self.recipe.device, trust_remote_code=self.trust_remote_code))
+            model = load_model(name, device=self.recipe.device, trust_remote_code=self.trust_remote_code)
+            self._model.append(replace(model, name=self.recipe.model))
         return self._model[0]
 
     def behaviour(self, name: str) -> Any:
