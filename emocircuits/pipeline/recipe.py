@@ -56,6 +56,8 @@ class SAESettings:
     workers: int = 2
     checkpoint_minutes: float = 5.0
     directory: str = ""  # use the SAEs of this directory (<site>/cfg.json, sae_weights.safetensors) instead of training
+    registered: str = ""  # use the SAEs of this name in the registry instead, measured before they are used
+    registry: str = "saes/registry.toml"
 
 
 @dataclass(frozen=True)

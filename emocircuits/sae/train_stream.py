@@ -100,8 +100,9 @@ def _lockstep(stream: SeekableStream, trainings: dict[str, Training], steps: int
         shown.update(begin)
         for step in range(begin, steps):
             batch = stream.batch(step)
-            due = [(site, training) for site, training in trainings.items() if training.steps_done == step]
-            list(pool.map(lambda one: one[1].step(_finite(batch[one[0]], one[0], step).mul_(one[1].source.scale)), due))
+            due = [training for training in trainings.values() if training.steps_done == step]
+            rows = [_finite(batch[training.source.site], training.source.site, step) for training in due]
+            list(pool.map(lambda training, x: training.step(x.mul_(training.source.scale)), due, rows))
             shown.update(1)
 
 

@@ -4,11 +4,10 @@ import json
 from dataclasses import asdict
 
 from emocircuits.collect import collect_residuals
-from emocircuits.collect.prompts import LabelledText
 from emocircuits.io.atomic import write_text
 from emocircuits.parallel import barrier, ranks
 from emocircuits.pipeline.stage import Output, Stage
-from emocircuits.pipeline.texts import texts_for
+from emocircuits.pipeline.texts import TEXTS, collected_texts, texts_for
 from emocircuits.pipeline.workspace import Workspace
 
 
@@ -16,13 +15,12 @@ def work(workspace: Workspace) -> Output:
     """Writes `texts.jsonl` and the store `activations.h5` with its shards; goes on where a killed run stopped."""
     if ranks().first:
         lines = [json.dumps(asdict(text), ensure_ascii=False) + "\n" for text in texts_for(workspace)]
-        write_text(workspace.path("texts.jsonl"), "".join(lines))
+        write_text(workspace.path(TEXTS), "".join(lines))
     barrier()
-    texts = [LabelledText(**json.loads(line)) for line in workspace.path("texts.jsonl").read_text(encoding="utf-8").splitlines()]
     store = collect_residuals(
-        workspace.model, texts, workspace.path("activations.h5"), dtype=workspace.recipe.collect.dtype, replace=True
+        workspace.model, collected_texts(workspace), workspace.path("activations.h5"), dtype=workspace.recipe.collect.dtype, replace=True
     )
-    return Output(("texts.jsonl", *(file.relative_to(workspace.directory).as_posix() for file in store.files)))
+    return Output((TEXTS, *(file.relative_to(workspace.directory).as_posix() for file in store.files)))
 
 
 STAGE = Stage(
