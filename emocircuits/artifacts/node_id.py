@@ -4,7 +4,8 @@
     feature/blocks.2.hook_resid_post/123/p17    the same feature at position 17
     error/blocks.2.hook_resid_post[/p17]        what the SAE of that site leaves unexplained
     token/p5                                    the token at a position of the prompt
-    target/logit_diff                           a metric
+    logits                                      the metric, which reads the logits
+    target/logit_diff                           a metric by name, where there are several
     embed  pos  m2  a2.h3  a2.h3<q>  [/p17]     components and head inputs, as the field writes them
 
 No id holds a colon, so ids survive formats that give colons a meaning (DOT ports, XML prefixes).
@@ -17,7 +18,7 @@ from emocircuits.errors import UserError
 from emocircuits.sites import layer_of
 
 KINDS = ("feature", "error", "token", "target", "component")
-TARGET = "target/logit_diff"
+TARGET = "logits"
 
 _POSITION = re.compile(r"^p(0|[1-9]\d*)$")
 _NUMBER = re.compile(r"^(0|[1-9]\d*)$")
@@ -98,7 +99,7 @@ def format_node(node: NodeId) -> str:
         "feature": f"feature/{node.site}/{node.feature}",
         "error": f"error/{node.site}",
         "token": "token",
-        "target": f"target/{node.name}",
+        "target": TARGET if node.name == TARGET else f"target/{node.name}",
         "component": f"{node.name}",
     }[node.kind]
     return head if node.position is None else f"{head}/p{node.position}"
@@ -122,12 +123,14 @@ def parse_node(text: str) -> NodeId:
         return NodeId("error", site=rest[0], position=position)
     if kind == "token" and not rest and position is not None:
         return NodeId("token", position=position)
-    if kind == "target" and len(rest) == 1 and position is None:
+    if kind == "target" and len(rest) == 1 and position is None and rest[0] != TARGET:
         return NodeId("target", name=rest[0])
+    if text == TARGET:
+        return NodeId("target", name=TARGET)
     if not rest and _COMPONENT.match(kind):
         return NodeId("component", name=kind, position=position)
     raise UserError(
         f"'{text}' is not a node id",
         expected="feature/<site>/<index>[/p<position>], error/<site>[/p<position>], token/p<position>, "
-        "target/<metric> or a component such as m2 or a2.h3<q>",
+        "logits, target/<metric> or a component such as m2 or a2.h3<q>",
     )

@@ -95,7 +95,8 @@ def counted_edge_effects(
         passes += run.passes + sum(-(-len(groups[down]) // seeds_at_once) for up, down in zip(sites, sites[1:], strict=False)
                                    if len(groups[up]))
     effects = np.concatenate(weights)[order]
-    return _rows(source, target, effects, len(nodes)), passes
+    kept = (effects != 0).any(0)
+    return EdgeEffects.of(source[kept], target[kept], effects[:, kept], len(nodes)), passes
 
 
 def slopes(run: SiteRun, limit: float = SLOPE_LIMIT) -> Float[torch.Tensor, "prompt pos d_sae"]:
@@ -141,11 +142,3 @@ def _pairs(sites: list[str], groups: Mapping[str, SiteNodes], number: Mapping[st
     source += [number[node] for node in groups[sites[-1]].ids]
     target += [len(number)] * len(groups[sites[-1]])
     return np.array(source, dtype=np.int64), np.array(target, dtype=np.int64)
-
-
-def _rows(source: np.ndarray, target: np.ndarray, effects: np.ndarray, n_nodes: int) -> EdgeEffects:
-    kept = (effects != 0).any(0)
-    source, target, effects = source[kept], target[kept], effects[:, kept]
-    order = np.lexsort((target, source))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=n_nodes))]).astype(np.int64)
-    return EdgeEffects(indptr, target[order], effects[:, order])
