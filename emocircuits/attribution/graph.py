@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emocircuits.attribution.parts import MLP, Embeddings, Heads, Logits, Pair, Reader, Writer
+from emocircuits.attribution.parts import MLP, Embeddings, Features, Heads, Logits, Pair, Reader, Writer
 from emocircuits.attribution.passes import Pass
 from emocircuits.models.anatomy import Anatomy
 
@@ -61,18 +61,21 @@ class Graph:
         """Hooks whose values are needed on both runs."""
         return _union([self.taps, *(writer.constants for writer in self.writers)])
 
-    def seen_by(self, reader: Reader) -> int:
-        """How many of the nodes write before a reader reads; they are the first so many."""
-        return sum(len(writer.nodes) for writer in self.writers if writer.writes_at < reader.reads_at)
+    def seen_by(self, reader: Reader) -> slice:
+        """Which of the nodes a reader sees: those that write before it reads, from the last dictionary on."""
+        before = [writer for writer in self.writers if writer.writes_at < reader.reads_at]
+        cuts = [place for place, writer in enumerate(before) if writer.cuts]
+        hidden = sum(len(writer.nodes) for writer in before[: cuts[-1]]) if cuts else 0
+        return slice(hidden, sum(len(writer.nodes) for writer in before))
 
     @cached_property
     def pairs(self) -> tuple[Int[np.ndarray, "edge"], Int[np.ndarray, "edge"]]:
         """Node and slot of every edge; slots in order, and for each slot the nodes it sees."""
         sources, targets, first = [], [], 0
         for reader in self.readers:
-            seen, slots = self.seen_by(reader), len(reader.slots)
-            sources.append(np.tile(np.arange(seen), slots))
-            targets.append(np.repeat(np.arange(first, first + slots), seen))
+            seen, slots = np.arange(len(self.nodes))[self.seen_by(reader)], len(reader.slots)
+            sources.append(np.tile(seen, slots))
+            targets.append(np.repeat(np.arange(first, first + slots), len(seen)))
             first += slots
         return np.concatenate(sources), np.concatenate(targets)
 
@@ -97,18 +100,15 @@ class Graph:
         flat, found = written.flatten(2), []
         for reader in self.readers:
             seeds = reader.seeds(point).flatten(2).permute(1, 2, 0)  # (prompt, pos * d_model, slot)
-            found.append((flat[:, : self.seen_by(reader)] @ seeds.to(flat)).transpose(1, 2).flatten(1))
+            found.append((flat[:, self.seen_by(reader)] @ seeds.to(flat)).transpose(1, 2).flatten(1))
         return torch.cat(found, dim=1)
 
 
-def component_graph(anatomy: Anatomy) -> Graph:
-    """Embeddings, attention heads, MLPs and the logits."""
-    writers: list[Writer] = [Embeddings(anatomy)]
-    readers: list[Reader] = []
-    for layer in anatomy.layers:
-        parts = [Heads(layer)] + ([MLP(layer)] if layer.mlp is not None else [])
-        writers += parts
-        readers += parts
+def component_graph(anatomy: Anatomy, features: Sequence[Features] = ()) -> Graph:
+    """Embeddings, attention heads, MLPs and the logits, with the features and errors of some sites between them."""
+    parts = [part for layer in anatomy.layers for part in (Heads(layer), *([MLP(layer)] if layer.mlp is not None else []))]
+    writers = sorted([Embeddings(anatomy), *parts, *features], key=lambda part: part.writes_at)
+    readers = sorted([*parts, *features], key=lambda part: part.reads_at)
     return Graph(anatomy, tuple(writers), (*readers, Logits(anatomy)))
 
 

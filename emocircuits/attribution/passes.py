@@ -8,7 +8,6 @@ entry of the MLP's module.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -92,9 +91,11 @@ def differentiate(
             raise UserError("the metric has no gradient with respect to the logits",
                             expected="a differentiable function of the logits such as a logit difference",
                             cure="do not use argmax, detach or a threshold in it")
-        found = torch.autograd.grad(value.sum(), list(seen.values()), allow_unused=True)
+        reached = {name: held for name, held in seen.items() if held.requires_grad or unreached == "error"}
+        found = dict(zip(reached, torch.autograd.grad(value.sum(), list(reached.values()), allow_unused=True), strict=True))
     grads = {}
-    for (name, held), grad in zip(seen.items(), found, strict=True):
+    for name, held in seen.items():
+        grad = found.get(name)
         if grad is None and unreached == "error":
             raise Failure(f"no gradient of the metric reaches {name}", cure="check the hook and the metric")
         grads[name] = torch.zeros_like(held) if grad is None else grad

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from emocircuits.attribution.graph import Graph
-from emocircuits.attribution.pairs import Metric, PairBatch, measure
+from emocircuits.attribution.pairs import Metric, PairBatch
 from emocircuits.attribution.parts import Edit, Pair, Reader, Writer
 from emocircuits.attribution.passes import Pass, forward
 

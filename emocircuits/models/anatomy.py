@@ -158,7 +158,7 @@ def unsplit(model: Any) -> Iterator[None]:
 def _recorded(model: Any, names: set[str]) -> Iterator[dict[str, Tensor]]:
     """What the hooks of these names hold in the forward passes inside; names that do not exist are left out."""
     seen: dict[str, Tensor] = {}
-    known = [name for name in sorted(names) if _has_hook(model, name)]
+    known = [name for name in sorted(names) if has_hook(model, name)]
 
     def keep(name: str) -> Callable[..., None]:
         return lambda value, hook: seen.__setitem__(name, value.detach())
@@ -167,7 +167,8 @@ def _recorded(model: Any, names: set[str]) -> Iterator[dict[str, Tensor]]:
         yield seen
 
 
-def _has_hook(model: Any, name: str) -> bool:
+def has_hook(model: Any, name: str) -> bool:
+    """Whether a model has a hook of that name, by its own name or by an alias."""
     aliases = getattr(model, "hook_aliases", None) or {}
     if name in model.hook_dict or name in aliases:
         return True

@@ -22,7 +22,7 @@ class Heads:
     cuts, constants = False, ()
 
     def __init__(self, layer: Layer):
-        self._layer, where = layer, layer.number
+        self.layer, where = layer, layer.number
         self._counts = {kind: layer.weights[kind][0].shape[0] for kind in QKV}
         self.nodes = tuple(f"a{where}.h{head}" for head in range(self._counts["q"]))
         self.slots = tuple(f"a{where}.h{head}<{kind}>" for kind in QKV for head in range(self._counts[kind]))
@@ -38,11 +38,11 @@ class Heads:
 
     def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
         """See `Writer`."""
-        return self._layer.heads_write(pair.corrupt.values[self._z], pair.change(self._z)).transpose(1, 2)
+        return self.layer.heads_write(pair.corrupt.values[self._z], pair.change(self._z)).transpose(1, 2)
 
     def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
-        moves = self._layer.heads_move(pair.corrupt.values[self._z], pair.change(self._z))
+        moves = self.layer.heads_move(pair.corrupt.values[self._z], pair.change(self._z))
         return moves[prompts, :, nodes]
 
     def patch(self, source: Pass, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Edit:
@@ -60,13 +60,13 @@ class Heads:
         """See `Reader`."""
         found = []
         for kind in QKV:
-            grads, (weight, _) = point.grads[self._layer.hook(f"hook_{kind}")], self._layer.weights[kind]
+            grads, (weight, _) = point.grads[self.layer.hook(f"hook_{kind}")], self.layer.weights[kind]
             found.append(torch.einsum("pthe,hde->hptd", grads, weight))
-        return through_norm(self._layer.attn_norm, point.values[self._layer.attn_reads], torch.cat(found))
+        return through_norm(self.layer.attn_norm, point.values[self.layer.attn_reads], torch.cat(found))
 
     def hook_of(self, slot: int) -> str:
         """See `Reader`."""
-        return self._layer.hook(f"hook_{self._kinds[slot][0]}")
+        return self.layer.hook(f"hook_{self._kinds[slot][0]}")
 
     def patch_slots(
         self, base: Pass, slots: Int[Tensor, "row"], prompts: Int[Tensor, "row"], change: Float[Tensor, "row pos d_model"]
@@ -74,13 +74,13 @@ class Heads:
         """See `Reader`."""
         kind = self._kinds[int(slots[0])][0]
         heads = torch.tensor([self._kinds[int(slot)][1] for slot in slots], device=slots.device)
-        stream = base.values[self._layer.attn_reads][prompts]
-        normed = self._layer.attn_norm(stream + change) - self._layer.attn_norm(stream)
-        added = torch.einsum("rtd,rde->rte", normed, self._layer.weights[kind][0][heads])
+        stream = base.values[self.layer.attn_reads][prompts]
+        normed = self.layer.attn_norm(stream + change) - self.layer.attn_norm(stream)
+        added = torch.einsum("rtd,rde->rte", normed, self.layer.weights[kind][0][heads])
 
         def edit(value: Tensor) -> Tensor:
             value = value.clone()
             value[torch.arange(len(heads)), :, heads] += added
             return value
 
-        return self._layer.hook(f"hook_{kind}"), edit
+        return self.layer.hook(f"hook_{kind}"), edit

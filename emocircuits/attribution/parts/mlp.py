@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -17,7 +16,7 @@ class MLP:
     cuts, constants = False, ()
 
     def __init__(self, layer: Layer):
-        self._layer, where = layer, layer.number
+        self.layer, where = layer, layer.number
         self.nodes = self.slots = (f"m{where}",)
         self._out = layer.hook("hook_mlp_out")
         self.taps = (self._out,)
@@ -42,8 +41,8 @@ class MLP:
 
     def seeds(self, point: Pass) -> Float[Tensor, "slot prompt pos d_model"]:
         """See `Reader`."""
-        grads = point.grads[mlp_input(self._layer.number)][None]
-        return through_norm(self._layer.mlp_norm, point.values[self._layer.mlp_reads], grads)
+        grads = point.grads[mlp_input(self.layer.number)][None]
+        return through_norm(self.layer.mlp_norm, point.values[self.layer.mlp_reads], grads)
 
     def hook_of(self, slot: int) -> str:
         """See `Reader`."""
@@ -53,5 +52,5 @@ class MLP:
         self, base: Pass, slots: Int[Tensor, "row"], prompts: Int[Tensor, "row"], change: Float[Tensor, "row pos d_model"]
     ) -> Edit:
         """See `Reader`."""
-        wanted = self._layer.mlp(base.values[self._layer.mlp_reads][prompts] + change)
+        wanted = self.layer.mlp(base.values[self.layer.mlp_reads][prompts] + change)
         return self._out, lambda value: wanted

@@ -1,28 +1,26 @@
-"""The oracle of component graphs: every node and every edge patched for real, one by one, with no shortcut."""
+"""The oracle of graphs: every node and every edge patched for real, one by one, with no shortcut."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from emocircuits.artifacts.attribution_result import AttributionResult, EdgeEffects
 from emocircuits.attribution.attribution_patching import CONVENTIONS
 from emocircuits.attribution.components import run_both, stacked
-from emocircuits.attribution.graph import component_graph
+from emocircuits.attribution.graph import Graph
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
 from emocircuits.attribution.patches import Patcher
-from emocircuits.models.anatomy import open_anatomy
 from emocircuits.progress import track
 
 
-def exact_components(
-    model: Any, batches: Sequence[PairBatch], metric: Metric, *, edges: bool = True, background: str = "corrupt",
+def exact_graph(
+    graph: Graph, batches: Sequence[PairBatch], metric: Metric, *, edges: bool = True, background: str = "corrupt",
     behaviour: str = "", max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> AttributionResult:
-    """Effects of real patches of all components and, where wanted, of all edges between them.
+    """Effects of real patches of all nodes and, where wanted, of all edges between them.
 
     Args:
-        model: any TransformerLens object.
+        graph: the graph.
         batches: prompt pairs, grouped by length.
         metric: logits -> one value per prompt; needs no gradient.
         edges: whether edges are wanted, too.
@@ -30,7 +28,6 @@ def exact_components(
         behaviour: name stored in the result.
         max_tokens: tokens per pass.
     """
-    graph = component_graph(open_anatomy(model, batches[0].corrupt))
     order = np.argsort(all_indices(batches), kind="stable")
     sources, targets = graph.pairs
     nodes, links, clean, corrupt, rows = [], [], [], [], 0
