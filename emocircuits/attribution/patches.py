@@ -11,7 +11,7 @@ corrupt value): what is lost without the node or edge. The two differ where seve
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,6 +26,7 @@ NOTHING = 1e-6  # a change of this share of a value is rounding
 BACKGROUNDS = ("corrupt", "clean")
 
 
+@runtime_checkable
 class _Job(Protocol):
     """Patches of one hook."""
 

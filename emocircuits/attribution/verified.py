@@ -229,7 +229,7 @@ class _Search:
             self.links[:, chosen] = found
         self.known[chosen] = True
 
-    def _patched(self, kind: str, chosen: Sequence, background: str) -> np.ndarray:
+    def _patched(self, kind: str, chosen: Sequence | np.ndarray, background: str) -> np.ndarray:
         if not len(chosen):
             return np.zeros((len(self._order), 0))
         items = [int(one) for one in chosen] if kind == "nodes" else chosen

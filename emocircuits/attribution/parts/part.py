@@ -10,7 +10,7 @@ effect is < its change, gradient of the metric at its own output >. Changes are 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -34,6 +34,7 @@ class Pair:
         return self.clean.values[hook] - self.corrupt.values[hook]
 
 
+@runtime_checkable
 class Writer(Protocol):
     """A part whose nodes write into the stream.
 
@@ -68,6 +69,7 @@ class Writer(Protocol):
         ...
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A part with slots that read the stream.
 
