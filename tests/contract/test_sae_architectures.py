@@ -16,7 +16,7 @@ from emocircuits.sae.train import train_one
 
 RECIPES = Path(__file__).resolve().parents[2] / "saes"
 SITE, NAMES = SITES[1], ARCHITECTURES.names()
-TARGETS_L0 = {"topk", "batchtopk", "matryoshka_batchtopk", "matching_pursuit"}
+TARGETS_L0 = {"topk", "batchtopk", "matryoshka_batchtopk"}
 
 
 def settings(name, **changes):
