@@ -32,6 +32,7 @@ from emocircuits.attribution.passes import Pass, differentiate, forward
 from emocircuits.errors import Failure
 from emocircuits.interventions.dictionary import Dictionary
 from emocircuits.models.anatomy import Anatomy, open_anatomy
+from emocircuits.models.hook_points import hooked
 
 STEPS = 8
 
@@ -192,7 +193,7 @@ def _tangent(anatomy: Anatomy, chunk: PairBatch, push: Push, site: str, amount: 
                           cure="choose a site behind the push")
         seen.append((primal.detach(), tangent.detach()))
 
-    with forward_ad.dual_level(), anatomy.model.hooks(fwd_hooks=[(push.site, enter), (site, leave)]):
+    with forward_ad.dual_level(), hooked(anatomy.model, anatomy.points, [(push.site, enter), (site, leave)]):
         try:
             anatomy.model(chunk.corrupt)
         except NotImplementedError as error:
