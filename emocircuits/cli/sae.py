@@ -94,8 +94,7 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     check.add_argument("--name", required=True, help="name of the entry")
     check.set_defaults(call=call_check)
     for parser in (enter, check):
-        parser.add_argument("--registry", metavar="FILE", type=Path, default=Path("saes/registry.toml"),
-                            help="the registry (default: saes/registry.toml)")
+        parser.add_argument("--registry", metavar="FILE", type=Path, help="the registry (default: the one of the package)")
     for parser in (evaluate, compare, sweep, enter, check):
         add_json(parser)
     for parser in (evaluate, compare, sweep, train, enter, check):
@@ -175,12 +174,13 @@ def call_train(arguments: argparse.Namespace) -> int:
 def call_register(arguments: argparse.Namespace) -> int:
     """Measures SAEs and enters them."""
     from emocircuits.pipeline.sae_registry import register_saes
+    from emocircuits.sae.registered import shipped_registry
 
     rows = register_saes(
         arguments.directory,
         arguments.saes,
         arguments.name,
-        arguments.registry,
+        arguments.registry or shipped_registry(),
         recipe=arguments.recipe,
         trust_remote_code=arguments.trust_remote_code,
     )
@@ -190,9 +190,10 @@ def call_register(arguments: argparse.Namespace) -> int:
 def call_check(arguments: argparse.Namespace) -> int:
     """Measures registered SAEs; a mistake ends the command."""
     from emocircuits.pipeline.sae_registry import check_saes
+    from emocircuits.sae.registered import shipped_registry
 
     rows = check_saes(
-        arguments.directory, arguments.name, arguments.registry, trust_remote_code=arguments.trust_remote_code
+        arguments.directory, arguments.name, arguments.registry or shipped_registry(), trust_remote_code=arguments.trust_remote_code
     )
     return _print(rows, arguments.json)
 

@@ -56,8 +56,10 @@ class SAESettings:
     workers: int = 2
     checkpoint_minutes: float = 5.0
     directory: str = ""  # use the SAEs of this directory (<site>/cfg.json, sae_weights.safetensors) instead of training
-    registered: str = ""  # use the SAEs of this name in the registry instead, measured before they are used
-    registry: str = "saes/registry.toml"
+    # Use the SAEs of this name in the registry instead, measured before they are used. auto: those that ship for this model, where
+    # there are any and the keys above say what they always say; "" always trains.
+    registered: str = "auto"
+    registry: str = ""  # the registry's file; "" is the one that ships with the package
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,20 @@ class RegisteredSAE:
     quality: Quality
 
 
+def shipped_registry() -> Path:
+    """The registry that comes with the package: beside it in a checkout, inside it when installed."""
+    package = Path(__file__).parents[1]
+    return next((path for path in (package / "_saes" / "registry.toml", package.parent / "saes" / "registry.toml") if path.is_file()),
+                package / "_saes" / "registry.toml")
+
+
+def registered_for(path: str | Path, model_hash: str, sites: Sequence[str]) -> str:
+    """The first name in a registry that has an SAE of this model for every site; "" where there is none."""
+    entries = [entry for entry in read_registry(path) if entry.model_hash == model_hash] if Path(path).is_file() else []
+    names = dict.fromkeys(entry.name for entry in entries)
+    return next((name for name in names if set(sites) <= {entry.site for entry in entries if entry.name == name}), "")
+
+
 def read_registry(path: str | Path) -> tuple[RegisteredSAE, ...]:
     """All entries of a registry.
 

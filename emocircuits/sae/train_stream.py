@@ -74,9 +74,11 @@ def train_from_stream(
         say(f"{site}: gamma = |mean| / |sigma| = {source.mean_to_spread:.2f}")
         checkpoints = Checkpoints(kept / site, keys[site], checkpoint_minutes, keep_checkpoints)
         trainings[site] = Training(source, settings, device=device, checkpoints=checkpoints)
-    with sigterm_interrupts(), ThreadPoolExecutor(max(1, workers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with sigterm_interrupts():
         try:
-            _lockstep(stream, trainings, settings.steps, pool)
+            # leaving the pool waits for steps that have begun: only whole steps are saved
+            with ThreadPoolExecutor(max(1, workers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                _lockstep(stream, trainings, settings.steps, pool)
         except BaseException:
             for training in trainings.values():
                 if training.steps_done:

@@ -129,3 +129,13 @@ def test_the_shipped_ones_do_what_the_registry_says(name):
         open_registered(registry, name, site, torch.from_numpy(rows[site])[inside], model_hash=model.content_hash)
         assert entry.quality.dead_fraction <= 0.02 and entry.quality.ce_loss_recovered >= 0.98
         assert entry.quality.fvu <= (0.05 if name.endswith("pursuit") else 0.07) and entry.quality.l0 <= 32
+
+
+def test_the_registry_of_the_package_has_saes_of_the_organism():
+    from emocircuits.sae.registered import registered_for, shipped_registry
+
+    entries = read_registry(shipped_registry())
+    sites = [entry.site for entry in entries if entry.name == "organism-topk"]
+    assert registered_for(shipped_registry(), entries[0].model_hash, sites) == "organism-topk"
+    assert registered_for(shipped_registry(), entries[0].model_hash, [*sites, "blocks.99.hook_resid_post"]) == ""
+    assert registered_for(shipped_registry(), "0" * 64, sites) == ""

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -73,18 +75,22 @@ def test_sigkill_and_again_gives_the_same_bytes(store, tmp_path, step):
 
 
 def test_ctrl_c_leaves_checkpoints(store, tmp_path, monkeypatch):
-    real, count = module.Training.step, [0]
+    real, begun = module.Training.step, threading.Event()
 
     def step(self, batch):
-        count[0] += 1
-        if count[0] == 9:
+        if self.steps_done == 4 and self.source.site == SITES[0]:
+            assert begun.wait(60)
             raise KeyboardInterrupt
+        if self.steps_done == 4:
+            begun.set()
+            time.sleep(0.3)  # a step that has begun when the other one fails is finished, then saved
         real(self, batch)
 
     monkeypatch.setattr(module.Training, "step", step)
     with pytest.raises(KeyboardInterrupt):
-        train(store, tmp_path, workers=1)
-    assert all(len(list((tmp_path / ".checkpoints" / site).iterdir())) == 1 for site in SITES)
+        train(store, tmp_path, workers=2)
+    steps = {site: [path.name for path in (tmp_path / ".checkpoints" / site).iterdir()] for site in SITES}
+    assert all(len(names) == 1 for names in steps.values()) and "5" in steps[SITES[1]][0] and "4" in steps[SITES[0]][0], steps
     monkeypatch.undo()
     assert contents(train(store, tmp_path)) == contents(train(store, tmp_path / "whole"))
 

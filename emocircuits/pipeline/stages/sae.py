@@ -1,6 +1,6 @@
 """sae: one sparse autoencoder per site, trained by sae-lens, and what each is worth."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.workspace import Workspace
 from emocircuits.progress import track
 from emocircuits.sae import SAESettings, load_sae, quality_row, train_saes
+from emocircuits.sae.registered import registered_for, shipped_registry
 
 SUGGESTED_FVU, SUGGESTED_DEAD = 0.25, 0.1
 
@@ -27,9 +28,10 @@ def work(workspace: Workspace) -> Output:
     """
     recipe, store, model = workspace.recipe, workspace.store(), workspace.model
     how, out = recipe.sae, workspace.path("saes")
-    if how.directory or how.registered:
+    registry, name = _registered(workspace)
+    if how.directory or name:
         if ranks().first:
-            _adopt(workspace)
+            _adopt(workspace, registry, name)
     else:
         train_saes(store, store.sites, training_settings(recipe), out, workers=how.workers, device=recipe.device,
                    checkpoint_minutes=how.checkpoint_minutes)
@@ -53,25 +55,35 @@ def training_settings(recipe: Recipe) -> SAESettings:
     return SAESettings(**{name: getattr(recipe.sae, name) for name in same}, seed=recipe.seed)
 
 
-def _adopt(workspace: Workspace) -> None:
+def _registered(workspace: Workspace) -> tuple[Path, str]:
+    """The registry and the name in it of the SAEs to use; "" where SAEs are trained or come from a directory."""
+    recipe, how = workspace.recipe, workspace.recipe.sae
+    registry = Path(how.registry) if how.registry else shipped_registry()
+    if how.registered != "auto":
+        return registry, how.registered
+    usual = training_settings(recipe) == training_settings(replace(Recipe(), seed=recipe.seed))
+    return registry, registered_for(registry, workspace.model.content_hash, workspace.store().sites) if usual and not how.directory else ""
+
+
+def _adopt(workspace: Workspace, registry: Path, name: str) -> None:
     """Copies given SAEs `<site>/cfg.json, sae_weights.safetensors` into the run, once each was opened and fits."""
     how, store = workspace.recipe.sae, workspace.store()
-    if how.directory and how.registered:
+    if how.directory and name:
         raise UserError("the recipe has both sae.directory and sae.registered", expected="one of them")
-    if how.registered:
-        sources = registered_directories(Path(how.registry), how.registered, store.sites)
+    if name:
+        sources = registered_directories(registry, name, store.sites)
     else:
         sources = {site: Path(how.directory) / site for site in store.sites}
     for site, source in sources.items():
         if not source.is_dir():
             raise UserError(f"there is no SAE for {site} in {source}", expected=f"{source}/cfg.json and weights")
-        if how.registered:
-            open_verified(workspace, store, Path(how.registry), how.registered, site)
+        if name:
+            open_verified(workspace, store, registry, name, site)
         else:
             load_sae(source, site=site, d_in=workspace.model.d_model)
-        for name in ("cfg.json", "sae_weights.safetensors"):
-            write_bytes(workspace.path("saes") / site / name, (source / name).read_bytes())
+        for file in ("cfg.json", "sae_weights.safetensors"):
+            write_bytes(workspace.path("saes") / site / file, (source / file).read_bytes())
 
 
-STAGE = Stage("sae", "train an SAE on the residual stream after every layer", ("plan", "collect"),
+STAGE = Stage("sae", "an SAE on the residual stream after every layer", ("plan", "collect"),
               lambda recipe: {"sae": recipe.to_dict()["sae"]}, work, shared=True)
