@@ -60,7 +60,8 @@ class GraphRuns:
 
     @torch.no_grad()
     def metric(
-        self, batches: Sequence[PairBatch], metric: Metric, circuits: Bool[np.ndarray, "circuit edge"], ablation: str = "resample"
+        self, batches: Sequence[PairBatch], metric: Metric, circuits: Bool[np.ndarray, "circuit edge"],
+        ablation: str = "resample", *, mean_over: Sequence[PairBatch] | None = None,
     ) -> Float[np.ndarray, "circuit prompt"]:
         """The metric under each circuit, prompts in the order of their index.
 
@@ -69,9 +70,10 @@ class GraphRuns:
             metric: logits -> one value per prompt.
             circuits: which edges stay, in the order of `graph.pairs`.
             ablation: `resample`, `mean` or `zero`.
+            mean_over: prompts over whose corrupt sides `mean` averages; by default `batches`.
         """
         card = ABLATIONS.get(ablation)
-        fixed = self._means(batches, metric) if card.needs_mean else None
+        fixed = self._means(batches if mean_over is None else mean_over, metric) if card.needs_mean else None
         order, done = np.argsort(all_indices(batches), kind="stable"), []
         room = tokens_at_once(self.graph, self.max_tokens)
         with bar(len(circuits) * len(order), "circuits") as shown:
@@ -84,6 +86,13 @@ class GraphRuns:
                     shown.update(parts[-1].numel())
                 done.append(torch.cat(parts))
         return torch.cat(done, dim=1).numpy(force=True)[:, order]
+
+    @torch.no_grad()
+    def clean_metric(self, batches: Sequence[PairBatch], metric: Metric) -> Float[np.ndarray, "prompt"]:
+        """The metric on the clean prompts, in the order of their index."""
+        order = np.argsort(all_indices(batches), kind="stable")
+        values = [forward(self.graph.anatomy, chunk.clean, metric, chunk.index).metric for chunk in chunks(batches, self.max_tokens)]
+        return torch.cat(values).numpy(force=True)[order]
 
     def base(self, corrupt: Pass, ablation: str, fixed: Sequence[Values] | None = None) -> Base:
         """The baseline of a batch, from its corrupt run and, for `mean`, the means of all nodes."""

@@ -18,9 +18,9 @@ from emocircuits.sites import layer_of, residual_site
 
 
 @contextmanager
-def skipped_blocks(bridge: TransformerBridge, before: int, stream: Float[Tensor, "prompt pos d_model"] | None = None) -> Iterator[None]:
+def skipped_blocks(model: Any, before: int, stream: Float[Tensor, "prompt pos d_model"] | None = None) -> Iterator[None]:
     """Blocks 0 … `before` - 1 hand on their input inside this context, the last of them `stream` where one is given."""
-    blocks = [bridge.blocks[layer] for layer in range(before)]
+    blocks = [model.blocks[layer] for layer in range(before)]
     for number, block in enumerate(blocks):
         given = stream if number == before - 1 else None
         # `block.forward = …` would reach the wrapped Hugging Face block; the instance dictionary is what `__call__` reads
@@ -123,10 +123,17 @@ def stream_behind(
         return stream
     if not isinstance(model, TransformerBridge):
         return model(stream, start_at_layer=start, stop_at_layer=stop)
+    if stop < model.cfg.n_layers:
+        with _entered(model, start, stream):
+            return model(tokens, use_cache=False, stop_at_layer=stop)
     kept: list[Tensor] = []
-    limits = {"stop_at_layer": stop} if stop < model.cfg.n_layers else {"logits_to_keep": 1}
-    with _entered(model, start, stream), model.hooks(fwd_hooks=[(residual_site(stop - 1), lambda value, hook: kept.append(value))]):
-        model(tokens, use_cache=False, **limits)
+    # a plain module hook: setting up the bridge's own costs as much as a small model's pass
+    handle = model.blocks[stop - 1].register_forward_hook(lambda module, given, out: kept.append(out[0] if isinstance(out, tuple) else out))
+    try:
+        with _entered(model, start, stream):
+            model(tokens, use_cache=False, logits_to_keep=1)
+    finally:
+        handle.remove()
     return kept[0]
 
 
@@ -144,6 +151,9 @@ def logits_behind(
 @contextmanager
 def _entered(bridge: TransformerBridge, start: int, stream: Float[Tensor, "prompt pos d_model"]) -> Iterator[None]:
     """Block `start` reads `stream`, the blocks before it do not run."""
-    entry = [] if start else [("blocks.0.hook_resid_pre", lambda value, hook: stream)]
-    with skipped_blocks(bridge, start, stream), bridge.hooks(fwd_hooks=entry):
-        yield
+    if start:
+        with skipped_blocks(bridge, start, stream):
+            yield
+    else:
+        with bridge.hooks(fwd_hooks=[("blocks.0.hook_resid_pre", lambda value, hook: stream)]):
+            yield
