@@ -242,6 +242,6 @@ def _edges(result: AttributionResult, columns: set[int], least: float, seed: int
                  for e in order if kept[e])
 
 
-def measured(verified: Float[np.ndarray, "item"] | None, place: int) -> float | None:
+def measured(verified: Float[np.ndarray, "item"] | None, place: int | np.integer) -> float | None:
     """A verified effect, or None where nothing was measured."""
     return None if verified is None or np.isnan(verified[place]) else float(verified[place])

@@ -58,7 +58,7 @@ class Judge:
 
     def f(self, values: Float[np.ndarray, "*circuit prompt"]) -> Float[np.ndarray, "*circuit"]:
         """Faithfulness of metrics."""
-        return (values.mean(-1) - self.empty.mean()) / (self.full.mean() - self.empty.mean())
+        return np.asarray((values.mean(-1) - self.empty.mean()) / (self.full.mean() - self.empty.mean()))
 
     def interval(self, values: Float[np.ndarray, "prompt"]) -> tuple[float, float]:
         """Bootstrap interval of one circuit's faithfulness over prompts."""

@@ -27,7 +27,7 @@ from emocircuits.interventions.ablate import ABLATIONS
 CURVE_POINTS, SHORT_CURVE = 10, 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CircuitQuality:
     """What a circuit is worth on held-out prompts. F stands for faithfulness.
 
@@ -79,6 +79,11 @@ class CircuitQuality:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {**asdict(self), "share": self.share}
+
+    def __repr__(self) -> str:
+        return (f"CircuitQuality({self.size} of {self.candidates} {self.unit}, {self.prompts} prompts: faithfulness "
+                f"{self.faithfulness:.3f} [{self.ci_low:.3f}, {self.ci_high:.3f}], completeness {self.completeness:.3f}, random "
+                f"{self.random['mean']:.3f}" + "".join(f", {name} {one['faithfulness']:.3f}" for name, one in self.controls.items()) + ")")
 
 
 def circuit_quality(
