@@ -146,7 +146,8 @@ class AttributionResult:
             arrays = {name: hdf5.read_array(file, name) for name in ("effects", "metric_clean", "metric_corrupt")}
             return cls(nodes=tuple(hdf5.read_array(file, "nodes")), edges=edges, verified=verified, **arrays,
                        behaviour=about["behaviour"], conventions=about["conventions"], passes=about["passes"],
-                       provenance=Provenance.from_dict(about["provenance"]), slots=tuple(hdf5.read_array(file, "slots")))
+                       provenance=Provenance.from_dict(about["provenance"]),
+                       slots=tuple(hdf5.read_array(file, "slots")) if "slots" in file else ())  # not in version 1
 
     def __repr__(self) -> str:
         edges = 0 if self.edges is None else len(self.edges.targets)

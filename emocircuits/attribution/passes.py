@@ -16,6 +16,7 @@ from torch import Tensor
 from emocircuits.attribution.pairs import Metric, measure
 from emocircuits.errors import Failure, UserError
 from emocircuits.models.anatomy import Anatomy, unsplit
+from emocircuits.models.hook_points import hooked
 
 MLP_INPUT = "mlp.input"
 Change = Callable[[Tensor], Tensor]
@@ -127,7 +128,7 @@ def _tapped(anatomy: Anatomy, taps: Iterable[str], changes: Mapping[str, Change]
     hooks = [(name, lambda value, hook, name=name: keep(name, value)) for name in wanted if name not in inside]
     handles = [anatomy.layers[int(name.split(".")[1])].mlp_module.register_forward_pre_hook(module_hook(name)) for name in inside]
     try:
-        with unsplit(anatomy.model), anatomy.model.hooks(fwd_hooks=hooks):
+        with unsplit(anatomy.model), hooked(anatomy.model, anatomy.points, hooks):
             yield seen
     finally:
         for handle in handles:

@@ -19,7 +19,8 @@ from emocircuits.attribution.pairs import Metric, PairBatch
 from emocircuits.attribution.parts import Pair
 from emocircuits.attribution.passes import Pass, differentiate
 from emocircuits.errors import Failure
-from emocircuits.models.anatomy import Anatomy, has_hook
+from emocircuits.models.anatomy import Anatomy
+from emocircuits.models.hook_points import hooked
 
 EPSILON = 1e-6
 NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")
@@ -39,18 +40,17 @@ def relp_point(
 @contextmanager
 def relp_rules(anatomy: Anatomy) -> Iterator[None]:
     """Gradients follow the rules inside this context; values stay what they are."""
-    model = anatomy.model
     hooks: list[tuple[str, Callable]] = []
     for layer in anatomy.layers:
         names = [f"{layer.hook(norm)}.hook_scale" for norm in NORMS] + [layer.hook("hook_pattern")]
-        hooks += [(name, _constant) for name in names if has_hook(model, name)]
+        hooks += [(name, _constant) for name in names if name in anatomy.points]
         if layer.mlp is not None:
             hooks += _activation(anatomy, layer.number)
-    if has_hook(model, "ln_final.hook_scale"):
+    if "ln_final.hook_scale" in anatomy.points:
         hooks.append(("ln_final.hook_scale", _constant))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the bridge says that an edited scale leaves Hugging Face's own norm
-        with model.hooks(fwd_hooks=hooks):
+        with hooked(anatomy.model, anatomy.points, hooks):
             yield
 
 
@@ -61,7 +61,7 @@ def _constant(value: Tensor, hook: object) -> Tensor:
 def _activation(anatomy: Anatomy, number: int) -> list[tuple[str, Callable]]:
     """Hooks of one MLP's activation: before, the factor it is multiplied by where there is one, and behind."""
     pre, factor, post = (f"blocks.{number}.mlp.{name}" for name in ("hook_pre", "hook_pre_linear", "hook_post"))
-    if not has_hook(anatomy.model, pre) or not has_hook(anatomy.model, post):
+    if pre not in anatomy.points or post not in anatomy.points:
         raise Failure(f"the MLP of block {number} has no {pre}", cure="use attribution_patching, which needs no rule for it")
     held: dict[str, Tensor] = {}
 
@@ -74,7 +74,7 @@ def _activation(anatomy: Anatomy, number: int) -> list[tuple[str, Callable]]:
         # each factor x of the value y gets the gradient y / x, shared evenly; the sum of the shares is y itself
         return sum(part * (value / _apart(part)).detach() for part in parts) / len(parts)
 
-    gated = [(factor, keep(factor))] if has_hook(anatomy.model, factor) else []
+    gated = [(factor, keep(factor))] if factor in anatomy.points else []
     return [(pre, keep(pre)), *gated, (post, rule)]
 
 

@@ -13,7 +13,7 @@ each is its own path-integrated derivative: `feature_shares` follows df/dalpha b
 difference of the two ends (Macar et al. 2026, arXiv 2603.21396).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ from emocircuits.attribution.passes import Pass, differentiate, forward
 from emocircuits.errors import Failure
 from emocircuits.interventions.dictionary import Dictionary
 from emocircuits.models.anatomy import Anatomy, open_anatomy
+from emocircuits.models.hook_points import hooked
 
 STEPS = 8
 
@@ -105,13 +106,13 @@ def steered_graph(anatomy: Anatomy, push: Push, features: Sequence[Features] = (
     return Graph(anatomy, (start, *writers), tuple(readers))
 
 
-def steered_pair(graph: Graph, chunk: PairBatch, metric: Metric, push: Push) -> Pair:
-    """Forward passes with (as the clean side) and without the push.
+def steered_pair(graph: Graph, chunk: PairBatch, metric: Metric, push: Push, taps: Iterable[str] = ()) -> Pair:
+    """Forward passes with (as the clean side) and without the push; `taps` are kept besides what the graph needs.
 
     Raises:
         Failure: the push changed nothing.
     """
-    taps = tuple(dict.fromkeys([*graph.value_taps, push.site]))
+    taps = tuple(dict.fromkeys([*graph.value_taps, push.site, *taps]))
     plain = forward(graph.anatomy, chunk.corrupt, metric, chunk.index, taps)
     steered = forward(graph.anatomy, chunk.corrupt, metric, chunk.index, taps,
                       changes={push.site: lambda value: value + push.vector.to(value)})
@@ -120,12 +121,15 @@ def steered_pair(graph: Graph, chunk: PairBatch, metric: Metric, push: Push) -> 
     return Pair(steered, plain)
 
 
-def steering_path(graph: Graph, chunk: PairBatch, metric: Metric, push: Push, steps: int) -> Iterator[tuple[float, Pass]]:
-    """Differentiated passes at the midpoints of the strength, with equal weights."""
+def steering_path(
+    graph: Graph, chunk: PairBatch, metric: Metric, push: Push, steps: int, taps: Iterable[str] = ()
+) -> Iterator[tuple[float, Pass]]:
+    """Differentiated passes at the midpoints of the strength, with equal weights; `taps` besides what the graph needs."""
+    taps = tuple(dict.fromkeys([*graph.taps, *taps]))
     for step in range(steps):
         amount = (step + 0.5) / steps
         changes = {push.site: lambda value, amount=amount: value + amount * push.vector.to(value)}
-        yield 1 / steps, differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, graph.taps, changes=changes)
+        yield 1 / steps, differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, changes=changes)
 
 
 def feature_shares(
@@ -189,7 +193,7 @@ def _tangent(anatomy: Anatomy, chunk: PairBatch, push: Push, site: str, amount: 
                           cure="choose a site behind the push")
         seen.append((primal.detach(), tangent.detach()))
 
-    with forward_ad.dual_level(), anatomy.model.hooks(fwd_hooks=[(push.site, enter), (site, leave)]):
+    with forward_ad.dual_level(), hooked(anatomy.model, anatomy.points, [(push.site, enter), (site, leave)]):
         try:
             anatomy.model(chunk.corrupt)
         except NotImplementedError as error:

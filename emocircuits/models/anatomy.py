@@ -6,7 +6,7 @@ several query heads share a key. So nothing is assumed: the maps are put togethe
 with what its hooks hold on a probe, once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
 
 from emocircuits.errors import Failure, UserError
+from emocircuits.models.hook_points import hook_points, hooked
 
 Map = Callable[[Tensor], Tensor]
 QKV = ("q", "k", "v")
@@ -109,6 +111,7 @@ class Anatomy:
         embedding: hook of the stream before the first block.
         positions: hook of what position embeddings add to it; None for families without.
         last: hook of the stream behind the last block.
+        points: its hooks by name (`emocircuits.models.hook_points`).
     """
 
     model: Any
@@ -116,6 +119,7 @@ class Anatomy:
     embedding: str
     positions: str | None
     last: str
+    points: Mapping[str, HookPoint]
 
 
 def open_anatomy(model: Any, tokens: Int[Tensor, "prompt pos"]) -> Anatomy:
@@ -132,12 +136,13 @@ def open_anatomy(model: Any, tokens: Int[Tensor, "prompt pos"]) -> Anatomy:
     names = {f"blocks.{layer}.{name}" for layer in range(model.cfg.n_layers) for name in (
         "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_z",
         "hook_attn_out", "hook_mlp_out")} | {"hook_pos_embed"}
-    with torch.no_grad(), unsplit(model), _recorded(model, names) as seen:
+    points = hook_points(model)
+    with torch.no_grad(), unsplit(model), _recorded(model, points, names) as seen:
         model(probe)
     layers = tuple(_layer(model, number, seen) for number in range(model.cfg.n_layers))
     last = f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
     positions = "hook_pos_embed" if "hook_pos_embed" in seen else None
-    return Anatomy(model, layers, "blocks.0.hook_resid_pre", positions, last)
+    return Anatomy(model, layers, "blocks.0.hook_resid_pre", positions, last, points)
 
 
 @contextmanager
@@ -155,28 +160,15 @@ def unsplit(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(model: Any, names: set[str]) -> Iterator[dict[str, Tensor]]:
+def _recorded(model: Any, points: Mapping[str, HookPoint], names: set[str]) -> Iterator[dict[str, Tensor]]:
     """What the hooks of these names hold in the forward passes inside; names that do not exist are left out."""
     seen: dict[str, Tensor] = {}
-    known = [name for name in sorted(names) if has_hook(model, name)]
 
     def keep(name: str) -> Callable[..., None]:
         return lambda value, hook: seen.__setitem__(name, value.detach())
 
-    with model.hooks(fwd_hooks=[(name, keep(name)) for name in known]):
+    with hooked(model, points, [(name, keep(name)) for name in sorted(names) if name in points]):
         yield seen
-
-
-def has_hook(model: Any, name: str) -> bool:
-    """Whether a model has a hook of that name, by its own name or by an alias."""
-    aliases = getattr(model, "hook_aliases", None) or {}
-    if name in model.hook_dict or name in aliases:
-        return True
-    try:
-        with model.hooks(fwd_hooks=[(name, lambda value, hook: None)]):
-            return True
-    except Exception:  # the two libraries have no common error for an unknown hook
-        return False
 
 
 def _layer(model: Any, number: int, seen: dict[str, Tensor]) -> Layer:
