@@ -9,6 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY = {
+    "CircuitGraph": "emocircuits.circuits",
     "attribute": "emocircuits.attribution.attribute",
     "load_model": "emocircuits.models.loader",
 }

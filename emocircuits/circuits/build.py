@@ -54,14 +54,16 @@ def select_nodes(
         raise UserError(f"no node passes the threshold {threshold} with an interval that excludes 0",
                         expected=f"a lower threshold (the strongest mean effect is {strongest:.4g}) or more prompts")
     sites = np.array([parse_node(node).site for node in result.nodes])
-    kept = _dealt_out(np.where(certain, np.abs(mean), 0.0), chosen, sites, max_nodes or len(mean))
+    kept = dealt_out(np.where(certain, np.abs(mean), 0.0), chosen, sites, max_nodes or len(mean))
     return tuple(result.nodes[place] for place in sorted(kept, key=lambda place: (-abs(mean[place]), place)))
 
 
-def _dealt_out(
+def dealt_out(
     strength: Float[np.ndarray, "node"], chosen: Bool[np.ndarray, "node"], sites: np.ndarray, most: int
 ) -> list[int]:
-    """Places of the nodes that stay: one per site, then the next strongest chosen one of the least covered site."""
+    """Places of the nodes that stay, in the order of being dealt: one per site, then always the next strongest chosen one of the
+    site that covers the smallest share of its strength.
+    """
     queues, total = {}, {}
     for site in dict.fromkeys(sites):
         here = np.flatnonzero(sites == site)
@@ -144,12 +146,11 @@ def circuit_from_attribution(
     mean = result.effects[:, columns].mean(0)
     made = []
     for number, node in enumerate(nodes):
-        verified = float("nan") if result.verified is None else float(result.verified[columns[number]])
         made.append(Node.of(
             node, label=node_label(node), effect=mean[number], ci_low=low[number], ci_high=high[number],
-            verified=None if np.isnan(verified) else verified, activation=(activations or {}).get(node),
+            verified=measured(result.verified, columns[number]), activation=(activations or {}).get(node),
             details=dict((details or {}).get(node, {}))))
-    made.append(_target(result, target_label, seed))
+    made.append(target_node(result, target_label, seed))
     edges = _edges(result, set(columns), edge_threshold * metric_scale(result), seed)
     thresholds = {"edge": edge_threshold, **about.pop("thresholds", {})}
     conventions = {**result.conventions, "edges": "between adjacent sites; part of the effect through the target node"}
@@ -219,7 +220,8 @@ def node_label(text: str) -> str:
     return f"error {short_site(node.site)}{where}" if node.kind == "error" else f"{text}"
 
 
-def _target(result: AttributionResult, label: str, seed: int) -> Node:
+def target_node(result: AttributionResult, label: str, seed: int) -> Node:
+    """The metric, with the change that the circuit is to explain."""
     difference = result.metric_clean - result.metric_corrupt
     low, high = bootstrap_interval(difference, seed=seed)
     mean = float(difference.mean())
@@ -236,4 +238,10 @@ def _edges(result: AttributionResult, columns: set[int], least: float, seed: int
     inside = np.isin(source, list(columns)) & (np.isin(edges.targets, list(columns)) | (edges.targets == len(result.nodes)))
     kept = inside & (np.abs(mean) >= least) & ((low > 0) | (high < 0))
     order = np.argsort(-np.abs(mean), kind="stable")
-    return tuple(Edge(names[source[e]], names[edges.targets[e]], mean[e], low[e], high[e]) for e in order if kept[e])
+    return tuple(Edge(names[source[e]], names[edges.targets[e]], mean[e], low[e], high[e], measured(edges.verified, e))
+                 for e in order if kept[e])
+
+
+def measured(verified: Float[np.ndarray, "item"] | None, place: int | np.integer) -> float | None:
+    """A verified effect, or None where nothing was measured."""
+    return None if verified is None or np.isnan(verified[place]) else float(verified[place])

@@ -7,6 +7,7 @@ hand on what they get, and the residual stream after block `layer` is put in by 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -17,12 +18,13 @@ from emocircuits.sites import layer_of, residual_site
 
 
 @contextmanager
-def skipped_blocks(bridge: TransformerBridge, before: int) -> Iterator[None]:
-    """Blocks 0 … `before` - 1 hand on their input inside this context."""
-    blocks = [bridge.blocks[layer] for layer in range(before)]
-    for block in blocks:
+def skipped_blocks(model: Any, before: int, stream: Float[Tensor, "prompt pos d_model"] | None = None) -> Iterator[None]:
+    """Blocks 0 … `before` - 1 hand on their input inside this context, the last of them `stream` where one is given."""
+    blocks = [model.blocks[layer] for layer in range(before)]
+    for number, block in enumerate(blocks):
+        given = stream if number == before - 1 else None
         # `block.forward = …` would reach the wrapped Hugging Face block; the instance dictionary is what `__call__` reads
-        block.__dict__["forward"] = lambda hidden, *args, **kwargs: hidden
+        block.__dict__["forward"] = lambda hidden, *args, given=given, **kwargs: hidden if given is None else given
     try:
         yield
     finally:
@@ -103,3 +105,55 @@ def run_block(
     with skipped_blocks(model, layer):
         with model.hooks(fwd_hooks=[(f"blocks.{layer}.hook_resid_pre", lambda value, hook: stream), *hooks]):
             model(tokens, use_cache=False, **limits)
+
+
+@torch.no_grad()
+def stream_behind(
+    model: Any, tokens: Int[Tensor, "prompt pos"], start: int, stream: Float[Tensor, "prompt pos d_model"], stop: int
+) -> Float[Tensor, "prompt pos d_model"]:
+    """The residual stream behind blocks `start` … `stop` - 1 when `stream` is what block `start` reads; no other block runs.
+
+    Args:
+        model: any TransformerLens object.
+        tokens: prompts of the same shape as `stream` (only their length matters).
+        start, stop: blocks.
+        stream: what block `start` reads.
+    """
+    if start == stop:
+        return stream
+    if not isinstance(model, TransformerBridge):
+        return model(stream, start_at_layer=start, stop_at_layer=stop)
+    if stop < model.cfg.n_layers:
+        with _entered(model, start, stream):
+            return model(tokens, use_cache=False, stop_at_layer=stop)
+    kept: list[Tensor] = []
+    # a plain module hook: setting up the bridge's own costs as much as a small model's pass
+    handle = model.blocks[stop - 1].register_forward_hook(lambda module, given, out: kept.append(out[0] if isinstance(out, tuple) else out))
+    try:
+        with _entered(model, start, stream):
+            model(tokens, use_cache=False, logits_to_keep=1)
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+@torch.no_grad()
+def logits_behind(
+    model: Any, tokens: Int[Tensor, "prompt pos"], stream: Float[Tensor, "prompt pos d_model"]
+) -> Float[Tensor, "prompt pos d_vocab"]:
+    """The logits that the final norm and the unembedding make of the stream behind the last block."""
+    if not isinstance(model, TransformerBridge):
+        return model(stream, start_at_layer=model.cfg.n_layers)
+    with skipped_blocks(model, model.cfg.n_layers, stream):
+        return model(tokens, use_cache=False)
+
+
+@contextmanager
+def _entered(bridge: TransformerBridge, start: int, stream: Float[Tensor, "prompt pos d_model"]) -> Iterator[None]:
+    """Block `start` reads `stream`, the blocks before it do not run."""
+    if start:
+        with skipped_blocks(bridge, start, stream):
+            yield
+    else:
+        with bridge.hooks(fwd_hooks=[("blocks.0.hook_resid_pre", lambda value, hook: stream)]):
+            yield

@@ -7,11 +7,10 @@ from planted.paper_model import difference, random_batch, random_model, random_s
 
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.artifacts.circuit_graph import CircuitGraph
-from emocircuits.artifacts.node_id import parse_node
 from emocircuits.attribution import PairBatch, attribution_patching
 from emocircuits.circuits import (
-    EVERYTHING, NodeSet, agreement, circuit_metric, compare_effects, evaluate_circuit, find_circuit, nodes_to_verify, prune,
-    random_circuit, select_nodes, stability,
+    EVERYTHING, NodeSet, agreement, circuit_metric, compare_effects, find_circuit, nodes_to_verify, prune, select_nodes,
+    stability,
 )
 from emocircuits.circuits.faithfulness import MIB_SHARES, areas
 from emocircuits.errors import UserError
@@ -60,25 +59,6 @@ def test_batching_of_circuits_and_prompts_changes_nothing(world):
     np.testing.assert_allclose(np.concatenate(singles), whole.ravel(), atol=1e-10)
 
 
-def test_scores_are_complete_finite_and_held_out(world):
-    model, saes, find, score, result, circuit = world
-    nodes = [node.id for node in circuit.nodes if node.kind != "target"]
-    scores = evaluate_circuit(model, saes, score, difference, result, nodes, found_on=find, sizes=(2, 8, 10_000))
-    assert scores["nodes"] == 12 and scores["prompts"] == 5 and len(scores["random_values"]) == 5
-    assert scores["ci_low"] <= scores["faithfulness"] <= scores["ci_high"]
-    assert scores["curve"][-1]["size"] == len(result.nodes) == scores["candidates"]
-    numbers = [value for value in scores.values() if isinstance(value, float)]
-    assert np.isfinite(numbers).all()
-    with pytest.raises(UserError, match="also used to find"):
-        evaluate_circuit(model, saes, [score[0], find[1]], difference, result, nodes, found_on=find)
-    with pytest.raises(UserError, match="at least 5"):
-        evaluate_circuit(model, saes, score, difference, result, nodes, found_on=find, random_circuits=2)
-    with pytest.raises(UserError, match="unknown ablation"):
-        circuit_metric(model, saes, score, difference, [()], ablation="resampel")
-    with pytest.raises(UserError, match="over all positions"):
-        circuit_metric(model, saes, score, difference, [[f"error/{next(iter(saes))}/p1"]])
-
-
 def test_areas_of_a_perfect_an_empty_and_a_straight_circuit():
     """Trapezoid over share 0.001 ... 1: a perfect curve covers 0.999; F = share covers (1 - 0.001^2) / 2."""
     ones, share = np.ones(10), np.array(MIB_SHARES)
@@ -86,18 +66,6 @@ def test_areas_of_a_perfect_an_empty_and_a_straight_circuit():
     assert areas(0 * ones, 0 * ones) == pytest.approx({"cpr": 0.0, "cmd": 0.999, "log_cpr": 0.0, "log_cmd": 1.0})
     assert areas(share, share)["cpr"] == pytest.approx((1 - 1e-6) / 2)
     assert areas(2 * ones, 2 * ones)["cmd"] == pytest.approx(0.999)
-
-
-def test_random_circuits_match_the_sites_and_differ_by_draw(world):
-    result = world[4]
-    nodes = select_nodes(result, threshold=0.0, max_nodes=12)
-    drawn = [random_circuit(result, nodes, draw=draw) for draw in range(4)]
-    sites = sorted(parse_node(node).site for node in nodes)
-    for circuit in drawn:
-        assert sorted(parse_node(node).site for node in circuit) == sites
-        assert len(set(circuit)) == 12 and set(circuit) <= set(result.nodes)
-    assert len(set(drawn)) == 4
-    assert random_circuit(result, nodes, draw=2) == drawn[2]
 
 
 def test_pruning_is_the_identity_at_zero_and_monotone(world):

@@ -12,7 +12,7 @@ import pytest
 from planted.paper_model import A, K, P, S, SITES, paper_batch, paper_metric, paper_model, paper_saes
 
 from emocircuits.attribution import attribution_patching, edge_effects, exact_patching
-from emocircuits.circuits import circuit_from_attribution, circuit_metric, evaluate_circuit, find_circuit, unroll, with_edges
+from emocircuits.circuits import circuit_from_attribution, circuit_metric, circuit_quality, find_circuit, unroll, with_edges
 from emocircuits.errors import UserError
 
 
@@ -93,14 +93,18 @@ def test_faithfulness_and_completeness_equal_the_paper(world):
     result = attribution_patching(model, saes, batches, paper_metric)
     held_out = [paper_batch()]
     held_out[0].clean[0, 1] = 3  # another word without meaning: same states, a different prompt
-    scores = evaluate_circuit(model, saes, held_out, paper_metric, result, (feature(0, S), feature(1, P), feature(2, A)),
-                              found_on=batches, sizes=(2, 3))
-    assert scores["faithfulness"] == pytest.approx(18 / 26, abs=1e-12)
-    assert scores["completeness"] == pytest.approx(0.5 / 26, abs=1e-12)
-    assert [point["size"] for point in scores["curve"]] == [1, 2, 3, 4, 8]
-    assert [point["faithfulness"] for point in scores["curve"]] == pytest.approx([0, 0, 18 / 26, 24 / 26, 1], abs=1e-12)
+    circuit = (feature(0, S), feature(1, P), feature(2, A))
+    found = circuit_quality(model, held_out, paper_metric, result, circuit, found_on=batches, saes=saes, sizes=(2, 3))
+    assert found.faithfulness == pytest.approx(18 / 26, abs=1e-12)
+    assert found.completeness == pytest.approx(0.5 / 26, abs=1e-12)
+    # dealt out: s0, p1, a2, then k0 (the plan), s1, s2 (worth 1.5), the error that holds k, k2 (worth 0.5)
+    assert [point["size"] for point in found.curve] == [1, 2, 3, 4, 5, 6, 8]
+    assert [26 * point["faithfulness"] for point in found.curve] == pytest.approx([0, 0, 18, 24, 24, 25.5, 26], abs=1e-10)
+    # every axis is a feature and a coordinate of the stream, so both find the same three
+    assert found.controls["neuron_basis"]["faithfulness"] == pytest.approx(18 / 26, abs=1e-12)
+    assert found.controls["random_dictionary"]["faithfulness"] < 0.5
     with pytest.raises(UserError, match="also used to find"):
-        evaluate_circuit(model, saes, batches, paper_metric, result, (feature(0, S),), found_on=batches)
+        circuit_quality(model, batches, paper_metric, result, circuit, found_on=batches, saes=saes)
 
 
 def test_unrolled_circuit_starts_at_the_tokens(world):

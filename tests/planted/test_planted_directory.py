@@ -6,7 +6,7 @@ import torch
 from sae_lens import SAE
 
 from emocircuits.attribution import group_pairs
-from emocircuits.circuits import agreement, evaluate_circuit, find_circuit
+from emocircuits.circuits import agreement, circuit_quality, find_circuit
 from emocircuits.interventions.steer import steer
 from emocircuits.models.loader import load_model
 from emocircuits.models.planted import AXES, expected_log_odds, planted_pairs, planted_stories, write_planted_model
@@ -50,9 +50,10 @@ def test_the_circuit_is_the_planted_one(world):
     assert {n.id for n in circuit.nodes} == {*nodes, "logits"}
     assert {(e.source, e.target) for e in circuit.edges} == {
         (nodes[0], nodes[2]), (nodes[1], nodes[2]), (nodes[2], nodes[3]), (nodes[3], "logits")}
-    scores = evaluate_circuit(model.bridge, saes, score, metric, result, nodes, found_on=find)
-    assert 0.75 < scores["faithfulness"] < 1.0  # the direct path from the states is outside
-    assert abs(scores["completeness"]) < 0.2
+    found = circuit_quality(model.bridge, score, metric, result, nodes, found_on=find, saes=saes)
+    assert 0.75 < found.faithfulness < 1.0  # the direct path from the states is outside
+    assert abs(found.completeness) < 0.2
+    assert found.minimality["redundant_share"] == 0.0 and found.minimality["minimal_size"] == 4
     assert agreement(result).pearson > 0.95 and 0.8 < agreement(result).slope < 1.25
 
 

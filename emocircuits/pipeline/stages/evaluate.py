@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from emocircuits.artifacts.node_id import parse_node
 from emocircuits.attribution.exact_patching import exact_patching
-from emocircuits.circuits import compare_effects, evaluate_circuit, nodes_to_verify, stability
+from emocircuits.circuits import circuit_quality, compare_effects, nodes_to_verify, stability
 from emocircuits.circuits.build import metric_scale
 from emocircuits.io.documents import write_csv, write_json
 from emocircuits.numerics import bootstrap_interval
@@ -43,12 +42,11 @@ def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
     score = workspace.pairs(name, "score", settings.pairs)
     result, circuit = workspace.attribution(name), workspace.circuit(name)
     nodes = tuple(node.id for node in circuit.nodes if node.kind in ("feature", "error"))
-    inside = {site: saes[site] for site in workspace.circuit_sites}
-    found = evaluate_circuit(model, inside, score, metric, result.at_sites(tuple(inside)), nodes, found_on=find, sizes=settings.sizes,
-                             random_circuits=settings.random_circuits, seed=recipe.seed, max_tokens=tokens)
-    curve = [{"size": point["size"], "fraction": point["share"], "faithfulness": point["faithfulness"], "ci_low": point["ci_low"],
-              "ci_high": point["ci_high"], "random_mean": point["random"], "random_low": point["random_low"],
-              "random_high": point["random_high"]} for point in found["curve"]]
+    inside = workspace.circuit_sites
+    candidates = result.at_sites(inside)
+    found = circuit_quality(model, score, metric, candidates, nodes, found_on=find, saes=saes, sizes=settings.sizes,
+                            random_circuits=settings.random_circuits, steps=recipe.attribute.steps, seed=recipe.seed,
+                            max_tokens=tokens)
     chosen = nodes_to_verify(result, settings.exact_nodes, seed=recipe.seed)
     exact = exact_patching(model, saes, find, metric, nodes=list(chosen), max_tokens=tokens)
     predicted = dict(zip(result.nodes, result.effects.mean(0).tolist(), strict=True))
@@ -56,20 +54,27 @@ def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
     agreed = compare_effects(np.array([predicted[node] for node in chosen]), np.array([truth[node] for node in chosen]),
                              scale=metric_scale(result))
     return {
-        "faithfulness": found["faithfulness"], "faithfulness_ci": [found["ci_low"], found["ci_high"]],
-        "random_circuit_faithfulness": found["random_faithfulness"], "random_values": found["random_values"],
-        "completeness": found["completeness"], "cpr": found["cpr"], "cmd": found["cmd"], "cpr_log": found["log_cpr"],
-        "cmd_log": found["log_cmd"], "faithfulness_curve": curve, "nodes": found["nodes"], "candidates": found["candidates"],
-        "error_nodes": sum(parse_node(node).kind == "error" for node in nodes), "ablation": found["ablation"],
-        "score_prompts": found["prompts"], "m_full": found["m_full"], "m_empty": found["m_empty"],
+        "faithfulness": found.faithfulness, "faithfulness_ci": [found.ci_low, found.ci_high],
+        "random_circuit_faithfulness": found.random["mean"], "random_values": found.random["values"],
+        "completeness": found.completeness, "cpr": found.areas["cpr"], "cmd": found.areas["cmd"], "cpr_log": found.areas["log_cpr"],
+        "cmd_log": found.areas["log_cmd"], "faithfulness_curve": [_curve_point(point) for point in found.curve],
+        "nodes": found.size, "candidates": found.candidates, "error_nodes": found.errors, "ablation": found.ablation,
+        "score_prompts": found.prompts, "m_full": found.m_full, "m_empty": found.m_empty, "ablations": found.ablations,
+        "minimality": found.minimality, "knockouts": found.knockouts, "controls": found.controls,
         "attribution_exact": {
             "pearson": agreed.pearson, "slope": agreed.slope, "sign_agreement": agreed.sign_agreement, "n": agreed.nodes,
             "strong_nodes": agreed.strong_nodes,
             "points": [{"node": node, "predicted": predicted[node], "exact": truth[node]} for node in chosen]},
         "sites": list(inside),
-        "stability": stability(result.at_sites(tuple(inside)).effects, len(nodes), resamples=settings.bootstrap, seed=recipe.seed).to_dict(),
+        "stability": stability(candidates.effects, len(nodes), resamples=settings.bootstrap, seed=recipe.seed).to_dict(),
         "rates": _rates(workspace, name),
     }
+
+
+def _curve_point(point: dict[str, Any]) -> dict[str, Any]:
+    return {"size": point["size"], "errors": point["errors"], "fraction": point["share"], "faithfulness": point["faithfulness"],
+            "ci_low": point["ci_low"], "ci_high": point["ci_high"], "random_mean": point["random"],
+            "random_low": point["random_low"], "random_high": point["random_high"]}
 
 
 @torch.no_grad()

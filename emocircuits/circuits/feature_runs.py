@@ -1,0 +1,232 @@
+"""m(C) of a feature circuit, for real: features and errors outside C take their baseline at every site, those inside stay live.
+
+    x'  =  decode(m f + (1 - m) f_base) + (e if the error is kept, else e_base)        at every site, one after the other
+
+`interventions.ablate` says the same as hooks of one pass; here many circuits share their work. The blocks before the first
+site run once. From site to site only one pass is run for all circuits that agree so far, so leaving out one node after the
+other costs only the blocks behind each. Where a metric reads the last position alone, nothing behind the last block is
+computed elsewhere.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from emocircuits.attribution.linearise import run_pair
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks, measure
+from emocircuits.errors import UserError
+from emocircuits.interventions.ablate import ABLATIONS, AblationCard, Baseline, Keep, ablate
+from emocircuits.interventions.dictionary import Dictionary
+from emocircuits.models.resume import logits_behind, stream_behind
+from emocircuits.progress import bar
+from emocircuits.sites import layer_of
+
+STREAM_BYTES = 1 << 28  # of all circuits that are run side by side
+KEPT_BYTES = 1 << 29  # of the two runs' streams, kept from one call to the next
+Masks = Mapping[str, tuple[Bool[Tensor, "circuit d_sae"], Bool[Tensor, "circuit"]]]
+"""site -> which features and whether the error is kept, per circuit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Streams:
+    """What one batch's circuits start from: the clean stream at the first site, the corrupt streams at all sites."""
+
+    chunk: PairBatch
+    start: Float[Tensor, "prompt pos d_model"]
+    corrupt: Mapping[str, Float[Tensor, "prompt pos d_model"]]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRuns:
+    """Runs circuits of features and errors on some prompts.
+
+    Attributes:
+        model: any TransformerLens object.
+        dictionaries: site -> dictionary, in the order of the layers.
+        batches: prompt pairs, grouped by length.
+        of: metric, logits -> one value per prompt.
+        max_tokens: tokens per pass.
+        mean_over: prompts over whose corrupt sides `mean` averages; by default `batches`.
+    """
+
+    model: Any
+    dictionaries: Mapping[str, Dictionary]
+    batches: Sequence[PairBatch]
+    of: Metric
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    mean_over: Sequence[PairBatch] | None = None
+
+    @torch.no_grad()
+    def metric(self, masks: Masks, ablation: str = "resample") -> Float[np.ndarray, "circuit prompt"]:
+        """The metric under each circuit, prompts in the order of their index.
+
+        Args:
+            masks: what each circuit keeps.
+            ablation: `resample`, `mean` or `zero`.
+        """
+        card = ABLATIONS.get(ablation)
+        n_circuits = len(next(iter(masks.values()))[1])
+        order, done, ranked = np.argsort(all_indices(self.batches), kind="stable"), [], _alike_together(masks)
+        with bar(n_circuits * len(order), "circuits") as shown:
+            for streams in self._streams():
+                part = []
+                block = max(1, STREAM_BYTES // (streams.start.numel() * streams.start.element_size()))
+                for first in range(0, n_circuits, block):
+                    now = ranked[first : first + block]
+                    kept = {site: (features[now], error[now]) for site, (features, error) in masks.items()}
+                    part.append(self._block(streams, kept, card))
+                    shown.update(part[-1].numel())
+                done.append(torch.cat(part)[ranked.argsort()])
+        return torch.cat(done, dim=1).numpy(force=True)[:, order]
+
+    @cached_property
+    def _kept(self) -> list[Streams] | None:
+        """All streams, where they fit."""
+        size = 4 * sum(batch.clean.numel() for batch in self.batches) * self.model.cfg.d_model * (len(self.dictionaries) + 1)
+        return list(self._computed()) if size <= KEPT_BYTES else None
+
+    def _streams(self) -> Iterator[Streams]:
+        return iter(self._kept) if self._kept is not None else self._computed()
+
+    @torch.no_grad()
+    def _computed(self) -> Iterator[Streams]:
+        first = next(iter(self.dictionaries))
+        for chunk in chunks(self.batches, self.max_tokens):
+            run = run_pair(self.model, self.dictionaries, chunk, self.of, gradient=False)
+            yield Streams(chunk, run.sites[first].clean, {site: at.corrupt for site, at in run.sites.items()})
+
+    @cached_property
+    def _means(self) -> dict[str, Baseline]:
+        sums: dict[str, list] = {site: [0.0, 0.0] for site in self.dictionaries}
+        over = self if self.mean_over is None else replace(self, batches=self.mean_over, mean_over=None)
+        for streams in over._streams():
+            for site, total in sums.items():
+                values = _values(self.dictionaries[site], streams.corrupt[site])
+                total[0] = total[0] + values.features.sum((0, 1), keepdim=True)
+                total[1] = total[1] + values.error.sum((0, 1), keepdim=True)
+        count = sum(batch.corrupt.numel() for batch in over.batches)
+        return {site: Baseline(features / count, error / count) for site, (features, error) in sums.items()}
+
+    @cached_property
+    def _last_only(self) -> bool:
+        return reads_last_position(self.model, self.of, self.batches[0])
+
+    def _base(self, streams: Streams, site: str, card: AblationCard, last: bool = False) -> Baseline:
+        corrupt = streams.corrupt[site][:, -1:] if last else streams.corrupt[site]
+        return card.values(_values(self.dictionaries[site], corrupt), self._means[site] if card.needs_mean else None)
+
+    def _block(self, streams: Streams, masks: Masks, card: AblationCard) -> Float[Tensor, "circuit prompt"]:
+        """A block of circuits on one batch."""
+        if not all(site.endswith(("hook_resid_post", "hook_resid_pre")) for site in self.dictionaries):
+            return self._in_one_pass(streams, masks, card)
+        n_layers, which = self.model.cfg.n_layers, torch.zeros(len(next(iter(masks.values()))[1]), dtype=torch.long)
+        x, at = streams.start[None], _blocks_before(next(iter(self.dictionaries)))
+        for site, dictionary in self.dictionaries.items():
+            here = _blocks_before(site)
+            x, at = self._onward(streams.chunk, x, at, here), here
+            last = self._last_only and here == n_layers
+            base = self._base(streams, site, card, last)
+            x, which = _edited(dictionary, x[:, :, -1:] if last else x, base, masks[site], which)
+        x = self._onward(streams.chunk, x, at, n_layers)
+        return self._measured(streams.chunk, x[:, :, -1:] if self._last_only else x)[which]
+
+    def _onward(self, chunk: PairBatch, streams: Tensor, start: int, stop: int) -> Float[Tensor, "group prompt pos d_model"]:
+        """The streams some blocks later."""
+        if start == stop:
+            return streams
+        flat, parts, rows = streams.flatten(0, 1), [], max(1, self.max_tokens // streams.shape[2])
+        for first in range(0, len(flat), rows):
+            now = flat[first : first + rows]
+            parts.append(stream_behind(self.model, _tokens(chunk, now), start, now, stop))
+        return torch.cat(parts).view_as(streams)
+
+    def _measured(self, chunk: PairBatch, streams: Tensor) -> Float[Tensor, "group prompt"]:
+        flat, values, index = streams.flatten(0, 1), [], chunk.index.repeat(len(streams))
+        # whole batches, as the metric knows them
+        rows = len(chunk) * max(1, self.max_tokens // (len(chunk) * streams.shape[2]))
+        for first in range(0, len(flat), rows):
+            now = slice(first, first + rows)
+            values.append(measure(self.of, logits_behind(self.model, _tokens(chunk, flat[now]), flat[now]), index[now]))
+        return torch.cat(values).view(len(streams), -1)
+
+    def _in_one_pass(self, streams: Streams, masks: Masks, card: AblationCard) -> Float[Tensor, "circuit prompt"]:
+        """For sites that are not the whole stream: hooks of passes from the start."""
+        chunk, found = streams.chunk, []
+        base = {site: self._base(streams, site, card) for site in self.dictionaries}
+        n_circuits, block = len(next(iter(masks.values()))[1]), max(1, self.max_tokens // chunk.clean.numel())
+        for start in range(0, n_circuits, block):
+            count = min(block, n_circuits - start)
+            keep = {site: Keep(*(mask[start : start + count].repeat_interleave(len(chunk), 0) for mask in both))
+                    for site, both in masks.items()}
+            tiled = {site: Baseline(*(value if len(value) == 1 else value.repeat(count, 1, 1)
+                                      for value in (one.features, one.error))) for site, one in base.items()}
+            with ablate(self.model, self.dictionaries, keep, tiled):
+                logits = self.model(chunk.clean.repeat(count, 1))
+            found.append(measure(self.of, logits, chunk.index.repeat(count)).view(count, -1))
+        return torch.cat(found)
+
+
+def _edited(
+    dictionary: Dictionary, streams: Float[Tensor, "group prompt pos d_model"], base: Baseline, kept: tuple[Tensor, Tensor],
+    which: Tensor,
+) -> tuple[Float[Tensor, "split prompt pos d_model"], Tensor]:
+    """The streams behind a site, one per group of circuits that agreed before and agree here, and each circuit's group."""
+    features, error = kept
+    keys = torch.cat([which.to(features.device)[:, None], features.long(), error.long()[:, None]], dim=1)
+    groups, after = keys.unique(dim=0, return_inverse=True)
+    out = streams.new_empty(len(groups), *streams.shape[1:])
+    floor = dictionary.decode(base.features)
+    parents = groups[:, 0].tolist()
+    for parent in dict.fromkeys(parents):
+        x = streams[parent].to(floor.dtype)
+        found = dictionary.encode(x)
+        moved, live_error = found - base.features, None
+        for place in [place for place, one in enumerate(parents) if one == parent]:
+            keep, with_error = groups[place, 1:-1].bool(), bool(groups[place, -1])
+            if with_error and 2 * int(keep.sum()) > len(keep):  # few are missing
+                out[place] = x - moved[..., ~keep] @ dictionary.decoder[~keep]
+                continue
+            if with_error and live_error is None:
+                live_error = x - dictionary.decode(found)
+            out[place] = floor + (live_error if with_error else base.error) + moved[..., keep] @ dictionary.decoder[keep]
+    return out, after.cpu()
+
+
+@torch.no_grad()
+def reads_last_position(model: Any, metric: Metric, batch: PairBatch) -> bool:
+    """Whether a metric gives the same on the last position's logits alone; found by asking it about random logits."""
+    probe = batch.rows(slice(0, 2))
+    logits = model(probe.clean)
+    logits = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
+    try:
+        whole, last = (measure(metric, value, probe.index) for value in (logits, logits[:, -1:]))
+    except (IndexError, RuntimeError, ValueError, UserError):  # it needs the other positions, or logits of the model
+        return False
+    return probe.clean.shape[1] > 1 and torch.equal(whole, last)
+
+
+def _values(dictionary: Dictionary, stream: Float[Tensor, "prompt pos d_model"]) -> Baseline:
+    features = dictionary.encode(stream)
+    return Baseline(features, stream.to(features.dtype) - dictionary.decode(features))
+
+
+def _blocks_before(site: str) -> int:
+    return layer_of(site) + int(site.endswith("hook_resid_post"))
+
+
+def _tokens(chunk: PairBatch, streams: Tensor) -> Tensor:
+    """Tokens of the right shape; which they are makes no difference behind the embeddings."""
+    return chunk.clean[:1, : streams.shape[1]].expand(len(streams), -1)
+
+
+def _alike_together(masks: Masks) -> Tensor:
+    """The circuits in an order in which those that agree at the first sites stand together."""
+    keys = torch.cat([torch.cat([features, error[:, None]], dim=1) for features, error in masks.values()], dim=1)
+    packed = np.packbits(keys.cpu().numpy(), axis=1)
+    return torch.from_numpy(np.lexsort(packed.T[::-1]))
