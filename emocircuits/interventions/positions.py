@@ -1,0 +1,159 @@
+"""Which positions of a batch an intervention touches, and how much: the same with padding and with a key-value cache.
+
+A position is the place of a token in its own prompt, so padding does not shift it. Padding itself is never touched.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from emocircuits.errors import UserError
+
+Positions = str | slice | Sequence[int] | None
+"""`"all"` (or None), `"generated"`, a span, or a list."""
+
+Schedule = Callable[[Float[np.ndarray, "*rest"]], Float[np.ndarray, "*rest"]]
+
+
+def parse_positions(text: str) -> Positions:
+    """`all`, `generated`, a span `12:30` or `12:` or `:5`, or a list `3,7,9`.
+
+    Raises:
+        UserError: anything else.
+    """
+    if text in ("all", "generated"):
+        return text
+    try:
+        if ":" in text:
+            start, stop = (int(part) if part.strip() else None for part in text.split(":"))
+            return slice(start, stop)
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        expected = "all, generated, a span such as 12:30 or 12:, or a list such as 3,7"
+        raise UserError(f"positions '{text}'", expected=expected) from None
+
+
+def ramp(start: float | int, stop: float | int) -> Schedule:
+    """0 up to `start`, then linearly up to 1 at `stop`, and 1 from there on."""
+    if not stop > start:
+        raise UserError(f"a ramp from {start} to {stop}", expected="a later end than beginning")
+    return lambda positions: np.clip((positions - start) / (stop - start), 0.0, 1.0)
+
+
+def fade(half_life: float | int, start: float | int = 0) -> Schedule:
+    """1 up to `start`, then halved every `half_life` positions."""
+    if not half_life > 0:
+        raise UserError(f"a half-life of {half_life} positions", expected="above 0")
+    return lambda positions: 0.5 ** (np.maximum(positions - start, 0.0) / half_life)
+
+
+def parse_schedule(text: str) -> Schedule:
+    """`ramp:START:STOP` or `fade:HALF_LIFE[:START]`.
+
+    Raises:
+        UserError: anything else.
+    """
+    name, *numbers = text.split(":")
+    try:
+        values = [float(number) for number in numbers]
+    except ValueError:
+        values = []
+    if name == "ramp" and len(values) == 2:
+        return ramp(*values)
+    if name == "fade" and len(values) in (1, 2):
+        return fade(*values)
+    raise UserError(f"schedule '{text}'", expected="ramp:START:STOP or fade:HALF_LIFE[:START], e.g. ramp:0:20")
+
+
+class Weights:
+    """How much each column of each forward pass is steered; told apart pass by pass, since a hook sees only its activation.
+
+    A pass over one column after an earlier pass is the next position of a cached generation, any other pass starts at the
+    first position. What is `generated` lies behind the first pass.
+
+    Args:
+        positions: see `Positions`; None means all.
+        schedule: position -> factor; None means 1 everywhere.
+        attention_mask: 1 for tokens and 0 for padding of the prompts; later columns are tokens.
+
+    Raises:
+        UserError: positions that are no positions.
+    """
+
+    def __init__(
+        self,
+        positions: Positions = None,
+        schedule: Schedule | None = None,
+        attention_mask: Int[torch.Tensor, "prompt pos"] | None = None,
+    ):
+        self.positions, self.schedule = _checked(positions), schedule
+        self.mask = None if attention_mask is None else np.asarray(attention_mask.cpu()).astype(bool)
+        self.seen = 0
+        self.prompt = 0
+        self.longest = 0
+
+    def next(self, rows: int, columns: int) -> Float[np.ndarray, "#prompt pos"]:
+        """The factors of the next pass; one row for all where there is no padding."""
+        start = self.seen if columns == 1 and self.seen else 0
+        self.seen = start + columns
+        self.prompt = self.prompt or self.seen
+        real = self._real(rows)
+        places = (np.cumsum(real, axis=1) - 1)[:, start : self.seen]
+        self.longest = max(self.longest, int(places.max()) + 1)
+        generated = np.arange(start, self.seen) >= self.prompt
+        chosen = real[:, start : self.seen] & _chosen(self.positions, places, generated)
+        return chosen * (
+            1.0 if self.schedule is None else np.asarray(self.schedule(places.astype(np.float64)), dtype=np.float64)
+        )
+
+    def check(self) -> None:
+        """Makes sure that every position asked for has been passed.
+
+        Raises:
+            UserError: a position lies behind the longest prompt, generated tokens counted.
+        """
+        asked = self.positions
+        first = (asked.start or 0) if isinstance(asked, slice) else max(asked) if isinstance(asked, tuple) and asked else 0
+        if self.longest and first >= self.longest:
+            raise UserError(
+                f"position {first} lies outside the prompt of {self.longest} tokens",
+                expected=f"0 to {self.longest - 1}",
+                cure="positions count tokens from 0, special ones included",
+            )
+
+    def _real(self, rows: int) -> Bool[np.ndarray, "#prompt pos"]:
+        if self.mask is None:
+            return np.ones((1, self.seen), dtype=bool)
+        if len(self.mask) != rows:
+            raise UserError(f"an attention mask over {len(self.mask)} prompts", expected=f"the batch's {rows}")
+        later = np.ones((rows, max(0, self.seen - self.mask.shape[1])), dtype=bool)
+        return np.concatenate([self.mask[:, : self.seen], later], axis=1)
+
+
+def _chosen(positions: object, places: Int[np.ndarray, "#prompt pos"], generated: Bool[np.ndarray, "pos"]) -> np.ndarray:
+    if isinstance(positions, slice):
+        stop = np.inf if positions.stop is None else positions.stop
+        start, step = positions.start or 0, positions.step or 1
+        return (places >= start) & (places < stop) & ((places - start) % step == 0)
+    if isinstance(positions, tuple):
+        return np.isin(places, positions)
+    return np.broadcast_to(generated, places.shape) if positions == "generated" else np.ones(places.shape, dtype=bool)
+
+
+def _checked(positions: Positions) -> str | slice | tuple[int, ...] | None:
+    if positions is None or positions in ("all", "generated"):
+        return positions
+    if isinstance(positions, slice):
+        low = min((bound for bound in (positions.start, positions.stop) if bound is not None), default=0)
+        empty = positions.stop is not None and positions.stop <= (positions.start or 0)
+        if low < 0 or empty or (positions.step or 1) < 1:
+            raise UserError(f"positions {positions}", expected="a span of at least one position, counted from the front")
+        return positions
+    if isinstance(positions, str):
+        raise UserError(f"positions '{positions}'", expected="'all', 'generated', a slice or a list of positions")
+    listed = tuple(int(position) for position in positions)
+    if not listed or min(listed) < 0:
+        raise UserError(f"positions {list(listed)}", expected="at least one position, counted from the front")
+    return listed
