@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float, Int
 
 from emocircuits.interventions.dictionary import Dictionary
-from emocircuits.sae.selection import largest_per_row
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +27,8 @@ class Active:
 def active(dictionary: Dictionary, block: Float[np.ndarray, "row d_model"]) -> Active:
     """Encodes rows; of a TopK SAE only the selected entries are ever looked at."""
     x = torch.from_numpy(block).to(dictionary.decoder.device)
-    k = getattr(dictionary.sae.cfg, "k", None) if dictionary.sae is not None else None
-    if k is not None and dictionary.sae.cfg.architecture() == "topk" and x.dtype == dictionary.encoder.dtype:
-        chosen = largest_per_row(torch.addmm(dictionary.encoder_bias, x, dictionary.encoder), k)
+    if dictionary.top_k is not None:
+        chosen = dictionary.select(x.to(dictionary.encoder.dtype))
         rows, features, values = (part.cpu().numpy() for part in (chosen.rows, chosen.features, chosen.values))
         fires = values > 0
         return Active(rows, features, values) if fires.all() else Active(rows[fires], features[fires], values[fires])

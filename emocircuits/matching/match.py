@@ -126,9 +126,7 @@ def _shown(result: SiteMatch, shown: Any) -> SiteMatch:
     return result
 
 
-def _check(
-    store: ActivationStore, saes: Mapping[str, Any], directions: EmotionDirections, sites: tuple[str, ...]
-) -> None:
+def _check(store: ActivationStore, saes: Mapping[str, Any], directions: EmotionDirections, sites: tuple[str, ...]) -> None:
     owner = store.metadata.get("model_hash")
     if owner and directions.model_hash and owner != directions.model_hash:
         raise UserError(

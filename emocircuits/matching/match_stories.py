@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float, Int
 from emocircuits.matching.contrast import Contrast
 from emocircuits.matching.delta import residual_share
 from emocircuits.matching.direction_null import DirectionNull, direction_null
+from emocircuits.matching.frequency_matched import frequency_matched
 from emocircuits.matching.permutation import family_wise_p, null_maxima, q_values
 from emocircuits.matching.score import SCORES, MatchInputs
 from emocircuits.matching.settings import MatchSettings
 from emocircuits.matching.story_features import StoryFeatures
-from emocircuits.matching.targeted_ablation import TargetedAblation, frequency_matched, targeted_ablation
+from emocircuits.matching.targeted_ablation import TargetedAblation, targeted_ablation
 from emocircuits.numerics import generator
 
 LEVELS = (0.5, 0.9, 0.95, 0.99)
@@ -94,7 +95,9 @@ def match_site(
     )
 
 
-def carriers(attribution: Float[np.ndarray, "feature"], eligible: Bool[np.ndarray, "feature"], most: int) -> Int[np.ndarray, "_"]:
+def carriers(
+    attribution: Float[np.ndarray, "feature"], eligible: Bool[np.ndarray, "feature"], most: int
+) -> Int[np.ndarray, "_"]:
     """The `most` eligible features that write most of a direction, ascending; those that write against it never count."""
     share = np.where(eligible, attribution, -np.inf)
     best = np.argsort(-share, kind="stable")[:most]

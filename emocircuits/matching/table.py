@@ -8,9 +8,32 @@ import pandas as pd
 
 from emocircuits.matching.settings import MatchSettings
 
-SCORE_COLUMNS = ("delta", "cosine", "auroc", "attribution", "standardised_delta", "encoder_cosine", "specificity", "nnls", "omp")
-COLUMNS = ("emotion", "site", "feature", *SCORE_COLUMNS, "density", "p_value", "q_value", "kept", "cosine_p_value",
-           "residual_share", "auroc_drop", "off_target_drop", "random_drop")
+SCORE_COLUMNS = (
+    "delta",
+    "cosine",
+    "auroc",
+    "attribution",
+    "standardised_delta",
+    "encoder_cosine",
+    "specificity",
+    "nnls",
+    "omp",
+)
+COLUMNS = (
+    "emotion",
+    "site",
+    "feature",
+    *SCORE_COLUMNS,
+    "density",
+    "p_value",
+    "q_value",
+    "kept",
+    "cosine_p_value",
+    "residual_share",
+    "auroc_drop",
+    "off_target_drop",
+    "random_drop",
+)
 
 
 def match_table(emotions: Sequence[str], sites: Sequence[str], joined: dict[str, Any], how: MatchSettings) -> pd.DataFrame:
@@ -37,7 +60,9 @@ def match_table(emotions: Sequence[str], sites: Sequence[str], joined: dict[str,
     table |= {name: scores[name][s, e, f].astype(np.float64) for name in SCORE_COLUMNS}
     table |= {"density": null["density"][s, f].astype(np.float64), "kept": kept[s, e, f]}
     table |= {name: null[name][s, e, f].astype(np.float64) for name in ("p_value", "q_value")}
-    table |= {name: null[name][s, e].astype(np.float64) for name in
-              ("cosine_p_value", "auroc_drop", "off_target_drop", "random_drop")}
+    table |= {
+        name: null[name][s, e].astype(np.float64)
+        for name in ("cosine_p_value", "auroc_drop", "off_target_drop", "random_drop")
+    }
     table["residual_share"] = joined["residual_share"][s, e].astype(np.float64)
     return pd.DataFrame(table)[list(COLUMNS)]

@@ -72,32 +72,3 @@ def probe_auroc(
     wins = positive @ np.arange(1, len(labels) + 1) - n_positive * (n_positive + 1) / 2
     pairs = n_positive * (len(labels) - n_positive)
     return np.divide(wins, pairs, out=np.full(len(readings), 0.5), where=pairs > 0)
-
-
-def frequency_matched(
-    chosen: Int[np.ndarray, "_"],
-    density: Float[np.ndarray, "feature"],
-    pool: Int[np.ndarray, "_"],
-    source: np.random.Generator,
-    *,
-    nearest: int = 12,
-) -> Int[np.ndarray, "_"]:
-    """As many features of the pool, none of the chosen: for each one of the `nearest` in log firing rate, at random.
-
-    Args:
-        chosen: features to be matched.
-        density: firing rate of every feature.
-        pool: features that may stand in.
-        source: random generator.
-        nearest: how many candidates each has; fewer where the pool is small.
-    """
-    left = np.setdiff1d(pool, chosen)
-    rate = np.log(np.maximum(density, 1e-9))
-    found = []
-    for feature in source.permutation(chosen):
-        if not len(left):
-            break
-        near = left[np.argsort(np.abs(rate[left] - rate[feature]), kind="stable")[:nearest]]
-        found.append(int(source.choice(near)))
-        left = left[left != found[-1]]
-    return np.sort(np.array(found, dtype=np.int64))
