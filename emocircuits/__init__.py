@@ -1,18 +1,22 @@
-"""emocircuits: from emotion directions to the circuits that carry them to behaviour."""
+"""emocircuits: from emotion directions to the circuits that carry them to behaviour.
+
+`emocircuits.attribute` and what else is named in `__all__` load torch when they are first asked for.
+"""
 
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
 
-# What people reach for first; loaded when asked for, so that `import emocircuits` stays light.
 _LAZY = {
     "EmotionDirections": "emocircuits.artifacts.emotion_directions",
     "FeatureMatches": "emocircuits.artifacts.feature_matches",
-    "load_model": "emocircuits.models",
+    "attribute": "emocircuits.attribution.attribute",
+    "load_model": "emocircuits.models.loader",
     "steering": "emocircuits.interventions.dial",
 }
-__all__ = ["EmotionDirections", "FeatureMatches", "load_model", "steering"]
+
+__all__ = ["__version__", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

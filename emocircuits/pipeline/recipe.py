@@ -94,6 +94,18 @@ class CircuitSettings:
 
 
 @dataclass(frozen=True)
+class TraceSettings:
+    """Where the effect of pushing along the emotion runs: directly to the tokens, or through which parts."""
+
+    strength: float = 0.25  # of the mean residual norm
+    prompts: int = 16
+    steps: int = 6  # midpoints of the strength
+    control_steps: int = 3
+    random_controls: int = 5
+    content_controls: int = 5
+
+
+@dataclass(frozen=True)
 class EvaluateSettings:
     """Real interventions on held-out prompts."""
 
@@ -136,6 +148,7 @@ class Recipe:
     match: MatchSettings = field(default_factory=MatchSettings)
     attribute: AttributeSettings = field(default_factory=AttributeSettings)
     circuit: CircuitSettings = field(default_factory=CircuitSettings)
+    trace: TraceSettings = field(default_factory=TraceSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     steer: SteerSettings = field(default_factory=SteerSettings)
 

@@ -55,7 +55,7 @@ def test_there_is_a_recipe(name):
 
 
 def test_every_recipe_names_a_member():
-    assert {path.stem for path in RECIPES.glob("*.toml")} == set(NAMES)
+    assert {path.stem for path in RECIPES.glob("*.toml")} - {"registry"} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -108,3 +108,24 @@ def test_two_entries_of_one_key_are_refused(world, tmp_path):
     path.write_text(world[0].read_text() * 2)
     with pytest.raises(UserError, match="two entries for mine at"):
         read_registry(path)
+
+
+@pytest.mark.parametrize("name", ["organism-topk", "organism-matching_pursuit"])
+def test_the_shipped_ones_do_what_the_registry_says(name):
+    """On texts of the organism that were made just now."""
+    from conftest import ROOT
+
+    from emocircuits.collect.residuals import row_reader
+    from emocircuits.models import load_model
+    from emocircuits.organism.corpus import generate
+
+    model = load_model("organism", checks=False)
+    tokens = [torch.tensor(model.encode(one.text)).numpy() for one in generate("story", 40, 99, "held_out", named=False)]
+    with row_reader(model, model.sites) as read:
+        rows = read(tokens)
+    inside = torch.cat([torch.arange(len(ids)) for ids in tokens]) > 0
+    registry = ROOT / "saes" / "registry.toml"
+    for site, entry in find_registered(registry, name).items():
+        open_registered(registry, name, site, torch.from_numpy(rows[site])[inside], model_hash=model.content_hash)
+        assert entry.quality.dead_fraction <= 0.02 and entry.quality.ce_loss_recovered >= 0.98
+        assert entry.quality.fvu <= (0.05 if name.endswith("pursuit") else 0.07) and entry.quality.l0 <= 32

@@ -66,7 +66,7 @@ def test_sigkill_and_again_gives_the_same_bytes(store, tmp_path, step):
 
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
-    child.join(60)
+    child.join(180)
     assert child.exitcode == -signal.SIGKILL
     assert contents(train(store, tmp_path / "part", checkpoint_minutes=0.0)) == whole
     assert sorted(path.name for path in (tmp_path / "part").iterdir()) == sorted(SITES)
