@@ -10,8 +10,11 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "CircuitGraph": "emocircuits.circuits",
+    "EmotionDirections": "emocircuits.artifacts.emotion_directions",
+    "FeatureMatches": "emocircuits.artifacts.feature_matches",
     "attribute": "emocircuits.attribution.attribute",
     "load_model": "emocircuits.models.loader",
+    "steering": "emocircuits.interventions.dial",
 }
 
 __all__ = ["__version__", *_LAZY]
@@ -21,3 +24,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'emocircuits' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

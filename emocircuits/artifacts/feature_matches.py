@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from emocircuits.errors import UserError, unknown
 from emocircuits.io import hdf5
@@ -25,8 +25,11 @@ class FeatureMatches:
         scores: name -> float32 array; `delta` (exact signed difference of mean activation, units of feature_acts), `auroc`
             (0.5 is chance), `cosine` of the decoder row with the direction, `attribution` (share of the direction written by
             the feature, residual units), and further ones.
-        null: what the permutations gave: `p_value (site, emotion, feature)`, `max_quantile (emotion, level)` and `level`;
-            and what the filter used: `density (site, feature)` and `eligible (site, feature)`.
+        null: what the permutations gave: `p_value` and `q_value (site, emotion, feature)`, `max_quantile (emotion, level)` and
+            `level`; of decoder cosines with random directions `cosine_max_quantile (site, isotropic | covariance |
+            permuted, level)`, `cosine_p_value (site, emotion)` and `cosine_false_positives (site, isotropic | covariance)`; what the filter used:
+            `density (site, feature)` and `eligible (site, feature)`; and how the emotion's reading falls without its carriers:
+            `auroc_drop`, `off_target_drop`, `random_drop (site, emotion)`.
         table: the best features of every emotion with the columns `COLUMNS` (and further ones), best first; `kept` says
             which of them are matches.
         residual_share: share of the squared length of each emotion's mean difference that no feature carries.
@@ -97,6 +100,23 @@ class FeatureMatches:
         if site is not None:
             chosen &= (self.table["site"] == site).to_numpy(dtype=bool)
         return self.table[chosen].reset_index(drop=True)
+
+    def carriers(self, emotion: str, site: str, share: float = 0.02) -> Int[np.ndarray, "feature"]:
+        """The features of a site that write most of an emotion's direction, ascending: at most `share` of the dictionary.
+
+        They are the eligible features with the largest attribution Δf · ⟨W_dec, v̂⟩ above 0: those that are more active in its
+        stories and write along the direction, and those that are less active and write against it.
+
+        Raises:
+            UserError: an unknown emotion or site, or a share that is none.
+        """
+        if not 0 < share <= 1:
+            raise UserError(f"a share of {share} of the dictionary", expected="above 0 and at most 1")
+        written = self.score("attribution", emotion, site)
+        usable = self.null.get("eligible", np.ones((len(self.sites), len(written)), dtype=bool))[self.sites.index(site)]
+        written = np.where(usable.astype(bool), written, -np.inf)
+        best = np.argsort(-written, kind="stable")[: max(1, int(share * len(written)))]
+        return np.sort(best[written[best] > 0])
 
     def save(self, path: str | Path) -> None:
         """Writes `matches.h5` atomically."""

@@ -1,24 +1,23 @@
-"""Many steered forward passes at once: a push per row of the batch, and the blocks before the site run only once."""
+"""Many steered forward passes at once: a push per row of the batch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
 
 from emocircuits.artifacts.emotion_directions import EmotionDirections
-from emocircuits.errors import Failure, UserError, unknown
+from emocircuits.errors import Failure, unknown
+from emocircuits.experiments.resumed import Metric, equal_length_groups, resumed_metric
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.models.resume import logits_from, residual_at
 
-Metric = Callable[[Tensor], Tensor]
+__all__ = ["Metric", "SteeringDirection", "equal_length_groups", "steered_metric", "steering_directions"]
 
 
 @dataclass(frozen=True, eq=False)
 class SteeringDirection:
-    """A unit direction with a name and what it is: `emotion`, `random`, `content` or `shuffled`."""
+    """A unit direction with a name and what it is: `emotion`, `random`, `content`, `shuffled` or another kind of control."""
 
     name: str
     kind: str
@@ -26,10 +25,13 @@ class SteeringDirection:
 
 
 def steering_directions(
-    directions: EmotionDirections, emotions: Sequence[str], *, site: str | None = None,
-    kinds: Sequence[str] = ("random", "content", "shuffled"),
+    directions: EmotionDirections,
+    emotions: Sequence[str],
+    *,
+    site: str | None = None,
+    kinds: Sequence[str] | None = None,
 ) -> tuple[SteeringDirection, ...]:
-    """The emotions asked for and all controls at a site (default: the directions' steering site).
+    """The emotions asked for and all controls at a site (default: the directions' steering site, every kind they have).
 
     Raises:
         UserError: an unknown emotion, site or kind of control.
@@ -37,20 +39,14 @@ def steering_directions(
     site = site or directions.steer_site
     place = directions.site_index(site)
     chosen = [SteeringDirection(emotion, "emotion", directions.vector(emotion, site)) for emotion in emotions]
-    for kind in kinds:
+    for kind in directions.controls if kinds is None else kinds:
         if kind not in directions.controls:
             raise unknown("kind of control", kind, directions.controls)
         control = directions.controls[kind]
-        chosen += [SteeringDirection(name, kind, vector) for name, vector in zip(control.names, control.vectors[place], strict=True)]
+        chosen += [
+            SteeringDirection(name, kind, vector) for name, vector in zip(control.names, control.vectors[place], strict=True)
+        ]
     return tuple(chosen)
-
-
-def equal_length_groups(prompts: Sequence[Sequence[int]]) -> Iterator[tuple[Int[np.ndarray, "group"], Int[Tensor, "group pos"]]]:
-    """Prompts of the same length together, shortest first: their places in the list, and their tokens (no padding)."""
-    lengths = np.array([len(prompt) for prompt in prompts])
-    for length in np.unique(lengths):
-        places = np.flatnonzero(lengths == length)
-        yield places, torch.tensor([list(prompts[place]) for place in places])
 
 
 @torch.no_grad()
@@ -63,7 +59,7 @@ def steered_metric(
     site: str,
     batch_tokens: int = 4096,
     tick: Callable[[int], object] | None = None,
-) -> Float[np.ndarray, "row prompt"]:
+) -> Float[np.ndarray, "row prompt *rest"]:
     """The metric at the last position of every prompt under every push; the push is added at every position of the site.
 
     The residual stream at the site is computed once per prompt and only the later blocks run for each push.
@@ -72,7 +68,7 @@ def steered_metric(
         model: the model.
         prompts: token ids.
         pushes: vectors in residual units (strength × mean residual norm × unit direction); a zero row is the unsteered model.
-        metric: logits `(prompt, pos, d_vocab)` -> one number per prompt, read at the last position.
+        metric: logits `(prompt, pos, d_vocab)` -> one number (or several) per prompt, read at the last position.
         site: a `hook_resid_post` site.
         batch_tokens: tokens per forward pass.
         tick: called with the number of finished (row, prompt) pairs.
@@ -81,37 +77,21 @@ def steered_metric(
         UserError: no prompts.
         Failure: the resumed forward pass differs from the whole one, or a push changed nothing.
     """
-    if not len(prompts):
-        raise UserError("there are no prompts to steer")
-    device = model.bridge.cfg.device
-    vectors = torch.as_tensor(pushes).to(device)
-    results = np.zeros((len(pushes), len(prompts)))
-    for places, tokens in equal_length_groups(prompts):
-        tokens = tokens.to(device)
-        residual = residual_at(model.bridge, tokens, site)
-        whole = metric(model.bridge(tokens, use_cache=False, logits_to_keep=1))
-        _check_resumed(metric(logits_from(model.bridge, tokens, site, residual)), whole, site)
-        pairs = [(row, column) for row in range(len(pushes)) for column in range(len(places))]
-        size = max(1, batch_tokens // tokens.shape[1])
-        for start in range(0, len(pairs), size):
-            rows, columns = (torch.tensor(part, device=device) for part in zip(*pairs[start:start + size], strict=True))
-            stream = residual[columns] + vectors[rows].to(residual.dtype)[:, None, :]
-            values = metric(logits_from(model.bridge, tokens[columns], site, stream)).double().cpu().numpy()
-            results[rows.cpu().numpy(), places[columns.cpu().numpy()]] = values
-            if tick:
-                tick(len(values))
+    vectors = torch.as_tensor(pushes).to(model.bridge.cfg.device)
+
+    def plan(tokens: torch.Tensor, residual: torch.Tensor):
+        return lambda rows, columns: (residual[columns] + vectors[rows].to(residual.dtype)[:, None, :], [])
+
+    results = resumed_metric(model, prompts, len(pushes), plan, metric, site=site, batch_tokens=batch_tokens, tick=tick)
     _check_live(results, pushes, site)
     return results
 
 
-def _check_resumed(found: Tensor, whole: Tensor, site: str) -> None:
-    gap = float((found - whole).abs().max())
-    if gap > 1e-3 * max(1.0, float(whole.abs().max())):
-        raise Failure(f"resuming the forward pass at {site} changes the metric by {gap:.3g}", expected="the same numbers",
-                      cure="this architecture cannot be resumed in the middle")
-
-
 def _check_live(results: np.ndarray, pushes: np.ndarray, site: str) -> None:
     moved, still = np.flatnonzero(np.abs(pushes).sum(axis=1) > 0), np.flatnonzero(np.abs(pushes).sum(axis=1) == 0)
-    if len(moved) and len(still) and np.array_equal(np.broadcast_to(results[still[0]], results[moved].shape), results[moved]):
+    if (
+        len(moved)
+        and len(still)
+        and np.array_equal(np.broadcast_to(results[still[0]], results[moved].shape), results[moved])
+    ):
         raise Failure(f"steering at {site} changed nothing", expected="other logits", cure="check the hook name")

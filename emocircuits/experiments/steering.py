@@ -1,8 +1,10 @@
 """Steering dose-response: how behaviours move with the strength of a direction, next to matched controls.
 
 Strength is a fraction of the mean residual norm at the site (sink masked); all directions are unit vectors, so equal
-strengths are equal pushes. Two measures per prompt: `logit_diff`, the behaviour's log-odds M, and `rate` = sigmoid(M), the
-probability of the behaviour's tokens among them and the honest ones. Intervals are 95 % bootstrap intervals over prompts.
+strengths are equal pushes. Measures per prompt: `logit_diff`, the behaviour's log-odds M; `rate` = sigmoid(M), the
+probability of the behaviour's tokens among them and the honest ones; and, where the action tokens are known, `sampled_rate`,
+how often the model takes the behaviour's token when it is sampled freely, and `other_rate`, how often it takes neither (a
+push that breaks the model shows here). Intervals are 95 % bootstrap intervals over prompts.
 """
 
 from collections.abc import Sequence
@@ -10,15 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from emocircuits.errors import UserError
 from emocircuits.experiments.steered import Metric, SteeringDirection, steered_metric
+from emocircuits.interventions.steer import check_strength
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.numerics import bootstrap_interval
+from emocircuits.numerics import bootstrap_interval, generator
 from emocircuits.progress import bar
 
 METRICS = ("logit_diff", "rate")
+SAMPLED = ("sampled_rate", "other_rate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +35,18 @@ class BehaviourPrompts:
         name: name of the behaviour.
         prompts: token ids of each prompt, ending right before the action token.
         metric: logits `(prompt, pos, d_vocab)` -> log-odds at the last position.
+        actions: token ids of the behaviour and of the honest actions; empty where they are not known.
     """
 
     name: str
     prompts: tuple[tuple[int, ...], ...]
     metric: Metric
+    actions: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+
+    def outcomes(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt outcome"]:
+        """Log-odds, and the full model's probabilities of the behaviour's and of the honest tokens (0 where not known)."""
+        shares = logits[:, -1].double().softmax(-1)
+        return torch.stack([self.metric(logits).double(), *(shares[:, list(ids)].sum(-1) for ids in self.actions)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +60,7 @@ class DoseResponse:
             the random directions, (1 + number at least as large) / (1 + number of random directions), two-sided; NaN for
             the random directions themselves.
         values: per behaviour, log-odds `(direction, strength, prompt)`, NaN where not measured.
+        sampled: per behaviour with known action tokens, `(direction, strength, prompt, sampled_rate | other_rate)`.
         strengths: the second axis of `values`.
         directions: names, the first axis of `values`.
     """
@@ -56,6 +70,7 @@ class DoseResponse:
     values: dict[str, Float[np.ndarray, "direction strength prompt"]]
     strengths: tuple[float, ...]
     directions: tuple[str, ...]
+    sampled: dict[str, Float[np.ndarray, "direction strength prompt outcome"]]
 
 
 def dose_response(
@@ -67,6 +82,7 @@ def dose_response(
     residual_norm: float,
     strengths: Sequence[float] = (-0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5),
     control_strengths: Sequence[float] | None = None,
+    samples: int = 10,
     seed: int = 0,
     batch_tokens: int = 4096,
 ) -> DoseResponse:
@@ -80,7 +96,8 @@ def dose_response(
         residual_norm: mean residual norm there; strength 1 adds a vector of this length.
         strengths: for emotion directions; 0 is always measured, once for all.
         control_strengths: for the other kinds; the same by default, fewer save time.
-        seed: seed of the bootstrap.
+        samples: actions sampled for every prompt, direction and strength.
+        seed: seed of the bootstrap and of the samples.
         batch_tokens: tokens per forward pass.
 
     Raises:
@@ -91,25 +108,46 @@ def dose_response(
     few = full if control_strengths is None else tuple(sorted({0.0, *map(float, control_strengths)}))
     shared = [strength for strength in few if strength in full]
     if not directions or len(shared) < 2:
-        raise UserError(f"{len(directions)} directions and {len(shared)} shared strengths", expected="at least one direction and two strengths")
+        raise UserError(
+            f"{len(directions)} directions and {len(shared)} shared strengths",
+            expected="at least one direction and two strengths",
+        )
     grid = tuple(sorted({*full, *few}))
-    cells = [(row, column) for row, direction in enumerate(directions) for column, strength in enumerate(grid)
-             if strength != 0 and strength in (full if direction.kind == "emotion" else few)]
+    cells = [
+        (row, column)
+        for row, direction in enumerate(directions)
+        for column, strength in enumerate(grid)
+        if strength != 0 and strength in (full if direction.kind == "emotion" else few)
+    ]
     pushes = np.zeros((len(cells) + 1, model.d_model), dtype=np.float32)
     for number, (row, column) in enumerate(cells):
         vector = directions[row].vector
         pushes[number] = grid[column] * residual_norm * vector / np.linalg.norm(vector)
-    values = {}
+    for strength in grid:
+        check_strength(strength, residual_norm, site)
+    values, sampled = {}, {}
     with bar(len(pushes) * sum(len(behaviour.prompts) for behaviour in behaviours), "steer") as shown:
         for behaviour in behaviours:
-            found = steered_metric(model, behaviour.prompts, pushes, behaviour.metric, site=site, batch_tokens=batch_tokens, tick=shown.update)
-            block = np.full((len(directions), len(grid), len(behaviour.prompts)), np.nan)
+            found = steered_metric(
+                model, behaviour.prompts, pushes, behaviour.outcomes, site=site, batch_tokens=batch_tokens, tick=shown.update
+            )
+            block = np.full((len(directions), len(grid), *found.shape[1:]), np.nan)
             block[:, grid.index(0.0)] = found[-1]
             for number, (row, column) in enumerate(cells):
                 block[row, column] = found[number]
-            values[behaviour.name] = block
-    return DoseResponse(table=_table(values, directions, grid, seed), slopes=_slopes(values, directions, grid, shared, seed), values=values,
-                        strengths=grid, directions=tuple(direction.name for direction in directions))
+            values[behaviour.name] = block[..., 0]
+            if all(behaviour.actions):
+                sampled[behaviour.name] = _sampled(
+                    block[..., 1:], samples, generator(seed, "sampled actions", behaviour.name)
+                )
+    return DoseResponse(
+        table=_table(values, sampled, directions, grid, seed),
+        slopes=_slopes(values, directions, grid, shared, seed),
+        values=values,
+        strengths=grid,
+        directions=tuple(direction.name for direction in directions),
+        sampled=sampled,
+    )
 
 
 def measured(values: Float[np.ndarray, "*rest"], metric: str) -> Float[np.ndarray, "*rest"]:
@@ -130,17 +168,49 @@ def prompt_slopes(
     return np.einsum("s,dsp->dp", centred, values) / float((centred**2).sum())
 
 
-def _table(values: dict, directions: Sequence[SteeringDirection], grid: tuple[float, ...], seed: int) -> pd.DataFrame:
+def _sampled(
+    shares: Float[np.ndarray, "direction strength prompt outcome"], samples: int, source: np.random.Generator
+) -> Float[np.ndarray, "direction strength prompt outcome"]:
+    """Shares of `samples` draws that are the behaviour and that are neither action; NaN where not measured."""
+    found = np.full(shares.shape, np.nan)
+    done = ~np.isnan(shares[..., 0])
+    known = np.clip(shares[done], 0, 1)
+    rest = np.clip(1 - known.sum(axis=-1, keepdims=True), 0, None)
+    every = np.concatenate([known, rest], axis=-1)
+    draws = source.multinomial(samples, every / every.sum(axis=-1, keepdims=True)) / samples
+    found[done] = draws[..., [0, 2]]
+    return found
+
+
+def _table(
+    values: dict, sampled: dict, directions: Sequence[SteeringDirection], grid: tuple[float, ...], seed: int
+) -> pd.DataFrame:
     rows = []
     for behaviour, block in values.items():
         done = ~np.isnan(block).any(axis=2)
-        for metric in METRICS:
-            cells = measured(block[done], metric).T  # (prompt, cell)
+        measures = {metric: measured(block[done], metric) for metric in METRICS}
+        if behaviour in sampled:
+            measures |= {name: sampled[behaviour][done][..., place] for place, name in enumerate(SAMPLED)}
+        for metric, per_cell in measures.items():
+            cells = per_cell.T  # (prompt, cell)
             low, high = bootstrap_interval(cells, seed=seed)
             for number, (row, column) in enumerate(zip(*np.nonzero(done), strict=True)):
-                rows.append((directions[row].name, directions[row].kind, grid[column], behaviour, metric,
-                             float(cells[:, number].mean()), float(low[number]), float(high[number]), block.shape[2]))
-    return pd.DataFrame(rows, columns=["direction", "kind", "strength", "behaviour", "metric", "value", "ci_low", "ci_high", "n"])
+                rows.append(
+                    (
+                        directions[row].name,
+                        directions[row].kind,
+                        grid[column],
+                        behaviour,
+                        metric,
+                        float(cells[:, number].mean()),
+                        float(low[number]),
+                        float(high[number]),
+                        block.shape[2],
+                    )
+                )
+    return pd.DataFrame(
+        rows, columns=["direction", "kind", "strength", "behaviour", "metric", "value", "ci_low", "ci_high", "n"]
+    )
 
 
 def _slopes(
@@ -156,7 +226,18 @@ def _slopes(
             low, high = bootstrap_interval(slopes.T, seed=seed)
             for row, direction in enumerate(directions):
                 p_value = rank_p_value(means[row], means[is_random]) if is_random.any() and not is_random[row] else np.nan
-                rows.append((direction.name, direction.kind, behaviour, metric, float(means[row]), float(low[row]), float(high[row]),
-                             p_value, "two-sided"))
+                rows.append(
+                    (
+                        direction.name,
+                        direction.kind,
+                        behaviour,
+                        metric,
+                        float(means[row]),
+                        float(low[row]),
+                        float(high[row]),
+                        p_value,
+                        "two-sided",
+                    )
+                )
     names = ["direction", "kind", "behaviour", "metric", "slope", "ci_low", "ci_high", "p_value", "alternative"]
     return pd.DataFrame(rows, columns=names)

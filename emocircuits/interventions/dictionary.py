@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 
 from emocircuits.errors import UserError
+from emocircuits.sae.selection import Selection, largest_per_row
 from emocircuits.sites import layer_of
 
 AFFINE = ("standard", "topk", "abstopk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk", "matching_pursuit")
@@ -50,11 +51,26 @@ class Dictionary:
         """Width of the site."""
         return self.decoder.shape[1]
 
+    @property
+    def top_k(self) -> int | None:
+        """Number of active features of a TopK SAE; None for other kinds."""
+        return self.sae.cfg.k if self.sae is not None and self.sae.cfg.architecture() == "topk" else None
+
+    @torch.no_grad()
+    def select(self, x: Float[torch.Tensor, "row d_in"]) -> Selection:
+        """Of a TopK SAE, the selected features of every row before the ReLU: the same as `encode` without a dense matrix."""
+        return largest_per_row(torch.addmm(self.encoder_bias, x, self.encoder), self.top_k)
+
     @torch.no_grad()
     def encode(self, x: Float[torch.Tensor, "*batch d_in"]) -> Float[torch.Tensor, "*batch d_sae"]:
         """Feature activations (dense, no gradient)."""
         if self.sae is None:
             return x.detach().to(self.decoder.dtype) @ self.encoder
+        if self.top_k is not None:
+            chosen = self.select(x.detach().to(self.decoder.dtype).reshape(-1, self.d_in))
+            dense = chosen.values.new_zeros(chosen.shape)
+            dense[chosen.rows, chosen.features] = chosen.values.relu()
+            return dense.view(*x.shape[:-1], self.d_sae)
         features = self.sae.encode(x.detach().to(self.decoder.dtype))
         return features.to_dense() if features.is_sparse else features
 
@@ -132,5 +148,8 @@ def _open(site: str, sae: Any, d_model: int | None) -> Dictionary:
     features = opened.encode(probe)
     if not torch.allclose(sae.decode(features), opened.decode(features), rtol=1e-3, atol=1e-4):
         raise UserError(f"the SAE at {site} ({architecture}) does not decode by its W_dec and b_dec",
+                        cure="fold its normalisation into its weights first")
+    if opened.top_k is not None and not torch.allclose(features, sae.encode(probe).to_dense(), rtol=1e-3, atol=1e-4):
+        raise UserError(f"the SAE at {site} ({architecture}) does not encode by its W_enc and b_enc",
                         cure="fold its normalisation into its weights first")
     return opened

@@ -36,7 +36,7 @@ class Edit:
         node: node id, over all positions.
         kind: one of `KINDS`.
         value: number, vector, values `(prompt, pos, …)`, or the name of a baseline.
-        positions: None or "all"; a slice such as `slice(12, None)`; or a list of positions.
+        positions: None or "all"; "generated"; a slice such as `slice(12, None)`; or a list of positions.
     """
 
     node: str
@@ -65,18 +65,19 @@ class Edit:
         neutral = {"scale": 1.0, "add": 0.0}.get(self.kind)
         return neutral is not None and bool((torch.as_tensor(self.value) == neutral).all())
 
-    def applied(self, live: Value, start: int, reference: Mapping[str, Value]) -> Value:
+    def applied(self, live: Value, start: int, reference: Mapping[str, Value], prompt: int | None = None) -> Value:
         """What the node holds afterwards.
 
         Args:
             live: what it holds, at the positions from `start` on.
             start: position of the first of them.
             reference: values on the reference prompts, for ablations.
+            prompt: tokens of the prompt, where more are generated behind them; None: all of this pass.
 
         Raises:
             UserError: values of another shape.
         """
-        mask = covered(self.positions, start, live.shape[1])
+        mask = covered(self.positions, start, live.shape[1], start + live.shape[1] if prompt is None else prompt)
         if self.kind == "scale":
             new = live * self._fitting(live)
         elif self.kind == "add":

@@ -122,7 +122,7 @@ def _change(
         before = {node: places[node].read(x, split) for node in dict.fromkeys(edit.node for edit in edits)}
         after = dict(before)
         for edit in edits:
-            new = edit.applied(after[edit.node], start, reference)
+            new = edit.applied(after[edit.node], start, reference, counter.prompt)
             if id(edit) not in alive and not torch.equal(new.detach(), after[edit.node].detach()):
                 alive.add(id(edit))
             after[edit.node] = new

@@ -6,17 +6,19 @@
 Positive strength pushes towards the direction.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 
 from emocircuits.errors import UserError
 from emocircuits.interventions.hooks import edited
+from emocircuits.interventions.positions import Positions, Schedule, Weights
 
-Positions = Literal["all"] | slice | Sequence[int] | None
+LARGEST_STRENGTH = 2.0
 
 
 @contextmanager
@@ -24,9 +26,12 @@ def steer(
     model: Any,
     site: str,
     vector: torch.Tensor | np.ndarray,
-    strength: float,
-    residual_norm: float,
+    strength: float | int,
+    residual_norm: float | int,
     positions: Positions = None,
+    *,
+    schedule: Schedule | None = None,
+    attention_mask: Int[torch.Tensor, "prompt pos"] | None = None,
 ) -> Iterator[None]:
     """Adds a direction at a site in every forward pass inside the context.
 
@@ -37,47 +42,95 @@ def steer(
         model: any TransformerLens object.
         site: hook name.
         vector: direction `(d_model,)`; its length does not matter.
-        strength: fraction of `residual_norm`; 0 changes nothing.
+        strength: fraction of `residual_norm`, at most 2 either way; 0 changes nothing.
         residual_norm: mean norm of the residual stream at the site.
-        positions: None or "all"; a slice such as `slice(12, None)` (from position 12 on); or a list of positions.
+        positions: None or "all"; "generated" (behind the prompt); a span such as `slice(12, None)` (from position 12 on); or
+            a list of positions. They count the prompt's own tokens, not its padding.
+        schedule: position -> factor on the strength (`positions.ramp`, `positions.fade`, or a function).
+        attention_mask: 0 where the prompts are padded; padding is not touched.
 
     Raises:
-        UserError: a zero or non-finite direction, strength or norm.
+        UserError: a zero or non-finite direction, strength or norm, a strength that must be a length, or a position outside
+            the prompt.
         Failure: the hook never ran or changed nothing.
     """
     direction = torch.as_tensor(vector).detach()
     length = float(direction.double().norm())
     if direction.ndim != 1 or not np.isfinite(length) or length == 0:
-        raise UserError(f"the steering direction at {site} has shape {tuple(direction.shape)} and norm {length}",
-                        expected="one vector (d_model,) that is not zero")
-    if not np.isfinite(strength) or not residual_norm > 0:
-        raise UserError(f"strength {strength} with residual norm {residual_norm}", expected="finite, and a norm above 0")
-    push = direction.double() * (strength * residual_norm / length)
-    seen = 0
-
-    def edit(x: torch.Tensor) -> torch.Tensor:
-        nonlocal seen
-        if x.shape[-1] != len(push):
-            raise UserError(f"the steering direction has {len(push)} entries", expected=f"d_model {x.shape[-1]}")
-        start = seen if x.shape[1] == 1 and seen else 0
-        seen = start + x.shape[1]
-        mask = torch.from_numpy(_chosen(positions, start, seen)).to(x.device)
-        return x + mask[None, :, None] * push.to(x)
-
-    # a list of positions may lie outside a cached single-token pass, so only the whole context must have changed something
-    context = edited(model, {site: edit}, what="steer") if strength else nullcontext()
-    with context:
+        raise UserError(
+            f"the steering direction at {site} has shape {tuple(direction.shape)} and norm {length}",
+            expected="one vector (d_model,) that is not zero",
+        )
+    check_strength(strength, residual_norm, site)
+    with push(
+        model,
+        {site: direction.double() * (strength * residual_norm / length)} if strength else {},
+        positions,
+        schedule=schedule,
+        attention_mask=attention_mask,
+    ):
         yield
 
 
-def _chosen(positions: Positions, start: int, stop: int) -> np.ndarray:
-    """Which of the positions start..stop-1 are steered."""
-    if positions is None or isinstance(positions, str):
-        if positions not in (None, "all"):
-            raise UserError(f"positions '{positions}'", expected="'all', a slice or a list of positions")
-        return np.ones(stop - start, dtype=bool)
-    if isinstance(positions, slice):
-        if (positions.start or 0) < 0 or (positions.stop or 0) < 0:
-            raise UserError(f"positions {positions}", expected="positions counted from the front")
-        return np.isin(np.arange(start, stop), np.arange(stop)[positions])
-    return np.isin(np.arange(start, stop), np.asarray(list(positions)))
+@contextmanager
+def push(
+    model: Any,
+    vectors: Mapping[str, Float[torch.Tensor, "*prompt d_model"]],
+    positions: Positions = None,
+    *,
+    schedule: Schedule | None = None,
+    attention_mask: Int[torch.Tensor, "prompt pos"] | None = None,
+) -> Iterator[None]:
+    """Adds vectors in residual units, at one or several sites.
+
+    Args:
+        model: any TransformerLens object.
+        vectors: site -> vector `(d_model,)`, or one for every row of the batch `(prompt, d_model)`; none changes nothing.
+        positions, schedule, attention_mask: as for `steer`.
+
+    Raises:
+        UserError: a vector of another width or number of rows than the activation, or a position outside the prompt.
+        Failure: a hook never ran or changed nothing.
+    """
+    weights = {site: Weights(positions, schedule, attention_mask) for site in vectors}
+    edits = {site: _edit(site, torch.as_tensor(vector).detach(), weights[site]) for site, vector in vectors.items()}
+    with edited(model, edits, what="steer") if edits else nullcontext():
+        yield
+        for counted in weights.values():
+            counted.check()
+
+
+def check_strength(strength: float | int, residual_norm: float | int, site: str) -> None:
+    """Makes sure that a strength is a fraction of the residual norm.
+
+    Raises:
+        UserError: it is not finite, or so large that it must be a length in residual units; the message converts it.
+    """
+    if not np.isfinite(strength) or not (np.isfinite(residual_norm) and residual_norm > 0):
+        raise UserError(f"strength {strength} with residual norm {residual_norm}", expected="finite, and a norm above 0")
+    if abs(strength) > LARGEST_STRENGTH:
+        raise UserError(
+            f"strength {strength:g} at {site}",
+            expected=f"a fraction of the mean residual norm, from {-LARGEST_STRENGTH:g} to {LARGEST_STRENGTH:g}",
+            cure=f"if it is a length in residual units, the strength is {strength / residual_norm:.3g} "
+            f"(the mean norm there is {residual_norm:.4g})",
+        )
+
+
+def _edit(site: str, vector: torch.Tensor, weights: Weights) -> Callable[[torch.Tensor], torch.Tensor]:
+    if vector.ndim not in (1, 2) or not bool(torch.isfinite(vector).all()):
+        raise UserError(
+            f"the steering vector at {site} has shape {tuple(vector.shape)} or holds NaN or infinity",
+            expected="finite numbers, (d_model,) or (prompt, d_model)",
+        )
+
+    def edit(x: torch.Tensor) -> torch.Tensor:
+        if vector.shape[-1] != x.shape[-1]:
+            raise UserError(f"the steering direction has {vector.shape[-1]} entries", expected=f"d_model {x.shape[-1]}")
+        if vector.ndim == 2 and len(vector) != len(x):
+            raise UserError(f"{len(vector)} steering vectors at {site}", expected=f"one for each of the {len(x)} rows")
+        factors = torch.from_numpy(weights.next(*x.shape[:2])).to(x)
+        added = vector.to(x)
+        return x + factors[:, :, None] * (added if added.ndim == 1 else added[:, None])
+
+    return edit

@@ -12,7 +12,18 @@ from emocircuits.matching.score import SCORES, MatchInputs
 @SCORES.member("cosine")
 def decoder_cosine(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     """Signed cosine; 0 for a decoder row of length 0."""
-    decoder = np.asarray(inputs.decoder, dtype=np.float64)
-    lengths = np.linalg.norm(decoder, axis=1, keepdims=True)
-    rows = np.divide(decoder, lengths, out=np.zeros_like(decoder), where=lengths > 0)
-    return np.asarray(inputs.directions, dtype=np.float64) @ rows.T
+    return cosines(inputs.directions, inputs.decoder)
+
+
+def cosines(
+    directions: Float[np.ndarray, "emotion d_model"], rows: Float[np.ndarray, "feature d_model"]
+) -> Float[np.ndarray, "emotion feature"]:
+    """Cosines of unit directions with rows of any length, float64; 0 for a row of length 0."""
+    return np.asarray(directions, dtype=np.float64) @ unit(rows).T
+
+
+def unit(rows: Float[np.ndarray, "feature d_model"]) -> Float[np.ndarray, "feature d_model"]:
+    """Rows of length 1, float64; those of length 0 stay 0."""
+    wide = np.asarray(rows, dtype=np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)

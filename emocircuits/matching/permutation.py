@@ -5,22 +5,42 @@ every site makes p family-wise (Westfall & Young 1993, single step): the chance 
 """
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
-from scipy import sparse
+from torch.nn.functional import embedding_bag
 
-from emocircuits.matching.contrast import Contrast, against_others
+from emocircuits.matching.contrast import Contrast
 from emocircuits.matching.standardised_delta import standardised
 from emocircuits.numerics import generator
 
-BATCH_VALUES = 1 << 22
+WIDTH, BATCH_VALUES = 512, 1 << 19  # columns and values at a time: small enough for the processor's cache
 
 
 def permutations(n_stories: int, n: int, seed: int) -> Int[np.ndarray, "permutation story"]:
-    """Permutations of the stories, a pure function of the seed."""
+    """Permutations of the stories, a pure function of the seed: each row deals the stories out to the emotions in their order."""
     draw = generator(seed, "label permutations")
-    return np.stack([draw.permutation(n_stories) for _ in range(n)])
+    return np.stack([draw.permutation(n_stories) for _ in range(n)]).astype(np.int32)
 
 
+def permuted_contrasts(
+    values: Float[np.ndarray, "story width"], contrast: Contrast, orders: Int[np.ndarray, "permutation story"]
+) -> Float[torch.Tensor, "permutation emotion width"]:
+    """The contrast of all emotions under every permutation, float32.
+
+    A product with the matrix (permutation × emotion, story) that takes means. It has one entry per story and permutation, so
+    each of its rows is a sum over the stories dealt to one emotion: the first ones of the order to the first emotion, as many
+    as it has, and so on.
+    """
+    n = contrast.n_emotions
+    starts = np.cumsum(contrast.counts) - contrast.counts
+    offsets = (np.arange(len(orders))[:, None] * len(contrast.labels) + starts).astype(np.int32)
+    table = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    stories = torch.from_numpy(np.ascontiguousarray(orders, dtype=np.int32).ravel())
+    means = embedding_bag(stories, table, torch.from_numpy(offsets.ravel()), mode="mean").view(len(orders), n, -1)
+    return means.sub_(means.mean(dim=1, keepdim=True)).mul_(n / (n - 1))
+
+
+@torch.no_grad()
 def null_maxima(
     features: Float[np.ndarray, "story feature"],
     contrast: Contrast,
@@ -29,21 +49,14 @@ def null_maxima(
 ) -> Float[np.ndarray, "permutation emotion"]:
     """The largest z over the eligible features for every permutation and emotion; -inf where no feature is eligible."""
     values = standardised(features[:, eligible])
-    n, stories = contrast.n_emotions, len(contrast.labels)
-    if values.shape[1] == 0:
-        return np.full((len(orders), n), -np.inf, dtype=np.float32)
-    error = contrast.standard_error().astype(np.float32)
-    weights = (1.0 / contrast.counts).astype(np.float32)
-    maxima = np.empty((len(orders), n), dtype=np.float32)
-    size = max(1, BATCH_VALUES // (n * values.shape[1]))
-    for start in range(0, len(orders), size):
-        labels = contrast.labels[orders[start : start + size]]
-        emotion = (labels + np.arange(len(labels))[:, None] * n).ravel()
-        story = np.tile(np.arange(stories), len(labels))
-        averages = sparse.csr_matrix((weights[labels.ravel()], (emotion, story)), shape=(len(labels) * n, stories))
-        means = (averages @ values).reshape(len(labels), n, -1)
-        maxima[start : start + size] = against_others(means).max(axis=2) / error
-    return maxima
+    maxima = torch.full((len(orders), contrast.n_emotions), -torch.inf)
+    size = max(1, BATCH_VALUES // (contrast.n_emotions * WIDTH))
+    for first in range(0, values.shape[1], WIDTH):
+        columns = np.ascontiguousarray(values[:, first : first + WIDTH])
+        for start in range(0, len(orders), size):
+            here = slice(start, start + size)
+            maxima[here] = torch.maximum(maxima[here], permuted_contrasts(columns, contrast, orders[here]).amax(dim=2))
+    return (maxima.numpy() / contrast.standard_error()).astype(np.float32)
 
 
 def family_wise_p(
@@ -65,11 +78,13 @@ def q_values(
         emotions: emotion of each candidate.
         best: smallest p of every emotion.
     """
-    known = {}
-    for value, emotion in zip(p.tolist(), emotions.tolist(), strict=True):
-        if (value, emotion) not in known:
-            others = np.delete(best, emotion)
-            levels = np.unique(np.concatenate([[value], others[others >= value]]))
-            counts = np.searchsorted(np.sort(others), levels, side="right") + 1
-            known[value, emotion] = min(1.0, float((levels * len(best) / counts).min()))
-    return np.array([known[pair] for pair in zip(p.tolist(), emotions.tolist(), strict=True)], dtype=np.float64)
+    q, n = np.ones(len(p)), len(best)
+    for emotion in np.unique(emotions):
+        others = np.sort(np.delete(best, emotion))
+        counts = np.searchsorted(others, others, side="right") + 1
+        later = np.minimum.accumulate((others * n / counts)[::-1])[::-1]  # smallest level at or behind each other emotion
+        mine = np.flatnonzero(emotions == emotion)
+        own = p[mine] * n / (np.searchsorted(others, p[mine], side="right") + 1)
+        behind = np.append(later, np.inf)[np.searchsorted(others, p[mine], side="left")]
+        q[mine] = np.minimum(1.0, np.minimum(own, behind))
+    return q

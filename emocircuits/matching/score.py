@@ -20,6 +20,7 @@ class MatchInputs:
         held_features, held_labels: the same for stories that had no part in directions or selection.
         decoder: what one unit of each feature writes into the stream.
         directions: unit emotion directions.
+        encoder: what each feature reads.
     """
 
     features: Float[np.ndarray, "story feature"]
@@ -28,6 +29,7 @@ class MatchInputs:
     held_labels: Int[np.ndarray, "held"]
     decoder: Float[np.ndarray, "feature d_model"]
     directions: Float[np.ndarray, "emotion d_model"]
+    encoder: Float[np.ndarray, "d_model feature"]
 
 
 Score = Callable[[MatchInputs], Float[np.ndarray, "emotion feature"]]

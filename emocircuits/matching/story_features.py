@@ -1,17 +1,18 @@
-"""Story means of SAE features and of the stream, in one pass over the stories' rows; memory holds one block of rows."""
+"""Story means of SAE features and of the stream, and how often features fire: one pass over the rows of a site."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 
 from emocircuits.artifacts.activation_store import ActivationStore
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
+from emocircuits.interventions.dictionary import open_dictionaries
+from emocircuits.matching.active import active
 
-BLOCK = 8192
+BLOCK = 4096
+DENSITY_ROWS = 50_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,16 +24,29 @@ class StoryFeatures:
         stream: mean residual stream.
         firings: tokens of each story on which the feature fires.
         decoder: what one unit of each feature writes.
+        encoder: what each feature reads.
+        density: share of evenly spaced rows of the whole store (sink left out) on which the feature fires.
+        density_elsewhere: the smallest such share when the prompts of any one emotion are left out: with few emotions, the
+            feature of one of them is frequent in the store and still rare outside its own stories.
     """
 
     features: Float[np.ndarray, "story feature"]
     stream: Float[np.ndarray, "story d_model"]
     firings: Int[np.ndarray, "story feature"]
     decoder: Float[np.ndarray, "feature d_model"]
+    encoder: Float[np.ndarray, "d_model feature"]
+    density: Float[np.ndarray, "feature"]
+    density_elsewhere: Float[np.ndarray, "feature"]
 
 
 def story_features(
-    store: ActivationStore, sae: Any, site: str, stories: Int[np.ndarray, "story"], *, from_token: int
+    store: ActivationStore,
+    sae: Any,
+    site: str,
+    stories: Int[np.ndarray, "story"],
+    *,
+    from_token: int,
+    groups: Int[np.ndarray, "prompt"] | None = None,
 ) -> StoryFeatures:
     """Means over the tokens of each story from `from_token` on.
 
@@ -42,9 +56,10 @@ def story_features(
         site: hook name.
         stories: prompts of the store, ascending.
         from_token: first position that counts.
+        groups: a number for the prompts of each emotion, -1 for all others (for `density_elsewhere`).
 
     Raises:
-        UserError: a story without such a token, or an SAE that does not fit the site.
+        UserError: a story without such a token, an SAE that does not fit the site, or activations that are not finite.
     """
     dictionary = open_dictionaries({site: sae}, store.d_model)[site]
     counts = store.prompts["n_tokens"].to_numpy()[stories] - from_token
@@ -53,67 +68,64 @@ def story_features(
         raise UserError(
             f"the story '{poorest}' has no token from position {from_token} on", cure="lower the first token that counts"
         )
+    groups = np.full(store.n_prompts, -1) if groups is None else groups
     chosen = np.zeros(store.n_prompts, dtype=bool)
     chosen[stories] = True
     place = np.cumsum(chosen) - 1
-    sums = np.zeros((len(stories), dictionary.d_sae))
+    thinned = store.select(np.ones(store.n_prompts, dtype=bool), start=1)
+    thinned = thinned[:: max(1, -(-len(thinned) // DENSITY_ROWS))]
+    sampled = np.zeros(store.n_rows, dtype=bool)
+    sampled[thinned] = True
+    counting = chosen[store.prompt_index] & (store.positions >= from_token)
+    rows = np.flatnonzero(counting | sampled)
+    d_sae = dictionary.d_sae
+    sums = np.zeros((len(stories), d_sae), dtype=np.float32)
+    firings = np.zeros((len(stories), d_sae), dtype=np.int32)
     stream = np.zeros((len(stories), store.d_model))
-    firings = np.zeros((len(stories), dictionary.d_sae), dtype=np.int32)
-    for rows, block in store.blocks(site, store.select(chosen, start=from_token), size=BLOCK):
-        acts = encode(dictionary, block)
-        story = place[store.prompt_index[rows]]
-        here, column = np.unique(story, return_inverse=True)
-        member = (column == np.arange(len(here))[:, None]).astype(np.float32)  # a product with it sums over each story's rows
-        sums[here] += member @ acts
-        firings[here] += (member @ (acts != 0).astype(np.float32)).astype(np.int32)
-        stream[here] += member.astype(np.float64) @ block.astype(np.float64)
-    return StoryFeatures(
-        (sums / counts[:, None]).astype(np.float32),
-        (stream / counts[:, None]).astype(np.float32),
-        firings,
-        dictionary.decoder.cpu().numpy(),
+    n_groups = int(groups.max(initial=-1)) + 2  # the last one is -1: prompts of no emotion
+    fired, seen = np.zeros((n_groups, d_sae)), np.zeros(n_groups)
+    for numbers, block in store.blocks(site, rows, size=BLOCK):
+        entries = active(dictionary, block)
+        prompt = store.prompt_index[numbers]
+        counted = counting[numbers]
+        if counted.any():
+            first, last = (int(place[prompt[counted][end]]) for end in (0, -1))  # stories come in order
+            inside = slice(None) if counted.all() else counted[entries.rows]
+            story = (place[prompt] - first)[entries.rows[inside]]
+            key, size = story * d_sae + entries.features[inside], (last - first + 1) * d_sae
+            here = slice(first, last + 1)
+            sums[here] += np.bincount(key, entries.values[inside], size).reshape(-1, d_sae).astype(np.float32)
+            firings[here] += np.bincount(key, minlength=size).reshape(-1, d_sae).astype(np.int32)
+            member = place[prompt[counted]] - first == np.arange(last - first + 1)[:, None]
+            stream[here] += member.astype(np.float64) @ block[counted].astype(np.float64)
+        thin = sampled[numbers]
+        group = groups[prompt] % n_groups
+        inside = thin[entries.rows]
+        key = group[entries.rows[inside]] * d_sae + entries.features[inside]
+        fired += np.bincount(key, minlength=n_groups * d_sae).reshape(n_groups, d_sae)
+        seen += np.bincount(group[thin], minlength=n_groups)
+    whole = fired.sum(axis=0) / max(1.0, seen.sum())
+    outside = (fired.sum(axis=0) - fired[:-1]) / np.maximum(seen.sum() - seen[:-1], 1.0)[:, None]
+    found = StoryFeatures(
+        features=(sums / counts[:, None]).astype(np.float32),
+        stream=(stream / counts[:, None]).astype(np.float32),
+        firings=firings,
+        decoder=dictionary.decoder.cpu().numpy(),
+        encoder=dictionary.encoder.cpu().numpy(),
+        density=whole,
+        density_elsewhere=np.minimum(whole, outside.min(axis=0, initial=1.0)),
     )
+    _check_finite(found, site, store)
+    return found
 
 
-def densities(
-    store: ActivationStore,
-    sae: Any,
-    site: str,
-    groups: Int[np.ndarray, "prompt"],
-    *,
-    max_rows: int = 50_000,
-    skip_positions: int = 1,
-) -> tuple[Float[np.ndarray, "feature"], Float[np.ndarray, "feature"]]:
-    """How often each feature fires, on evenly spaced rows of the whole store (sink left out).
-
-    Args:
-        store: activations.
-        sae: inference SAE of the site.
-        site: hook name.
-        groups: a number for the prompts of each emotion, -1 for all others.
-        max_rows: most rows.
-        skip_positions: leading positions that are left out.
-
-    Returns:
-        The share of rows on which it fires, and the smallest such share when the prompts of any one emotion are left out:
-        with few emotions, the feature of one of them is frequent in the store and still rare outside its own stories.
-    """
-    dictionary = open_dictionaries({site: sae}, store.d_model)[site]
-    rows = store.select(np.ones(store.n_prompts, dtype=bool), start=skip_positions)
-    rows = rows[:: max(1, -(-len(rows) // max_rows))]
-    n_groups = int(groups.max(initial=-1)) + 2
-    fired, count = np.zeros((n_groups, dictionary.d_sae)), np.zeros(n_groups)
-    for index, block in store.blocks(site, rows, size=BLOCK):
-        group = groups[store.prompt_index[index]]  # -1 is the last row
-        member = np.eye(n_groups, dtype=np.float32)[group]
-        fired += member.T @ (encode(dictionary, block) != 0).astype(np.float32)
-        count += member.sum(axis=0)
-    whole = fired.sum(axis=0) / max(1.0, count.sum())
-    left = count.sum() - count[:-1]
-    outside = (fired.sum(axis=0) - fired[:-1]) / np.maximum(left, 1.0)[:, None]
-    return whole, np.minimum(whole, outside.min(axis=0, initial=1.0))
-
-
-def encode(dictionary: Dictionary, block: Float[np.ndarray, "row d_model"]) -> Float[np.ndarray, "row feature"]:
-    """Feature activations of some rows."""
-    return dictionary.encode(torch.from_numpy(block).to(dictionary.decoder.device)).cpu().numpy()
+def _check_finite(found: StoryFeatures, site: str, store: ActivationStore) -> None:
+    for what, values in (("feature", found.features), ("coordinate", found.stream)):
+        wrong = ~np.isfinite(values)
+        if wrong.any():
+            column = int(np.flatnonzero(wrong.any(axis=0))[0])
+            raise UserError(
+                f"{what} {column} at {site} is NaN or infinite in {int(wrong[:, column].sum())} stories "
+                f"({int(wrong.any(axis=0).sum())} such {what}s)",
+                cure=f"check {store.path.name} (emocircuits store verify) and the SAE of the site",
+            )

@@ -34,7 +34,7 @@ class DirectionSettings:
     shuffled_controls: int = 5
     content_controls: int = 5
     read_depth: float = 2 / 3
-    steer_depth: float = 0.5
+    steer_depth: float = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,12 @@ class SAESettings:
 class MatchSettings:
     """Matching of SAE features with emotions."""
 
-    permutations: int = 200
+    permutations: int = 1000
     q_value: float = 0.05
     max_density: float = 0.1
     min_stories: int = 5
     per_emotion: int = 5
+    carrier_share: float = 0.02  # the features that write most of a direction, as a share of the dictionary
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,11 @@ class SteerSettings:
     strengths: tuple[float, ...] = (-0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5)
     prompts: int = 48
     emotions: tuple[str, ...] = ("desperate", "calm", "happy", "sad", "angry")
+    samples: int = 10  # actions sampled for every prompt, direction and strength
+    mediation_strength: float = 0.5
+    random_sets: int = 10  # sets of random features that are held, pushed and taken out beside the matched ones
+    check_prompts: int = 12  # prompts per behaviour on which every kept match is pushed and taken out
+    coherence_texts: int = 12
 
 
 @dataclass(frozen=True)

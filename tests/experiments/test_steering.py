@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from emocircuits.errors import Failure, UserError
-from emocircuits.experiments import steered
+from emocircuits.experiments import resumed
 from emocircuits.experiments.coherence import coherence
 from emocircuits.experiments.steered import SteeringDirection, steered_metric
 from emocircuits.experiments.steering import BehaviourPrompts, dose_response, rank_p_value
@@ -30,7 +30,10 @@ def prompts(model, count=6):
 
 def directions(model, n_random=20):
     source = np.random.default_rng(1)
-    unit = [vector / np.linalg.norm(vector) for vector in source.standard_normal((n_random + 3, model.d_model)).astype(np.float32)]
+    unit = [
+        vector / np.linalg.norm(vector)
+        for vector in source.standard_normal((n_random + 3, model.d_model)).astype(np.float32)
+    ]
     kinds = ["emotion", "emotion", "content"] + ["random"] * n_random
     names = ["desperate", "calm", "rain"] + [f"random {number}" for number in range(n_random)]
     return tuple(SteeringDirection(*parts) for parts in zip(names, kinds, unit, strict=True))
@@ -40,7 +43,9 @@ def directions(model, n_random=20):
 def test_steered_metric_equals_the_steer_context(family, tmp_path):
     model = load_model(str(write_tiny_model(family, tmp_path)), checks=False)
     chosen, push_norm = prompts(model, 3), 1.7
-    pushes = np.stack([push_norm * direction.vector for direction in directions(model, 0)[:2]] + [np.zeros(model.d_model, np.float32)])
+    pushes = np.stack(
+        [push_norm * direction.vector for direction in directions(model, 0)[:2]] + [np.zeros(model.d_model, np.float32)]
+    )
     for site in (model.sites[0], model.sites[-1]):
         found = steered_metric(model, chosen, pushes, metric, site=site, batch_tokens=20)
         for row, direction in enumerate(directions(model, 0)[:2]):
@@ -53,8 +58,12 @@ def test_steered_metric_equals_the_steer_context(family, tmp_path):
 
 
 def run(model, **changes):
-    settings = dict(site=model.sites[1], residual_norm=2.0, strengths=(-0.5, -0.25, 0.0, 0.25, 0.5), control_strengths=(-0.5, 0.5))
-    return dose_response(model, [BehaviourPrompts("cheating", prompts(model), metric)], directions(model), **(settings | changes))
+    settings = dict(
+        site=model.sites[1], residual_norm=2.0, strengths=(-0.5, -0.25, 0.0, 0.25, 0.5), control_strengths=(-0.5, 0.5)
+    )
+    return dose_response(
+        model, [BehaviourPrompts("cheating", prompts(model), metric)], directions(model), **(settings | changes)
+    )
 
 
 def test_tables_hold_what_was_measured(model):
@@ -142,7 +151,13 @@ def test_bad_input(model):
 
 
 def test_a_push_that_does_nothing_is_a_failure(model, monkeypatch):
-    real = steered.logits_from
-    monkeypatch.setattr(steered, "logits_from", lambda bridge, tokens, site, stream: real(bridge, tokens, site, steered.residual_at(bridge, tokens, site)))
+    real = resumed.logits_from
+    monkeypatch.setattr(
+        resumed,
+        "logits_from",
+        lambda bridge, tokens, site, stream, hooks=None: real(
+            bridge, tokens, site, resumed.residual_at(bridge, tokens, site)
+        ),
+    )
     with pytest.raises(Failure, match="changed nothing"):
         run(model)

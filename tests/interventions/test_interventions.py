@@ -105,7 +105,9 @@ def test_a_hook_that_never_runs_or_does_nothing_is_a_failure(model):
     tokens = random_batch(2).clean
     with pytest.raises(Failure, match="never ran"), steer(model, SITE, torch.randn(12), 0.1, 3.0):
         pass
-    with pytest.raises(Failure, match="changed nothing"), steer(model, SITE, torch.randn(12), 0.1, 3.0, positions=[40]):
+    with pytest.raises(UserError, match="outside the prompt"), steer(model, SITE, torch.randn(12), 0.1, 3.0, positions=[40]):
+        model(tokens)
+    with pytest.raises(Failure, match="changed nothing"), edited(model, {SITE: lambda x: x + 0}, what="test"):
         model(tokens)
     with pytest.raises(Failure, match="returned shape"), edited(model, {SITE: lambda x: x[:1]}, what="test"):
         model(tokens)

@@ -24,7 +24,7 @@ from matching_world import (
 from emocircuits.artifacts.feature_matches import FeatureMatches
 from emocircuits.errors import UserError
 from emocircuits.matching import MatchSettings, match_features
-from emocircuits.matching.story_features import densities, story_features
+from emocircuits.matching.story_features import story_features
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,8 @@ def test_story_features_equal_a_loop(world):
         assert (got.firings[place] == (acts != 0).sum(0)).all()
     labels = np.array([EMOTIONS.index(e) for e in world.store.prompts["emotion"]])
     labels[labels == 3] = -1
-    whole, outside = densities(world.store, sae, SITES[1], labels)
+    seen = story_features(world.store, sae, SITES[1], stories, from_token=FIRST, groups=labels)
+    whole, outside = seen.density, seen.density_elsewhere
     rows = np.flatnonzero(world.store.positions > 0)
     fires = sae.encode(torch.from_numpy(world.store.read(SITES[1], rows))).detach().numpy() != 0
     np.testing.assert_allclose(whole, fires.mean(0))

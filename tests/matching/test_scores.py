@@ -28,6 +28,7 @@ def inputs(seed=0, stories=41, emotions=4, features=9, width=6, held=23):
         rng.integers(0, emotions, held),
         rng.normal(size=(features, width)).astype(np.float32),
         (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32),
+        rng.normal(size=(width, features)).astype(np.float32),
     )
 
 
@@ -58,11 +59,13 @@ def test_every_score_is_finite_and_follows_a_permutation_of_features(name):
         given_inputs.held_labels,
         given_inputs.decoder[order],
         given_inputs.directions,
+        given_inputs.encoder[:, order],
     )
-    np.testing.assert_allclose(score(permuted), values[:, order], rtol=1e-9, atol=1e-12)
+    tight = dict(rtol=1e-4, atol=1e-6) if values.dtype == np.float32 else dict(rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(score(permuted), values[:, order], **tight)
 
 
-@pytest.mark.parametrize("name", ["cosine", "attribution"])
+@pytest.mark.parametrize("name", ["cosine", "encoder_cosine", "attribution", "omp"])
 def test_a_negated_direction_flips_the_sign(name):
     given_inputs = inputs()
     flipped = MatchInputs(
@@ -72,6 +75,7 @@ def test_a_negated_direction_flips_the_sign(name):
         given_inputs.held_labels,
         given_inputs.decoder,
         -given_inputs.directions,
+        given_inputs.encoder,
     )
     np.testing.assert_allclose(SCORES.get(name)(flipped), -SCORES.get(name)(given_inputs))
 

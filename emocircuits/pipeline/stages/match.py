@@ -1,9 +1,10 @@
 """match: which SAE features carry which emotion, tested against permuted labels."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from emocircuits.io.documents import write_csv
 from emocircuits.matching import MatchSettings, match_features
+from emocircuits.pipeline.recipe import Recipe
 from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.workspace import Workspace
 
@@ -11,16 +12,31 @@ from emocircuits.pipeline.workspace import Workspace
 def work(workspace: Workspace) -> Output:
     """Writes `matches.h5` (all scores and the null) and `matches.csv` (the best features of every emotion)."""
     recipe, how = workspace.recipe, workspace.recipe.match
-    matches = match_features(workspace.store(), workspace.saes(), workspace.directions(), MatchSettings(
-        permutations=how.permutations, q_value=how.q_value, max_density=how.max_density, min_stories=how.min_stories,
-        per_emotion=how.per_emotion, seed=recipe.seed))
-    matches = replace(matches, provenance=workspace.provenance("match", "collect", "directions", "sae"))
+    matches = match_features(
+        workspace.store(), workspace.saes(), workspace.directions(), match_settings(recipe), workers=recipe.threads
+    )
+    origin = workspace.provenance("match", "collect", "directions", "sae")
+    matches = replace(matches, provenance=replace(origin, settings=matches.provenance.settings))
     matches.save(workspace.path("matches.h5"))
     write_csv(workspace.path("matches.csv"), matches.table)
-    warnings = () if len(matches.kept(recipe.emotion)) else (
-        f"no SAE feature matches '{recipe.emotion}' at q ≤ {how.q_value}: the circuits are traced all the same",)
+    warnings = (
+        ()
+        if len(matches.kept(recipe.emotion))
+        else (f"no SAE feature matches '{recipe.emotion}' at q ≤ {how.q_value}: the circuits are traced all the same",)
+    )
     return Output(("matches.h5", "matches.csv"), warnings)
 
 
-STAGE = Stage("match", "match SAE features with emotions", ("collect", "directions", "sae"),
-              lambda recipe: {"match": recipe.to_dict()["match"], "emotion": recipe.emotion}, work)
+def match_settings(recipe: Recipe) -> MatchSettings:
+    """How the recipe wants features matched."""
+    same = {item.name for item in fields(MatchSettings)} & {item.name for item in fields(recipe.match)}
+    return MatchSettings(**{name: getattr(recipe.match, name) for name in same}, seed=recipe.seed)
+
+
+STAGE = Stage(
+    "match",
+    "match SAE features with emotions",
+    ("collect", "directions", "sae"),
+    lambda recipe: {"match": recipe.to_dict()["match"], "emotion": recipe.emotion},
+    work,
+)
