@@ -1,23 +1,102 @@
-// The graph of one view: neighbours with shares, what the slider and the filter keep, and words for numbers.
+import { showToken } from "./words.js";
 
-/** Adds to a view what drawing needs: links as objects, in- and out-links per node, totals, maxima. */
-export function prepare(view) {
-  const nodes = view.nodes.map((node, i) => ({ ...node, i, ins: [], outs: [], inTotal: 0, outTotal: 0 }));
-  const links = view.links.map(([s, t, weight, low, high, verified], i) =>
-    ({ i, source: nodes[s], target: nodes[t], weight, low, high, verified }));
-  for (const link of links) {
-    link.source.outs.push(link);
-    link.source.outTotal += Math.abs(link.weight);
-    link.target.ins.push(link);
-    link.target.inTotal += Math.abs(link.weight);
+// The graph of one view: the compact columns of the page become nodes, links and neighbours.
+
+export const FORMAT = 2;
+const KINDS = ["feature", "error", "token", "target", "component"];
+const OPTIONAL = ["effect", "low", "high", "verified", "activation", "influence", "share"];
+
+/** The id that the package writes for a node (`emocircuits.artifacts.node_id.format_node`). */
+export function nodeId(kind, site, feature, position, name) {
+  const head = { feature: `feature/${site}/${feature}`, error: `error/${site}`, token: "token", target: `target/${name}`,
+    component: name }[kind];
+  return position == null ? head : `${head}/p${position}`;
+}
+
+/** One view of the page's data, ready to draw. Links come strongest first; neighbours are found when first asked for. */
+export function openView(data, raw) {
+  const column = name => raw.nodes[name] ?? [];
+  const text = i => (i == null || i < 0 ? null : data.strings[i]);
+  const nodes = raw.nodes.kind.map((code, i) => {
+    const kind = KINDS[code], site = data.sites[column("site")[i] ?? -1], position = column("position")[i] ?? null;
+    const feature = column("feature")[i] ?? null, name = text(column("name")[i]);
+    const id = nodeId(kind, site?.name, feature, position, name);
+    const node = { i, id, kind, feature, position, base: kind === "token" ? id : nodeId(kind, site?.name, feature, null, name),
+      layer: site?.layer ?? layerOf(name), site: site?.name ?? null, x: raw.nodes.x[i] / 100, y: raw.nodes.y[i] / 100 };
+    for (const key of OPTIONAL) node[key] = column(key)[i] ?? null;
+    node.label = text(column("label")[i]) ?? plainName(node, name);
+    node.measured = node.effect;
+    return node;
+  });
+  const links = raw.links, count = links.weight.length;
+  const view = { ...raw, nodes, links, count, byId: new Map(nodes.map(node => [node.id, node])),
+    weights: links.weight, order: null, scale: 1, widest: 1, dropped: raw.dropped ?? null };
+  view.rowOf = nodes.map(node => raw.rows.findIndex(row => node.y >= row.low && node.y < row.high));
+  useControl(view, null);
+  return view;
+}
+
+function layerOf(name) {
+  const found = /^(?:m(\d+)|a(\d+)\.)/.exec(name ?? "");
+  return found ? Number(found[1] ?? found[2]) : null;
+}
+
+function plainName(node, name) {
+  if (node.kind === "feature") return `feature ${node.feature}`;
+  if (node.kind === "error") return "SAE error";
+  if (node.kind === "token") return `token ${node.position}`;
+  return (name ?? "").replace(/_/g, " ");
+}
+
+/** Puts the effects and weights of a control (or, with null, of the circuit itself) on the same grid. */
+export function useControl(view, name) {
+  const control = view.controls?.find(one => one.name === name) ?? null;
+  view.weights = control ? control.weight : view.links.weight;
+  view.order = control ? Int32Array.from(control.weight.keys()).sort((a, b) => size(control.weight, b) - size(control.weight, a)) : null;
+  for (const node of view.nodes) node.effect = control ? control.effect[node.i] : node.measured;
+  // one scale for all controls, so that they can be compared
+  const effects = [view.nodes.map(node => node.measured), ...(view.controls ?? []).map(one => one.effect)];
+  view.scale = largest(effects) || 1;
+  view.widest = largest([view.links.weight, ...(view.controls ?? []).map(one => one.weight)]) || 1;
+  view.control = control;
+  view.around = null;
+}
+
+const size = (weights, i) => Math.abs(weights[i] ?? 0);
+
+function largest(lists) {
+  let top = 0;
+  for (const list of lists) for (const value of list) if (value != null && Math.abs(value) > top) top = Math.abs(value);
+  return top;
+}
+
+/** The k-th strongest link's number. */
+export const ranked = (view, k) => (view.order ? view.order[k] : k);
+
+/** A link as an object: its ends are nodes. Intervals and verification belong to the circuit, not to a control. */
+export function linkAt(view, i) {
+  const { source, target, low, high, verified } = view.links, own = !view.control;
+  return { i, source: view.nodes[source[i]], target: view.nodes[target[i]], weight: view.weights[i] ?? 0,
+    low: own ? low?.[i] ?? null : null, high: own ? high?.[i] ?? null : null, verified: own ? verified?.[i] ?? null : null };
+}
+
+/** Links into and out of a node, strongest first, and the sums of |weight| that shares refer to. */
+export function neighbours(view, node) {
+  if (!view.around) {
+    const { source, target } = view.links;
+    const fresh = () => view.nodes.map(() => []);
+    view.around = { ins: fresh(), outs: fresh(), inTotal: new Float64Array(view.nodes.length), outTotal: new Float64Array(view.nodes.length) };
+    for (let k = 0; k < view.count; k++) {
+      const i = ranked(view, k), weight = size(view.weights, i);
+      view.around.ins[target[i]].push(i);
+      view.around.outs[source[i]].push(i);
+      view.around.inTotal[target[i]] += weight;
+      view.around.outTotal[source[i]] += weight;
+    }
   }
-  const strongest = (a, b) => Math.abs(b.weight) - Math.abs(a.weight);
-  for (const node of nodes) { node.ins.sort(strongest); node.outs.sort(strongest); }
-  return {
-    ...view, nodes, links, ranked: [...links].sort(strongest), byId: new Map(nodes.map(node => [node.id, node])),
-    maxEffect: nodes.reduce((top, node) => Math.max(top, Math.abs(node.effect ?? 0)), 0) || 1,
-    maxWeight: links.reduce((top, link) => Math.max(top, Math.abs(link.weight)), 0) || 1,
-  };
+  const { ins, outs, inTotal, outTotal } = view.around, whole = view.control ? null : view.dropped;
+  return { ins: ins[node.i], outs: outs[node.i], inTotal: whole?.in_total?.[node.i] ?? inTotal[node.i],
+    outTotal: whole?.out_total?.[node.i] ?? outTotal[node.i] };
 }
 
 /** Whether an interval excludes zero; true where none was measured. */
@@ -25,51 +104,14 @@ export function significant(item) {
   return item.low == null || item.high == null || item.low > 0 || item.high < 0;
 }
 
-/** Nodes the slider keeps: `rank` is "influence" or "share" (of |effect|), both cumulative: small is important. */
-export function kept(view, rank, threshold, pinned) {
-  return new Set(view.nodes.filter(node => node.kind === "token" || node.kind === "target" || pinned.has(node.id)
-    || (node[rank] ?? 1) <= threshold + 1e-9 || threshold >= 1).map(node => node.i));
-}
-
-/** Links to draw, strongest first, within the budget. */
-export function chosenLinks(view, shown, { filter, selected, pinned }, budget = 2000) {
-  const anchors = new Set(pinned);
-  if (selected) anchors.add(selected);
-  const test = {
-    strongest: () => true,
-    input: link => anchors.has(link.target.id),
-    output: link => anchors.has(link.source.id),
-    either: link => anchors.has(link.target.id) || anchors.has(link.source.id),
-    both: link => anchors.has(link.target.id) && anchors.has(link.source.id),
-  }[filter];
-  const chosen = [];
-  for (const link of view.ranked) {
-    if (!shown.has(link.source.i) || !shown.has(link.target.i)) continue;
-    const own = selected && (link.source.id === selected || link.target.id === selected);
-    if ((chosen.length < budget && test(link)) || (own && filter === "strongest")) chosen.push(link);
-  }
-  return chosen;
-}
-
-/** A number with three significant digits and a real minus sign. */
-export function show(value, sign = false) {
-  if (value == null) return "–";
-  const size = Math.abs(value);
-  const text = size === 0 ? "0" : size >= 1000 || size < 0.001 ? size.toExponential(1) : size.toPrecision(size < 0.01 ? 2 : 3).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
-  return (value < 0 ? "−" : sign && value > 0 ? "+" : "") + text;
-}
-
-/** A token as people read it. */
-export function showToken(text) {
-  if (text === "") return "∅";
-  const visible = text.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/[\u0000-\u001f\u007f]/g, "␦");
-  return visible.trim() === "" ? "␣" : visible.trim();
-}
+/** The node's interval, which the circuit has and a control has not. */
+export const interval = (view, node) => (view.control || node.low == null || node.high == null ? null : [node.low, node.high]);
 
 /** Where a node stands, in words. */
 export function place(view, node) {
   const parts = [];
   if (node.layer != null) parts.push(`layer ${node.layer}`);
-  if (node.position != null) parts.push(`token ${node.position}${view.tokens[node.position] != null ? ` “${showToken(view.tokens[node.position])}”` : ""}`);
-  return parts.join(" · ") || (node.kind === "target" ? "the metric" : "");
+  const token = node.position == null ? null : view.tokens[node.position];
+  if (node.position != null) parts.push(token == null ? `token ${node.position}` : `“${showToken(token)}” (token ${node.position})`);
+  return parts.join(" · ") || (node.kind === "target" ? "the metric" : "all positions");
 }

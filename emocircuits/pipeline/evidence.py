@@ -1,0 +1,82 @@
+"""What a run directory holds around a circuit, gathered for the viewer: steering, and what `evidence_<behaviour>.json` adds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from emocircuits.artifacts.circuit_evidence import CircuitEvidence, Dose, DoseCurve
+from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.errors import UserError
+from emocircuits.export.figures.card import RunTables
+from emocircuits.pipeline.trust import with_scores
+
+METRIC = "logit_diff"
+
+
+def run_circuits(directory: str | Path) -> dict[str, tuple[CircuitGraph, CircuitEvidence]]:
+    """The circuits of a run with their scores and evidence, by behaviour; needs no model.
+
+    Raises:
+        UserError: no such directory, no circuit in it, or a file that cannot be read.
+    """
+    directory = Path(directory)
+    if directory.is_file():
+        graph = CircuitGraph.load(directory)
+        return {graph.behaviour: (graph, CircuitEvidence())}
+    if not directory.is_dir():
+        raise UserError(f"{directory} does not exist", expected="a run directory or a circuit_<behaviour>.json")
+    run = RunTables(directory)
+    circuits = run.circuits()
+    if not circuits:
+        raise UserError(
+            f"{directory} holds no circuit", expected="circuit_<behaviour>.json", cure=f"emocircuits run --out {directory}"
+        )
+    scores = run.json("scores.json") or {}
+    return {
+        name: (with_scores(graph, scores[name]) if name in scores else graph, run_evidence(run, name))
+        for name, graph in circuits.items()
+    }
+
+
+def run_evidence(run: RunTables, behaviour: str) -> CircuitEvidence:
+    """What the run measured around one behaviour's circuit; what it did not measure is absent."""
+    path = run.path(f"evidence_{behaviour}.json")
+    known = CircuitEvidence.load(path) if path else CircuitEvidence()
+    manifest = run.json("manifest.json") or {}
+    recipe, model = manifest.get("recipe", {}), manifest.get("model", {})
+    return replace(
+        known,
+        emotion=known.emotion or str(recipe.get("emotion", "")),
+        model=known.model or Path(str(model.get("name", ""))).name,
+        dose=known.dose or dose_response(run.csv("steering.csv"), run.csv("steering_slopes.csv"), behaviour),
+    )
+
+
+def dose_response(steering: pd.DataFrame | None, slopes: pd.DataFrame | None, behaviour: str) -> Dose | None:
+    """The dose–response of one behaviour, or None where no steering was run.
+
+    Args:
+        steering: `steering.csv`.
+        slopes: `steering_slopes.csv`; its slopes and p-values of the log-odds go with the curves.
+        behaviour: name of the behaviour.
+    """
+    rows = None if steering is None else steering[steering.behaviour == behaviour]
+    if rows is None or rows.empty:
+        return None
+    strengths = tuple(sorted(rows.strength.unique().tolist()))
+    table = None if slopes is None else slopes[(slopes.behaviour == behaviour) & (slopes.metric == METRIC)].set_index("direction")
+    curves = []
+    for (direction, kind), group in rows.groupby(["direction", "kind"], sort=False):
+        curve = group.drop_duplicates("strength").set_index("strength").reindex(strengths)
+        if curve.rate.isna().any():
+            continue  # a direction that was not run at every strength has no curve on these axes
+        bounds = {} if curve[["ci_low", "ci_high"]].isna().any(axis=None) else {
+            name: tuple(curve[name].tolist()) for name in ("ci_low", "ci_high")
+        }  # fmt: skip
+        fitted = {} if table is None or direction not in table.index else {
+            name: float(table.loc[direction, name])
+            for name in ("slope", "p_value") if pd.notna(table.loc[direction, name])
+        }  # fmt: skip
+        curves.append(DoseCurve(str(direction), str(kind), tuple(curve.rate.tolist()), n=int(curve.n.min()), **bounds, **fitted))
+    return Dose(strengths, tuple(curves)) if curves and len(strengths) > 1 else None
