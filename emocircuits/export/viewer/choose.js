@@ -9,10 +9,11 @@ export const RANKS = { influence: "influence", share: "|effect|" };
 
 /** A mask over nodes: what the slider keeps. Ranks are cumulative shares: small is important. Pins and ends always stay. */
 export function keptNodes(view, { rank, threshold, pinned, selected }) {
-  const mask = new Uint8Array(view.nodes.length);
+  const mask = new Uint8Array(view.nodes.length).fill(1);
+  if (threshold >= 1) return mask;
   for (const node of view.nodes) {
     const fixed = node.kind === "token" || node.kind === "target" || node.id === selected || pinned.has(node.id);
-    mask[node.i] = fixed || threshold >= 1 || (node[rank] ?? 1) <= threshold + 1e-9 ? 1 : 0;
+    if (!fixed && (node[rank] ?? 1) > threshold + 1e-9) mask[node.i] = 0;
   }
   return mask;
 }
@@ -20,7 +21,7 @@ export function keptNodes(view, { rank, threshold, pinned, selected }) {
 /** Numbers of the links to draw, strongest first, within the budget. */
 export function chosenLinks(view, mask, { filter, selected, pinned }, budget = LINKS) {
   const { source, target } = view.links, anchors = new Uint8Array(view.nodes.length);
-  const chosen = view.byId.get(selected)?.i ?? -1;
+  const chosen = selected == null ? -1 : view.byId.get(selected)?.i ?? -1;
   for (const id of pinned) if (view.byId.has(id)) anchors[view.byId.get(id).i] = 1;
   if (chosen >= 0) anchors[chosen] = 1;
   const test = {

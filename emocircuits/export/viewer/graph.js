@@ -4,7 +4,6 @@ import { showToken } from "./words.js";
 
 export const FORMAT = 2;
 const KINDS = ["feature", "error", "token", "target", "component"];
-const OPTIONAL = ["effect", "low", "high", "verified", "activation", "influence", "share"];
 
 /** The id that the package writes for a node (`emocircuits.artifacts.node_id.format_node`). */
 export function nodeId(kind, site, feature, position, name) {
@@ -13,25 +12,41 @@ export function nodeId(kind, site, feature, position, name) {
   return position == null ? head : `${head}/p${position}`;
 }
 
-/** One view of the page's data, ready to draw. Links come strongest first; neighbours are found when first asked for. */
+/** One node of a view. Its id is written out when first asked for: a large page does not need most of them. */
+class GraphNode {
+  constructor(view, i) {
+    const { kind, site, feature, position, name, x, y, label, effect, low, high, verified, activation, influence, share } = view.raw;
+    Object.assign(this, { i, kind: KINDS[kind[i]], siteOf: view.sites[site?.[i] ?? -1] ?? null, feature: feature?.[i] ?? null });
+    this.position = position?.[i] ?? null;
+    this.name = name?.[i] >= 0 ? view.strings[name[i]] : null;
+    this.x = x[i] / 100;
+    this.y = y[i] / 100;
+    this.effect = this.measured = effect?.[i] ?? null;
+    this.low = low?.[i] ?? null;
+    this.high = high?.[i] ?? null;
+    this.verified = verified?.[i] ?? null;
+    this.activation = activation?.[i] ?? null;
+    this.influence = influence?.[i] ?? null;
+    this.share = share?.[i] ?? null;
+    this.label = label?.[i] >= 0 ? view.strings[label[i]] : plainName(this);
+  }
+  get id() { return (this.longId ??= nodeId(this.kind, this.siteOf?.name, this.feature, this.position, this.name)); }
+  get base() { return this.kind === "token" ? this.id : (this.shortId ??= nodeId(this.kind, this.siteOf?.name, this.feature, null, this.name)); }
+  get layer() { return this.siteOf?.layer ?? layerOf(this.name); }
+}
+
+/** One view of the page's data, ready to draw. Links come strongest first; what only some readers ask for is found then. */
 export function openView(data, raw) {
-  const column = name => raw.nodes[name] ?? [];
-  const text = i => (i == null || i < 0 ? null : data.strings[i]);
-  const nodes = raw.nodes.kind.map((code, i) => {
-    const kind = KINDS[code], site = data.sites[column("site")[i] ?? -1], position = column("position")[i] ?? null;
-    const feature = column("feature")[i] ?? null, name = text(column("name")[i]);
-    const id = nodeId(kind, site?.name, feature, position, name);
-    const node = { i, id, kind, feature, position, base: kind === "token" ? id : nodeId(kind, site?.name, feature, null, name),
-      layer: site?.layer ?? layerOf(name), site: site?.name ?? null, x: raw.nodes.x[i] / 100, y: raw.nodes.y[i] / 100 };
-    for (const key of OPTIONAL) node[key] = column(key)[i] ?? null;
-    node.label = text(column("label")[i]) ?? plainName(node, name);
-    node.measured = node.effect;
-    return node;
+  const view = { ...raw, raw: raw.nodes, sites: data.sites, strings: data.strings, count: raw.links.weight.length, dropped: raw.dropped ?? null };
+  view.nodes = raw.nodes.kind.map((_, i) => new GraphNode(view, i));
+  let byId = null, rowOf = null;
+  Object.defineProperties(view, {
+    byId: { get: () => (byId ??= new Map(view.nodes.map(node => [node.id, node]))) },
+    rowOf: { get: () => (rowOf ??= view.nodes.map(node => raw.rows.findIndex(row => node.y >= row.low && node.y < row.high))) },
   });
-  const links = raw.links, count = links.weight.length;
-  const view = { ...raw, nodes, links, count, byId: new Map(nodes.map(node => [node.id, node])),
-    weights: links.weight, order: null, scale: 1, widest: 1, dropped: raw.dropped ?? null };
-  view.rowOf = nodes.map(node => raw.rows.findIndex(row => node.y >= row.low && node.y < row.high));
+  // one scale for all controls, so that they can be compared
+  view.scale = largest([raw.nodes.effect ?? [], ...(raw.controls ?? []).map(one => one.effect)]) || 1;
+  view.widest = largest([raw.links.weight, ...(raw.controls ?? []).map(one => one.weight)]) || 1;
   useControl(view, null);
   return view;
 }
@@ -41,25 +56,21 @@ function layerOf(name) {
   return found ? Number(found[1] ?? found[2]) : null;
 }
 
-function plainName(node, name) {
+function plainName(node) {
   if (node.kind === "feature") return `feature ${node.feature}`;
   if (node.kind === "error") return "SAE error";
   if (node.kind === "token") return `token ${node.position}`;
-  return (name ?? "").replace(/_/g, " ");
+  return (node.name ?? "").replace(/_/g, " ");
 }
 
 /** Puts the effects and weights of a control (or, with null, of the circuit itself) on the same grid. */
 export function useControl(view, name) {
-  const control = view.controls?.find(one => one.name === name) ?? null;
-  view.weights = control ? control.weight : view.links.weight;
-  view.order = control ? Int32Array.from(control.weight.keys()).sort((a, b) => size(control.weight, b) - size(control.weight, a)) : null;
-  for (const node of view.nodes) node.effect = control ? control.effect[node.i] : node.measured;
-  // one scale for all controls, so that they can be compared
-  const effects = [view.nodes.map(node => node.measured), ...(view.controls ?? []).map(one => one.effect)];
-  view.scale = largest(effects) || 1;
-  view.widest = largest([view.links.weight, ...(view.controls ?? []).map(one => one.weight)]) || 1;
+  const control = view.controls?.find(one => one.name === name) ?? null, before = view.control ?? null;
   view.control = control;
+  view.weights = control ? control.weight : view.links.weight;
   view.around = null;
+  view.order = control ? Int32Array.from(control.weight.keys()).sort((a, b) => size(control.weight, b) - size(control.weight, a)) : null;
+  if (control !== before) for (const node of view.nodes) node.effect = control ? control.effect[node.i] : node.measured;
 }
 
 const size = (weights, i) => Math.abs(weights[i] ?? 0);

@@ -1,5 +1,5 @@
 import { GUTTER, radius, screen } from "./camera.js";
-import { drawBands, drawLinks, drawNodes, nearSet } from "./paint.js";
+import { drawBands, drawLinks, drawNodes, nearSet, placed } from "./paint.js";
 import { clip, showToken } from "./words.js";
 
 // Text on the canvas: names beside nodes where there is room, rows at the left, words of the prompt below; and one frame.
@@ -10,14 +10,18 @@ function drawLabels(ctx, scene, inside) {
   const { colours, selected, hovered, pinned, marks, near, width, height, foot, name } = scene;
   const taken = inside.map(({ node, x, y, r }) => [x - r - 1, y - r - 1, x + r + 1, y + r + 1, node]);
   const wanted = node => (node === hovered ? 16 : 0) + (node === selected ? 8 : 0) + (node.kind === "target" ? 6 : 0)
-    + (marks?.nodes.has(node.i) ? 4 : 0) + (near?.has(node.i) ? 2 : 0) + (pinned.has(node.id) ? 2 : 0);
-  const order = inside.filter(({ node }) => node.kind !== "token" && (node.kind !== "error" || wanted(node)));
-  order.sort((a, b) => wanted(b.node) - wanted(a.node) || Math.abs(b.node.effect ?? 0) - Math.abs(a.node.effect ?? 0));
-  const seen = new Set();
+    + (marks?.nodes.has(node.i) ? 4 : 0) + (near?.has(node.i) ? 2 : 0) + (pinned.size && pinned.has(node.id) ? 2 : 0);
+  const order = [];
+  for (const item of inside) {
+    if (item.node.kind === "token") continue;
+    const wish = wanted(item.node);
+    if (wish || item.node.kind !== "error") order.push({ ...item, worth: wish + Math.abs(item.node.effect ?? 0) / scene.view.scale });
+  }
+  order.sort((a, b) => b.worth - a.worth);
   ctx.lineJoin = "round";
   ctx.textBaseline = "middle";
   for (const { node, x, y, r: bare } of order.slice(0, LABELS)) {
-    const ringed = pinned.has(node.id) || node.base === (hovered ?? selected)?.base;
+    const chosen = hovered ?? selected, ringed = (pinned.size && pinned.has(node.id)) || (chosen && node.base === chosen.base);
     const r = bare * (node.kind === "target" ? 1.5 : 1) + (ringed ? 4 : 0);
     ctx.font = `${node === selected || node.kind === "target" ? 600 : 500} 11.5px ${scene.font}`;
     const text = clip(name(node), node.kind === "target" ? 44 : 26), wide = ctx.measureText(text).width;
@@ -27,7 +31,6 @@ function drawLabels(ctx, scene, inside) {
       if (box[0] < GUTTER + 2 || box[2] > width - 3 || box[1] < 1 || box[3] > height - foot) continue;
       if (taken.some(t => t[4] !== node && t[0] < box[2] && t[2] > box[0] && t[1] < box[3] && t[3] > box[1])) continue;
       taken.push([...box, null]);
-      seen.add(node.i);
       ctx.textAlign = align;
       ctx.strokeStyle = colours.surface;
       ctx.lineWidth = 4;
@@ -40,7 +43,6 @@ function drawLabels(ctx, scene, inside) {
       break;
     }
   }
-  return seen;
 }
 
 function drawFrame(ctx, scene) {
@@ -105,6 +107,7 @@ export function paint(ctx, scene) {
   ctx.fillRect(0, 0, width, height);
   scene.centre = hovered ?? selected;
   scene.near = nearSet(view, scene.centre);
+  scene.at = placed(view, scene.camera);
   ctx.save();
   ctx.beginPath();
   ctx.rect(GUTTER, 0, width - GUTTER, height - foot);

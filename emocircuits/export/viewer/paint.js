@@ -3,6 +3,7 @@ import { interval, linkAt, neighbours, significant } from "./graph.js";
 
 // Bands, links and nodes on the canvas. Colour is the sign; besides it: dashes are negative, diamonds SAE errors.
 
+const BATCH = 64, SOLID = [], DASH = [6, 4];
 const MANY = 400; // from here on weaker links are hairlines: wide curves are what a frame without a GPU spends its time on
 
 /** Colours of the page's theme. */
@@ -53,81 +54,88 @@ export function drawBands(ctx, scene) {
   }
 }
 
+/** Where the nodes are on the screen, once per frame. */
+export function placed(view, camera) {
+  const x = new Float32Array(view.nodes.length), y = new Float32Array(view.nodes.length);
+  for (const node of view.nodes) {
+    const p = screen(camera, node.x, node.y);
+    x[node.i] = p.x;
+    y[node.i] = p.y;
+  }
+  return { x, y };
+}
+
 /** The chosen links, the strongest on top. */
 export function drawLinks(ctx, scene) {
-  const { view, camera, colours, links, marks, centre, width } = scene, at = view.nodes.map(() => null);
-  const place = i => (at[i] ??= screen(camera, view.nodes[i].x, view.nodes[i].y));
-  const { source, target } = view.links, many = links.length > MANY;
+  const { view, colours, links, marks, centre, width, at } = scene, { source, target, low } = view.links, many = links.length > MANY;
   for (let k = links.length - 1; k >= 0; k--) {
-    const i = links[k], a = place(source[i]), b = place(target[i]), weight = view.weights[i] ?? 0;
-    if ((a.x < GUTTER && b.x < GUTTER) || (a.x > width && b.x > width)) continue;
-    const own = centre && (source[i] === centre.i || target[i] === centre.i);
-    const onPath = marks?.shares.get(source[i] * view.nodes.length + target[i]);
+    const i = links[k], from = source[i], to = target[i], weight = view.weights[i] ?? 0;
+    const ax = at.x[from], ay = at.y[from], bx = at.x[to], by = at.y[to];
+    if ((ax < GUTTER && bx < GUTTER) || (ax > width && bx > width)) continue;
+    const own = centre && (from === centre.i || to === centre.i), onPath = marks?.shares.get(from * view.nodes.length + to);
     const dim = marks ? (onPath == null && !own ? 0.12 : 1) : centre ? (own ? 1 : 0.12) : 0.8;
     const part = Math.sqrt(Math.abs(weight) / view.widest), thin = many && k >= MANY && !own && onPath == null;
     ctx.strokeStyle = tint(colours, weight);
     ctx.lineWidth = thin ? 1 : onPath != null ? 1.6 + 5 * Math.sqrt(onPath / marks.top) : 0.7 + 4.6 * part;
-    ctx.globalAlpha = dim * (0.18 + 0.6 * part) * (faintLink(view, i) ? 0.4 : 1) * (thin ? 0.7 : 1);
-    if (onPath != null) ctx.globalAlpha = 0.95;
-    ctx.setLineDash(weight < 0 && !thin ? [6, 4] : []);
-    const bend = Math.max(12, Math.abs(a.y - b.y) * 0.45);
+    ctx.globalAlpha = onPath != null ? 0.95 : dim * (0.18 + 0.6 * part) * (low && !significant(linkAt(view, i)) ? 0.4 : 1) * (thin ? 0.7 : 1);
+    ctx.setLineDash(weight < 0 && !thin ? DASH : SOLID);
+    const bend = Math.max(12, Math.abs(ay - by) * 0.45);
     ctx.beginPath();
-    ctx.moveTo(a.x, a.y);
-    ctx.bezierCurveTo(a.x, a.y - bend, b.x, b.y + bend, b.x, b.y);
+    ctx.moveTo(ax, ay);
+    ctx.bezierCurveTo(ax, ay - bend, bx, by + bend, bx, by);
     ctx.stroke();
   }
   ctx.globalAlpha = 1;
-  ctx.setLineDash([]);
+  ctx.setLineDash(SOLID);
 }
 
-const faintLink = (view, i) => view.links.low && !significant(linkAt(view, i));
-
 /** Whether a node is drawn pale: beside the chosen paths, away from the chosen node, or not found by the search. */
-export function isDim(scene, node) {
-  const { near, marks, found } = scene;
+export function isDim({ near, marks, found }, node) {
   return Boolean((near && !near.has(node.i)) || (marks && !near && !marks.nodes.has(node.i)) || (found && !found.has(node.i)));
 }
 
-/** Nodes in batches of one look, then what single nodes carry: whiskers, verification marks, rings. */
+/** Nodes in batches of one look, then what single nodes carry: whiskers, verification marks, rings. Returns those inside. */
 export function drawNodes(ctx, scene) {
-  const { view, camera, colours, mask, width, height, foot } = scene, looks = new Map(), inside = [];
+  const { view, camera, colours, mask, width, height, foot, at } = scene, looks = new Map(), inside = [];
   for (const node of view.nodes) {
     if (!mask[node.i]) continue;
-    const { x, y } = screen(camera, node.x, node.y), r = radius(view, node, camera);
+    const x = at.x[node.i], y = at.y[node.i], r = radius(view, node, camera);
     if (x < GUTTER - r || x > width + r || y < -r || y > height - foot + r) continue;
-    inside.push({ node, x, y, r });
-    const colour = node.kind === "target" ? colours.ink : tint(colours, node.effect);
-    const solid = node.kind !== "error" && (view.control || significant(node));
-    const key = `${colour}|${solid}|${isDim(scene, node)}|${node.effect < 0 && node.kind !== "target"}`;
-    if (!looks.has(key)) looks.set(key, { colour, solid, dim: isDim(scene, node), dashed: node.effect < 0 && node.kind !== "target", items: [] });
-    looks.get(key).items.push({ node, x, y, r });
+    const sign = node.kind === "target" ? 2 : Math.sign(node.effect ?? 0), dim = isDim(scene, node);
+    const solid = node.kind !== "error" && (view.control != null || significant(node)), key = sign * 4 + (solid ? 2 : 0) + (dim ? 1 : 0);
+    const item = { node, x, y, r, dim };
+    inside.push(item);
+    if (looks.has(key)) looks.get(key).items.push(item);
+    else looks.set(key, { sign, solid, dim, items: [item] });
   }
-  for (const look of looks.values()) {
-    for (let start = 0; start < look.items.length; start += 64) {
-      const items = look.items.slice(start, start + 64);
+  for (const { sign, solid, dim, items } of looks.values()) {
+    const colour = sign === 2 ? colours.ink : tint(colours, sign), outlined = !solid || dim || (sign < 0 && items.length < MANY);
+    ctx.strokeStyle = colour;
+    ctx.lineWidth = 1.5;
+    ctx.setLineDash(sign < 0 && items.length < MANY ? [3, 2] : SOLID);
+    for (let start = 0; start < items.length; start += BATCH) {
+      const end = Math.min(items.length, start + BATCH);
       ctx.beginPath();
-      for (const { node, x, y, r } of items) trace(ctx, node, x, y, r);
+      for (let k = start; k < end; k++) trace(ctx, items[k].node, items[k].x, items[k].y, items[k].r);
+      if (!solid || dim) {
+        ctx.fillStyle = colours.surface;
+        ctx.fill();
+      }
+      ctx.globalAlpha = (dim ? 0.25 : 1) * (solid ? 1 : 0.14);
+      ctx.fillStyle = colour;
+      ctx.fill();
+      ctx.globalAlpha = dim ? 0.25 : 1;
+      if (outlined) ctx.stroke();
       ctx.globalAlpha = 1;
-      ctx.fillStyle = colours.surface;
-      ctx.fill();
-      ctx.globalAlpha = (look.dim ? 0.25 : 1) * (look.solid ? 0.92 : 0.14);
-      ctx.fillStyle = look.colour;
-      ctx.fill();
-      ctx.globalAlpha = look.dim ? 0.25 : 1;
-      ctx.strokeStyle = look.colour;
-      ctx.lineWidth = look.items.length > 1500 ? 1 : 1.5;
-      ctx.setLineDash(look.dashed && look.items.length <= 1500 ? [3, 2] : []);
-      ctx.stroke();
     }
   }
-  ctx.setLineDash([]);
-  ctx.globalAlpha = 1;
+  ctx.setLineDash(SOLID);
   for (const item of inside) drawMarks(ctx, scene, item);
   return inside;
 }
 
-function drawMarks(ctx, scene, { node, x, y, r }) {
-  const { view, camera, colours, selected, hovered, pinned, found, gathered } = scene, dim = isDim(scene, node);
+function drawMarks(ctx, scene, { node, x, y, r, dim }) {
+  const { view, camera, colours, selected, hovered, pinned, found, gathered } = scene;
   const bounds = interval(view, node);
   if (bounds && r > 7 && node.kind !== "target" && !dim) whisker(ctx, x, y, bounds.map(value => signedRadius(view, node, camera, value)), tint(colours, node.effect), colours.surface);
   if (node.verified != null && !view.control && node.kind !== "target" && r > 4.5) {
@@ -138,7 +146,9 @@ function drawMarks(ctx, scene, { node, x, y, r }) {
     ctx.fill();
     ctx.globalAlpha = 1;
   }
-  const base = (hovered ?? selected)?.base, same = base && node.base === base;
+  const chosen = hovered ?? selected;
+  if (!chosen && !pinned.size && !found && !gathered) return;
+  const same = chosen != null && node.base === chosen.base;
   if (!same && !pinned.has(node.id) && !found?.has(node.i) && !gathered?.has(node.id)) return;
   ctx.lineWidth = node === selected || node === hovered ? 2.6 : 1.6;
   ctx.strokeStyle = gathered?.has(node.id) ? colours.path : pinned.has(node.id) && !same ? colours.ink : colours.accent;

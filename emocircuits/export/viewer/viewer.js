@@ -28,8 +28,9 @@ export function mount(el, data, options = {}) {
     return refusal(el, `This page's data have format ${data?.format}; its viewer reads format ${FORMAT}. Export the circuit again.`);
   }
   if (!data.views.some(one => one.nodes.kind.length)) return refusal(el, `The circuit of ${data.behaviour} is empty: no node passed its thresholds.`);
-  const views = data.views.map(raw => openView(data, raw)), state = freshState(views[0].name);
-  let view = views[0], shown = {}, gathered = null, listed = null, begun = false;
+  const opened = new Map(), viewOf = raw => opened.get(raw.name) ?? opened.set(raw.name, openView(data, raw)).get(raw.name);
+  const state = freshState(data.views[0].name);
+  let view = viewOf(data.views[0]), shown = {}, gathered = null, listed = null, begun = false;
   const name = node => state.labels.get(node.base) ?? node.label, file = end => `${data.behaviour}.${end}`;
 
   const tools = {
@@ -61,10 +62,10 @@ export function mount(el, data, options = {}) {
     "Load a saved subgraph…": () => loader.click(),
   };
   const loader = h("input", { type: "file", accept: ".json,application/json", hidden: true, onchange: () => { loader.files[0]?.text().then(load); loader.value = ""; } });
-  const bar = topBar(data, views, `ec${mounted++}`, act, files), prompt = promptStrip(i => stage.point(null, i));
+  const bar = topBar(data, data.views, `ec${mounted++}`, act, files), prompt = promptStrip(i => stage.point(null, i));
   const notice = h("p", { class: "ec-notice", role: "status", hidden: true }), live = h("p", { class: "ec-live", "aria-live": "polite" });
   const panel = h("aside", { class: "ec-panel", "aria-label": "Details", tabindex: 0 });
-  const stage = canvasStage(() => ({ ...shown, view, name, gathered, pinned: state.pinned, selected: view.byId.get(state.selected) ?? null }), tools, options.height);
+  const stage = canvasStage(() => ({ ...shown, view, name, gathered, pinned: state.pinned, selected: state.selected == null ? null : view.byId.get(state.selected) ?? null }), tools, options.height);
   const paths = pathPanel(act), dose = dosePanel(data, act), subgraph = subgraphPanel(tools), table = linkTable(tools);
   const lower = h("div", { class: "ec-lower" }, paths.element, dose.element, subgraph.element);
   const root = h("div", { class: "ec-viewer" }, bar.element, notice, prompt.element, h("div", { class: "ec-main" }, stage.element, panel), lower, table.element, live, loader);
@@ -73,12 +74,12 @@ export function mount(el, data, options = {}) {
   function act(changes) {
     Object.assign(state, changes);
     if (changes.view && changes.view !== view.name) open(changes.view);
-    if (changes.control !== undefined || changes.view) for (const one of views) useControl(one, one.controls?.some(c => c.name === state.control) ? state.control : null);
+    if ((view.control?.name ?? null) !== state.control) useControl(view, state.control);
     const mask = keptNodes(view, state);
     shown = { mask, links: chosenLinks(view, mask, state), found: foundNodes(view, state.search, data.details, name), marks: pathMarks(view, state) };
     const every = view.nodes.filter(node => node.kind !== "token" && node.kind !== "target"), left = every.filter(node => mask[node.i]).length;
     bar.render(view, state, left, every.length);
-    prompt.render(view, view.byId.get(state.selected));
+    prompt.render(view, state.selected == null ? null : view.byId.get(state.selected));
     stage.canvas.setAttribute("aria-label", `Circuit of ${data.behaviour}: ${counted(left, "node")} in ${counted(view.rows.length, "row")}, `
       + `${counted(shown.links.length, "link")} drawn. Arrow keys move between nodes. The links are also in the table below.`);
     if (!begun) return;
@@ -103,8 +104,8 @@ export function mount(el, data, options = {}) {
   }
 
   function open(next) {
-    const old = views.flatMap(one => one.nodes).find(node => node.id === state.selected);
-    view = views.find(one => one.name === next) ?? view;
+    const old = state.selected == null ? null : view.byId.get(state.selected);
+    view = viewOf(data.views.find(raw => raw.name === next) ?? view);
     state.view = view.name;
     state.path = null;
     if (old && !view.byId.has(old.id)) state.selected = view.nodes.find(node => node.base === old.base)?.id ?? null;
@@ -167,7 +168,7 @@ export function mount(el, data, options = {}) {
     if (changes.behaviour !== data.behaviour) say(`This file was saved from the circuit of ${String(changes.behaviour).slice(0, 60)}; nodes that are not in this one were left out.`);
   }
   function setState(wanted) {
-    const { changes, lost } = checkedState(wanted, views, data);
+    const { changes, lost } = checkedState(wanted, data.views.map(viewOf), data);
     act(changes);
     if (lost) say(`${counted(lost, "node")} of the saved state ${lost === 1 ? "is" : "are"} not in this circuit.`);
   }
@@ -186,7 +187,8 @@ export function mount(el, data, options = {}) {
   if (options.address) readAddress();
   stage.begin(() => {
     performance.mark("emocircuits-painted");
-    setTimeout(() => { begun = true; rest(); root.dataset.ready = "true"; });
+    // everything else waits until the picture has been presented
+    requestAnimationFrame(() => setTimeout(() => { begun = true; rest(); root.dataset.ready = "true"; }));
   });
   const wide = new ResizeObserver(() => { if (begun) subgraph.render(data, view, state, lower.clientWidth); });
   wide.observe(lower);
