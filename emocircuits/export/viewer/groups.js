@@ -30,7 +30,7 @@ export function strongestNodes(view, perRow = PER_ROW) {
   return view.nodes.filter(node => chosen.has(node.i) || node.kind === "target").map(node => node.id);
 }
 
-/** Groups of nodes by emotion cluster within a row; with `all` also the words, the errors and the features without a match. */
+/** Groups of two and more by emotion cluster within a row; with `all` also the words, errors and features without a match. */
 export function clusterGroups(data, view, ids, all = false) {
   const found = new Map();
   for (const node of ids.map(id => view.byId.get(id)).filter(Boolean)) {
@@ -41,22 +41,22 @@ export function clusterGroups(data, view, ids, all = false) {
     if (!found.has(key)) found.set(key, { name, ids: [] });
     found.get(key).ids.push(node.id);
   }
-  return [...found.values()].filter(group => group.ids.length > 1 || all);
+  return [...found.values()].filter(group => group.ids.length > 1);
 }
 
 /** What is drawn in the subgraph: one box per group, and one per node outside of groups. */
-export function boxesOf(view, ids, groups, name) {
+export function boxesOf(data, view, ids, groups, name) {
   const free = new Set(ids), boxes = [];
   for (const [number, group] of groups.entries()) {
     const members = group.ids.map(id => view.byId.get(id)).filter(node => node && free.has(node.id));
     members.forEach(node => free.delete(node.id));
-    if (members.length) boxes.push(box(view, members, group.name, number, name));
+    if (members.length) boxes.push(box(data, view, members, group.name, number, name));
   }
-  for (const node of view.nodes) if (free.has(node.id)) boxes.push(box(view, [node], name(node), null, name));
+  for (const node of view.nodes) if (free.has(node.id)) boxes.push(box(data, view, [node], name(node), null, name));
   return boxes;
 }
 
-function box(view, members, title, group, name) {
+function box(data, view, members, title, group, name) {
   const weight = node => Math.abs(node.effect ?? 0) + 1e-9, all = members.reduce((sum, node) => sum + weight(node), 0);
   const mean = of => members.reduce((sum, node) => sum + weight(node) * of(node), 0) / all;
   const row = Math.round(mean(node => view.rowOf[node.i])), measured = members.some(node => node.effect != null);
@@ -65,7 +65,7 @@ function box(view, members, title, group, name) {
   const strongest = [...members].sort((a, b) => weight(b) - weight(a)).map(name);
   return { key: `${group == null ? "" : "+"}${members.map(node => node.id).sort()[0]}`, title: title || "group", members, group, row, kind, effect,
     x: mean(node => node.x), faint: members.length === 1 && !view.control && !significant(first), strongest,
-    sub: members.length > 1 ? counted(members.length, { token: "word", error: "error" }[kind] ?? "feature") : "" };
+    sub: members.length > 1 ? counted(members.length, { token: "word", error: "error" }[kind] ?? "feature") : clusterOf(data, first) ?? "" };
 }
 
 /** Links between boxes: weights added up; a share is the part of what the end's members get from outside their box. */

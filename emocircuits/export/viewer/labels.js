@@ -24,7 +24,7 @@ function drawLabels(ctx, scene, inside) {
     const chosen = hovered ?? selected, ringed = (pinned.size && pinned.has(node.id)) || (chosen && node.base === chosen.base);
     const r = bare * (node.kind === "target" ? 1.5 : 1) + (ringed ? 4 : 0);
     ctx.font = `${node === selected || node.kind === "target" ? 600 : 500} 11.5px ${scene.font}`;
-    const text = clip(name(node), node.kind === "target" ? 44 : 26), wide = ctx.measureText(text).width;
+    const text = clip(name(node), width < 560 ? 18 : node.kind === "target" ? 44 : 26), wide = ctx.measureText(text).width;
     const spots = [[x + r + 6, y, "left"], [x, y - r - 10, "center"], [x - r - 6, y, "right"], [x, y + r + 10, "center"]];
     for (const [tx, ty, align] of spots) {
       const left = align === "left" ? tx : align === "right" ? tx - wide : tx - wide / 2, box = [left - 3, ty - 8, left + wide + 3, ty + 8];

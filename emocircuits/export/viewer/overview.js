@@ -11,7 +11,7 @@ export function inShort(data, view, name) {
   const lines = [], { scores } = data, target = view.nodes.find(node => node.kind === "target");
   if (target) {
     const ends = scores.metric_clean != null && scores.metric_corrupt != null
-      ? `: ${show(scores.metric_clean, true)} on the clean prompts, ${show(scores.metric_corrupt, true)} on the corrupt ones` : "";
+      ? `: ${show(scores.metric_clean, true)} on the clean prompts${data.emotion ? ` (${data.emotion} circumstances)` : ""}, ${show(scores.metric_corrupt, true)} on the corrupt ones` : "";
     lines.push(["The metric on top is ", h("b", {}, name(target)), `, in log-odds${ends}.`]);
   }
   const strongest = view.nodes.filter(node => node.kind === "feature" && node.effect).sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect)).slice(0, 3);
@@ -23,7 +23,7 @@ export function inShort(data, view, name) {
     lines.push([`${counted(asked.count, "feature")} here match${asked.count === 1 ? "es" : ""} `, h("b", {}, data.emotion), `; ${percent(asked.total)} of what reaches the metric along the links passes through ${asked.count === 1 ? "it" : "them"}.`]);
   }
   const errors = target ? errorShare(view, target) : null;
-  if (errors > 0.05) lines.push([`${percent(errors)} of the metric's input comes from SAE errors, which nobody can read.`]);
+  if (errors > 0.05) lines.push([`${percent(errors)} of the metric's input comes from SAE errors: what no feature explains.`]);
   if (scores.faithfulness != null) {
     const random = scores["faithfulness, random circuits"] ?? scores.random_circuit_faithfulness;
     lines.push([`With everything outside the circuit cut off, ${percent(scores.faithfulness)} of the effect is left`,

@@ -1,5 +1,5 @@
 import { chosenPaths } from "./choose.js";
-import { choice, counted, h, percent } from "./words.js";
+import { choice, clip, counted, h, percent } from "./words.js";
 
 // The path panel: from the features of an emotion (or the words of the prompt) to the metric, with shares.
 
@@ -43,10 +43,12 @@ export function pathPanel(act) {
       onclick: () => act({ from: shown, path: state.from != null && state.path === i ? null : i }) },
       h("span", { class: "ec-share" }, percent(share)),
       h("span", { class: `ec-bar ${sign < 0 ? "ec-neg" : "ec-pos"}`, style: { "--share": `${Math.max(2, 100 * share / top)}%` } }),
-      h("span", { class: "ec-chain" }, path.flatMap((node, k) => [k ? h("span", { class: "ec-arrow" }, " → ") : null, h("span", { class: "ec-step" }, name(view.nodes[node]))]))))));
+      h("span", { class: "ec-chain" }, path.flatMap((node, k) => [k ? h("span", { class: "ec-arrow" }, " → ") : null, h("span", { class: "ec-step" }, shortName(view.nodes[node], name))]))))));
   }
   return { element, render };
 }
+
+const shortName = (node, name) => (node.kind === "target" ? "the metric" : clip(name(node), 40));
 
 function sentence(found, goal) {
   const what = found.from === "" ? "The words of the prompt" : `${counted(found.count, "feature")} that match${found.count === 1 ? "es" : ""} ${found.from}`;

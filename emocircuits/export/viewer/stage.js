@@ -28,7 +28,7 @@ export function canvasStage(get, tools, most) {
   /** Takes the room there is; the height follows the rows of the view. */
   function resize() {
     const { view } = get(), width = Math.max(240, element.clientWidth);
-    const height = Math.round(Math.max(330, Math.min(most ?? 620, view.height * 54 + footer(view) + HEAD)));
+    const height = Math.round(Math.max(Math.min(400, most ?? 400), Math.min(most ?? 620, view.height * 54 + footer(view) + HEAD)));
     if (width === size.width && height === size.height && fits) return;
     size = { width, height };
     const ratio = window.devicePixelRatio || 1;

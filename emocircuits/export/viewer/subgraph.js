@@ -3,7 +3,7 @@ import { clip, counted, h, percent, s, show, signClass } from "./words.js";
 
 // The subgraph as SVG: pinned nodes and supernodes in rows by layer, draggable; a summary while nothing is pinned.
 
-const BOX = 42, GAP = 14, ROWGAP = 46, PAD = 14, LABEL = 30;
+const BOX = 42, GAP = 14, ROWGAP = 66, PAD = 14, LABEL = 30;
 
 /** The panel; `tools` pins, groups, renames, places and selects. */
 export function subgraphPanel(tools) {
@@ -25,7 +25,7 @@ export function subgraphPanel(tools) {
       : "Drag boxes to arrange them. Hold G and click nodes to gather them into a supernode.";
     cluster.hidden = ungroup.hidden = clear.hidden = summary;
     ungroup.disabled = !state.groups.length;
-    const boxes = boxesOf(view, ids, groups, tools.name), links = mergedLinks(view, boxes);
+    const boxes = boxesOf(data, view, ids, groups, tools.name), links = mergedLinks(view, boxes);
     layout = arranged(view, boxes, Math.max(300, width - 2 * PAD), state.places);
     layout.links = links;
     draw(view, state);
@@ -122,7 +122,7 @@ function arranged(view, boxes, width, places) {
       lines.at(-1).push(one);
       used += one.w + GAP;
     }
-    const top = y, height = LABEL + lines.length * BOX + (lines.length - 1) * GAP + ROWGAP - LABEL;
+    const top = y, height = LABEL + lines.length * BOX + (lines.length - 1) * GAP + (n === rows.length - 1 ? 8 : ROWGAP - LABEL);
     lines.forEach((line, k) => {
       const all = line.reduce((sum, one) => sum + one.w, 0) + GAP * (line.length - 1);
       let x = (width - all) / 2;

@@ -67,7 +67,7 @@ export function mount(el, data, options = {}) {
   const panel = h("aside", { class: "ec-panel", "aria-label": "Details", tabindex: 0 });
   const stage = canvasStage(() => ({ ...shown, view, name, gathered, pinned: state.pinned, selected: state.selected == null ? null : view.byId.get(state.selected) ?? null }), tools, options.height);
   const paths = pathPanel(act), dose = dosePanel(data, act), subgraph = subgraphPanel(tools), table = linkTable(tools);
-  const lower = h("div", { class: "ec-lower" }, paths.element, dose.element, subgraph.element);
+  const lower = h("div", { class: "ec-lower" }, subgraph.element, paths.element, dose.element);
   const root = h("div", { class: "ec-viewer" }, bar.element, notice, prompt.element, h("div", { class: "ec-main" }, stage.element, panel), lower, table.element, live, loader);
 
   /** Takes changes of the state and shows them. */
