@@ -8,12 +8,12 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from emocircuits import __version__
-from emocircuits.cli import doctor, organism, run, sae, store
+from emocircuits.cli import doctor, graphs, organism, run, sae, store
 from emocircuits.errors import EmocircuitsError
 from emocircuits.progress import quiet
 
 COMMANDS: tuple[Callable[[argparse._SubParsersAction], None], ...] = (
-    run.add_run, run.add_stages, sae.add_verbs, organism.add, store.add, doctor.add)
+    run.add_run, run.add_stages, graphs.add_view, sae.add_verbs, organism.add, store.add, doctor.add)
 
 
 def build_parser() -> argparse.ArgumentParser:
