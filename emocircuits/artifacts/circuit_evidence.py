@@ -1,4 +1,4 @@
-"""What a run measured around a circuit: paths, the same nodes under controls, steering, the corrupt prompt. Every part is optional."""
+"""What a run measured around a circuit: paths, controls, steering, the corrupt prompt. Every part is optional."""
 
 import math
 from collections.abc import Mapping
@@ -111,7 +111,9 @@ class Dose:
         _set(self, strengths=strengths, curves=tuple(self.curves))
         for curve in self.curves:
             if len(curve.rate) != len(strengths):
-                raise UserError(f"{curve.direction} has {len(curve.rate)} rates", expected=f"{len(strengths)}, one per strength")
+                raise UserError(
+                    f"{curve.direction} has {len(curve.rate)} rates", expected=f"{len(strengths)}, one per strength"
+                )
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,12 @@ class Corrupt:
         found = {}
         for node, (clean, corrupt) in self.activations.items():
             if not len(clean) == len(corrupt) == len(self.tokens):
-                raise UserError(f"{node} has {len(clean)} and {len(corrupt)} activations", expected=f"{len(self.tokens)} each")
-            found[node] = tuple(tuple(_number(value, f"activation of {node}") for value in side) for side in (clean, corrupt))
+                raise UserError(
+                    f"{node} has {len(clean)} and {len(corrupt)} activations", expected=f"{len(self.tokens)} each"
+                )
+            found[node] = tuple(
+                tuple(_number(value, f"activation of {node}") for value in side) for side in (clean, corrupt)
+            )
         _set(self, activations=found)
 
 
@@ -182,7 +188,9 @@ class CircuitEvidence:
                 known["corrupt"] = Corrupt(**known["corrupt"])
             return cls(**known)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"the evidence document is not whole ({error})", expected="the fields of docs/viewer.md") from error
+            raise UserError(
+                f"the evidence document is not whole ({error})", expected="the fields of docs/viewer.md"
+            ) from error
 
     def save(self, path: str | Path) -> None:
         """Writes `evidence_<behaviour>.json`, atomically."""

@@ -46,8 +46,9 @@ def fractions(graph: CircuitGraph) -> nx.DiGraph:
     return links
 
 
-def strongest_paths(links: nx.DiGraph, sources: Iterable[str], target: str, *, k: int = 8,
-                    effects: dict[str, float | None] | None = None) -> list[FoundPath]:
+def strongest_paths(
+    links: nx.DiGraph, sources: Iterable[str], target: str, *, k: int = 8, effects: dict[str, float | None] | None = None
+) -> list[FoundPath]:
     """The k paths of largest share from any source to the target, strongest first.
 
     Every node hands its k strongest continuations to the nodes before it: k · links steps on a graph without cycles.
@@ -70,7 +71,9 @@ def strongest_paths(links: nx.DiGraph, sources: Iterable[str], target: str, *, k
             turn = (-1 if data["weight"] < 0 else 1) * own
             found += [(share * data["fraction"], (node, *path), sign * turn) for share, path, sign in best.get(after, ())]
         best[node] = heapq.nlargest(k, found, key=lambda item: item[0])
-    starts = [(share, path, sign, path[0]) for source in sources if source != target for share, path, sign in best.get(source, ())]
+    starts = [
+        (share, path, sign, path[0]) for source in sources if source != target for share, path, sign in best.get(source, ())
+    ]
     first = {source: -1 if ((effects or {}).get(source) or 0.0) < 0 else 1 for *_, source in starts}
     chosen = heapq.nlargest(k, starts, key=lambda item: item[0])
     return [FoundPath(path, share, sign * first[source]) for share, path, sign, source in chosen if share > 0]
@@ -87,12 +90,16 @@ def reach(links: nx.DiGraph, sources: Iterable[str], target: str) -> float:
         if node not in stops:
             for before, _, data in links.in_edges(node, data=True):
                 mass[before] += mass[node] * data["fraction"]
-    return min(1.0, sum(mass[node] for node in stops if node in mass))
+    return min(1.0, sum((mass[node] for node in stops if node in mass), 0.0))
 
 
 def emotions_of(node: Node) -> list[str]:
     """Emotions that a feature matches significantly, the surest first."""
-    matches = [match for match in node.details.get("emotions", ()) if (match.get("q_value") if match.get("q_value") is not None else 1.0) <= SIGNIFICANT]
+    matches = [
+        match
+        for match in node.details.get("emotions", ())
+        if (match.get("q_value") if match.get("q_value") is not None else 1.0) <= SIGNIFICANT
+    ]
     return [str(match["emotion"]) for match in sorted(matches, key=lambda match: match["q_value"])]
 
 

@@ -1,4 +1,4 @@
-"""What the viewer is given: columns instead of records, texts once, links strongest first. The schema is in docs/viewer.md."""
+"""What the viewer is given: columns, not records; texts once; links strongest first. The schema is in docs/viewer.md."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ class Texts:
     numbers: dict[str, int] = field(default_factory=dict)
 
     def __call__(self, text: str) -> int:
+        """The number of a text."""
         return self.numbers.setdefault(text, len(self.numbers))
 
 
@@ -134,9 +135,7 @@ def _within_budget(graph: CircuitGraph) -> tuple[CircuitGraph, dict[str, Any]]:
     return smaller, {"dropped": dropped}
 
 
-def _nodes(
-    graph: CircuitGraph, places: dict[str, tuple[float, float]], texts: Texts, sites: Texts
-) -> dict[str, list[Any]]:
+def _nodes(graph: CircuitGraph, places: dict[str, tuple[float, float]], texts: Texts, sites: Texts) -> dict[str, list[Any]]:
     fixed = [node.id for node in graph.nodes if node.kind in ("token", "target")]
     by_influence = cumulative(influence(graph), fixed)
     by_effect = cumulative({node.id: abs(node.effect or 0.0) for node in graph.nodes}, fixed)
@@ -155,7 +154,11 @@ def _nodes(
     }
     numbers = {"effect": "effect", "low": "ci_low", "high": "ci_high", "verified": "verified", "activation": "activation"}
     columns |= _columns(graph.nodes, numbers)
-    return {name: values for name, values in columns.items() if name in ("kind", "x", "y") or any(v not in (None, -1) for v in values)}
+    return {
+        name: values
+        for name, values in columns.items()
+        if name in ("kind", "x", "y") or any(v not in (None, -1) for v in values)
+    }
 
 
 def _label(node: Node) -> str:
@@ -164,14 +167,15 @@ def _label(node: Node) -> str:
     return node.label.removesuffix(ending) if node.position is not None else node.label
 
 
-def _columns(items: Sequence[Node] | Sequence[Edge], names: dict[str, str]) -> dict[str, list[float | None]]:
+def _columns(items: Sequence[Node] | Sequence[Edge], names: dict[str, str]) -> dict[str, list[float | int | None]]:
     found = {name: [_short(getattr(item, attribute)) for item in items] for name, attribute in names.items()}
     return {name: values for name, values in found.items() if any(value is not None for value in values)}
 
 
 def _bands(bands: Sequence[Band]) -> list[dict[str, Any]]:
     return [
-        {"label": band.label, "low": round(band.low, 3), "high": round(band.high, 3), "used": bool(band.nodes)} for band in bands
+        {"label": band.label, "low": round(band.low, 3), "high": round(band.high, 3), "used": bool(band.nodes)}
+        for band in bands
     ]
 
 
@@ -194,12 +198,16 @@ def _paths(graph: CircuitGraph, evidence: CircuitEvidence, index: dict[str, int]
                 for path in strongest_paths(links, sources, target, k=PATHS, effects=effects)
             ]
             if chosen:
-                found.append({"from": start, "to": index[target], "total": _short(total), "count": len(sources), "list": chosen})
+                found.append(
+                    {"from": start, "to": index[target], "total": _short(total), "count": len(sources), "list": chosen}
+                )
     found += [{"from": start, "to": index[target], "list": chosen} for (start, target), chosen in given.items()]
     if given or any(path.nodes[-1] in index for path in evidence.paths):
         for item in found:
             item["measure"] = evidence.measure
-    return sorted(found, key=lambda item: (item["from"] != "", item["from"] != evidence.emotion, -(item.get("total") or 0.0)))
+    return sorted(
+        found, key=lambda item: (item["from"] != "", item["from"] != evidence.emotion, -(item.get("total") or 0.0))
+    )
 
 
 def _control(control: Control, nodes: Sequence[Node], edges: Sequence[Edge]) -> dict[str, Any] | None:
@@ -244,7 +252,7 @@ def _rounded(value: Any) -> Any:
     return _short(value) if isinstance(value, float) else value
 
 
-def _short(value: float | None, digits: int = 4) -> float | int | None:
+def _short(value: float | int | None, digits: int = 4) -> float | int | None:
     """A number with that many significant digits; whole ones without a decimal point."""
     if value is None:
         return None

@@ -1,17 +1,18 @@
-"""What a run directory holds around a circuit, gathered for the viewer: steering, and what `evidence_<behaviour>.json` adds."""
+"""What a run directory holds around a circuit, gathered for its page: steering, and `evidence_<behaviour>.json`."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from emocircuits.artifacts.circuit_evidence import CircuitEvidence, Dose, DoseCurve
+from emocircuits.artifacts.circuit_evidence import KINDS, CircuitEvidence, Dose, DoseCurve
 from emocircuits.artifacts.circuit_graph import CircuitGraph
 from emocircuits.errors import UserError
-from emocircuits.export.figures.card import RunTables
+from emocircuits.export.figures.card import RunTables, columns
 from emocircuits.pipeline.trust import with_scores
 
 METRIC = "logit_diff"
+COLUMNS = ("direction", "kind", "strength", "behaviour", "rate", "ci_low", "ci_high", "n")
 
 
 def run_circuits(directory: str | Path) -> dict[str, tuple[CircuitGraph, CircuitEvidence]]:
@@ -61,22 +62,25 @@ def dose_response(steering: pd.DataFrame | None, slopes: pd.DataFrame | None, be
         slopes: `steering_slopes.csv`; its slopes and p-values of the log-odds go with the curves.
         behaviour: name of the behaviour.
     """
-    rows = None if steering is None else steering[steering.behaviour == behaviour]
-    if rows is None or rows.empty:
+    if steering is None:
         return None
+    table = columns(steering, COLUMNS, "steering.csv")
+    rows = table[(table.behaviour == behaviour) & table.kind.isin(KINDS)]
     strengths = tuple(sorted(rows.strength.unique().tolist()))
-    table = None if slopes is None else slopes[(slopes.behaviour == behaviour) & (slopes.metric == METRIC)].set_index("direction")
     curves = []
     for (direction, kind), group in rows.groupby(["direction", "kind"], sort=False):
         curve = group.drop_duplicates("strength").set_index("strength").reindex(strengths)
         if curve.rate.isna().any():
             continue  # a direction that was not run at every strength has no curve on these axes
-        bounds = {} if curve[["ci_low", "ci_high"]].isna().any(axis=None) else {
-            name: tuple(curve[name].tolist()) for name in ("ci_low", "ci_high")
-        }  # fmt: skip
-        fitted = {} if table is None or direction not in table.index else {
-            name: float(table.loc[direction, name])
-            for name in ("slope", "p_value") if pd.notna(table.loc[direction, name])
-        }  # fmt: skip
-        curves.append(DoseCurve(str(direction), str(kind), tuple(curve.rate.tolist()), n=int(curve.n.min()), **bounds, **fitted))
+        found = {name: tuple(curve[name].tolist()) for name in ("ci_low", "ci_high") if curve[name].notna().all()}
+        found |= _slope(slopes, behaviour, direction)
+        curves.append(DoseCurve(str(direction), str(kind), tuple(curve.rate.tolist()), n=int(curve.n.min()), **found))
     return Dose(strengths, tuple(curves)) if curves and len(strengths) > 1 else None
+
+
+def _slope(slopes: pd.DataFrame | None, behaviour: str, direction: str) -> dict[str, float]:
+    """Slope and p-value of the log-odds along a direction, as far as they were computed."""
+    if slopes is None:
+        return {}
+    rows = slopes[(slopes.behaviour == behaviour) & (slopes.metric == METRIC) & (slopes.direction == direction)]
+    return {name: float(rows[name].iloc[0]) for name in ("slope", "p_value") if len(rows) and pd.notna(rows[name].iloc[0])}

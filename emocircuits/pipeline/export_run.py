@@ -51,7 +51,9 @@ def chosen_circuits(directory: Path, behaviour: str | None) -> Circuits:
     return {behaviour: circuits[behaviour]}
 
 
-def export_run(directory: Path, asked: Iterable[str], behaviour: str | None = None, out: Path | None = None) -> dict[str, Exported]:
+def export_run(
+    directory: Path, asked: Iterable[str], behaviour: str | None = None, out: Path | None = None
+) -> dict[str, Exported]:
     """Writes circuits of a run in the asked formats.
 
     Args:
@@ -97,7 +99,9 @@ def write_pages(directory: Path, behaviour: str | None = None, out: Path | None 
 def pages(directory: Path, behaviour: str | None = None) -> dict[str, bytes]:
     """The interactive pages as bytes, by behaviour."""
     exporter = EXPORTERS.get("html")
-    return {name: exporter.data(graph, evidence) for name, (graph, evidence) in chosen_circuits(directory, behaviour).items()}
+    return {
+        name: exporter.data(graph, evidence) for name, (graph, evidence) in chosen_circuits(directory, behaviour).items()
+    }
 
 
 def graph_addresses(exported: Exported) -> list[str]:

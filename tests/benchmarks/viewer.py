@@ -3,8 +3,8 @@
     python -m tests.benchmarks.viewer [--nodes 5000] [--links 20000] [--runs 5] [--json]
 
 First paint is from the start of navigation until the browser presents the first frame with content, which holds the whole
-picture (all nodes and the links of the drawing budget); panning is the mean time per animation frame while the picture moves. The SVG page draws the same nodes
-and the same links as elements and moves them by one transform.
+picture (all nodes and the links of the drawing budget); panning is the mean time per animation frame while the picture moves.
+The SVG page draws the same nodes and the same links as elements and moves them by one transform.
 """
 
 import argparse
@@ -25,20 +25,35 @@ BARS = {"first_paint_ms": 250.0, "pan_ms": 70.0, "page_kb": 1500.0}
 DRAWN = 2000  # the viewer's drawing budget of links
 LAYERS, POSITIONS = 10, 50
 
-PAINT = """async () => { const entry = name => performance.getEntriesByName(name)[0]?.startTime;
+PAINT = """async () => {
+  const entry = name => performance.getEntriesByName(name)[0]?.startTime;
   while (entry("first-contentful-paint") == null) await new Promise(done => setTimeout(done, 20));
-  return Math.max(entry("first-contentful-paint"), entry("emocircuits-painted") ?? 0); }"""
-PAN = """async frames => { const move = MOVE, frame = () => new Promise(done => requestAnimationFrame(done)), times = [];
-  await frame(); let last = performance.now();
-  for (let i = 0; i < frames; i++) { move(i < frames / 2 ? 9 : -9); await frame(); const now = performance.now(); times.push(now - last); last = now; }
-  return times; }"""
+  return Math.max(entry("first-contentful-paint"), entry("emocircuits-painted") ?? 0);
+}"""
+PAN = """async frames => {
+  const move = MOVE, frame = () => new Promise(done => requestAnimationFrame(done)), times = [];
+  await frame();
+  let last = performance.now();
+  for (let i = 0; i < frames; i++) {
+    move(i < frames / 2 ? 9 : -9);
+    await frame();
+    const now = performance.now();
+    times.push(now - last);
+    last = now;
+  }
+  return times;
+}"""
 
 
 def big_circuit(n_nodes: int = 5000, n_links: int = 20_000, seed: int = 0) -> CircuitGraph:
     """A made-up circuit of that size: ten layers, fifty tokens, normal effects and weights."""
     random = np.random.default_rng(seed)
     nodes = tuple(
-        Node.of(f"feature/blocks.{i % LAYERS}.hook_resid_post/{i // LAYERS}/p{i % POSITIONS}", label=f"f{i}", effect=float(random.normal()))
+        Node.of(
+            f"feature/blocks.{i % LAYERS}.hook_resid_post/{i // LAYERS}/p{i % POSITIONS}",
+            label=f"f{i}",
+            effect=float(random.normal()),
+        )
         for i in range(n_nodes)
     )
     pairs: dict[tuple[int, int], float] = {}
@@ -58,18 +73,23 @@ def svg_page(graph: CircuitGraph, drawn: int = DRAWN) -> str:
     at = {name: (x * sx, (layout.height - y) * sy) for name, (x, y) in layout.places.items()}
     largest = max(abs(edge.weight) for edge in graph.edges)
     colour = {True: "#0068a8", False: "#ad4705"}
-    parts = []
+    parts, circle = [], '<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{fill}"><title>{label}</title></circle>'
     for edge in sorted(graph.edges, key=lambda edge: abs(edge.weight))[-drawn:]:
         (ax, ay), (bx, by), part = at[edge.source], at[edge.target], (abs(edge.weight) / largest) ** 0.5
         bend = 0.45 * abs(ay - by)
-        parts.append(f'<path d="M{ax:.0f} {ay:.0f}C{ax:.0f} {ay - bend:.0f} {bx:.0f} {by + bend:.0f} {bx:.0f} {by:.0f}" '
-                     f'stroke="{colour[edge.weight < 0]}" stroke-width="{0.7 + 4.6 * part:.2f}" opacity="{0.18 + 0.6 * part:.2f}"/>')
+        parts.append(
+            f'<path d="M{ax:.0f} {ay:.0f}C{ax:.0f} {ay - bend:.0f} {bx:.0f} {by + bend:.0f} {bx:.0f} {by:.0f}" '
+            f'stroke="{colour[edge.weight < 0]}" stroke-width="{0.7 + 4.6 * part:.2f}" opacity="{0.18 + 0.6 * part:.2f}"/>'
+        )
     for node in graph.nodes:
         x, y = at[node.id]
-        parts.append(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{colour[node.effect < 0]}"><title>{markup.escape(node.label)}</title></circle>')
-    return ('<!doctype html><meta charset="utf-8"><svg width="1200" height="700" viewBox="0 0 1200 700">'
-            f'<g id="all" fill="none">{"".join(parts)}</g></svg><script>let at = 0; window.ready = true;'
-            'window.pan = d => { at += d; document.getElementById("all").setAttribute("transform", `translate(${at} 0)`); };</script>')
+        parts.append(circle.format(x=x, y=y, fill=colour[node.effect < 0], label=markup.escape(node.label)))
+    return (
+        '<!doctype html><meta charset="utf-8"><svg width="1200" height="700" viewBox="0 0 1200 700">'
+        f'<g id="all" fill="none">{"".join(parts)}</g></svg><script>let at = 0; window.ready = true;'
+        'window.pan = d => { at += d; document.getElementById("all").setAttribute("transform", `translate(${at} 0)`); };'
+        "</script>"
+    )
 
 
 def measure(browser, path: Path, pan: str, runs: int, frames: int = 30) -> dict[str, float]:
@@ -124,11 +144,16 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.json:
         print(json.dumps(found))
     else:
-        print(f"{asked.nodes} nodes, {asked.links} links; medians of {asked.runs} pages at 1200 x 800, headless Chromium without GPU")
+        print(
+            f"{asked.nodes} nodes, {asked.links} links; medians of {asked.runs} pages at 1200 x 800 in headless Chromium, no GPU"
+        )
         for contender, numbers in found.items():
             for name, value in numbers.items():
                 bar = BARS.get(name) if contender == "viewer" else None
-                print(f"{contender:<10} {name:<15} {value:>8.1f}" + ("" if bar is None else f"   bar {bar:g}   {'met' if value <= bar else 'MISSED'}"))
+                print(
+                    f"{contender:<10} {name:<15} {value:>8.1f}"
+                    + ("" if bar is None else f"   bar {bar:g}   {'met' if value <= bar else 'MISSED'}")
+                )
     return 0 if all(found["viewer"][name] <= bar for name, bar in BARS.items()) else 1
 
 

@@ -12,7 +12,7 @@ export function topBar(data, views, name, act, files) {
   const slider = h("input", { type: "range", min: 0.02, max: 1, step: 0.01, id: `${name}-keep` }), readout = h("output", { for: `${name}-keep` });
   slider.addEventListener("input", () => act({ threshold: Number(slider.value) }));
   search.addEventListener("input", () => act({ search: search.value }));
-  const rank = choice("by", Object.entries(RANKS), value => act({ rank: value })), filter = choice("Links", Object.entries(FILTERS), value => act({ filter: value }));
+  const rank = choice("by", "Rank nodes by", Object.entries(RANKS), value => act({ rank: value })), filter = choice("Links", "Links to draw", Object.entries(FILTERS), value => act({ filter: value }));
   const along = h("div", { class: "ec-tabs", role: "group", "aria-label": "Direction whose effects are shown" });
   const directions = h("div", { class: "ec-field" }, h("span", {}, "Effects along"), along);
   const menu = h("details", { class: "ec-menu" }, h("summary", {}, "Save"), h("div", {}, Object.entries(files).map(([label, run]) =>

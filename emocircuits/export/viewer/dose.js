@@ -13,7 +13,7 @@ export function dosePanel(data, act) {
   const start = { direction: (offered.find(curve => curve.direction === data.emotion) ?? offered[0]).direction,
     step: dose.strengths.length - 1 };
   let now = start;
-  const which = choice("along", offered.map(curve => [curve.direction, curve.direction]),
+  const which = choice("along", "Steering along", offered.map(curve => [curve.direction, curve.direction]),
     direction => act({ dose: { ...now, direction } }));
   const slider = h("input", { type: "range", min: 0, max: dose.strengths.length - 1, step: 1, "aria-label": "Steering strength",
     oninput: () => act({ dose: { ...now, step: Number(slider.value) } }) });

@@ -7,8 +7,8 @@ export const startName = from => (from === "" ? "the words of the prompt" : from
 
 /** The panel; `act` gets changes of the state. */
 export function pathPanel(act) {
-  const from = choice("from", [], value => act({ from: value.slice(1), path: null }));
-  const to = choice("to", [], value => act({ to: value, path: null }));
+  const from = choice("from", "Paths from", [], value => act({ from: value.slice(1), path: null }));
+  const to = choice("to", "Paths to", [], value => act({ to: value, path: null }));
   const toggle = h("button", { type: "button", class: "ec-button" }, "Show on the grid");
   const say = h("p", { class: "ec-note" }), list = h("ol", { class: "ec-paths" });
   const element = h("section", { class: "ec-box", "aria-label": "Paths" }, h("div", { class: "ec-boxhead" }, h("h3", {}, "Paths"), from.element, to.element, toggle), say, list);

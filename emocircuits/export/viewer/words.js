@@ -65,9 +65,9 @@ export const signClass = value => (!value ? "" : value < 0 ? "ec-neg" : "ec-pos"
 /** "1 link", "2 links". */
 export const counted = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 
-/** A labelled select; `act` is called with the chosen value. */
-export function choice(label, options, act) {
-  const list = h("select", { onchange: event => act(event.target.value) },
+/** A labelled select; `spoken` is its name for those who do not see where it stands. `act` gets the chosen value. */
+export function choice(label, spoken, options, act) {
+  const list = h("select", { "aria-label": spoken, onchange: event => act(event.target.value) },
     options.map(([value, text]) => h("option", { value }, text)));
   return { element: h("label", { class: "ec-field" }, h("span", {}, label), list), list };
 }

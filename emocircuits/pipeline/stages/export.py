@@ -10,7 +10,7 @@ from emocircuits.pipeline.workspace import Workspace
 
 
 def work(workspace: Workspace) -> Output:
-    """Writes `export/<behaviour>.*`, one file per format; graphs carry the scores of `evaluate`, pages the run's steering."""
+    """Writes `export/<behaviour>.*`, one file per format; graphs carry the scores, pages also the steering."""
     paths, refused, scores = [], [], read_json(workspace.path("scores.json"))
     for name in workspace.recipe.behaviours:
         evidence = run_evidence(RunTables(workspace.directory), name)
@@ -20,5 +20,10 @@ def work(workspace: Workspace) -> Output:
     return Output(tuple(path.relative_to(workspace.directory).as_posix() for path in paths), tuple(refused))
 
 
-STAGE = Stage("export", "write the circuits in every export format", ("circuit", "evaluate", "steer"),
-              lambda recipe: {"behaviours": recipe.behaviours}, work)
+STAGE = Stage(
+    "export",
+    "write the circuits in every export format",
+    ("circuit", "evaluate", "steer"),
+    lambda recipe: {"behaviours": recipe.behaviours},
+    work,
+)
