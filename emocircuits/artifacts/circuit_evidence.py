@@ -1,8 +1,9 @@
 """What a run measured around a circuit: paths, controls, steering, the corrupt prompt. Every part is optional."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ class PathShare:
         effect: signed effect of the path on the metric where one was measured.
     """
 
-    nodes: tuple[str, ...]
-    share: float
+    nodes: Sequence[str]
+    share: Real
     emotion: str = ""
-    effect: float | None = None
+    effect: Real | None = None
 
     def __post_init__(self) -> None:
         _set(self, nodes=tuple(self.nodes), share=_number(self.share, "share of a path"))
@@ -53,8 +54,8 @@ class Control:
 
     name: str
     kind: str
-    nodes: Mapping[str, float]
-    edges: tuple[tuple[str, str, float], ...] = ()
+    nodes: Mapping[str, Real]
+    edges: Sequence[Sequence[Any]] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -78,12 +79,12 @@ class DoseCurve:
 
     direction: str
     kind: str
-    rate: tuple[float, ...]
-    ci_low: tuple[float, ...] = ()
-    ci_high: tuple[float, ...] = ()
+    rate: Sequence[Real]
+    ci_low: Sequence[Real] = ()
+    ci_high: Sequence[Real] = ()
     n: int = 0
-    slope: float | None = None
-    p_value: float | None = None
+    slope: Real | None = None
+    p_value: Real | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -101,8 +102,8 @@ class DoseCurve:
 class Dose:
     """Dose–response: `curves` at `strengths` (fractions of the mean residual norm, ascending)."""
 
-    strengths: tuple[float, ...]
-    curves: tuple[DoseCurve, ...]
+    strengths: Sequence[Real]
+    curves: Sequence[DoseCurve]
 
     def __post_init__(self) -> None:
         strengths = tuple(_number(value, "a strength") for value in self.strengths)
@@ -125,8 +126,8 @@ class Corrupt:
         activations: node id without position -> (activation at each token of the clean prompt, of the corrupt prompt).
     """
 
-    tokens: tuple[str, ...]
-    activations: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    tokens: Sequence[str]
+    activations: Mapping[str, Sequence[Sequence[Real]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _set(self, tokens=tuple(plain_json(text, "a token") for text in self.tokens))

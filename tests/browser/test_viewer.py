@@ -89,7 +89,7 @@ def test_keyboard_search_slider_filter_and_table(open_page, circuit, full):
     page.keyboard.press("Escape")
     assert state(page)["selected"] is None
     page.keyboard.press("/")
-    page.keyboard.type("hopeless")  # an emotion of the card, not a label
+    page.keyboard.type("miserable")  # an emotion of the card, not a label
     page.keyboard.press("Enter")
     assert state(page)["selected"] == node_id(circuit.example, "nothing left")
     page.keyboard.press("Enter")

@@ -81,7 +81,7 @@ export function shaded(tokens, values, limit, signed = false) {
     const token = h("span", { class: bare ? "ec-token ec-bare" : "ec-token", title: `token ${i}: ${show(value, signed)}` }, shown);
     if (part > 0.02) {
       const colour = `var(--ec-${value < 0 ? "negative" : "positive"})`;
-      token.style.background = `color-mix(in srgb, ${colour} ${Math.round(8 + 44 * part)}%, transparent)`;
+      token.style.background = `color-mix(in srgb, ${colour} ${Math.round(8 + 36 * part)}%, transparent)`;
       if (value < 0) token.style.borderBottom = `2px dotted ${colour}`;
     }
     return token;
