@@ -1,4 +1,4 @@
-"""Progress on stderr: silent when quiet or when nobody watches."""
+"""Progress on stderr: silent when quiet, when nobody watches, and on all ranks of a job but the first."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
 from tqdm import tqdm
+
+from emocircuits.parallel import launched
 
 T = TypeVar("T")
 _QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
@@ -46,10 +48,10 @@ def bar(total: int | None, desc: str) -> Iterator[Bar]:
 
 def say(text: str) -> None:
     """One line on stderr, unless quiet."""
-    if not _QUIET.get():
+    if not _QUIET.get() and launched().first:
         tqdm.write(text, file=sys.stderr)
 
 
 def _manners() -> dict:
-    hidden = _QUIET.get() or not sys.stderr.isatty()
+    hidden = _QUIET.get() or not sys.stderr.isatty() or not launched().first
     return {"file": sys.stderr, "disable": hidden, "leave": False, "dynamic_ncols": True}

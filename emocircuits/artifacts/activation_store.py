@@ -180,7 +180,7 @@ class ActivationStore:
         return out
 
     def blocks(
-        self, site: str, rows: Int[np.ndarray, "chosen"] | None = None, *, size: int = WINDOW
+        self, site: str, rows: Int[np.ndarray, "chosen"] | RowSelection | None = None, *, size: int = WINDOW
     ) -> Iterator[tuple[Int[np.ndarray, "block"], Float[np.ndarray, "block d_model"]]]:
         """All (chosen) rows of a site in order, in blocks of at most `size`: pairs of row numbers and float32 rows.
 
@@ -192,7 +192,8 @@ class ActivationStore:
                     stop = min(first + size, self.n_rows)
                     yield np.arange(first, stop), self.read(site, slice(first, stop))
                 else:
-                    chosen = rows[first : first + size]
+                    last = min(first + size, len(rows))
+                    chosen = rows.take(np.arange(first, last)) if isinstance(rows, RowSelection) else rows[first:last]
                     yield chosen, self.read(site, chosen)
         finally:
             self._files.clear()

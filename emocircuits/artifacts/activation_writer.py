@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from emocircuits import parallel
+from emocircuits.artifacts.activation_input import as_on_disk, prompt_table
 from emocircuits.artifacts.activation_shards import (
     Shard,
     check_contents,
@@ -29,10 +31,7 @@ from emocircuits.artifacts.activation_shards import (
 )
 from emocircuits.errors import UserError
 from emocircuits.io.atomic import write_failure
-from emocircuits.numerics import bf16_bits
 from emocircuits.provenance import sha256_array, sha256_file, sha256_json
-
-INFINITE_BITS = 0x7F80
 
 
 class ActivationStoreWriter:
@@ -54,6 +53,8 @@ class ActivationStoreWriter:
         shard_rows: most rows of a shard (a longer prompt has a shard of its own); None chooses 65,536, fewer where that
             would pass 1 GiB.
         replace: delete a store of another plan that lies at `path`.
+        joint: all ranks of a job (`emocircuits.parallel`) fill this store together, each with shards of its own; `finish`
+            waits for all of them.
 
     Raises:
         UserError: float16 or another dtype, ids not unique, tokens that do not fit the prompts, a second writer, or a store
@@ -73,6 +74,7 @@ class ActivationStoreWriter:
         *,
         shard_rows: int | None = None,
         replace: bool = False,
+        joint: bool = False,
     ):
         if dtype not in ("bfloat16", "float32"):
             cure = "float16 overflows at 65504" if dtype == "float16" else None
@@ -81,7 +83,7 @@ class ActivationStoreWriter:
             raise UserError(f"a store of {len(sites)} sites, d_model {d_model} and shard_rows {shard_rows}",
                             expected="at least one of each")
         self.path, self.sites, self.d_model, self.dtype = Path(path), tuple(sites), d_model, dtype
-        self._prompts = _table(prompts, tokens)
+        self._prompts = prompt_table(prompts, tokens)
         self._lengths = self._prompts["n_tokens"].to_numpy()
         self._offsets = self._prompts["offset"].to_numpy()
         self._rows = {
@@ -120,7 +122,7 @@ class ActivationStoreWriter:
         self._finished: dict[int, Shard] = {}
         self._open: dict[int, tuple[int, dict[str, int]]] = {}
         self._written = np.zeros(len(tokens), dtype=bool)
-        self._lock, self._replace = -1, replace
+        self._lock, self._replace, self._joint = -1, replace, joint and not parallel.ranks().alone
         try:
             self._start()
         except OSError as error:
@@ -165,11 +167,13 @@ class ActivationStoreWriter:
             name = self._prompts["id"].iloc[int(chosen[finished][0])]
             raise UserError(f"prompt '{name}' is in a finished shard of {self.path}",
                             expected="prompts that are not done", cure="skip the prompts of `done`")
-        strange = sorted(set(activations) - set(self.sites))
+        strange = sorted(set(activations) ^ set(self.sites))
         if strange:
-            raise UserError(f"activations of the site '{strange[0]}'",
+            what = "activations of" if strange[0] in activations else "no activations for"
+            raise UserError(f"{what} the site '{strange[0]}'",
                             expected=f"the sites of {self.path}: {', '.join(self.sites)}")
-        encoded = {site: self._encode(site, activations, int(self._lengths[chosen].sum())) for site in self.sites}
+        shape = int(self._lengths[chosen].sum()), self.d_model
+        encoded = {site: as_on_disk(activations[site], site, shape, self.dtype) for site in self.sites}
         starts = np.concatenate([[0], np.cumsum(self._lengths[chosen])])
         breaks = np.flatnonzero((np.diff(chosen) != 1) | (np.diff(numbers) != 0)) + 1
         try:
@@ -192,6 +196,13 @@ class ActivationStoreWriter:
         Raises:
             UserError: some prompts were not appended.
         """
+        if self._joint:
+            parallel.barrier()
+            if not parallel.ranks().first:
+                parallel.barrier()  # behind the first rank's last step
+                self.close()
+                return
+            self._read_finished()
         if not self._written.all():
             missing = np.flatnonzero(~self._written)
             raise UserError(
@@ -203,6 +214,8 @@ class ActivationStoreWriter:
         prompts = {str(name): column.to_numpy() for name, column in self._prompts.items()}
         write_index(self.path, about, prompts, self._rows, shards)
         self.close()
+        if self._joint:
+            parallel.barrier()
 
     def close(self) -> None:
         """Lets go of the files; finished shards stay for the next writer."""
@@ -224,6 +237,11 @@ class ActivationStoreWriter:
 
     def _start(self) -> None:
         folder = shard_directory(self.path)
+        if self._joint and not parallel.ranks().first:
+            parallel.barrier()  # the first rank holds the lock and has cleaned up
+            self._lock = os.open(folder, os.O_RDONLY)
+            self._read_finished()
+            return
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -233,9 +251,7 @@ class ActivationStoreWriter:
             raise UserError(f"another process is writing {self.path}", expected="one writer at a time",
                             cure="wait for it or choose another --out") from error
         self._lock = handle
-        for shard in self._usable():
-            self._finished[int(np.searchsorted(self._edges, shard.first_prompt))] = shard
-            self._written[shard.first_prompt : shard.first_prompt + shard.n_prompts] = True
+        self._take(self._usable())
         kept = {shard.file for shard in self._finished.values()}
         if len(self._finished) < len(self._edges) - 1:
             self.path.unlink(missing_ok=True)
@@ -246,6 +262,17 @@ class ActivationStoreWriter:
         for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):
             left.unlink(missing_ok=True)
         write_manifest(self.path, self._head, self._recorded())
+        if self._joint:
+            parallel.barrier()
+
+    def _take(self, shards: Sequence[Shard]) -> None:
+        for shard in shards:
+            self._finished[int(np.searchsorted(self._edges, shard.first_prompt))] = shard
+            self._written[shard.first_prompt : shard.first_prompt + shard.n_prompts] = True
+
+    def _read_finished(self) -> None:
+        """Takes over what the manifest says is finished, by whatever rank."""
+        self._take(read_manifest(self.path)[1])
 
     def _usable(self) -> list[Shard]:
         """Finished shards of the same plan; a store of another plan is an error unless it may be replaced."""
@@ -311,56 +338,21 @@ class ActivationStoreWriter:
         os.replace(part, final)
         os.fsync(self._lock)  # the directory: the new name is on disk before the manifest speaks of it
         self._finished[number] = shard
-        write_manifest(self.path, self._head, self._recorded())
+        self._record()
         del self._open[number]
         os.close(fd)
 
-    def _encode(self, site: str, activations: Mapping[str, np.ndarray], n_rows: int) -> np.ndarray:
-        if site not in activations:
-            raise UserError(f"no activations for the site '{site}'", expected=", ".join(self.sites))
-        block = np.asarray(activations[site])
-        if block.shape != (n_rows, self.d_model):
-            raise UserError(
-                f"activations at {site} have shape {block.shape}", expected=f"(row, d_model) = {(n_rows, self.d_model)}"
-            )
-        if block.dtype == np.float16:
-            raise UserError(
-                f"float16 activations at {site}", expected="float32 or bfloat16", cure="float16 overflows at 65504"
-            )
-        if self.dtype == "bfloat16":
-            block = block if block.dtype == np.uint16 else bf16_bits(block.astype(np.float32, copy=False))
-            magnitude = block & np.uint16(0x7FFF)
-            bad = None if magnitude.max() < INFINITE_BITS else magnitude >= INFINITE_BITS
-        else:
-            if block.dtype == np.uint16:
-                raise UserError(f"bit patterns at {site}", expected="float32 values for a float32 store")
-            block = block.astype(np.float32, copy=False)
-            finite = np.isfinite(block)
-            bad = None if finite.all() else ~finite
-        if bad is not None:
-            raise UserError(
-                f"{int(bad.any(axis=1).sum())} of {n_rows} activation rows at {site} hold NaN or infinity",
-                expected="finite values",
-                cure="check the model's weights and its precision",
-            )
-        return np.ascontiguousarray(block)
-
-
-def _table(prompts: pd.DataFrame, tokens: Sequence[np.ndarray]) -> pd.DataFrame:
-    if "id" not in prompts or prompts["id"].duplicated().any():
-        raise UserError("the prompt table has no column 'id' or an id occurs twice", expected="one unique id per prompt")
-    if len(tokens) != len(prompts) or len(prompts) == 0:
-        raise UserError(
-            f"token ids of {len(tokens)} prompts for {len(prompts)} prompts", expected="one array per prompt, at least one"
-        )
-    lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
-    if (lengths == 0).any():
-        raise UserError(f"prompt '{prompts['id'].iloc[int(np.argmin(lengths))]}' has no tokens")
-    table = prompts.reset_index(drop=True).drop(columns=["n_tokens", "offset"], errors="ignore")
-    for name, column in table.items():
-        if column.dtype.kind not in "biuf":
-            table[name] = column.where(column.notna(), "").astype(str).astype(object)
-    return table.assign(n_tokens=lengths, offset=np.cumsum(lengths) - lengths)
+    def _record(self) -> None:
+        if not self._joint:
+            write_manifest(self.path, self._head, self._recorded())
+            return
+        turn = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # one rank at a time; it lets go when closed, or when the rank is killed
+            self._read_finished()
+            write_manifest(self.path, self._head, self._recorded())
+        finally:
+            os.close(turn)
 
 
 def _write_all(fd: int, block: np.ndarray, place: int) -> None:

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from emocircuits.artifacts.node_id import parse_node
+from emocircuits.artifacts.node_id import TARGET, parse_node
 from emocircuits.errors import UserError
 from emocircuits.io import hdf5
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.provenance import Provenance
 
-KIND, VERSION = "attribution-result", 1
+KIND, VERSION = "attribution-result", 2
+EDGE_ARRAYS = ("indptr", "targets", "effects", "verified")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +24,30 @@ class EdgeEffects:
 
     Attributes:
         indptr: `indptr[i]:indptr[i + 1]` are the edges that leave node `i`.
-        targets: node index where each edge ends; `len(nodes)` stands for the metric itself.
-        effects: effect per prompt, float32.
+        targets: where each edge ends, an index into the result's `slots`.
+        effects: effect per prompt.
+        verified: exact effect (mean over prompts) of the edges that were really patched, NaN elsewhere; None where none was.
     """
 
     indptr: np.ndarray
     targets: np.ndarray
     effects: Float[np.ndarray, "prompt edge"]
+    verified: Float[np.ndarray, "edge"] | None = None
+
+    @property
+    def sources(self) -> np.ndarray:
+        """Index of the node that each edge leaves."""
+        return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+
+    @classmethod
+    def of(
+        cls, sources: np.ndarray, targets: np.ndarray, effects: Float[np.ndarray, "prompt edge"], n_nodes: int,
+        verified: Float[np.ndarray, "edge"] | None = None,
+    ) -> "EdgeEffects":
+        """Edges given as pairs, in any order."""
+        order = np.lexsort((targets, sources))
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(sources, minlength=n_nodes))]).astype(np.int64)
+        return cls(indptr, targets[order], effects[:, order], None if verified is None else verified[order])
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +63,8 @@ class AttributionResult:
         verified: exact effect (mean over prompts) of the nodes that were really patched, NaN elsewhere.
         conventions: method, sign, baseline, positions.
         passes: model passes spent (one forward or backward of one batch row set counts one).
+        slots: where edges can end: node ids, inputs of components such as `a2.h3<q>`, and `logits`; by default the nodes
+            and `logits`.
     """
 
     behaviour: str
@@ -57,8 +77,11 @@ class AttributionResult:
     edges: EdgeEffects | None = None
     verified: Float[np.ndarray, "node"] | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    slots: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.slots:
+            object.__setattr__(self, "slots", (*self.nodes, TARGET))
         shape = (len(self.metric_clean), len(self.nodes))
         if self.effects.shape != shape:
             raise UserError(f"effects have shape {self.effects.shape}", expected=f"(prompt, node) = {shape}")
@@ -72,7 +95,7 @@ class AttributionResult:
         inside = [place for place, node in enumerate(self.nodes) if parse_node(node).site in sites]
         verified = None if self.verified is None else self.verified[inside]
         return replace(self, nodes=tuple(self.nodes[place] for place in inside), effects=self.effects[:, inside], edges=None,
-                       verified=verified)
+                       verified=verified, slots=())
 
     def node_table(self) -> pd.DataFrame:
         """Mean effect per node with a bootstrap interval over prompts, strongest first."""
@@ -87,12 +110,11 @@ class AttributionResult:
         columns = ["source", "target", "effect", "ci_low", "ci_high", "verified"]
         if self.edges is None or not len(self.edges.targets):
             return pd.DataFrame(columns=columns)
-        names = np.array([*self.nodes, "target/logit_diff"], dtype=object)
-        sources = np.repeat(np.arange(len(self.nodes)), np.diff(self.edges.indptr))
         low, high = bootstrap_interval(self.edges.effects)
-        table = pd.DataFrame({"source": names[sources], "target": names[self.edges.targets],
-                              "effect": self.edges.effects.mean(0), "ci_low": low, "ci_high": high,
-                              "verified": np.nan})
+        verified = np.nan if self.edges.verified is None else self.edges.verified
+        table = pd.DataFrame({"source": np.array(self.nodes, dtype=object)[self.edges.sources],
+                              "target": np.array(self.slots, dtype=object)[self.edges.targets],
+                              "effect": self.edges.effects.mean(0), "ci_low": low, "ci_high": high, "verified": verified})
         return _strongest_first(table)[columns]
 
     def save(self, path: str | Path) -> None:
@@ -105,8 +127,10 @@ class AttributionResult:
                 hdf5.write_array(file, "verified", self.verified)
             if self.edges is not None:
                 group = file.create_group("edges")
-                for name in ("indptr", "targets", "effects"):
-                    hdf5.write_array(group, name, getattr(self.edges, name))
+                for name in EDGE_ARRAYS:
+                    if getattr(self.edges, name) is not None:
+                        hdf5.write_array(group, name, getattr(self.edges, name))
+            hdf5.write_array(file, "slots", self.slots)
             hdf5.write_json(file, "about", {"behaviour": self.behaviour, "conventions": self.conventions,
                                             "passes": self.passes, "provenance": self.provenance.to_dict()})
 
@@ -117,12 +141,12 @@ class AttributionResult:
             about = hdf5.read_json(file, "about")
             edges = None
             if "edges" in file:
-                edges = EdgeEffects(*(hdf5.read_array(file["edges"], name) for name in ("indptr", "targets", "effects")))
+                edges = EdgeEffects(**{name: hdf5.read_array(file["edges"], name) for name in EDGE_ARRAYS if name in file["edges"]})
             verified = hdf5.read_array(file, "verified") if "verified" in file else None
             arrays = {name: hdf5.read_array(file, name) for name in ("effects", "metric_clean", "metric_corrupt")}
             return cls(nodes=tuple(hdf5.read_array(file, "nodes")), edges=edges, verified=verified, **arrays,
                        behaviour=about["behaviour"], conventions=about["conventions"], passes=about["passes"],
-                       provenance=Provenance.from_dict(about["provenance"]))
+                       provenance=Provenance.from_dict(about["provenance"]), slots=tuple(hdf5.read_array(file, "slots")))
 
     def __repr__(self) -> str:
         edges = 0 if self.edges is None else len(self.edges.targets)

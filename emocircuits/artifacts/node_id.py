@@ -4,7 +4,9 @@
     feature/blocks.2.hook_resid_post/123/p17    the same feature at position 17
     error/blocks.2.hook_resid_post[/p17]        what the SAE of that site leaves unexplained
     token/p5                                    the token at a position of the prompt
-    target/logit_diff                           a metric
+    direction/desperate                         a direction that is pushed along
+    logits                                      the metric, which reads the logits
+    target/logit_diff                           a metric by name, where there are several
     embed  pos  m2  a2.h3  a2.h3<q>  [/p17]     components and head inputs, as the field writes them
 
 No id holds a colon, so ids survive formats that give colons a meaning (DOT ports, XML prefixes).
@@ -16,8 +18,8 @@ from dataclasses import dataclass
 from emocircuits.errors import UserError
 from emocircuits.sites import layer_of
 
-KINDS = ("feature", "error", "token", "target", "component")
-TARGET = "target/logit_diff"
+KINDS = ("feature", "error", "token", "direction", "target", "component")
+TARGET = "logits"
 
 _POSITION = re.compile(r"^p(0|[1-9]\d*)$")
 _NUMBER = re.compile(r"^(0|[1-9]\d*)$")
@@ -34,7 +36,7 @@ class NodeId:
         site: hook name of a feature or error node.
         feature: index of the SAE feature.
         position: token position, or None for a node over all positions.
-        name: the metric of a target, or the component (`embed`, `pos`, `m2`, `a2.h3`, `a2.h3<q>`).
+        name: the metric of a target, the direction, or the component (`embed`, `pos`, `m2`, `a2.h3`, `a2.h3<q>`).
     """
 
     kind: str
@@ -48,12 +50,13 @@ class NodeId:
             "feature": ("site", "feature"),
             "error": ("site",),
             "token": ("position",),
+            "direction": ("name",),
             "target": ("name",),
             "component": ("name",),
         }.get(self.kind)
         if needed is None:
             raise UserError(f"unknown node kind '{self.kind}'", expected=", ".join(KINDS))
-        optional = () if self.kind in ("token", "target") else ("position",)
+        optional = () if self.kind in ("token", "direction", "target") else ("position",)
         for field in ("site", "feature", "position", "name"):
             given = getattr(self, field) is not None
             if given != (field in needed) and not (given and field in optional):
@@ -66,7 +69,7 @@ class NodeId:
                 object.__setattr__(self, field, int(value))
         if self.site is not None:
             layer_of(self.site)
-        pattern = {"target": _METRIC, "component": _COMPONENT}.get(self.kind)
+        pattern = {"target": _METRIC, "direction": _METRIC, "component": _COMPONENT}.get(self.kind)
         if pattern is not None and not pattern.match(str(self.name)):
             raise UserError(
                 f"{self.kind} name '{self.name}'",
@@ -98,7 +101,8 @@ def format_node(node: NodeId) -> str:
         "feature": f"feature/{node.site}/{node.feature}",
         "error": f"error/{node.site}",
         "token": "token",
-        "target": f"target/{node.name}",
+        "direction": f"direction/{node.name}",
+        "target": TARGET if node.name == TARGET else f"target/{node.name}",
         "component": f"{node.name}",
     }[node.kind]
     return head if node.position is None else f"{head}/p{node.position}"
@@ -122,12 +126,16 @@ def parse_node(text: str) -> NodeId:
         return NodeId("error", site=rest[0], position=position)
     if kind == "token" and not rest and position is not None:
         return NodeId("token", position=position)
-    if kind == "target" and len(rest) == 1 and position is None:
+    if kind == "target" and len(rest) == 1 and position is None and rest[0] != TARGET:
         return NodeId("target", name=rest[0])
+    if kind == "direction" and len(rest) == 1 and position is None:
+        return NodeId("direction", name=rest[0])
+    if text == TARGET:
+        return NodeId("target", name=TARGET)
     if not rest and _COMPONENT.match(kind):
         return NodeId("component", name=kind, position=position)
     raise UserError(
         f"'{text}' is not a node id",
-        expected="feature/<site>/<index>[/p<position>], error/<site>[/p<position>], token/p<position>, "
-        "target/<metric> or a component such as m2 or a2.h3<q>",
+        expected="feature/<site>/<index>[/p<position>], error/<site>[/p<position>], token/p<position>, direction/<name>, "
+        "logits, target/<metric> or a component such as m2 or a2.h3<q>",
     )

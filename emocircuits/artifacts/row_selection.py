@@ -1,11 +1,13 @@
 """A subset of a store's rows in one bit per row, so that choosing rows of a large store stays cheap."""
 
 from collections.abc import Iterable
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from emocircuits.errors import UserError
+from emocircuits.provenance import sha256_array
 
 BLOCK = 512
 
@@ -32,6 +34,28 @@ class RowSelection:
         last[: len(rest)] = rest
         self._bits = np.concatenate([*bits, np.packbits(last)]).reshape(-1, BLOCK // 8)
         self._before = np.concatenate([[0], np.cumsum(np.concatenate([*counts, [last.sum()]]))]).astype(np.int64)
+
+    @classmethod
+    def of(cls, rows: Int[np.ndarray, "_"], n_rows: int) -> "RowSelection":
+        """The selection of these rows of a store with `n_rows`.
+
+        Raises:
+            UserError: a row that the store does not have.
+        """
+        mask = np.zeros(n_rows, dtype=bool)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < n_rows):
+            raise UserError(f"row {int(rows.max())} of a store with {n_rows} rows", expected=f"rows from 0 to {n_rows - 1}")
+        mask[rows] = True
+        return cls([mask])
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hash of which rows are chosen."""
+        return sha256_array(self._bits)
+
+    def rows(self, step: int = 1) -> Int[np.ndarray, "_"]:
+        """Row numbers of the chosen rows, ascending; every `step`-th of them."""
+        return self.take(np.arange(0, len(self), step))
 
     def __len__(self) -> int:
         return int(self._before[-1])

@@ -3,6 +3,7 @@
 A method is one file and one line here; `METHODS` is the registry.
 """
 
+from emocircuits.attribution.attribute import attribute
 from emocircuits.attribution.attribution_patching import attribution_patching
 from emocircuits.attribution.edges import edge_effects
 from emocircuits.attribution.exact_patching import exact_patching
@@ -10,5 +11,5 @@ from emocircuits.attribution.integrated_gradients import integrated_gradients
 from emocircuits.attribution.methods import METHODS, MethodCard
 from emocircuits.attribution.pairs import Metric, PairBatch, group_pairs
 
-__all__ = ["METHODS", "Metric", "MethodCard", "PairBatch", "attribution_patching", "edge_effects", "exact_patching",
+__all__ = ["METHODS", "Metric", "MethodCard", "PairBatch", "attribute", "attribution_patching", "edge_effects", "exact_patching",
            "group_pairs", "integrated_gradients"]

@@ -9,7 +9,7 @@ whatever the SAE. On a linear model the effects equal those of `exact_patching` 
 gradient at the clean run and so have the opposite sign).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,22 @@ from emocircuits.artifacts.node_id import NodeId, format_node
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.methods import METHODS, MethodCard
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.parts import Pair
+from emocircuits.attribution.passes import Pass, differentiate
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
+from emocircuits.models.anatomy import Anatomy
 from emocircuits.progress import track
 
 CONVENTIONS = {"sign": "positive: patching the clean value into the corrupt run raises the metric",
                "gradient": "corrupt run", "baseline": "corrupt prompt (resample)"}
+
+
+def corrupt_point(
+    anatomy: Anatomy, chunk: PairBatch, pair: Pair, metric: Metric, taps: Sequence[str]
+) -> Iterator[tuple[float, Pass]]:
+    """The one differentiated pass of attribution patching, on the corrupt prompts."""
+    yield 1.0, differentiate(anatomy, chunk.corrupt, metric, chunk.index, taps)
 
 
 def attribution_patching(

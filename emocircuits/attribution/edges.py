@@ -31,11 +31,10 @@ from emocircuits.attribution.integrated_gradients import with_path_gradients
 from emocircuits.attribution.linearise import SiteRun, run_pair
 from emocircuits.attribution.nodes import SiteNodes, contributions, nodes_by_site, position_mask
 from emocircuits.attribution.pairs import Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.slopes import SLOPE_LIMIT, slopes
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import open_dictionaries
 from emocircuits.progress import track
-
-SLOPE_LIMIT = 3.0
 
 
 def edge_effects(
@@ -95,17 +94,8 @@ def counted_edge_effects(
         passes += run.passes + sum(-(-len(groups[down]) // seeds_at_once) for up, down in zip(sites, sites[1:], strict=False)
                                    if len(groups[up]))
     effects = np.concatenate(weights)[order]
-    return _rows(source, target, effects, len(nodes)), passes
-
-
-def slopes(run: SiteRun, limit: float = SLOPE_LIMIT) -> Float[torch.Tensor, "prompt pos d_sae"]:
-    """d activation / d preactivation of every feature between the corrupt and the clean run."""
-    clean, corrupt = run.features_clean != 0, run.features_corrupt != 0
-    gap = run.dictionary.preactivation(run.clean) - run.dictionary.preactivation(run.corrupt)
-    secant = (run.delta_features / torch.where(gap == 0, torch.ones_like(gap), gap)).clamp(0, limit)
-    secant = torch.where(gap == 0, torch.zeros_like(secant), secant)
-    one = torch.ones_like(secant)
-    return torch.where(clean & corrupt, one, torch.where(clean | corrupt, secant, 0 * one))
+    kept = (effects != 0).any(0)
+    return EdgeEffects.of(source[kept], target[kept], effects[:, kept], len(nodes)), passes
 
 
 def _between(
@@ -141,11 +131,3 @@ def _pairs(sites: list[str], groups: Mapping[str, SiteNodes], number: Mapping[st
     source += [number[node] for node in groups[sites[-1]].ids]
     target += [len(number)] * len(groups[sites[-1]])
     return np.array(source, dtype=np.int64), np.array(target, dtype=np.int64)
-
-
-def _rows(source: np.ndarray, target: np.ndarray, effects: np.ndarray, n_nodes: int) -> EdgeEffects:
-    kept = (effects != 0).any(0)
-    source, target, effects = source[kept], target[kept], effects[:, kept]
-    order = np.lexsort((target, source))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=n_nodes))]).astype(np.int64)
-    return EdgeEffects(indptr, target[order], effects[:, order])

@@ -10,7 +10,7 @@ is metric(clean) - metric(corrupt), up to the midpoint rule (Sundararajan et al.
 2403.19647, section 2, who start from the clean run and so have the opposite sign).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +22,33 @@ from emocircuits.attribution.attribution_patching import effects_of
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.methods import METHODS, MethodCard
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, measure
+from emocircuits.attribution.parts import Pair
+from emocircuits.attribution.passes import Pass, differentiate
 from emocircuits.errors import Failure, UserError
 from emocircuits.interventions.dictionary import Dictionary
 from emocircuits.interventions.hooks import edited
+from emocircuits.models.anatomy import Anatomy
 
 STEPS = 8
+
+
+def input_path(
+    anatomy: Anatomy, chunk: PairBatch, pair: Pair, metric: Metric, taps: Sequence[str], *, steps: int = 5
+) -> Iterator[tuple[float, Pass]]:
+    """Differentiated passes on the straight line between corrupt and clean embeddings, at its midpoints.
+
+        e(alpha) = e_corrupt + alpha (e_clean - e_corrupt)      alpha = (k + 1/2) / steps
+
+    Everything behind the embeddings runs freely (integrated gradients over inputs; EAP-IG of Hanna et al. 2024, 2403.17806,
+    who take end points k / steps instead of midpoints). Each point has the weight 1 / steps and costs two passes.
+    """
+    if steps < 1:
+        raise UserError(f"integrated gradients over {steps} steps", expected="at least 1")
+    start, change = pair.corrupt.values[anatomy.embedding], pair.change(anatomy.embedding)
+    for step in range(steps):
+        stream = start + (step + 0.5) / steps * change
+        changes = {anatomy.embedding: lambda value, stream=stream: stream}
+        yield 1 / steps, differentiate(anatomy, chunk.corrupt, metric, chunk.index, taps, changes=changes)
 
 
 def integrated_gradients(

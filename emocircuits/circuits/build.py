@@ -230,8 +230,7 @@ def _edges(result: AttributionResult, columns: set[int], least: float, seed: int
     edges = result.edges
     if not len(edges.targets):
         return ()
-    names = (*result.nodes, TARGET)
-    source = np.repeat(np.arange(len(result.nodes)), np.diff(edges.indptr))
+    names, source = (*result.nodes, TARGET), edges.sources
     mean = edges.effects.mean(0)
     low, high = bootstrap_interval(edges.effects, seed=seed)
     inside = np.isin(source, list(columns)) & (np.isin(edges.targets, list(columns)) | (edges.targets == len(result.nodes)))

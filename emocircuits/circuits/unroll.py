@@ -79,7 +79,7 @@ def unroll(
     target = next((node for node in circuit.nodes if node.kind == "target"), Node.of(TARGET))
     nodes.append(Node.of(TARGET, label=target.label, effect=change, verified=change))
     names = [*(_token_id(node) for node in words), *ordered[len(words):], TARGET]
-    source = np.repeat(np.arange(len(ordered)), np.diff(edges.indptr))
+    source = edges.sources
     drawn = tuple(Edge(names[s], names[t], w) for s, t, w in zip(source, edges.targets, edges.effects[0], strict=True)
                   if abs(w) >= edge_share * scale)
     return CircuitGraph(circuit.behaviour, tuple(nodes), drawn, tokens=tuple(tokens), conventions=circuit.conventions,

@@ -8,12 +8,13 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from emocircuits import __version__
-from emocircuits.cli import doctor, graphs, organism, run, sae, store
+from emocircuits.cli import doctor, graphs, organism, run, sae, store, trace
 from emocircuits.errors import EmocircuitsError
+from emocircuits.parallel import launched
 from emocircuits.progress import quiet
 
 COMMANDS: tuple[Callable[[argparse._SubParsersAction], None], ...] = (
-    run.add_run, run.add_stages, graphs.add_view, sae.add_verbs, organism.add, store.add, doctor.add)
+    run.add_run, run.add_stages, graphs.add_view, sae.add_verbs, trace.add, organism.add, store.add, doctor.add)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EmocircuitsError as error:
         return _report(str(error), error.exit_code, error)
     except KeyboardInterrupt:
-        return _report("interrupted; finished stages are kept, the same command goes on from here", 130, None)
+        why = "interrupted" if launched().alone else "stopped with the other ranks"
+        return _report(f"{why}; finished work is kept, the same command goes on from here", 130, None)
     except MemoryError as error:
         return _report("out of memory; lower attribute.batch_size or sae.batch_size with --set", 1, error)
     except OSError as error:
@@ -62,7 +64,8 @@ def entry() -> None:
 def _report(text: str, code: int, error: BaseException | None) -> int:
     if error is not None and os.environ.get("EMOCIRCUITS_TRACEBACK"):
         traceback.print_exception(error)
-    print(f"emocircuits: {' '.join(text.split())}", file=sys.stderr)
+    name = "emocircuits" if launched().alone else f"emocircuits, rank {launched().rank}"
+    print(f"{name}: {' '.join(text.split())}", file=sys.stderr)
     return code
 
 

@@ -7,6 +7,7 @@ passes. Rows of extreme norm cannot be left out here: which rows count must be k
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int
@@ -16,6 +17,7 @@ from emocircuits.collect.residuals import length_batches, row_reader
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import generator
+from emocircuits.provenance import sha256_array, sha256_json
 
 
 class LiveStream(SeekableStream):
@@ -66,6 +68,13 @@ class LiveStream(SeekableStream):
         self._counts = np.fromiter((int(self._kept(ids).sum()) for ids in tokens), dtype=np.int64)
         self._plan: tuple[int, np.ndarray, np.ndarray, np.ndarray] | None = None
         super().__init__(sites, model.d_model, int(self._counts.sum()), batch_size, seed, window)
+
+    @cached_property
+    def origin(self) -> str:
+        """Hash of everything the rows come from: model, tokens and what is left out."""
+        tokens = [sha256_array(np.asarray(ids, dtype=np.int32)) for ids in self._tokens]
+        return sha256_json([self._model.content_hash, tokens, self._skip_positions, self._skip_tokens.tolist(), self._dtype,
+                            self.window, self._batch_tokens])
 
     def _kept(self, ids: np.ndarray) -> np.ndarray:
         return (np.arange(len(ids)) >= self._skip_positions) & ~np.isin(ids, self._skip_tokens)

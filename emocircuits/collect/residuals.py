@@ -21,6 +21,7 @@ from emocircuits.artifacts.activation_writer import ActivationStoreWriter
 from emocircuits.collect.prompts import LabelledText, prompt_table
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.language_model import LanguageModel
+from emocircuits.parallel import ranks
 from emocircuits.progress import bar
 from emocircuits.sites import layer_of
 
@@ -38,6 +39,8 @@ def collect_residuals(
     replace: bool = False,
 ) -> ActivationStore:
     """Writes the activations of all texts to a store; a killed run goes on with the shard it was in.
+
+    The ranks of a job (`emocircuits.parallel`) share the shards and fill one store, with the same bytes as one process.
 
     Args:
         model: the model.
@@ -63,14 +66,13 @@ def collect_residuals(
     about = {**(metadata or {}), "model_name": model.name, "model_hash": model.content_hash}
     lengths = np.array([len(ids) for ids in tokens])
     with ActivationStoreWriter(
-        path, sites, model.d_model, table, tokens, about, dtype, shard_rows=shard_rows, replace=replace
+        path, sites, model.d_model, table, tokens, about, dtype, shard_rows=shard_rows, replace=replace, joint=True
     ) as writer:
         done = writer.done
-        with row_reader(model, sites, dtype) as read, bar(int(lengths.sum()), "collect") as shown:
-            for shard in writer.shards:
-                if done[shard.start]:
-                    shown.update(int(lengths[shard.start : shard.stop].sum()))
-                    continue
+        left = ranks().mine([shard for shard in writer.shards if not done[shard.start]])
+        total = sum(int(lengths[shard.start : shard.stop].sum()) for shard in left)
+        with row_reader(model, sites, dtype) as read, bar(total, "collect") as shown:
+            for shard in left:
                 # batches are those of the whole shard: rounding depends on the shape of a batch
                 for chosen in length_batches(lengths[shard.start : shard.stop], batch_tokens):
                     batch = [tokens[shard.start + index] for index in chosen]

@@ -4,6 +4,7 @@
 
 A `topk` SAE with `rescale_acts_by_decoder_norm` stores unit-free weights and multiplies by the decoder norms at run time;
 here those norms are already inside `encoder` and `decoder`, so `f[i] * decoder[i]` is what feature i writes into the stream.
+Of matching pursuit, whose later steps see what the earlier ones left, the preactivation is that of the first step.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from emocircuits.errors import UserError
 from emocircuits.sites import layer_of
 
-AFFINE = ("standard", "topk", "abstopk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk")
+AFFINE = ("standard", "topk", "abstopk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk", "matching_pursuit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +116,8 @@ def _open(site: str, sae: Any, d_model: int | None) -> Dictionary:
     encoder, decoder = sae.W_enc.detach(), sae.W_dec.detach()
     if architecture == "gated":
         encoder, bias = encoder * sae.r_mag.detach().exp(), sae.b_mag.detach()
+    elif architecture == "matching_pursuit":
+        bias = encoder.new_zeros(encoder.shape[1])
     else:
         bias = sae.b_enc.detach()
     if config.apply_b_dec_to_input:

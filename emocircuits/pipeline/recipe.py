@@ -51,9 +51,13 @@ class SAESettings:
     levels: int = 5
     kernel: str = "auto"
     encoder_dtype: str = "float32"
+    max_norm_multiple: float = 0.0
+    spread: str = "sites"
     workers: int = 2
     checkpoint_minutes: float = 5.0
     directory: str = ""  # use the SAEs of this directory (<site>/cfg.json, sae_weights.safetensors) instead of training
+    registered: str = ""  # use the SAEs of this name in the registry instead, measured before they are used
+    registry: str = "saes/registry.toml"
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,18 @@ class CircuitSettings:
     threshold: float = 0.003  # share of the mean change of the metric
     edge_threshold: float = 0.002
     verify_nodes: int = 150
+
+
+@dataclass(frozen=True)
+class TraceSettings:
+    """Where the effect of pushing along the emotion runs: directly to the tokens, or through which parts."""
+
+    strength: float = 0.25  # of the mean residual norm
+    prompts: int = 16
+    steps: int = 6  # midpoints of the strength
+    control_steps: int = 3
+    random_controls: int = 5
+    content_controls: int = 5
 
 
 @dataclass(frozen=True)
@@ -126,6 +142,7 @@ class Recipe:
     match: MatchSettings = field(default_factory=MatchSettings)
     attribute: AttributeSettings = field(default_factory=AttributeSettings)
     circuit: CircuitSettings = field(default_factory=CircuitSettings)
+    trace: TraceSettings = field(default_factory=TraceSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     steer: SteerSettings = field(default_factory=SteerSettings)
 

@@ -3,16 +3,17 @@
 import fcntl
 import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from emocircuits.artifacts.run_manifest import RunManifest, StageRecord
 from emocircuits.errors import UserError, unknown
 from emocircuits.io.atomic import write_failure
+from emocircuits.parallel import barrier, joined, ranks
 from emocircuits.pipeline.recipe import Recipe, recipe_from_dict
-from emocircuits.pipeline.stage import STAGES, Stage
+from emocircuits.pipeline.stage import STAGES, Output, Stage
 from emocircuits.pipeline.workspace import Workspace
 from emocircuits.progress import say
 from emocircuits.provenance import code_version, sha256_file, sha256_json
@@ -23,7 +24,7 @@ MANIFEST = "manifest.json"
 def run_pipeline(
     recipe: Recipe, directory: Path, *, start: str | None = None, only: str | None = None, trust_remote_code: bool = False
 ) -> RunManifest:
-    """Runs the stages of a recipe.
+    """Runs the stages of a recipe; under `torchrun` the ranks share the stages that can be shared.
 
     Args:
         recipe: the settings.
@@ -38,9 +39,9 @@ def run_pipeline(
     for name in (start, only):
         if name is not None:
             STAGES.get(name)
-    with locked(directory):
+    with joined(recipe.device) as me, locked(directory) if me.first else nullcontext():
         workspace = Workspace(recipe, directory, trust_remote_code)
-        manifest = _open_manifest(workspace)
+        manifest = _by_the_first(workspace, lambda: _open_manifest(workspace))
         forced = False
         for name, stage in STAGES:
             forced = forced or name == start or name == only
@@ -148,14 +149,31 @@ def _read_manifest(directory: Path) -> RunManifest | None:
 def _do(stage: Stage, workspace: Workspace, manifest: RunManifest) -> RunManifest:
     say(f"{stage.name:<10} {stage.does}")
     manifest = replace(manifest, stages={name: record for name, record in manifest.stages.items() if name != stage.name})
-    begin = time.perf_counter()
     workspace.manifest = manifest
-    output = stage.work(workspace)
+    if not stage.shared:
+        return _by_the_first(workspace, lambda: _recorded(stage, workspace, manifest, *_timed(stage, workspace)))
+    output, seconds = _timed(stage, workspace)
+    barrier()
+    return _by_the_first(workspace, lambda: _recorded(stage, workspace, manifest, output, seconds))
+
+
+def _by_the_first(workspace: Workspace, work: Callable[[], RunManifest]) -> RunManifest:
+    """Work that leaves a manifest behind, done by the first rank while the others wait for it and read it."""
+    manifest = work() if ranks().first else None
+    barrier()
+    return manifest or RunManifest.load(workspace.directory / MANIFEST)
+
+
+def _timed(stage: Stage, workspace: Workspace) -> tuple[Output, float]:
+    begin = time.perf_counter()
+    return stage.work(workspace), time.perf_counter() - begin
+
+
+def _recorded(stage: Stage, workspace: Workspace, manifest: RunManifest, output: Output, seconds: float) -> RunManifest:
     outputs = {path: sha256_file(workspace.directory / path) for path in sorted(output.paths)}
     key = stage_key(stage, workspace, manifest)
     if key is None:
         raise unknown("finished stage", stage.needs[0], manifest.stages)
-    seconds = time.perf_counter() - begin
     record = StageRecord(key, outputs, round(seconds, 3), peak_rss_mb(), tuple(output.warnings))
     manifest = manifest.with_stage(stage.name, record)
     manifest.save(workspace.directory / MANIFEST)

@@ -27,6 +27,7 @@ class Stage:
         needs: stages whose outputs it reads.
         settings: the part of the recipe that shapes its result.
         work: does it; may be interrupted at any moment and called again.
+        shared: whether all ranks of a job (`emocircuits.parallel`) work on it; else the first does it alone.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Stage:
     needs: tuple[str, ...]
     settings: Callable[[Recipe], dict[str, Any]]
     work: Callable[[Workspace], Output]
+    shared: bool = False
 
 
 STAGES: Registry[Stage] = Registry("stage")

@@ -1,5 +1,6 @@
 """Where the texts of a run come from: the organism's generator, the model itself, the planted model, or a JSONL file."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from emocircuits.errors import UserError, unknown
 from emocircuits.pipeline.workspace import Workspace
 from emocircuits.registry import Registry
 
+TEXTS = "texts.jsonl"
 TextSource = Callable[[Workspace], list[LabelledText]]
 SOURCES: Registry[TextSource] = Registry("material")
 
@@ -31,6 +33,18 @@ def texts_for(workspace: Workspace) -> list[LabelledText]:
         raise UserError(f"unknown material '{material}'", expected=f"a .jsonl file or one of {', '.join(SOURCES.names())}")
     _check(texts, workspace.recipe)
     return texts
+
+
+def collected_texts(workspace: Workspace) -> list[LabelledText]:
+    """The texts that the collect stage read, from `texts.jsonl`.
+
+    Raises:
+        UserError: the stage was not run.
+    """
+    path = workspace.path(TEXTS)
+    if not path.is_file():
+        raise UserError(f"there is no {path}", cure="run the stage 'collect' first")
+    return [LabelledText(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @SOURCES.member("organism")

@@ -1,6 +1,6 @@
 """What the stages of one run share: the recipe, the directory, and the artifacts in it, read when first asked for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,19 @@ class Workspace:
     def model(self) -> Any:
         """The language model, loaded and checked on first use (`emocircuits.models.LanguageModel`)."""
         if not self._model:
-            import torch
-
-            from emocircuits.models import load_model
-
-            torch.set_num_threads(self.recipe.threads)
-            name = str(self.model_directory) if self.recipe.model == PLANTED else self.recipe.model
-            self._model.append(load_model(name, device=self.recipe.device, trust_remote_code=self.trust_remote_code))
+            self._model.append(self.load_model())
         return self._model[0]
+
+    def load_model(self) -> Any:
+        """The language model, loaded anew."""
+        import torch
+
+        from emocircuits.models import load_model
+
+        torch.set_num_threads(self.recipe.threads)
+        name = str(self.model_directory) if self.recipe.model == PLANTED else self.recipe.model
+        model = load_model(name, device=self.recipe.device, trust_remote_code=self.trust_remote_code)
+        return replace(model, name=self.recipe.model)
 
     def behaviour(self, name: str) -> Any:
         """A behaviour bound to the model (`emocircuits.behaviours.bind.BoundBehaviour`)."""

@@ -24,11 +24,15 @@ class Architecture:
         build: (settings, d_in, metadata, device) -> training SAE with sae-lens' initial weights.
         finish: (training SAE, held-out rows) -> nothing; makes the trained SAE ready to be saved for inference, in place:
             decoder rows get unit length, a threshold that training only estimates is measured.
+        splits: whether the step of a batch is the mean of its parts' steps, so that several ranks can share a batch.
+        after_step: called after every training step, e.g. to keep a constraint on the weights.
     """
 
     does: str
     build: Callable[[SAESettings, int, SAEMetadata, str], TrainingSAE]
     finish: Callable[[TrainingSAE, Blocks], None]
+    splits: bool = True
+    after_step: Callable[[TrainingSAE], None] = lambda sae: None
 
 
 ARCHITECTURES: Registry[Architecture] = Registry("SAE architecture")

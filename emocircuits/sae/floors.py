@@ -4,13 +4,14 @@ import numpy as np
 from jaxtyping import Int
 
 from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.row_selection import RowSelection
 from emocircuits.errors import UserError
 
 
 def pca_fvu(
     store: ActivationStore,
     site: str,
-    fit_rows: Int[np.ndarray, "fit"],
+    fit_rows: Int[np.ndarray, "fit"] | RowSelection,
     rows: Int[np.ndarray, "chosen"],
     components: int,
 ) -> float:
@@ -37,7 +38,7 @@ def pca_fvu(
     return lost / spread
 
 
-def _moments(store: ActivationStore, site: str, rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+def _moments(store: ActivationStore, site: str, rows: np.ndarray | RowSelection) -> tuple[int, np.ndarray, np.ndarray]:
     total, second = np.zeros(store.d_model), np.zeros((store.d_model, store.d_model))
     for _, block in store.blocks(site, rows):
         wide = block.astype(np.float64)

@@ -34,5 +34,6 @@ def build(settings: SAESettings, d_in: int, metadata: SAEMetadata, device: str) 
 
 
 ARCHITECTURES.register(
-    "matryoshka_batchtopk", Architecture("BatchTopK whose first features reconstruct alone", build, finish)
+    "matryoshka_batchtopk",
+    Architecture("BatchTopK whose first features reconstruct alone", build, finish, splits=False),
 )

@@ -92,7 +92,7 @@ def reconstruction(sae: Any, store: ActivationStore, site: str, rows: Int[np.nda
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64)
     for _, block in store.blocks(site, rows, size=BLOCK):
         x = torch.from_numpy(block)
-        acts = _encode(sae, x)
+        acts = encode_dense(sae, x)
         decoded = sae.decode(acts).float().cpu()
         lost += float((x - decoded).double().square().sum())
         kept += float((decoded.double() - origin).square().sum())
@@ -143,7 +143,7 @@ def loss_recovered(
         nonlocal seen
         seen += 1
         out = value.clone()
-        out[:, first:] = sae.decode(_encode(sae, value[:, first:].to(sae.W_dec.dtype))).to(value.dtype)
+        out[:, first:] = sae.decode(encode_dense(sae, value[:, first:].to(sae.W_dec.dtype))).to(value.dtype)
         return out
 
     def ablated(value: Tensor, hook: object) -> Tensor:
@@ -255,6 +255,7 @@ def _thin(index: np.ndarray, most: int) -> np.ndarray:
     return index[:: max(1, -(-len(index) // most))]
 
 
-def _encode(sae: Any, x: Tensor) -> Tensor:
+def encode_dense(sae: Any, x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_sae"]:
+    """Feature activations as a dense matrix, on the SAE's device."""
     acts = sae.encode(x.to(sae.W_dec.device))
     return acts.to_dense() if acts.is_sparse else acts

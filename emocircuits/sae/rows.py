@@ -1,6 +1,6 @@
 """Rows of a store as an SAE meets them: which to learn from, which to measure on, mean and spread, none of them NaN."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -8,19 +8,46 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.row_filter import RowFilter, filter_rows
+from emocircuits.artifacts.row_selection import RowSelection
 from emocircuits.errors import UserError
+from emocircuits.progress import say
 from emocircuits.sae.architecture import Blocks
+from emocircuits.sae.settings import SAESettings
 
 MOMENT_ROWS, HELD_OUT_ROWS, BLOCK = 1 << 17, 1 << 14, 2048
 
 
-def training_rows(store: ActivationStore, skip_positions: int = 1) -> Int[np.ndarray, "chosen"]:
-    """Rows of prompts outside the split `held_out` (of all where nothing else is left), without the first positions."""
+def training_rows(store: ActivationStore, settings: SAESettings | None = None) -> RowSelection:
+    """Rows of prompts outside the split `held_out` (of all where nothing else is left), without sinks and extreme norms.
+
+    Raises:
+        UserError: the filter leaves nothing.
+    """
+    how = settings or SAESettings()
     learn = ~_held_out(store)
-    return store.select(learn if learn.any() else np.ones_like(learn), start=skip_positions)
+    rows, report = filter_rows(
+        store,
+        RowFilter(how.skip_positions, max_norm_multiple=how.max_norm_multiple or None),
+        prompts=learn if learn.any() else np.ones_like(learn),
+    )
+    if how.max_norm_multiple:
+        say(f"left out: {report.norm_rows} of {report.n_rows} rows above {how.max_norm_multiple:g} × the median norm")
+    return rows
 
 
-def held_out_blocks(store: ActivationStore, site: str, rows: Int[np.ndarray, "chosen"], skip_positions: int = 1) -> Blocks:
+def as_selection(rows: Int[np.ndarray, "chosen"] | RowSelection, n_rows: int) -> RowSelection:
+    """Rows of a store as a selection, which holds one bit per row."""
+    return rows if isinstance(rows, RowSelection) else RowSelection.of(np.asarray(rows, dtype=np.int64), n_rows)
+
+
+def held_out_rows(store: ActivationStore, skip_positions: int = 1) -> Int[np.ndarray, "chosen"]:
+    """Rows of the split `held_out`, where there is one; of all prompts otherwise."""
+    held = _held_out(store)
+    return store.select(held if held.any() else np.ones_like(held), start=skip_positions)
+
+
+def held_out_blocks(store: ActivationStore, site: str, rows: RowSelection, skip_positions: int = 1) -> Blocks:
     """Evenly spaced rows of the split `held_out` that are not among `rows`; some of `rows` where there are none.
 
     Args:
@@ -29,8 +56,9 @@ def held_out_blocks(store: ActivationStore, site: str, rows: Int[np.ndarray, "ch
         rows: what the SAE learned from.
         skip_positions: leading positions that are left out.
     """
-    chosen = np.setdiff1d(store.select(_held_out(store), start=skip_positions), rows, assume_unique=True)
-    chosen = chosen if len(chosen) else np.sort(rows)
+    held = store.select(_held_out(store), start=skip_positions)
+    chosen = held[~rows.mask(0, store.n_rows)[held]]
+    chosen = chosen if len(chosen) else rows.rows(max(1, -(-len(rows) // HELD_OUT_ROWS)))
     chosen = chosen[:: max(1, -(-len(chosen) // HELD_OUT_ROWS))]
 
     def blocks() -> Iterator[Float[Tensor, "block d_in"]]:
@@ -41,23 +69,38 @@ def held_out_blocks(store: ActivationStore, site: str, rows: Int[np.ndarray, "ch
 
 
 def moments(
-    store: ActivationStore, site: str, rows: Int[np.ndarray, "chosen"]
+    store: ActivationStore, site: str, rows: RowSelection
 ) -> tuple[Float[np.ndarray, "d_model"], float]:
     """Mean and root mean square deviation per coordinate, from evenly spaced rows; float64.
 
     Raises:
         UserError: a row is not finite, or the rows do not vary.
     """
-    sample = rows[:: max(1, len(rows) // MOMENT_ROWS)]
-    count, total, square = 0, np.zeros(store.d_model), np.zeros(store.d_model)
-    origin = store.read(site, sample[:1])[0].astype(np.float64)
-    for _, block in store.blocks(site, sample):
-        shifted = block.astype(np.float64) - origin
-        count, total, square = count + len(block), total + shifted.sum(0), square + (shifted * shifted).sum(0)
-    with np.errstate(invalid="ignore", over="ignore"):  # rows that are not finite are named below
+    sample = rows.rows(max(1, len(rows) // MOMENT_ROWS))
+    found = moments_of((block for _, block in store.blocks(site, sample)), site)
+    if found is None:
+        refuse_bad_rows(store, site, rows)
+    return found
+
+
+def moments_of(
+    blocks: Iterable[Float[np.ndarray, "block d_model"]], site: str
+) -> tuple[Float[np.ndarray, "d_model"], float] | None:
+    """Mean and root mean square deviation per coordinate of rows that come in blocks; None where some are not finite.
+
+    Raises:
+        UserError: the rows do not vary.
+    """
+    count, origin, total, square = 0, 0.0, 0.0, 0.0
+    for block in blocks:
+        wide = block.astype(np.float64)
+        origin = wide[0].copy() if count == 0 else origin  # near the mean: shifting by it costs no precision
+        wide -= origin
+        count, total, square = count + len(wide), total + wide.sum(0), square + (wide * wide).sum(0)
+    with np.errstate(invalid="ignore", over="ignore"):
         variance = float((square / count - (total / count) ** 2).mean())
     if not np.isfinite(variance):
-        refuse_bad_rows(store, site, rows)
+        return None
     if not variance > 0:
         raise UserError(f"the activations at {site} do not vary", cure="collect more texts")
     return origin + total / count, float(np.sqrt(variance))
@@ -66,7 +109,7 @@ def moments(
 def scaled_batches(
     store: ActivationStore,
     site: str,
-    rows: Int[np.ndarray, "chosen"],
+    rows: RowSelection,
     batch_size: int,
     seed: int,
     scale: float,
@@ -86,7 +129,7 @@ def scaled_batches(
         yield x
 
 
-def refuse_bad_rows(store: ActivationStore, site: str, rows: Int[np.ndarray, "chosen"]) -> None:
+def refuse_bad_rows(store: ActivationStore, site: str, rows: RowSelection) -> None:
     """Finds the first row with NaN or infinity and says where it is.
 
     Raises:

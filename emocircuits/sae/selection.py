@@ -78,7 +78,9 @@ def largest_of_batch(hidden: Float[Tensor, "batch d_sae"], count: int, guess: fl
     if len(places) < count and guess > 0:
         places = _above(flat, 0.0)
     values, last = flat[places], 0.0
-    if len(places) > count:
+    if count == 0:
+        places, values = places[:0], values[:0]
+    elif len(places) > count:
         last = float(torch.topk(values, count, sorted=False).values.min())
         kept = values >= last
         surplus = int(kept.sum()) - count

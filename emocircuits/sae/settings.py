@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from emocircuits.errors import UserError, unknown
 
-KERNELS, ENCODER_DTYPES = ("auto", "sparse", "dense"), ("float32", "bfloat16")
+KERNELS, ENCODER_DTYPES, SPREADS = ("auto", "sparse", "dense"), ("float32", "bfloat16"), ("sites", "batches")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class SAESettings:
             (Korznikov et al. 2026).
         aux_coefficient: weight of the loss that revives dead features (Gao et al. 2024, appendix A.2).
         skip_positions: leading positions of each prompt that are left out (position 0 is an attention sink).
+        max_norm_multiple: rows longer than this multiple of the site's median norm are left out; 0 leaves none out.
+        spread: what the ranks of a job share: `sites`, or `batches` (each rank a part of every batch).
         seed: seed of initial weights and order of rows.
     """
 
@@ -42,6 +44,8 @@ class SAESettings:
     frozen_decoder: bool = False
     aux_coefficient: float = 1 / 4
     skip_positions: int = 1
+    max_norm_multiple: float = 0.0
+    spread: str = "sites"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -50,7 +54,7 @@ class SAESettings:
                 raise UserError(f"sae.{name} is {getattr(self, name)}", expected="a positive number")
         if not self.sparsity >= 0:
             raise UserError(f"sae.sparsity is {self.sparsity}", expected="a number that is not negative")
-        for name, known in (("kernel", KERNELS), ("encoder_dtype", ENCODER_DTYPES)):
+        for name, known in (("kernel", KERNELS), ("encoder_dtype", ENCODER_DTYPES), ("spread", SPREADS)):
             if getattr(self, name) not in known:
                 raise unknown(f"sae.{name}", str(getattr(self, name)), known)
 

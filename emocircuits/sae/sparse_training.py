@@ -13,6 +13,8 @@ from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from torch import Tensor
 from torch.nn.functional import linear
 
+from emocircuits.parallel import ranks
+from emocircuits.sae.data_parallel import least_of_all, share_of
 from emocircuits.sae.selected_acts import SelectedActs
 from emocircuits.sae.selection import Selection, largest_of_batch, largest_per_row
 from emocircuits.sae.sparse_decode import decode_selected, row_dots
@@ -177,14 +179,29 @@ class SparseBatchTopKTrainingSAE(_SparseStep, BatchTopKTrainingSAE):
     """`BatchTopKTrainingSAE` with sparse kernels; arguments as for `SparseTopKTrainingSAE`."""
 
     cfg: BatchTopKTrainingSAEConfig
+    together = False
     _edge = 0.0
 
+    def _runs_sparse(self, sae_in: Tensor) -> bool:
+        # sae-lens' own path knows nothing of the other ranks' parts of a batch
+        return super()._runs_sparse(sae_in) or self.together
+
     def _select(self, hidden: Tensor) -> Selection:
-        chosen, self._edge = largest_of_batch(hidden, int(self.cfg.k * len(hidden)), 0.9 * self._edge)
+        count, guess = int(self.cfg.k * len(hidden)), 0.9 * self._edge
+        if self.together:
+            count = int(self.cfg.k * len(hidden) * ranks().size)
+            mine = largest_of_batch(hidden, count, guess)[0].values
+            count, self._edge = share_of(mine.sort(descending=True).values, count)
+            return largest_of_batch(hidden, count, guess)[0]
+        chosen, self._edge = largest_of_batch(hidden, count, guess)
         return chosen
 
     def _note(self, acts: Selection, output: TrainStepOutput) -> None:
-        self.update_topk_threshold(acts.values)
+        values = acts.values
+        if self.together:
+            values = least_of_all(values[values > 0])
+            values = values[values.isfinite()]
+        self.update_topk_threshold(values)
         output.metrics["topk_threshold"] = self.topk_threshold
 
 

@@ -23,6 +23,7 @@ ids = (
     st.builds(lambda s, f, p: NodeId("feature", site=s, feature=f, position=p), sites, numbers, positions)
     | st.builds(lambda s, p: NodeId("error", site=s, position=p), sites, positions)
     | st.builds(lambda p: NodeId("token", position=p), numbers)
+    | st.builds(lambda n: NodeId("direction", name=n), st.from_regex(r"\A[A-Za-z0-9_.-]+\Z"))
     | st.builds(lambda n: NodeId("target", name=n), st.from_regex(r"\A[A-Za-z0-9_.-]+\Z"))
     | st.builds(lambda n, p: NodeId("component", name=n, position=p), components, positions)
 )

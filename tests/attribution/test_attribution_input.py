@@ -63,7 +63,7 @@ def test_wrong_nodes_and_prompts_are_refused(world):
     with pytest.raises(UserError, match="without SAE"):
         edge_effects(model, saes, [batch], difference, ["error/blocks.7.hook_resid_post"])
     with pytest.raises(UserError, match="expected feature and error nodes"):
-        exact_patching(model, saes, [batch], difference, nodes=["target/logit_diff"])
+        exact_patching(model, saes, [batch], difference, nodes=["logits"])
     with pytest.raises(UserError, match="share an index"):
         attribution_patching(model, saes, [batch, batch], difference)
     with pytest.raises(UserError, match="no prompt pair"):

@@ -31,7 +31,9 @@ from emocircuits.artifacts.activation_store import ActivationStore, ActivationSt
 from emocircuits.progress import quiet
 from emocircuits.sae import SAESettings, reconstruction, train_saes
 from emocircuits.sae.sparse_training import SparseBatchTopKTrainingSAE, SparseTopKTrainingSAE
-from emocircuits.sae.train import make_trainer, train_one, training_rows
+from emocircuits.sae.rows import training_rows
+from emocircuits.sae.train import train_one
+from emocircuits.sae.training import make_trainer
 
 D_IN, K = 256, 32
 OURS = {"topk": SparseTopKTrainingSAE, "batchtopk": SparseBatchTopKTrainingSAE}

@@ -1,5 +1,6 @@
 """Every SAE architecture keeps the contract: a recipe, a pair plain sae-lens reads with equal outputs, L0 as asked for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from sae_lens import SAE, TrainingSAE
 from emocircuits.errors import UserError
 from emocircuits.pipeline.recipe import load_recipe
 from emocircuits.sae import ARCHITECTURES, SAESettings, load_sae, reconstruction, train_saes
-from emocircuits.sae.train import train_one, training_rows
+from emocircuits.sae import training_rows
+from emocircuits.sae.train import train_one
 
 RECIPES = Path(__file__).resolve().parents[2] / "saes"
 SITE, NAMES = SITES[1], ARCHITECTURES.names()
@@ -53,7 +55,7 @@ def test_there_is_a_recipe(name):
 
 
 def test_every_recipe_names_a_member():
-    assert {path.stem for path in RECIPES.glob("*.toml")} == set(NAMES)
+    assert {path.stem for path in RECIPES.glob("*.toml")} - {"registry"} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,13 +114,13 @@ def test_the_decoder_bias_starts_at_the_mean(store, name):
         raise Stop
 
     member = ARCHITECTURES.get(name)
-    ARCHITECTURES._members[name] = type(member)(member.does, build, member.finish)
+    ARCHITECTURES._members[name] = replace(member, build=build)
     try:
         with pytest.raises(Stop):
             train_one(store, SITE, short, rows, after_step=stop)
     finally:
         ARCHITECTURES._members[name] = member
-    x = store.read(SITE, rows).astype("float64")
+    x = store.read(SITE, rows.rows()).astype("float64")
     mean, deviation = x.mean(0), x.var(0).mean() ** 0.5
     # one Adam step moves each coordinate by at most the learning rate
     assert abs(seen["sae"].b_dec.detach().numpy() - mean / deviation).max() < 1.1 * short.lr

@@ -26,6 +26,15 @@ EXTRA = {
             "true_rate": np.linspace(0.22, 0.88, 6),
         }
     ),
+    "sweep/sweep.csv": pd.DataFrame(
+        [
+            ("blocks.2.hook_resid_post", kind, width, k, k * 0.98, 2 / k + 0.01 * i, 1 - 0.5 / k, 4 / k, 3 / k, 1 / k)
+            for i, (kind, width) in enumerate([("topk", 1024), ("topk", 2048), ("batchtopk", 1024)])
+            for k in (8, 16, 32)
+        ],
+        columns=["site", "architecture", "d_sae", "k", "l0", "fvu", "ce_loss_recovered", "pca_fvu", "frozen_fvu",
+                 "randomised_fvu"],
+    ),
     "readings.csv": pd.DataFrame(
         [("a$b", i, f" t{i}\x00", emotion, np.sin(i)) for emotion in ("desperate", "calm") for i in range(20)],
         columns=["transcript", "position", "token", "emotion", "value"],
@@ -36,6 +45,7 @@ EXTRA = {
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     directory = make_run(tmp_path_factory.mktemp("run"))
+    (directory / "sweep").mkdir()
     for name, table in EXTRA.items():
         table.to_csv(directory / name, index=False)
     return directory

@@ -23,7 +23,7 @@ def feature(layer: int, axis: int) -> str:
 ERROR = f"error/{SITES[1]}"
 EFFECTS = {feature(0, S): 19.5, feature(0, K): 6.5, feature(1, P): 24.0, feature(1, S): 1.5, ERROR: 0.5,
            feature(2, A): 24.0, feature(2, S): 1.5, feature(2, K): 0.5}
-TARGET = "target/logit_diff"
+TARGET = "logits"
 EDGES = {(feature(0, S), feature(1, P)): 18.0, (feature(0, K), feature(1, P)): 6.0, (feature(0, S), feature(1, S)): 1.5,
          (feature(0, K), ERROR): 0.5, (feature(1, P), feature(2, A)): 24.0, (feature(1, S), feature(2, S)): 1.5,
          (ERROR, feature(2, K)): 0.5, (feature(2, A), TARGET): 24.0, (feature(2, S), TARGET): 1.5,

@@ -47,9 +47,9 @@ def test_the_circuit_is_the_planted_one(world):
         return f"feature/{residual_site(layer)}/{FEATURES[name]}"
 
     nodes = [node(0, "state:desperate"), node(0, "state:calm"), node(1, "plan"), node(2, "act")]
-    assert {n.id for n in circuit.nodes} == {*nodes, "target/logit_diff"}
+    assert {n.id for n in circuit.nodes} == {*nodes, "logits"}
     assert {(e.source, e.target) for e in circuit.edges} == {
-        (nodes[0], nodes[2]), (nodes[1], nodes[2]), (nodes[2], nodes[3]), (nodes[3], "target/logit_diff")}
+        (nodes[0], nodes[2]), (nodes[1], nodes[2]), (nodes[2], nodes[3]), (nodes[3], "logits")}
     scores = evaluate_circuit(model.bridge, saes, score, metric, result, nodes, found_on=find)
     assert 0.75 < scores["faithfulness"] < 1.0  # the direct path from the states is outside
     assert abs(scores["completeness"]) < 0.2

@@ -44,7 +44,7 @@ def in_a_child(work, signal_number=signal.SIGKILL):
     """Runs `work` in a forked process that must die of the signal."""
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
-    process.join(60)
+    process.join(180)
     assert process.exitcode == -signal_number
 
 
@@ -147,7 +147,7 @@ def test_signals_leave_a_checkpoint(store, whole, tmp_path, number):
     process.start()
     assert ready.wait(60)
     os.kill(process.pid, number)
-    process.join(60)
+    process.join(180)
     assert process.exitcode == 77
     assert len(list((tmp_path / ".checkpoints" / SITE).iterdir())) == 1
     assert contents(train(store, "topk", tmp_path))[SITE] == whole["topk"]

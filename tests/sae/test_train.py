@@ -15,7 +15,7 @@ from emocircuits.errors import UserError
 from emocircuits.progress import quiet
 from emocircuits.sae import SAESettings, load_sae, reconstruction, train_saes
 from emocircuits.sae import train as train_module
-from emocircuits.sae.train import moments, training_rows
+from emocircuits.sae.rows import moments, training_rows
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +89,11 @@ def test_weights_equal_a_run_of_sae_lens_fit(store, trained):
 
 
 def test_moments_and_training_rows(store):
-    rows = training_rows(store)
+    chosen = training_rows(store)
+    rows = chosen.rows()
     assert (store.positions[rows] > 0).all() and set(store.prompts["split"].iloc[store.prompt_index[rows]]) == {"train"}
     x = store.read(SITES[0], rows).astype(np.float64)
-    mean, deviation = moments(store, SITES[0], rows)
+    mean, deviation = moments(store, SITES[0], chosen)
     np.testing.assert_allclose(mean, x.mean(0), rtol=1e-9)
     np.testing.assert_allclose(deviation, np.sqrt(x.var(0).mean()), rtol=1e-9)
 

@@ -23,7 +23,7 @@ EXPORT_SEES = {name for row in ROWS[:3] for name in row} | {"export"}
 
 
 def modules():
-    return sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name not in ("__init__.py", "__main__.py"))
 
 
 def part_of(path: Path) -> str:

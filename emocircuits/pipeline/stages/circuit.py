@@ -1,17 +1,24 @@
 """circuit: choose nodes, join them by edges, patch them for real, describe them."""
 
 from dataclasses import replace
+from itertools import combinations
+from typing import Any
 
 from emocircuits.attribution.pairs import PairBatch
 from emocircuits.circuits import circuit_from_attribution, select_nodes, unroll, with_edges
 from emocircuits.circuits.build import clean_activations
+from emocircuits.circuits.overlap import overlap
+from emocircuits.io.documents import write_csv, write_json
 from emocircuits.pipeline.feature_cards import card_label, feature_cards
 from emocircuits.pipeline.stage import Output, Stage
+from emocircuits.pipeline.tracing import trace_table
 from emocircuits.pipeline.workspace import Workspace
 
 
 def work(workspace: Workspace) -> Output:
-    """Writes `circuit_<behaviour>.json`: the circuit over all find prompts, and unrolled over one of them."""
+    """Writes `circuit_<behaviour>.json`, the circuit over all find prompts and unrolled over one of them; `trace.csv`, where the
+    effect of pushing along the emotion runs; and `overlap.json`, what the circuits of the behaviours have in common.
+    """
     recipe, model, saes = workspace.recipe, workspace.model, workspace.saes()
     settings, tokens = recipe.circuit, recipe.attribute.max_tokens
     store, matches, paths = workspace.store(), workspace.matches(), []
@@ -40,7 +47,20 @@ def work(workspace: Workspace) -> Output:
         path = f"circuit_{name}.json"
         replace(graph, example=unrolled).save(workspace.path(path))
         paths.append(path)
-    return Output(tuple(paths))
+    emotions = [name for name in (recipe.emotion, recipe.opposite) if name in workspace.directions().emotions]
+    write_csv(workspace.path("trace.csv"), trace_table(workspace, recipe.behaviours, emotions))
+    write_json(workspace.path("overlap.json"), {"pairs": _overlaps(workspace)})
+    return Output((*paths, "trace.csv", "overlap.json"))
+
+
+def _overlaps(workspace: Workspace) -> list[dict[str, Any]]:
+    found = []
+    for first, second in combinations(workspace.recipe.behaviours, 2):
+        results = [workspace.attribution(name).at_sites(workspace.circuit_sites) for name in (first, second)]
+        nodes = [[node.id for node in workspace.circuit(name).nodes if node.kind in ("feature", "error")] for name in (first, second)]
+        common = overlap(results[0], nodes[0], results[1], nodes[1])
+        found.append({"first": first, "second": second, **common.to_dict()})
+    return found
 
 
 def _example(batches: list[PairBatch], result: object) -> PairBatch:
@@ -52,6 +72,7 @@ def _example(batches: list[PairBatch], result: object) -> PairBatch:
     return min(candidates, key=lambda one: one[:3])[3]
 
 
-STAGE = Stage("circuit", "choose, join and verify the circuit's nodes", ("plan", "collect", "directions", "sae", "match", "attribute"),
+STAGE = Stage("circuit", "choose, join and verify the circuit's nodes; trace the emotion to the tokens", ("plan", "collect", "directions", "sae", "match", "attribute"),
               lambda recipe: {"circuit": recipe.to_dict()["circuit"], "attribute": recipe.to_dict()["attribute"],
-                              "behaviours": recipe.behaviours}, work)
+                              "trace": recipe.to_dict()["trace"], "behaviours": recipe.behaviours,
+                              "emotions": [recipe.emotion, recipe.opposite]}, work)

@@ -5,22 +5,25 @@ from dataclasses import asdict
 
 from emocircuits.collect import collect_residuals
 from emocircuits.io.atomic import write_text
+from emocircuits.parallel import barrier, ranks
 from emocircuits.pipeline.stage import Output, Stage
-from emocircuits.pipeline.texts import texts_for
+from emocircuits.pipeline.texts import TEXTS, collected_texts, texts_for
 from emocircuits.pipeline.workspace import Workspace
 
 
 def work(workspace: Workspace) -> Output:
     """Writes `texts.jsonl` and the store `activations.h5` with its shards; goes on where a killed run stopped."""
-    texts = texts_for(workspace)
-    write_text(workspace.path("texts.jsonl"), "".join(json.dumps(asdict(text), ensure_ascii=False) + "\n" for text in texts))
+    if ranks().first:
+        lines = [json.dumps(asdict(text), ensure_ascii=False) + "\n" for text in texts_for(workspace)]
+        write_text(workspace.path(TEXTS), "".join(lines))
+    barrier()
     store = collect_residuals(
-        workspace.model, texts, workspace.path("activations.h5"), dtype=workspace.recipe.collect.dtype, replace=True
+        workspace.model, collected_texts(workspace), workspace.path("activations.h5"), dtype=workspace.recipe.collect.dtype, replace=True
     )
-    return Output(("texts.jsonl", *(file.relative_to(workspace.directory).as_posix() for file in store.files)))
+    return Output((TEXTS, *(file.relative_to(workspace.directory).as_posix() for file in store.files)))
 
 
 STAGE = Stage(
     "collect", "read the residual stream of the texts at every layer", ("plan",),
     lambda recipe: {"collect": recipe.to_dict()["collect"], "held_out_share": recipe.directions.held_out_share,
-                    "emotions": [recipe.emotion, recipe.opposite]}, work)
+                    "emotions": [recipe.emotion, recipe.opposite]}, work, shared=True)

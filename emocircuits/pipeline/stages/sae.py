@@ -7,8 +7,11 @@ from typing import Any
 import pandas as pd
 
 from emocircuits.errors import UserError
+from emocircuits.io.atomic import write_bytes
 from emocircuits.io.documents import write_csv
+from emocircuits.parallel import ranks
 from emocircuits.pipeline.recipe import Recipe
+from emocircuits.pipeline.sae_registry import open_verified, registered_directories
 from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.workspace import Workspace
 from emocircuits.progress import track
@@ -18,14 +21,20 @@ SUGGESTED_FVU, SUGGESTED_DEAD = 0.25, 0.1
 
 
 def work(workspace: Workspace) -> Output:
-    """Writes `saes/<site>/` (or copies given SAEs there) and `saes.csv`; sites that are done stay done."""
+    """Writes `saes/<site>/` (or copies given SAEs there) and `saes.csv`; sites that are done stay done.
+
+    The ranks of a job share the training; the first alone measures.
+    """
     recipe, store, model = workspace.recipe, workspace.store(), workspace.model
     how, out = recipe.sae, workspace.path("saes")
-    if how.directory:
-        _adopt(workspace, Path(how.directory))
+    if how.directory or how.registered:
+        if ranks().first:
+            _adopt(workspace)
     else:
         train_saes(store, store.sites, training_settings(recipe), out, workers=how.workers, device=recipe.device,
                    checkpoint_minutes=how.checkpoint_minutes)
+    if not ranks().first:
+        return Output(())
     rows: list[dict[str, Any]] = []
     for site in track(store.sites, "measure SAEs", total=len(store.sites)):
         rows.append(quality_row(model.bridge, workspace.sae(site), store, site))
@@ -44,17 +53,25 @@ def training_settings(recipe: Recipe) -> SAESettings:
     return SAESettings(**{name: getattr(recipe.sae, name) for name in same}, seed=recipe.seed)
 
 
-def _adopt(workspace: Workspace, source: Path) -> None:
-    """Copies the SAEs of a directory `<site>/cfg.json, sae_weights.safetensors` into the run, once each was opened and fits."""
-    from emocircuits.io.atomic import write_bytes
-
-    for site in workspace.store().sites:
-        if not (source / site).is_dir():
-            raise UserError(f"sae.directory {source} has no SAE for {site}", expected=f"{source / site}/cfg.json")
-        load_sae(source / site, site=site, d_in=workspace.model.d_model)
+def _adopt(workspace: Workspace) -> None:
+    """Copies given SAEs `<site>/cfg.json, sae_weights.safetensors` into the run, once each was opened and fits."""
+    how, store = workspace.recipe.sae, workspace.store()
+    if how.directory and how.registered:
+        raise UserError("the recipe has both sae.directory and sae.registered", expected="one of them")
+    if how.registered:
+        sources = registered_directories(Path(how.registry), how.registered, store.sites)
+    else:
+        sources = {site: Path(how.directory) / site for site in store.sites}
+    for site, source in sources.items():
+        if not source.is_dir():
+            raise UserError(f"there is no SAE for {site} in {source}", expected=f"{source}/cfg.json and weights")
+        if how.registered:
+            open_verified(workspace, store, Path(how.registry), how.registered, site)
+        else:
+            load_sae(source, site=site, d_in=workspace.model.d_model)
         for name in ("cfg.json", "sae_weights.safetensors"):
-            write_bytes(workspace.path("saes") / site / name, (source / site / name).read_bytes())
+            write_bytes(workspace.path("saes") / site / name, (source / name).read_bytes())
 
 
 STAGE = Stage("sae", "train an SAE on the residual stream after every layer", ("plan", "collect"),
-              lambda recipe: {"sae": recipe.to_dict()["sae"]}, work)
+              lambda recipe: {"sae": recipe.to_dict()["sae"]}, work, shared=True)

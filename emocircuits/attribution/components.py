@@ -1,0 +1,99 @@
+"""Attribution over the nodes of a graph (embeddings, heads, MLPs, features between them), by whatever method: nodes and edges."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emocircuits.artifacts.attribution_result import AttributionResult, EdgeEffects
+from emocircuits.attribution.graph import Graph
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.parts import Pair
+from emocircuits.attribution.passes import Pass, forward
+from emocircuits.models.anatomy import Anatomy
+from emocircuits.progress import track
+
+WRITTEN_BYTES = 1 << 29
+Points = Callable[[Anatomy, PairBatch, Pair, Metric, Sequence[str]], Iterator[tuple[float, Pass]]]
+"""(model, batch, both runs, metric, taps) -> weighted passes whose gradients are averaged; weights add up to one."""
+Effects = tuple[Float[Tensor, "prompt node"], Float[Tensor, "prompt edge"] | None, float]
+BatchMethod = Callable[..., Effects]
+"""(graph, batch, both runs, metric, edges=, max_tokens=) -> effects of nodes and edges, and the passes spent."""
+
+
+def by_points(points: Points) -> BatchMethod:
+    """The method that averages gradients over the points of a path."""
+
+    def method(graph: Graph, chunk: PairBatch, pair: Pair, metric: Metric, *, edges: bool, max_tokens: int) -> Effects:
+        written = graph.written(pair) if edges else None
+        effect, edge, passes = 0.0, 0.0, 0.0
+        for weight, point in points(graph.anatomy, chunk, pair, metric, graph.taps if edges else graph.node_taps):
+            effect = effect + weight * graph.node_effects(pair, point)
+            edge = edge + weight * graph.edge_effects(written, point) if edges else edge
+            passes += 2
+        return effect, edge if edges else None, passes
+
+    return method
+
+
+def graph_attribution(
+    graph: Graph,
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    method: BatchMethod,
+    conventions: dict[str, str],
+    *,
+    edges: bool = True,
+    behaviour: str = "",
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> AttributionResult:
+    """Effects of all nodes of a graph, and of all edges between them, per prompt.
+
+    Args:
+        graph: the graph.
+        batches: prompt pairs, grouped by length.
+        metric: logits -> one value per prompt.
+        method: how effects are found.
+        conventions: what the result says about itself.
+        edges: whether edges are wanted, too.
+        behaviour: name stored in the result.
+        max_tokens: tokens per pass.
+
+    Raises:
+        UserError: prompts that do not fit, or a metric that is not differentiable.
+    """
+    order = np.argsort(all_indices(batches), kind="stable")
+    nodes, links, clean, corrupt, rows = [], [], [], [], 0.0
+    for chunk in track(list(chunks(batches, tokens_at_once(graph, max_tokens))), "attribution"):
+        pair, spent = run_both(graph, chunk, metric)
+        effect, edge, passes = method(graph, chunk, pair, metric, edges=edges, max_tokens=max_tokens)
+        nodes.append(effect)
+        links.append(edge)
+        clean.append(pair.clean.metric)
+        corrupt.append(pair.corrupt.metric)
+        rows += (spent + passes) * len(chunk)
+    sources, targets = graph.pairs
+    found = EdgeEffects.of(sources, targets, stacked(links)[order], len(graph.nodes)) if edges else None
+    return AttributionResult(
+        behaviour, graph.nodes, stacked(nodes)[order], stacked(clean)[order], stacked(corrupt)[order], conventions,
+        passes=int(np.ceil(rows / len(order) - 1e-9)), edges=found, slots=graph.slots,
+    )
+
+
+def run_both(graph: Graph, chunk: PairBatch, metric: Metric) -> tuple[Pair, int]:
+    """Forward passes on both sides of a batch, and how many they are."""
+    clean, corrupt = (forward(graph.anatomy, tokens, metric, chunk.index, graph.value_taps) for tokens in (chunk.clean, chunk.corrupt))
+    return Pair(clean, corrupt), 2
+
+
+def tokens_at_once(graph: Graph, max_tokens: int) -> int:
+    """Tokens per pass, fewer where what all nodes write would not fit into half a gigabyte."""
+    width = len(graph.nodes) * graph.anatomy.model.cfg.d_model * 4
+    return max(1, min(max_tokens, WRITTEN_BYTES // width))
+
+
+def stacked(parts: Sequence[Tensor]) -> np.ndarray:
+    """Results of several batches under one another."""
+    return torch.cat(list(parts)).numpy(force=True)

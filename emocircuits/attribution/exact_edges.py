@@ -1,0 +1,116 @@
+"""Real patches of edges between features and errors of adjacent sites: what runs through one downstream node alone.
+
+The upstream node takes its clean value in the corrupt run, and everything up to the next site is computed anew. Of all that changed
+there, only the downstream node's own activation (or the error vector) is put into a second corrupt run:
+
+    edge(u -> d) = M(corrupt run with d as it answers to u) - M(corrupt run)
+
+The upstream runs are shared by all edges of a node, so an edge costs one pass and a share of another.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emocircuits.artifacts.node_id import TARGET, parse_node
+from emocircuits.attribution.exact_patching import exact_patching
+from emocircuits.attribution.linearise import PairRun, run_pair
+from emocircuits.attribution.nodes import SiteNodes, deltas, nodes_by_site, position_mask
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks, measure
+from emocircuits.errors import UserError
+from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
+from emocircuits.interventions.patch import add
+from emocircuits.progress import track
+
+
+def exact_edges(
+    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, edges: Sequence[tuple[str, str]], *,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> tuple[Float[np.ndarray, "prompt edge"], int]:
+    """Effects of real patches of edges, per prompt, and the passes spent.
+
+    Args:
+        model: any TransformerLens object.
+        saes: site -> inference SAE; adjacent means adjacent among these sites.
+        batches: prompt pairs, grouped by length.
+        metric: logits -> one value per prompt.
+        edges: pairs of node ids of adjacent sites; a node of the last site may end in `logits`.
+        max_tokens: tokens per pass.
+
+    Raises:
+        UserError: an edge between other sites.
+    """
+    dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
+    sites = list(dictionaries)
+    following = dict(zip(sites, [*sites[1:], TARGET], strict=True))
+    for source, target in edges:
+        down = target if target == TARGET else parse_node(target).site
+        if following.get(parse_node(source).site) != down:
+            raise UserError(f"the edge {source} -> {target}", expected="nodes of adjacent sites, or of the last site and the logits")
+    order, passes, found = np.argsort(all_indices(batches), kind="stable"), 0.0, []
+    ends = sorted({source for source, target in edges if target == TARGET})
+    direct = exact_patching(model, saes, batches, metric, nodes=ends, max_tokens=max_tokens) if ends else None
+    by_source: dict[str, list[int]] = {}
+    for number, (source, target) in enumerate(edges):
+        if target != TARGET:
+            by_source.setdefault(source, []).append(number)
+    for chunk in track(list(chunks(batches, max_tokens)), "exact edges"):
+        run = run_pair(model, dictionaries, chunk, metric, gradient=False)
+        part = run.metric_corrupt.new_zeros(len(chunk), len(edges))
+        rows = run.passes * len(chunk)
+        for source, numbers in by_source.items():
+            rows += _from_one(model, dictionaries, run, metric, source, following, edges, numbers, part, max_tokens)
+        found.append(part)
+        passes += rows / len(order)
+    values = torch.cat(found).numpy(force=True)[order] if found else np.zeros((len(order), 0))
+    if direct is not None:
+        place = {node: number for number, node in enumerate(direct.nodes)}
+        for number, (source, target) in enumerate(edges):
+            if target == TARGET:
+                values[:, number] = direct.effects[:, place[source]]
+        passes += direct.passes
+    return values, int(np.ceil(passes))
+
+
+@torch.no_grad()
+def _from_one(
+    model: Any, dictionaries: Mapping[str, Dictionary], run: PairRun, metric: Metric, source: str, following: Mapping[str, str],
+    edges: Sequence[tuple[str, str]], numbers: list[int], out: Tensor, max_tokens: int,
+) -> int:
+    """Fills in the edges of one source; returns how many prompts were run."""
+    up = parse_node(source).site
+    down, n_prompts = following[up], len(run.batch)
+    delta = deltas(run.sites[up], nodes_by_site([source], dictionaries)[up])[0]
+    seen: list[Tensor] = []
+    with model.hooks(fwd_hooks=[(down, lambda value, hook: seen.append(value.detach()))]), add(model, up, delta):
+        model(run.batch.corrupt)
+    targets = nodes_by_site([edges[number][1] for number in numbers], dictionaries)[down]
+    change = answers(dictionaries[down], run.sites[down].corrupt, seen[0], targets)
+    # the nodes come back in the order they were given in
+    rows = [(place, prompt) for place in range(len(targets)) for prompt in range(n_prompts)]
+    block = max(1, max_tokens // run.batch.corrupt.shape[1])
+    for first in range(0, len(rows), block):
+        places, prompts = (torch.tensor(part, device=delta.device) for part in zip(*rows[first : first + block], strict=True))
+        with add(model, down, change[places, prompts]):
+            logits = model(run.batch.corrupt[prompts])
+        values = measure(metric, logits, run.batch.index[prompts.to(run.batch.index.device)])
+        columns = torch.tensor(numbers, device=delta.device)[places]
+        out[prompts, columns] = values - run.metric_corrupt[prompts]
+    return n_prompts + len(rows)
+
+
+def answers(
+    dictionary: Dictionary, before: Float[Tensor, "prompt pos d_model"], after: Float[Tensor, "prompt pos d_model"],
+    nodes: SiteNodes,
+) -> Float[Tensor, "node prompt pos d_model"]:
+    """What each node alone writes more when the stream at its site changes from `before` to `after`."""
+    was, now = (dictionary.encode(x) for x in (before, after))
+    features = nodes.feature.clamp(min=0)
+    written = (now - was)[..., features].permute(2, 0, 1)[..., None] * dictionary.decoder[features][:, None, None]
+    error = (after.to(now.dtype) - dictionary.decode(now)) - (before.to(was.dtype) - dictionary.decode(was))
+    out = torch.where((nodes.feature < 0)[:, None, None, None], error[None], written)
+    return out * position_mask(nodes, out.shape[2]).to(out.dtype)[:, None, :, None]

@@ -1,0 +1,124 @@
+"""An attribution graph over the parts of a model: which nodes there are, which slots see which nodes, and what one pass says.
+
+Where every head and every MLP is a node, nothing but addition lies between parts, so the direct path from a node to a slot is
+the identity, and all edges of a batch are one matrix product per reader:
+
+    edge(u -> v) = sum over positions of < written(u) , seed(v) >
+
+The edges that leave a node add up to its effect (to first order around the point where the gradients were taken).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from emocircuits.attribution.parts import MLP, Embeddings, Features, Heads, Logits, Pair, Reader, Writer
+from emocircuits.attribution.passes import Pass
+from emocircuits.models.anatomy import Anatomy
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes, slots and which slot sees which node.
+
+    Attributes:
+        anatomy: the model.
+        writers: in the order in which they write.
+        readers: in the order in which they read.
+    """
+
+    anatomy: Anatomy
+    writers: tuple[Writer, ...]
+    readers: tuple[Reader, ...]
+
+    @cached_property
+    def nodes(self) -> tuple[str, ...]:
+        """Ids of all nodes."""
+        return tuple(node for writer in self.writers for node in writer.nodes)
+
+    @cached_property
+    def slots(self) -> tuple[str, ...]:
+        """Ids of all slots."""
+        return tuple(slot for reader in self.readers for slot in reader.slots)
+
+    @cached_property
+    def node_taps(self) -> tuple[str, ...]:
+        """Hooks whose values and gradients the nodes' effects need."""
+        return _union(writer.taps for writer in self.writers)
+
+    @cached_property
+    def taps(self) -> tuple[str, ...]:
+        """Hooks whose values and gradients effects and edges need."""
+        return _union([self.node_taps, *(reader.read_taps for reader in self.readers)])
+
+    @cached_property
+    def value_taps(self) -> tuple[str, ...]:
+        """Hooks whose values are needed on both runs."""
+        return _union([self.taps, *(writer.constants for writer in self.writers)])
+
+    def seen_by(self, reader: Reader) -> slice:
+        """Which of the nodes a reader sees: those that write before it reads, from the last dictionary on."""
+        before = [writer for writer in self.writers if writer.writes_at < reader.reads_at]
+        cuts = [place for place, writer in enumerate(before) if writer.cuts]
+        hidden = sum(len(writer.nodes) for writer in before[: cuts[-1]]) if cuts else 0
+        return slice(hidden, sum(len(writer.nodes) for writer in before))
+
+    @cached_property
+    def pairs(self) -> tuple[Int[np.ndarray, "edge"], Int[np.ndarray, "edge"]]:
+        """Node and slot of every edge; slots in order, and for each slot the nodes it sees."""
+        sources, targets, first = [], [], 0
+        for reader in self.readers:
+            seen, slots = np.arange(len(self.nodes))[self.seen_by(reader)], len(reader.slots)
+            sources.append(np.tile(seen, slots))
+            targets.append(np.repeat(np.arange(first, first + slots), len(seen)))
+            first += slots
+        return np.concatenate(sources), np.concatenate(targets)
+
+    def writer_of(self, node: int) -> tuple[Writer, int]:
+        """The writer of a node, and which of its nodes it is."""
+        return _part_of(self.writers, lambda writer: writer.nodes, node)
+
+    def reader_of(self, slot: int) -> tuple[Reader, int]:
+        """The reader of a slot, and which of its slots it is."""
+        return _part_of(self.readers, lambda reader: reader.slots, slot)
+
+    def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
+        """What the change of every node writes into the stream, to first order."""
+        return torch.cat([writer.written(pair) for writer in self.writers], dim=1)
+
+    def node_effects(self, pair: Pair, point: Pass) -> Float[Tensor, "prompt node"]:
+        """Effects under the gradients of one pass."""
+        return torch.cat([writer.effects(pair, point.grads) for writer in self.writers], dim=1)
+
+    def edge_effects(self, written: Float[Tensor, "prompt node pos d_model"], point: Pass) -> Float[Tensor, "prompt edge"]:
+        """Edges under the gradients of one pass, in the order of `pairs`."""
+        flat, found = written.flatten(2), []
+        for reader in self.readers:
+            seeds = reader.seeds(point).flatten(2).permute(1, 2, 0)  # (prompt, pos * d_model, slot)
+            found.append((flat[:, self.seen_by(reader)] @ seeds.to(flat)).transpose(1, 2).flatten(1))
+        return torch.cat(found, dim=1)
+
+
+def component_graph(anatomy: Anatomy, features: Sequence[Features] = ()) -> Graph:
+    """Embeddings, attention heads, MLPs and the logits, with the features and errors of some sites between them."""
+    parts = [part for layer in anatomy.layers for part in (Heads(layer), *([MLP(layer)] if layer.mlp is not None else []))]
+    writers = sorted([Embeddings(anatomy), *parts, *features], key=lambda part: part.writes_at)
+    readers = sorted([*parts, *features], key=lambda part: part.reads_at)
+    return Graph(anatomy, tuple(writers), (*readers, Logits(anatomy)))
+
+
+def _union(groups: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for group in groups for name in group))
+
+
+def _part_of(parts: Sequence, ids, number: int):  # noqa: ANN001, ANN202
+    for part in parts:
+        if number < len(ids(part)):
+            return part, number
+        number -= len(ids(part))
+    raise IndexError(number)

@@ -1,0 +1,57 @@
+"""The embeddings: `embed`, what the tokens put into the stream, and `pos`, what their positions put into it.
+
+Clean and corrupt prompts of one length share their positions, so `pos` has an effect only against another baseline.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from emocircuits.attribution.parts.part import Edit, Pair
+from emocircuits.attribution.passes import Pass
+from emocircuits.models.anatomy import Anatomy
+
+
+class Embeddings:
+    """Writer before the first block."""
+
+    cuts = False
+    writes_at = -1.0
+
+    def __init__(self, anatomy: Anatomy):
+        self._stream, self._positions = anatomy.embedding, anatomy.positions
+        self.nodes = ("embed",) if self._positions is None else ("embed", "pos")
+        self.taps = (self._stream,)
+        self.constants = () if self._positions is None else (self._positions,)
+
+    def effects(self, pair: Pair, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
+        """< change, gradient at the stream before the first block >."""
+        return torch.einsum("pntd,ptd->pn", self.written(pair), grads[self._stream])
+
+    def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
+        """See `Writer`."""
+        return self._parts(pair.clean) - self._parts(pair.corrupt)
+
+    def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
+        """See `Writer`."""
+        return self.written(pair)[prompts, nodes]
+
+    def patch(self, source: Pass, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Edit:
+        """See `Writer`; exact because both embeddings are only added."""
+        wanted = self._parts(source)[prompts, nodes]
+
+        def edit(value: Tensor) -> Tensor:
+            positions = torch.zeros_like(wanted) if self._positions is None else source.values[self._positions][:1]
+            other = value - positions  # the tokens' part; positions are the same on all prompts of a length
+            return torch.where((nodes == 0)[:, None, None], wanted + positions, other + wanted)
+
+        return self._stream, edit
+
+    def _parts(self, one: Pass) -> Float[Tensor, "prompt node pos d_model"]:
+        stream = one.values[self._stream]
+        if self._positions is None:
+            return stream[:, None]
+        positions = one.values[self._positions].expand_as(stream)
+        return torch.stack([stream - positions, positions], dim=1)

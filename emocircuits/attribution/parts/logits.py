@@ -1,0 +1,34 @@
+"""The end of the graph: the slot `logits` reads the stream behind the last block."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from emocircuits.artifacts.node_id import TARGET
+from emocircuits.attribution.parts.part import Edit
+from emocircuits.attribution.passes import Pass
+from emocircuits.models.anatomy import Anatomy
+
+
+class Logits:
+    """Reader behind the last block; the final norm and the unembedding belong to it."""
+
+    slots = (TARGET,)
+    reads_at = float("inf")
+
+    def __init__(self, anatomy: Anatomy):
+        self._stream = anatomy.last
+        self.read_taps = (self._stream,)
+
+    def seeds(self, point: Pass) -> Float[Tensor, "slot prompt pos d_model"]:
+        """See `Reader`."""
+        return point.grads[self._stream][None]
+
+    def hook_of(self, slot: int) -> str:
+        """See `Reader`."""
+        return self._stream
+
+    def patch_slots(
+        self, base: Pass, slots: Int[Tensor, "row"], prompts: Int[Tensor, "row"], change: Float[Tensor, "row pos d_model"]
+    ) -> Edit:
+        """See `Reader`."""
+        return self._stream, lambda value: value + change

@@ -1,0 +1,56 @@
+"""The MLP of one block: one node and one slot, both `m2`."""
+
+from collections.abc import Mapping
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from emocircuits.attribution.parts.part import Edit, Pair, through_norm
+from emocircuits.attribution.passes import Pass, mlp_input
+from emocircuits.models.anatomy import Layer
+
+
+class MLP:
+    """Writer and reader."""
+
+    cuts, constants = False, ()
+
+    def __init__(self, layer: Layer):
+        self.layer, where = layer, layer.number
+        self.nodes = self.slots = (f"m{where}",)
+        self._out = layer.hook("hook_mlp_out")
+        self.taps = (self._out,)
+        self.read_taps = (layer.mlp_reads, mlp_input(where))
+        self.reads_at, self.writes_at = 4.0 * where + (0 if layer.parallel else 2), 4.0 * where + 3
+
+    def effects(self, pair: Pair, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
+        """< change of the output, gradient there >."""
+        return (pair.change(self._out) * grads[self._out]).sum((1, 2))[:, None]
+
+    def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
+        """See `Writer`."""
+        return pair.change(self._out)[:, None]
+
+    def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
+        """See `Writer`."""
+        return pair.change(self._out)[prompts]
+
+    def patch(self, source: Pass, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Edit:
+        """See `Writer`."""
+        return self._out, lambda value: source.values[self._out][prompts]
+
+    def seeds(self, point: Pass) -> Float[Tensor, "slot prompt pos d_model"]:
+        """See `Reader`."""
+        grads = point.grads[mlp_input(self.layer.number)][None]
+        return through_norm(self.layer.mlp_norm, point.values[self.layer.mlp_reads], grads)
+
+    def hook_of(self, slot: int) -> str:
+        """See `Reader`."""
+        return self._out
+
+    def patch_slots(
+        self, base: Pass, slots: Int[Tensor, "row"], prompts: Int[Tensor, "row"], change: Float[Tensor, "row pos d_model"]
+    ) -> Edit:
+        """See `Reader`."""
+        wanted = self.layer.mlp(base.values[self.layer.mlp_reads][prompts] + change)
+        return self._out, lambda value: wanted

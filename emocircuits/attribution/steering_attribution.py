@@ -1,0 +1,203 @@
+"""Steering attribution: along which nodes does a push run to the metric? No prompt pair is needed.
+
+A direction is added at a site with a strength that grows from 0 to its full amount. Nodes change from the unsteered to the steered
+run, and gradients are averaged over midpoints of the strength,
+
+    effect of a node    = < steered - unsteered value , mean over alpha of dM/dvalue(alpha) >
+    edge(u -> v)        = < what u's change writes , mean over alpha of the gradient at what v reads >
+
+so the edges that leave the direction are an exact split of its effect: into the logits directly (what the unembedding makes of the
+push itself), and into each head's queries, keys and values and each MLP behind the site. They add up to M(steered) -
+M(unsteered) as the steps grow; the remainder is in the result. At a later site features and error are all there is, and the change of
+each is its own path-integrated derivative: `feature_shares` follows df/dalpha by forward-mode differentiation instead of the
+difference of the two ends (Macar et al. 2026, arXiv 2603.21396).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.autograd.forward_ad as forward_ad
+from jaxtyping import Float
+from torch import Tensor
+
+from emocircuits.artifacts.attribution_result import AttributionResult, EdgeEffects
+from emocircuits.attribution.components import stacked, tokens_at_once
+from emocircuits.attribution.graph import Graph, component_graph
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.parts import Features, Injection, Pair
+from emocircuits.attribution.passes import Pass, differentiate, forward
+from emocircuits.errors import Failure
+from emocircuits.interventions.dictionary import Dictionary
+from emocircuits.models.anatomy import Anatomy, open_anatomy
+from emocircuits.models.hook_points import hooked
+
+STEPS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Push:
+    """What is added where.
+
+    Attributes:
+        name: name of the direction.
+        site: a site of the residual stream.
+        vector: direction times strength times mean residual norm.
+    """
+
+    name: str
+    site: str
+    vector: Float[Tensor, "d_model"]
+
+
+def steering_attribution(
+    model: Any, batches: Sequence[PairBatch], metric: Metric, push: Push, *, features: Sequence[Features] = (), edges: bool = True,
+    steps: int = STEPS, behaviour: str = "", max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> AttributionResult:
+    """Effects of the push, of every component and of given features behind it, and the edges between them, per prompt.
+
+    Args:
+        model: any TransformerLens object.
+        batches: prompts (their corrupt side is what is steered; the clean side is not read).
+        metric: logits -> one value per prompt.
+        push: the direction.
+        features: parts of SAE features at later sites that become nodes, too.
+        edges: whether edges are wanted, too.
+        steps: midpoints of the strength.
+        behaviour: name stored in the result.
+        max_tokens: tokens per pass.
+
+    Returns:
+        `metric_clean` is the steered metric, `metric_corrupt` the unsteered one. Nodes that the push cannot reach have effect 0.
+    """
+    anatomy = open_anatomy(model, batches[0].corrupt)
+    graph = steered_graph(anatomy, push, features)
+    order, rows = np.argsort(all_indices(batches), kind="stable"), 0
+    nodes, links, steered, plain = [], [], [], []
+    for chunk in chunks(batches, tokens_at_once(graph, max_tokens)):
+        pair = steered_pair(graph, chunk, metric, push)
+        written = graph.written(pair) if edges else None
+        effect, edge = 0.0, 0.0
+        for weight, point in steering_path(graph, chunk, metric, push, steps):
+            effect = effect + weight * graph.node_effects(pair, point)
+            edge = edge + weight * graph.edge_effects(written, point) if edges else edge
+        nodes.append(effect)
+        links.append(edge)
+        steered.append(pair.clean.metric)
+        plain.append(pair.corrupt.metric)
+        rows += (2 + 2 * steps) * len(chunk)
+    found = EdgeEffects.of(*graph.pairs, stacked(links)[order], len(graph.nodes)) if edges else None
+    conventions = {
+        "method": "steering", "sign": "positive: what the push changes raises the metric", "baseline": "unsteered run",
+        "gradient": f"averaged over {steps} midpoints of the strength", "positions": "summed", "site": push.site,
+    }
+    return AttributionResult(behaviour, graph.nodes, stacked(nodes)[order], stacked(steered)[order], stacked(plain)[order],
+                             conventions, passes=-(-rows // len(order)), edges=found, slots=graph.slots)
+
+
+def steered_graph(anatomy: Anatomy, push: Push, features: Sequence[Features] = ()) -> Graph:
+    """The components and features behind a push, and the push."""
+    start = Injection(push.name, push.site, push.vector)
+    whole = component_graph(anatomy, features)
+    writers = [writer for writer in whole.writers if writer.writes_at > start.writes_at]
+    readers = [reader for reader in whole.readers if reader.reads_at > start.writes_at]
+    return Graph(anatomy, (start, *writers), tuple(readers))
+
+
+def steered_pair(graph: Graph, chunk: PairBatch, metric: Metric, push: Push, taps: Iterable[str] = ()) -> Pair:
+    """Forward passes with (as the clean side) and without the push; `taps` are kept besides what the graph needs.
+
+    Raises:
+        Failure: the push changed nothing.
+    """
+    taps = tuple(dict.fromkeys([*graph.value_taps, push.site, *taps]))
+    plain = forward(graph.anatomy, chunk.corrupt, metric, chunk.index, taps)
+    steered = forward(graph.anatomy, chunk.corrupt, metric, chunk.index, taps,
+                      changes={push.site: lambda value: value + push.vector.to(value)})
+    if torch.equal(plain.values[push.site], steered.values[push.site]):
+        raise Failure(f"pushing along {push.name} at {push.site} changed nothing", cure="check the strength and the site")
+    return Pair(steered, plain)
+
+
+def steering_path(
+    graph: Graph, chunk: PairBatch, metric: Metric, push: Push, steps: int, taps: Iterable[str] = ()
+) -> Iterator[tuple[float, Pass]]:
+    """Differentiated passes at the midpoints of the strength, with equal weights; `taps` besides what the graph needs."""
+    taps = tuple(dict.fromkeys([*graph.taps, *taps]))
+    for step in range(steps):
+        amount = (step + 0.5) / steps
+        changes = {push.site: lambda value, amount=amount: value + amount * push.vector.to(value)}
+        yield 1 / steps, differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, changes=changes)
+
+
+def feature_shares(
+    model: Any, dictionary: Dictionary, batches: Sequence[PairBatch], metric: Metric, push: Push, *, steps: int = STEPS,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> tuple[Float[np.ndarray, "prompt part"], Float[np.ndarray, "prompt"]]:
+    """What runs through each feature of a later site, and through its error, by forward- and reverse-mode differentiation.
+
+        share of f = integral over alpha of  dM/df(alpha) * df/dalpha
+
+    Args:
+        model: any TransformerLens object.
+        dictionary: the SAE of a site behind the push.
+        batches: prompts, as for `steering_attribution`.
+        metric: logits -> one value per prompt.
+        push: the direction.
+        steps: midpoints of the strength.
+        max_tokens: tokens per pass.
+
+    Returns:
+        Shares (prompt, d_sae + 1), the error last, and per prompt what is missing to M(steered) - M(unsteered).
+
+    Raises:
+        Failure: the model cannot be differentiated in forward mode.
+    """
+    anatomy, order = open_anatomy(model, batches[0].corrupt), np.argsort(all_indices(batches), kind="stable")
+    found, missing = [], []
+    for chunk in chunks(batches, max_tokens):
+        total = 0.0
+        for step in range(steps):
+            amount = (step + 0.5) / steps
+            stream, rate = _tangent(anatomy, chunk, push, dictionary.site, amount)
+            changes = {push.site: lambda value, amount=amount: value + amount * push.vector.to(value)}
+            grad = differentiate(anatomy, chunk.corrupt, metric, chunk.index, (dictionary.site,), changes=changes).grads[dictionary.site]
+            active = dictionary.encode(stream) != 0
+            moves = (rate @ dictionary.encoder) * active
+            error = rate - moves @ dictionary.decoder
+            parts = torch.cat([moves * (grad @ dictionary.decoder.T), (error * grad).sum(-1, keepdim=True)], dim=-1)
+            total = total + parts.sum(1) / steps
+        pair = [forward(anatomy, chunk.corrupt, metric, chunk.index,
+                        changes={push.site: lambda value, amount=amount: value + amount * push.vector.to(value)}).metric
+                for amount in (0.0, 1.0)]
+        found.append(total)
+        missing.append(pair[1] - pair[0] - total.sum(1))
+    return stacked(found)[order], stacked(missing)[order]
+
+
+@torch.no_grad()
+def _tangent(anatomy: Anatomy, chunk: PairBatch, push: Push, site: str, amount: float) -> tuple[Tensor, Tensor]:
+    """The stream at a site with so much of the push, and its derivative with respect to the amount."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def enter(value: Tensor, hook: object) -> Tensor:
+        vector = push.vector.to(value).expand_as(value).contiguous()
+        return forward_ad.make_dual((value + amount * vector).contiguous(), vector)
+
+    def leave(value: Tensor, hook: object) -> None:
+        primal, tangent = forward_ad.unpack_dual(value)
+        if tangent is None:
+            raise Failure(f"no derivative with respect to the push at {push.site} reaches {site}",
+                          cure="choose a site behind the push")
+        seen.append((primal.detach(), tangent.detach()))
+
+    with forward_ad.dual_level(), hooked(anatomy.model, anatomy.points, [(push.site, enter), (site, leave)]):
+        try:
+            anatomy.model(chunk.corrupt)
+        except NotImplementedError as error:
+            raise Failure(f"the model cannot be differentiated in forward mode ({str(error).splitlines()[0]})",
+                          cure="use steering_attribution, which needs gradients only") from error
+    return seen[0]
+

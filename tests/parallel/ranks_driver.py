@@ -1,0 +1,64 @@
+"""What the ranks of a job do in `test_ranks.py`; started by torchrun: ranks_driver.py WHAT FOLDER."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.cli.main import main
+from emocircuits.parallel import joined, ranks
+from emocircuits.sae import SAESettings, train_saes
+from emocircuits.sae import train as train_module
+
+FOLDER = Path(sys.argv[2])
+SHORT = {"expansion": 4, "k": 3, "training_rows": 6_000, "batch_size": 100, "lr": 2e-3, "aux_coefficient": 1.0}
+
+
+def settings(name: str, **changes) -> SAESettings:
+    return SAESettings(architecture=name, **{**SHORT, **changes})
+
+
+def die_at(step: int) -> None:
+    """Rank 1 is killed behind so many steps."""
+    real = train_module.train_one
+
+    def train_one(*arguments, after_step, **options):
+        done = 0
+
+        def count(more):
+            nonlocal done
+            done += more
+            if done == step and ranks().rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            after_step(more)
+
+        return real(*arguments, after_step=count, **options)
+
+    train_module.train_one = train_one
+
+
+def work() -> int:
+    store = ActivationStore.open(FOLDER / "a.h5")
+    if sys.argv[1] == "killed":
+        die_at(23)
+    for name in ("topk", "batchtopk"):
+        train_saes(store, store.sites[:1], settings(name, spread="batches"), FOLDER / f"ranks-{name}", checkpoint_minutes=0.0)
+    if sys.argv[1] == "train":
+        train_saes(store, store.sites, settings("topk"), FOLDER / "sites")
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "run":
+        sys.exit(main(["run", sys.argv[3], "--out", str(FOLDER), "--quiet"]))
+    from emocircuits.errors import EmocircuitsError
+
+    with joined():
+        try:
+            code = work()
+        except EmocircuitsError as error:
+            print(f"rank {ranks().rank}: {error}", file=sys.stderr)
+            code = error.exit_code
+            os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,117 @@
+"""Two ranks give what one process gives, and a killed rank ends the job with a line and loses nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from fixtures.planted_store import SITES, contents, planted_store
+from safetensors.torch import load_file
+
+from emocircuits.errors import UserError
+from emocircuits.parallel import Ranks, barrier, joined, ranks
+from emocircuits.provenance import sha256_file
+from emocircuits.sae import train_saes
+
+DRIVER = Path(__file__).with_name("ranks_driver.py")
+sys.argv, kept = ["ranks_driver", "", "."], sys.argv
+from parallel.ranks_driver import settings  # noqa: E402
+
+sys.argv = kept
+
+
+def torchrun(*arguments) -> subprocess.CompletedProcess:
+    """Two ranks on this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(DRIVER)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment)
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / SITES[0] / "sae_weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A store, and what two ranks made of it."""
+    path = tmp_path_factory.mktemp("ranks")
+    planted_store(path / "a.h5", n_prompts=60)
+    done = torchrun("train", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["topk", "batchtopk"])
+def test_two_ranks_take_the_steps_of_one_process_on_the_whole_batch(folder, tmp_path, name):
+    store = planted_store(tmp_path / "a.h5", n_prompts=60)
+    train_saes(store, SITES[:1], settings(name), tmp_path)
+    alone, shared = weights(tmp_path), weights(folder / f"ranks-{name}")
+    assert alone.keys() == shared.keys()
+    for key, value in alone.items():
+        torch.testing.assert_close(shared[key], value, rtol=0, atol=1e-6 * float(value.abs().max()), msg=key)
+
+
+@pytest.mark.slow
+def test_ranks_that_share_sites_give_the_bytes_of_one_process(folder, tmp_path):
+    store = planted_store(tmp_path / "a.h5", n_prompts=60)
+    found = contents(train_saes(store, SITES, settings("topk"), tmp_path / "alone"))
+    assert found == contents({site: folder / "sites" / site for site in SITES})
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_job_and_the_job_goes_on(folder, tmp_path):
+    planted_store(tmp_path / "a.h5", n_prompts=60)
+    killed = torchrun("killed", tmp_path)
+    assert killed.returncode != 0
+    assert "rank 0: rank 0 of 2 lost the others" in killed.stderr, killed.stderr
+    assert "the same command goes on" in killed.stderr
+    left = sorted(path.name for path in (tmp_path / "ranks-topk" / ".checkpoints" / SITES[0]).iterdir())
+    assert left[-1] in ("step-000000022.safetensors", "step-000000023.safetensors")
+    assert torchrun("train", tmp_path).returncode == 0
+    for name in ("topk", "batchtopk"):
+        for file in ("cfg.json", "sae_weights.safetensors"):
+            ours, undisturbed = (root / f"ranks-{name}" / SITES[0] / file for root in (tmp_path, folder))
+            assert ours.read_bytes() == undisturbed.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_whole_run_of_two_ranks_leaves_the_files_of_one(debug_run, tmp_path):
+    done = torchrun("run", tmp_path / "run", ROOT / "analyses" / "recipes" / "debug.toml")
+    assert done.returncode == 0, done.stderr
+    names = ["activations.h5", "directions.h5", "saes.csv", "matches.csv", "steering.csv", "scores.json"]
+    names += [path.relative_to(debug_run).as_posix() for path in debug_run.glob("saes/*/*")]
+    names += [path.relative_to(debug_run).as_posix() for path in debug_run.glob("activations.shards/*.h5")]
+    assert len(names) > 8
+    for name in names:
+        assert sha256_file(tmp_path / "run" / name) == sha256_file(debug_run / name), name
+
+
+def test_work_is_dealt_out_without_gaps():
+    for size in (1, 2, 3, 5):
+        everyone = [Ranks(rank, size) for rank in range(size)]
+        assert sorted(item for one in everyone for item in one.mine(range(11))) == list(range(11))
+        slices = [one.slice_of(12) for one in everyone]
+        assert slices[0].start == 0 and slices[-1].stop == 12
+        assert all(one.stop == other.start for one, other in zip(slices, slices[1:], strict=False))
+
+
+def test_a_process_alone_is_rank_0_of_1():
+    with joined() as me:
+        assert me == ranks() == Ranks(0, 1) and me.alone and me.first
+    barrier()
+
+
+def test_what_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
+    from emocircuits.sae import train as train_module
+
+    store = planted_store(tmp_path / "a.h5", n_prompts=10)
+    monkeypatch.setattr(train_module, "ranks", lambda: Ranks(0, 3))
+    with pytest.raises(UserError, match="sae.batch_size is 100; expected a multiple of the 3 ranks"):
+        train_saes(store, SITES, settings("topk", spread="batches"), tmp_path)
+    monkeypatch.setattr(train_module, "ranks", lambda: Ranks(0, 2))
+    with pytest.raises(UserError, match="the loss of jumprelu depends on the batch as a whole; expected .*topk"):
+        train_saes(store, SITES, settings("jumprelu", spread="batches"), tmp_path)

@@ -1,0 +1,52 @@
+"""Seven circuits whose truth is known: found without a miss by the verified search, for less than half of what brute force costs."""
+
+import numpy as np
+import pytest
+from planted.hand_set import ALL, metric
+from sklearn.metrics import roc_auc_score
+
+import emocircuits
+from emocircuits.attribution.exact_graph import exact_graph
+from emocircuits.attribution.graph import component_graph
+from emocircuits.models.anatomy import open_anatomy
+
+
+def edges_of(table, column, least):
+    return {(s, t) for s, t, value in zip(table.source, table.target, table[column], strict=True) if abs(value) > least}
+
+
+def auroc(table, truth):
+    labels = [(s, t) in truth for s, t in zip(table.source, table.target, strict=True)]
+    return roc_auc_score(labels, table.effect.abs())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_truth_on_paper_is_what_brute_force_in_both_runs_finds(name):
+    planted = ALL[name]()
+    graph = component_graph(open_anatomy(planted.model, planted.batch.corrupt))
+    found = set()
+    for background in ("corrupt", "clean"):
+        result = exact_graph(graph, [planted.batch], metric, background=background)
+        scale = np.abs(result.metric_clean - result.metric_corrupt).mean()
+        found |= edges_of(result.edge_table(), "effect", 0.02 * scale)
+    assert found == planted.truth and scale > 0.9
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_verified_search_misses_nothing_and_invents_nothing(name):
+    planted = ALL[name]()
+    run = {method: emocircuits.attribute(planted.model, planted.batch.clean, planted.batch.corrupt, metric, nodes="components",
+                                         method=method) for method in ("verified", "exact", "integrated_gradients")}
+    scale = np.abs(run["exact"].metric_clean - run["exact"].metric_corrupt).mean()
+    table = run["verified"].edge_table()
+    assert edges_of(table, "verified", 0.02 * scale) == planted.truth
+    assert auroc(table, planted.truth) == 1.0
+    assert auroc(run["integrated_gradients"].edge_table(), planted.truth) >= 0.97
+    assert run["verified"].passes <= 0.4 * run["exact"].passes
+
+
+def test_one_gradient_alone_misses_the_gate():
+    """What the search is for: at the corrupt run the gate is shut, and no derivative passes it."""
+    planted = ALL["gate"]()
+    plain = emocircuits.attribute(planted.model, planted.batch.clean, planted.batch.corrupt, metric, nodes="components")
+    assert auroc(plain.edge_table(), planted.truth) < 0.7
