@@ -150,7 +150,7 @@ class CircuitEvidence:
     Attributes:
         emotion: the emotion the run asks about; the control switch names the circuit's own values after it.
         model: name of the model.
-        paths: strongest paths; empty lets the viewer's own shares stand (`emocircuits.export.paths`).
+        paths: strongest paths; empty lets the viewer's own shares stand (`emocircuits.export.path_shares`).
         measure: what the shares of `paths` are parts of, in words.
         controls: the same grid under other directions.
         dose: steering.

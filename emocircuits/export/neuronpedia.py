@@ -18,7 +18,7 @@ from emocircuits.export.clusters import emotion_clusters
 from emocircuits.export.exporter import EXPORTERS, Exporter
 from emocircuits.export.influence import cumulative, influence
 from emocircuits.export.layout import rank
-from emocircuits.export.paths import emotions_of
+from emocircuits.export.path_shares import emotions_of
 from emocircuits.export.plain import plain_text
 
 TARGETS = ("neuronpedia", "circuit-tracer")

@@ -9,7 +9,7 @@ from emocircuits.artifacts.circuit_graph import CircuitGraph
 from emocircuits.export.clusters import emotion_clusters
 from emocircuits.export.exporter import EXPORTERS, Exporter
 from emocircuits.export.layout import grid
-from emocircuits.export.paths import emotions_of
+from emocircuits.export.path_shares import emotions_of
 from emocircuits.export.plain import plain
 
 NODE_COLUMNS = (

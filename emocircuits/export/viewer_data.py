@@ -10,7 +10,7 @@ from emocircuits.artifacts.node_id import format_node, parse_node
 from emocircuits.export.clusters import emotion_clusters
 from emocircuits.export.influence import cumulative, influence
 from emocircuits.export.layout import Band, grid
-from emocircuits.export.paths import emotions_of, fractions, reach, starting_points, strongest_paths
+from emocircuits.export.path_shares import emotions_of, fractions, reach, starting_points, largest_shares
 from emocircuits.sites import layer_of
 
 MAX_NODES, MAX_LINKS = 20_000, 50_000
@@ -195,7 +195,7 @@ def _paths(graph: CircuitGraph, evidence: CircuitEvidence, index: dict[str, int]
             total = reach(links, sources, target)
             chosen = given.pop((start, target), None) or [
                 [_short(path.share), path.sign, *(index[node] for node in path.nodes)]
-                for path in strongest_paths(links, sources, target, k=PATHS, effects=effects)
+                for path in largest_shares(links, sources, target, k=PATHS, effects=effects)
             ]
             if chosen:
                 found.append(

@@ -9,7 +9,7 @@ from fixtures.pages import at, browser, ctrl_click, node_id, open_page, put, rea
 
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
 from emocircuits.export import html
-from emocircuits.export.paths import fractions, reach, starting_points, strongest_paths
+from emocircuits.export.path_shares import fractions, reach, starting_points, largest_shares
 
 pytestmark = pytest.mark.browser
 
@@ -146,7 +146,7 @@ def test_paths_from_the_emotion_to_the_metric(open_page, circuit, full):
     page, watch = open_page(full)
     shown, box = circuit.example, page.get_by_role("region", name="Paths")
     links, sources = fractions(shown), starting_points(shown)["desperate"]
-    expected = strongest_paths(links, sources, "target/logit_diff", effects={node.id: node.effect for node in shown.nodes})
+    expected = largest_shares(links, sources, "target/logit_diff", effects={node.id: node.effect for node in shown.nodes})
     assert f"{100 * reach(links, sources, 'target/logit_diff'):.0f} %" in box.inner_text()
     rows = box.locator("li")
     assert rows.count() == len(expected)

@@ -11,7 +11,7 @@ from fixtures.make_circuit import make_circuit
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
 from emocircuits.errors import UserError
 from emocircuits.export.influence import influence
-from emocircuits.export.paths import emotions_of, fractions, reach, starting_points, strongest_paths
+from emocircuits.export.path_shares import emotions_of, fractions, reach, starting_points, largest_shares
 
 T = "target/logit_diff"
 A, B, C = (f"feature/blocks.{i}.hook_resid_post/0" for i in range(3))
@@ -33,7 +33,7 @@ def random_circuit(seed, layers=4, width=4):
 
 
 def test_shares_worked_by_hand():
-    found = strongest_paths(fractions(hand()), [A], T)
+    found = largest_shares(fractions(hand()), [A], T)
     assert {path.nodes: path.share for path in found} == pytest.approx({(A, B, T): 0.75, (A, C, T): 0.125, (A, B, C, T): 0.125})
     assert [path.share for path in found] == sorted((path.share for path in found), reverse=True)
 
@@ -51,7 +51,7 @@ def test_all_paths_of_a_node_add_up_to_its_influence(seed):
     graph = random_circuit(seed)
     links, through = fractions(graph), influence(graph)
     for node in graph.nodes[:-1]:
-        assert sum(path.share for path in strongest_paths(links, [node.id], T, k=10**6)) == pytest.approx(through[node.id], abs=1e-12)
+        assert sum(path.share for path in largest_shares(links, [node.id], T, k=10**6)) == pytest.approx(through[node.id], abs=1e-12)
         assert reach(links, [node.id], T) == pytest.approx(through[node.id], abs=1e-12)
 
 
@@ -63,7 +63,7 @@ def test_the_best_are_those_of_networkx(seed):
         data["length"] = -math.log(data["fraction"])
     source = graph.nodes[0].id
     expected = list(itertools.islice(nx.shortest_simple_paths(links, source, T, weight="length"), 5))
-    assert [list(path.nodes) for path in strongest_paths(links, [source], T, k=5)] == expected
+    assert [list(path.nodes) for path in largest_shares(links, [source], T, k=5)] == expected
 
 
 def test_the_sign_is_that_of_the_effect_on_the_metric():
@@ -76,9 +76,9 @@ def test_the_sign_is_that_of_the_effect_on_the_metric():
     edges += [Edge(a, T, change[a] * slope) for a, slope in outside.items()]
     effects = {a: sum(edge.weight for edge in edges if edge.source == a) for a in (u, v, d, e)}
     graph = CircuitGraph("linear", tuple(Node.of(a, effect=effects[a]) for a in (u, v, d, e)) + (Node.of(T),), tuple(edges))
-    found = {path.nodes: path.sign for path in strongest_paths(fractions(graph), [u, v], T, effects=effects)}
+    found = {path.nodes: path.sign for path in largest_shares(fractions(graph), [u, v], T, effects=effects)}
     assert found == {(u, d, T): -1, (u, e, T): -1, (v, e, T): 1}
-    assert [path.sign for path in strongest_paths(fractions(graph), [d], T, effects=effects)] == [-1]
+    assert [path.sign for path in largest_shares(fractions(graph), [d], T, effects=effects)] == [-1]
 
 
 def test_starting_points_are_words_and_significant_emotions():
@@ -99,6 +99,6 @@ def test_the_surest_match_comes_first_and_an_untested_one_is_none():
 
 def test_links_of_weight_zero_and_unreachable_targets_make_no_path():
     graph = CircuitGraph("b", (Node.of(A), Node.of(B), Node.of(T)), (Edge(A, T, 0.0),))
-    assert strongest_paths(fractions(graph), [A, B], T) == []
+    assert largest_shares(fractions(graph), [A, B], T) == []
     with pytest.raises(UserError, match="cycle"):
         fractions(CircuitGraph("b", (Node.of("m0"), Node.of("m1")), (Edge("m0", "m1", 1.0), Edge("m1", "m0", 1.0))))

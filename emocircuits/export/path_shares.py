@@ -1,11 +1,12 @@
-"""The strongest paths of a circuit: from the features of an emotion, or from the words of the prompt, to the metric.
+"""Where a metric's input comes from: paths with the largest shares, from an emotion's features or the words of the prompt.
 
 A link's fraction is |weight| over the sum of |weight| into its target, and a path's share is the product of its links'
 fractions: the part of the metric's input that arrives along exactly these links. Over all paths from one node the shares add
 up to that node's influence (`emocircuits.export.influence`), over all paths from nodes without inputs to 1; no share leaves
-[0, 1], also where links of both signs nearly cancel, which would blow up ratios of signed effects. The sign of a path is
-that of its effect on the metric. Every weight is already an effect on the metric, so from the second link on a link
-turns the sign only where it disagrees with the effect of the node it leaves.
+[0, 1], also where links of both signs nearly cancel. (`emocircuits.circuits.paths` looks the other way: it follows what a node
+sends, in signed amounts of the metric.) The sign of a path is that of its effect on the metric. Every weight is already an
+effect on the metric, so from the second link on a link turns the sign only where it disagrees with the effect of the node it
+leaves.
 """
 
 import heapq
@@ -46,7 +47,7 @@ def fractions(graph: CircuitGraph) -> nx.DiGraph:
     return links
 
 
-def strongest_paths(
+def largest_shares(
     links: nx.DiGraph, sources: Iterable[str], target: str, *, k: int = 8, effects: dict[str, float | None] | None = None
 ) -> list[FoundPath]:
     """The k paths of largest share from any source to the target, strongest first.
