@@ -49,13 +49,15 @@ class Control:
         name: name of the direction (`calm`, `random 0`, `music`).
         kind: one of `KINDS`.
         nodes: node id -> effect on the metric; nodes left out were not measured.
-        edges: (source, target, weight) of the circuit's links.
+        edges: (source, target, weight) of the circuit's links; () where links were not measured.
+        note: what was done, for the reader.
     """
 
     name: str
     kind: str
     nodes: Mapping[str, Real]
     edges: Sequence[Sequence[Any]] = ()
+    note: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -215,9 +215,11 @@ def _control(control: Control, nodes: Sequence[Node], edges: Sequence[Edge]) -> 
     effect = [_short(control.nodes.get(node.id)) for node in nodes]
     if all(value is None for value in effect):
         return None
+    value = {"name": control.name, "kind": control.kind, "note": control.note, "effect": effect}
     weights = {(source, target): weight for source, target, weight in control.edges}
-    weight = [_short(weights.get((edge.source, edge.target), 0.0)) for edge in edges]
-    return {"name": control.name, "kind": control.kind, "effect": effect, "weight": weight}
+    if weights:
+        value["weight"] = [_short(weights.get((edge.source, edge.target), 0.0)) for edge in edges]
+    return value
 
 
 def _cards(graph: CircuitGraph, details: dict[str, dict[str, Any]], texts: Texts) -> None:

@@ -169,7 +169,7 @@ def test_a_saved_subgraph_comes_back_and_foreign_files_are_refused(open_page, ci
         ('{"a": 1}', "no saved subgraph"),
         (json.dumps({**json.loads(saved), "schema_version": 9}), "version 9"),
         (json.dumps({**json.loads(saved), "pinned": [chosen[0], "feature/x", 7, None]}), "3 nodes of the saved state are not in this circuit"),
-        (json.dumps({**json.loads(saved), "behaviour": "<b>other"}), "saved from the circuit of <b>other"),
+        (json.dumps({**json.loads(saved), "behaviour": "<b>other"}), "Saved from the circuit of <b>other"),
     ):
         load(text)
         page.wait_for_function("text => document.querySelector('.ec-notice').textContent.includes(text)", arg=message)

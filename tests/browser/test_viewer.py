@@ -172,7 +172,7 @@ def test_controls_stand_on_the_same_grid(open_page, circuit, full):
     put(page, selected=trapped)
     place, effect = at(page, trapped), circuit.example.node(trapped).effect
     switch = page.get_by_role("group", name="Direction whose effects are shown")
-    assert [button.inner_text() for button in switch.get_by_role("button").all()] == ["desperate", "calm", "random", "content"]
+    assert [button.inner_text() for button in switch.get_by_role("button").all()] == ["the prompts", "calm", "random", "content"]
     before = page.evaluate(PIXELS)
     switch.get_by_role("button", name="calm").click()
     assert state(page)["control"] == "calm"
@@ -182,7 +182,7 @@ def test_controls_stand_on_the_same_grid(open_page, circuit, full):
     assert "along calm" in panel
     assert f"−{abs(effect) / 2:.3g}" in panel
     assert "verified by intervention" not in panel  # that was measured for the circuit, not for the control
-    switch.get_by_role("button", name="desperate").click()
+    switch.get_by_role("button", name="the prompts").click()
     assert state(page)["control"] is None
     assert f"+{effect:.3g}" in page.locator(".ec-panel").inner_text()
     watch.clean()

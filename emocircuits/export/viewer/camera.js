@@ -31,7 +31,8 @@ export function zoomed(camera, factor, at) {
 export function revealing(camera, view, node, size) {
   const p = screen(camera, node.x, node.y), left = GUTTER + 24, right = size.width - 24;
   const top = HEAD + 12, bottom = size.height - footer(view) - 12;
-  const dx = p.x < left ? p.x - left : p.x > right ? p.x - right : 0, dy = p.y < top ? p.y - top : p.y > bottom ? p.y - bottom : 0;
+  const dx = p.x < left ? p.x - left : p.x > right ? p.x - right : 0,
+    dy = p.y < top ? p.y - top : p.y > bottom ? p.y - bottom : 0;
   return dx || dy ? { ...camera, x: camera.x + dx / camera.sx, dy: camera.dy - dy } : camera;
 }
 
@@ -57,6 +58,7 @@ export function nearest(view, camera, mask, x, y) {
 /** The token column under a point, or null. */
 export function columnAt(view, camera, x) {
   if (x <= GUTTER) return null;
-  const at = camera.x + (x - GUTTER) / camera.sx, found = view.columns.findIndex(column => at >= column.low && at < column.high);
+  const at = camera.x + (x - GUTTER) / camera.sx,
+    found = view.columns.findIndex(column => at >= column.low && at < column.high);
   return found < 0 ? null : found;
 }

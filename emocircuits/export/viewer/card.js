@@ -4,7 +4,8 @@ import { h, percent, shaded, show, showToken, signClass } from "./words.js";
 
 // The card of one node: what it is, what it does, what was measured, what it reads and writes.
 
-const KIND = { feature: "SAE feature", error: "SAE error", token: "word of the prompt", target: "metric", component: "component" };
+const KIND = { feature: "SAE feature", error: "SAE error", token: "word of the prompt", target: "metric",
+  component: "component" };
 const SHOWN = 8;
 
 function effectSection(view, node) {
@@ -13,10 +14,12 @@ function effectSection(view, node) {
   const item = { value: node.effect, low: bounds?.[0], high: bounds?.[1], verified };
   const number = value => h("b", { class: signClass(value) }, show(value, true));
   const title = view.control ? `Effect on the metric along ${view.control.name}` : "Effect on the metric";
-  const predicted = h("span", {}, h("i", { class: `ec-key ec-key-dot ${signClass(node.effect)}` }), "predicted by attribution");
+  const predicted = h("span", {}, h("i", { class: `ec-key ec-key-dot ${signClass(node.effect)}` }),
+    "predicted by attribution");
   const checked = h("span", {}, h("i", { class: "ec-key ec-key-diamond" }), "verified by intervention");
   return section(title, effectPlot(item, 304), facts([
-    [predicted, node.effect == null ? null : h("span", {}, number(node.effect), " ", h("small", {}, bracket(item.low, item.high)))],
+    [predicted, node.effect == null ? null : h("span", {}, number(node.effect), " ",
+      h("small", {}, bracket(item.low, item.high)))],
     !view.control && [checked, verified == null ? h("small", {}, "not run on this node") : number(verified)],
   ]), bounds && !significant(node) && h("p", { class: "ec-note" }, "The interval includes zero: not significant."));
 }
@@ -32,7 +35,8 @@ function activation(data, view, node) {
     kept && node.position != null && ["in the corrupt prompt", show(kept[1][node.position])]]);
   if (!clean) return node.activation == null ? null : section("Activation", rows);
   const note = kept ? "Up: clean prompt. Down: corrupt prompt." : "At the positions where it is in the circuit.";
-  return section("Activation over the prompt", activationPlot(clean, kept?.[1], node.position, 304), h("p", { class: "ec-note" }, note), rows);
+  return section("Activation over the prompt", activationPlot(clean, kept?.[1], node.position, 304),
+    h("p", { class: "ec-note" }, note), rows);
 }
 
 function emotions(card) {
@@ -41,14 +45,17 @@ function emotions(card) {
   const head = ["emotion", "Δf", "cosine", "AUROC", "q"];
   return section("Matched emotions", h("table", { class: "ec-mini" },
     h("thead", {}, h("tr", {}, head.map(name => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, list.slice(0, SHOWN).map(match => h("tr", { class: match.q_value == null || match.q_value > 0.05 ? "ec-weak" : null },
-      h("th", { scope: "row" }, String(match.emotion)), ["delta", "cosine", "auroc", "q_value"].map(key => h("td", {}, show(match[key]))))))),
+    h("tbody", {}, list.slice(0, SHOWN).map(match =>
+      h("tr", { class: match.q_value == null || match.q_value > 0.05 ? "ec-weak" : null },
+      h("th", { scope: "row" }, String(match.emotion)),
+        ["delta", "cosine", "auroc", "q_value"].map(key => h("td", {}, show(match[key]))))))),
     h("p", { class: "ec-note" }, "q: false discovery rate; italic: above 0.05 or not tested, no match."));
 }
 
 function chips(title, strings, numbers, kind) {
   if (!numbers?.length) return null;
-  return section(title, h("div", { class: "ec-chips" }, numbers.slice(0, 10).map(i => h("span", { class: `ec-chip ${kind}` }, showToken(strings[i])))));
+  return section(title, h("div", { class: "ec-chips" },
+    numbers.slice(0, 10).map(i => h("span", { class: `ec-chip ${kind}` }, showToken(strings[i])))));
 }
 
 function examples(strings, list) {
@@ -69,13 +76,15 @@ function linkList(title, view, numbers, total, end, tools) {
       h("span", { class: `ec-weight ${signClass(link.weight)}` }, show(link.weight, true))));
   });
   const more = numbers.length - SHOWN;
-  return section(`${title} (${numbers.length})`, h("ul", { class: "ec-links" }, rows), more > 0 && h("p", { class: "ec-note" }, `and ${more} weaker`));
+  return section(`${title} (${numbers.length})`, h("ul", { class: "ec-links" }, rows),
+    more > 0 && h("p", { class: "ec-note" }, `and ${more} weaker`));
 }
 
 function heading(view, node, tools) {
   const title = h("h2", {}, tools.name(node));
   const rename = () => {
-    const field = h("input", { type: "text", value: tools.name(node), maxlength: 80, "aria-label": "Name of this node", class: "ec-rename" });
+    const field = h("input", { type: "text", value: tools.name(node), maxlength: 80, "aria-label": "Name of this node",
+      class: "ec-rename" });
     const done = keep => { field.onblur = null; tools.rename(node.base, keep ? field.value : null); };
     field.addEventListener("keydown", event => {
       event.stopPropagation();
@@ -86,9 +95,11 @@ function heading(view, node, tools) {
     field.select();
   };
   const pinned = tools.pinned(node.id), where = place(view, node);
-  return h("header", {}, h("p", { class: "ec-kicker" }, `${KIND[node.kind]}${where === KIND[node.kind] ? "" : ` · ${where}`}`), title,
+  return h("header", {}, h("p", { class: "ec-kicker" },
+    `${KIND[node.kind]}${where === KIND[node.kind] ? "" : ` · ${where}`}`), title,
     h("code", { class: "ec-id" }, node.id), h("div", { class: "ec-actions" },
-      h("button", { type: "button", "aria-pressed": String(pinned), onclick: () => tools.pin(node.id) }, pinned ? "Unpin" : "Pin"),
+      h("button", { type: "button", "aria-pressed": String(pinned), onclick: () => tools.pin(node.id) },
+        pinned ? "Unpin" : "Pin"),
       node.kind !== "target" && h("button", { type: "button", onclick: rename }, "Rename"),
       h("button", { type: "button", onclick: () => tools.select(null) }, "Close")));
 }
@@ -96,13 +107,16 @@ function heading(view, node, tools) {
 /** The card of one node. `tools` selects, pins, renames and names nodes. */
 export function nodeCard(data, view, node, tools) {
   const card = data.details[node.base] ?? {}, { ins, outs, inTotal, outTotal } = neighbours(view, node);
+  const borrowed = view.borrowed ? " (of the prompts)" : "";
   return h("div", { class: "ec-card" }, heading(view, node, tools),
-    node.kind === "error" && h("p", { class: "ec-note" }, "What the SAE of this site does not explain. No emotion can be read from it."),
+    node.kind === "error" && h("p", { class: "ec-note" },
+      "What the SAE of this site does not explain. No emotion can be read from it."),
     card.note && h("p", { class: "ec-note" }, String(card.note)),
     effectSection(view, node), emotions(card),
-    linkList("Inputs, share of its input", view, ins, inTotal, "source", tools),
-    linkList("Outputs, share of its output", view, outs, outTotal, "target", tools),
+    linkList(`Inputs${borrowed}, share of its input`, view, ins, inTotal, "source", tools),
+    linkList(`Outputs${borrowed}, share of its output`, view, outs, outTotal, "target", tools),
     activation(data, view, node),
-    chips("Raises these tokens", data.strings, card.top_tokens, "ec-pos"), chips("Lowers these tokens", data.strings, card.bottom_tokens, "ec-neg"),
+    chips("Raises these tokens", data.strings, card.top_tokens, "ec-pos"),
+      chips("Lowers these tokens", data.strings, card.bottom_tokens, "ec-neg"),
     examples(data.strings, card.examples));
 }

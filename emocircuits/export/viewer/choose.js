@@ -68,7 +68,8 @@ export function pathMarks(view, state) {
 export function foundNodes(view, words, details, name) {
   const wanted = words.trim().toLowerCase();
   if (!wanted) return null;
-  const texts = node => [name(node), node.label, node.id, ...(details[node.base]?.emotions ?? []).map(match => match.emotion)];
+  const texts = node => [name(node), node.label, node.id,
+    ...(details[node.base]?.emotions ?? []).map(match => match.emotion)];
   return new Set(view.nodes.filter(node => texts(node).join(" ").toLowerCase().includes(wanted)).map(node => node.i));
 }
 

@@ -15,7 +15,8 @@ export function dosePanel(data, act) {
   let now = start;
   const which = choice("along", "Steering along", offered.map(curve => [curve.direction, curve.direction]),
     direction => act({ dose: { ...now, direction } }));
-  const slider = h("input", { type: "range", min: 0, max: dose.strengths.length - 1, step: 1, "aria-label": "Steering strength",
+  const slider = h("input", { type: "range", min: 0, max: dose.strengths.length - 1, step: 1,
+    "aria-label": "Steering strength",
     oninput: () => act({ dose: { ...now, step: Number(slider.value) } }) });
   const readout = h("output", {}), plot = h("div", {}), key = h("p", { class: "ec-note" }), table = h("div", {});
   const element = h("section", { class: "ec-box", "aria-label": "Steering" },
@@ -41,7 +42,8 @@ export function dosePanel(data, act) {
 }
 
 function measured(curves, curve, step) {
-  const own = [h("b", {}, percent(curve.rate[step])), " ", h("small", {}, bracket(curve.ci_low?.[step], curve.ci_high?.[step]))];
+  const own = [h("b", {}, percent(curve.rate[step])), " ",
+    h("small", {}, bracket(curve.ci_low?.[step], curve.ci_high?.[step]))];
   const rows = [[`rate along ${curve.direction}`, own]];
   for (const kind of ["random", "content", "shuffled"]) {
     const values = curves.filter(one => one.kind === kind).map(one => one.rate[step]);
@@ -70,15 +72,19 @@ function dosePicture(dose, curve, against, step) {
   const y = rate => HEIGHT - BOTTOM - (rate - low) / (high - low) * (HEIGHT - BOTTOM - TOP);
   const at = (rates, i, letter) => `${letter}${x(strengths[i]).toFixed(1)} ${y(rates[i]).toFixed(1)}`;
   const line = rates => rates.map((_, i) => at(rates, i, i ? "L" : "M")).join("");
-  const random = curves.filter(one => one.kind === "random"), edge = pick => strengths.map((_, i) => pick(...random.map(one => one.rate[i])));
+  const random = curves.filter(one => one.kind === "random"),
+    edge = pick => strengths.map((_, i) => pick(...random.map(one => one.rate[i])));
   const lower = random.length ? edge(Math.min) : [], band = random.length > 0
-    && s("path", { d: `${line(edge(Math.max))}${lower.map((_, i) => at(lower, lower.length - 1 - i, "L")).join("")}Z`, class: "ec-band" });
+    && s("path", { d: `${line(edge(Math.max))}${lower.map((_, i) => at(lower, lower.length - 1 - i, "L")).join("")}Z`,
+      class: "ec-band" });
   const whisker = (value, i) => s("path", { class: "ec-whisker ec-pos",
     d: `M${x(value)} ${y(curve.ci_low[i])}V${y(curve.ci_high[i])}m-3 0h6M${x(value) - 3} ${y(curve.ci_low[i])}h6` });
-  return s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "ec-dose", role: "img", "aria-label": `Rate against strength along ${curve.direction}` },
+  return s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "ec-dose", role: "img",
+    "aria-label": `Rate against strength along ${curve.direction}` },
     ticks.map(rate => [s("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(rate), y2: y(rate), class: "ec-axis" }),
       s("text", { x: LEFT - 6, y: y(rate) + 4, "text-anchor": "end" }, percent(rate))]),
-    strengths.map(value => s("text", { x: x(value), y: HEIGHT - 8, "text-anchor": "middle" }, crowded(strengths, value) ? "" : show(value, true))),
+    strengths.map(value => s("text", { x: x(value), y: HEIGHT - 8, "text-anchor": "middle" },
+      crowded(strengths, value) ? "" : show(value, true))),
     band, curves.filter(one => one.kind === "content").map(one => s("path", { d: line(one.rate), class: "ec-thin" })),
     against && s("path", { d: line(against.rate), class: "ec-curve ec-neg" }),
     curve.ci_low?.length > 0 && strengths.map(whisker),
@@ -89,7 +95,8 @@ function dosePicture(dose, curve, against, step) {
 
 /** Three to seven round rates that hold the range. */
 function niceTicks(low, high) {
-  const span = Math.max(high - low, 0.01), step = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5].find(size => span / size <= 5) ?? 0.5;
+  const span = Math.max(high - low, 0.01), step = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2,
+    0.5].find(size => span / size <= 5) ?? 0.5;
   const first = Math.floor(low / step + 1e-9), last = Math.ceil(high / step - 1e-9);
   return Array.from({ length: Math.max(2, last - first + 1) }, (_, i) => (first + i) * step);
 }

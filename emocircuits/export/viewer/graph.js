@@ -15,8 +15,10 @@ export function nodeId(kind, site, feature, position, name) {
 /** One node of a view. Its id is written out when first asked for: a large page does not need most of them. */
 class GraphNode {
   constructor(view, i) {
-    const { kind, site, feature, position, name, x, y, label, effect, low, high, verified, activation, influence, share } = view.raw;
-    Object.assign(this, { i, kind: KINDS[kind[i]], siteOf: view.sites[site?.[i] ?? -1] ?? null, feature: feature?.[i] ?? null });
+    const { kind, site, feature, position, name, x, y, label, effect, low, high, verified, activation, influence,
+      share } = view.raw;
+    Object.assign(this, { i, kind: KINDS[kind[i]], siteOf: view.sites[site?.[i] ?? -1] ?? null,
+      feature: feature?.[i] ?? null });
     this.position = position?.[i] ?? null;
     this.name = name?.[i] >= 0 ? view.strings[name[i]] : null;
     this.x = x[i] / 100;
@@ -31,22 +33,24 @@ class GraphNode {
     this.label = label?.[i] >= 0 ? view.strings[label[i]] : plainName(this);
   }
   get id() { return (this.longId ??= nodeId(this.kind, this.siteOf?.name, this.feature, this.position, this.name)); }
-  get base() { return this.kind === "token" ? this.id : (this.shortId ??= nodeId(this.kind, this.siteOf?.name, this.feature, null, this.name)); }
+  get base() { return this.kind === "token" ? this.id : (this.shortId ??= nodeId(this.kind, this.siteOf?.name, this.feature,
+    null, this.name)); }
   get layer() { return this.siteOf?.layer ?? layerOf(this.name); }
 }
 
 /** One view of the page's data, ready to draw. Links come strongest first; what only some readers ask for is found then. */
 export function openView(data, raw) {
-  const view = { ...raw, raw: raw.nodes, sites: data.sites, strings: data.strings, count: raw.links.weight.length, dropped: raw.dropped ?? null };
+  const view = { ...raw, raw: raw.nodes, sites: data.sites, strings: data.strings, count: raw.links.weight.length,
+    dropped: raw.dropped ?? null };
   view.nodes = raw.nodes.kind.map((_, i) => new GraphNode(view, i));
   let byId = null, rowOf = null;
   Object.defineProperties(view, {
     byId: { get: () => (byId ??= new Map(view.nodes.map(node => [node.id, node]))) },
-    rowOf: { get: () => (rowOf ??= view.nodes.map(node => raw.rows.findIndex(row => node.y >= row.low && node.y < row.high))) },
+    rowOf: { get: () => (rowOf ??= view.nodes.map(node =>
+      raw.rows.findIndex(row => node.y >= row.low && node.y < row.high))) },
   });
-  // one scale for all controls, so that they can be compared
-  view.scale = largest([raw.nodes.effect ?? [], ...(raw.controls ?? []).map(one => one.effect)]) || 1;
-  view.widest = largest([raw.links.weight, ...(raw.controls ?? []).map(one => one.weight)]) || 1;
+  view.scales = [raw.controls ?? [], [{ effect: raw.nodes.effect ?? [], weight: raw.links.weight }]].map(list =>
+    [largest(list.map(one => one.effect)) || 1, largest(list.map(one => one.weight ?? raw.links.weight)) || 1]);
   useControl(view, null);
   return view;
 }
@@ -67,9 +71,12 @@ function plainName(node) {
 export function useControl(view, name) {
   const control = view.controls?.find(one => one.name === name) ?? null, before = view.control ?? null;
   view.control = control;
-  view.weights = control ? control.weight : view.links.weight;
+  view.weights = control?.weight ?? view.links.weight;
+  view.borrowed = control != null && !control.weight; // the links are those of the prompts, drawn without their signs
+  [view.scale, view.widest] = view.scales[control ? 0 : 1]; // one scale for all controls, so that they can be compared
   view.around = null;
-  view.order = control ? Int32Array.from(control.weight.keys()).sort((a, b) => size(control.weight, b) - size(control.weight, a)) : null;
+  view.order = control?.weight ? Int32Array.from(control.weight.keys()).sort((a, b) =>
+    size(view.weights, b) - size(view.weights, a)) : null;
   if (control !== before) for (const node of view.nodes) node.effect = control ? control.effect[node.i] : node.measured;
 }
 
@@ -96,7 +103,8 @@ export function neighbours(view, node) {
   if (!view.around) {
     const { source, target } = view.links;
     const fresh = () => view.nodes.map(() => []);
-    view.around = { ins: fresh(), outs: fresh(), inTotal: new Float64Array(view.nodes.length), outTotal: new Float64Array(view.nodes.length) };
+    view.around = { ins: fresh(), outs: fresh(), inTotal: new Float64Array(view.nodes.length),
+      outTotal: new Float64Array(view.nodes.length) };
     for (let k = 0; k < view.count; k++) {
       const i = ranked(view, k), weight = size(view.weights, i);
       view.around.ins[target[i]].push(i);
@@ -116,13 +124,15 @@ export function significant(item) {
 }
 
 /** The node's interval, which the circuit has and a control has not. */
-export const interval = (view, node) => (view.control || node.low == null || node.high == null ? null : [node.low, node.high]);
+export const interval = (view, node) => (view.control || node.low == null || node.high == null
+  ? null : [node.low, node.high]);
 
 /** Where a node stands, in words. */
 export function place(view, node) {
   const parts = [];
   if (node.layer != null) parts.push(`layer ${node.layer}`);
   const token = node.position == null ? null : view.tokens[node.position];
-  if (node.position != null) parts.push(token == null ? `token ${node.position}` : `“${showToken(token)}” (token ${node.position})`);
+  if (node.position != null) parts.push(token == null
+    ? `token ${node.position}` : `“${showToken(token)}” (token ${node.position})`);
   return parts.join(" · ") || (node.kind === "target" ? "the metric" : "all positions");
 }

@@ -15,7 +15,8 @@ export function clusterOf(data, node) {
 export function strongestNodes(view, perRow = PER_ROW) {
   const chosen = new Set();
   view.rows.forEach((_, row) => {
-    const here = view.nodes.filter(node => view.rowOf[node.i] === row && (node.kind === "feature" || node.kind === "error" || node.kind === "component"));
+    const here = view.nodes.filter(node => view.rowOf[node.i] === row
+      && (node.kind === "feature" || node.kind === "error" || node.kind === "component"));
     here.sort((a, b) => Math.abs(b.effect ?? 0) - Math.abs(a.effect ?? 0));
     const all = here.reduce((sum, node) => sum + Math.abs(node.effect ?? 0), 0);
     let sum = 0;
@@ -26,7 +27,8 @@ export function strongestNodes(view, perRow = PER_ROW) {
     }
   });
   const { source, target } = view.links;
-  for (let i = 0; i < view.count; i++) if (view.nodes[source[i]].kind === "token" && chosen.has(target[i])) chosen.add(source[i]);
+  for (let i = 0; i < view.count; i++) if (view.nodes[source[i]].kind === "token"
+    && chosen.has(target[i])) chosen.add(source[i]);
   return view.nodes.filter(node => chosen.has(node.i) || node.kind === "target").map(node => node.id);
 }
 
@@ -63,9 +65,11 @@ function box(data, view, members, title, group, name) {
   const effect = measured ? members.reduce((sum, node) => sum + (node.effect ?? 0), 0) : null, first = members[0];
   const kind = members.every(node => node.kind === first.kind) ? first.kind : "feature";
   const strongest = [...members].sort((a, b) => weight(b) - weight(a)).map(name);
-  return { key: `${group == null ? "" : "+"}${members.map(node => node.id).sort()[0]}`, title: title || "group", members, group, row, kind, effect,
+  return { key: `${group == null ? "" : "+"}${members.map(node => node.id).sort()[0]}`, title: title || "group", members,
+    group, row, kind, effect,
     x: mean(node => node.x), faint: members.length === 1 && !view.control && !significant(first), strongest,
-    sub: members.length > 1 ? counted(members.length, { token: "word", error: "error" }[kind] ?? "feature") : clusterOf(data, first) ?? "" };
+    sub: members.length > 1 ? counted(members.length, { token: "word", error: "error" }[kind] ?? "feature") : clusterOf(data,
+      first) ?? "" };
 }
 
 /** Links between boxes: weights added up; a share is the part of what the end's members get from outside their box. */

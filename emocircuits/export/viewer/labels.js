@@ -15,19 +15,22 @@ function drawLabels(ctx, scene, inside) {
   for (const item of inside) {
     if (item.node.kind === "token") continue;
     const wish = wanted(item.node);
-    if (wish || item.node.kind !== "error") order.push({ ...item, worth: wish + Math.abs(item.node.effect ?? 0) / scene.view.scale });
+    if (wish || item.node.kind !== "error") order.push({ ...item,
+      worth: wish + Math.abs(item.node.effect ?? 0) / scene.view.scale });
   }
   order.sort((a, b) => b.worth - a.worth);
   ctx.lineJoin = "round";
   ctx.textBaseline = "middle";
   for (const { node, x, y, r: bare } of order.slice(0, LABELS)) {
-    const chosen = hovered ?? selected, ringed = (pinned.size && pinned.has(node.id)) || (chosen && node.base === chosen.base);
+    const chosen = hovered ?? selected, ringed = (pinned.size && pinned.has(node.id))
+      || (chosen && node.base === chosen.base);
     const r = bare * (node.kind === "target" ? 1.5 : 1) + (ringed ? 4 : 0);
     ctx.font = `${node === selected || node.kind === "target" ? 600 : 500} 11.5px ${scene.font}`;
     const text = clip(name(node), width < 560 ? 18 : node.kind === "target" ? 44 : 26), wide = ctx.measureText(text).width;
     const spots = [[x + r + 6, y, "left"], [x, y - r - 10, "center"], [x - r - 6, y, "right"], [x, y + r + 10, "center"]];
     for (const [tx, ty, align] of spots) {
-      const left = align === "left" ? tx : align === "right" ? tx - wide : tx - wide / 2, box = [left - 3, ty - 8, left + wide + 3, ty + 8];
+      const left = align === "left" ? tx : align === "right" ? tx - wide : tx - wide / 2,
+        box = [left - 3, ty - 8, left + wide + 3, ty + 8];
       if (box[0] < GUTTER + 2 || box[2] > width - 3 || box[1] < 1 || box[3] > height - foot) continue;
       if (taken.some(t => t[4] !== node && t[0] < box[2] && t[2] > box[0] && t[1] < box[3] && t[3] > box[1])) continue;
       taken.push([...box, null]);
@@ -36,7 +39,8 @@ function drawLabels(ctx, scene, inside) {
       ctx.lineWidth = 4;
       ctx.globalAlpha = 0.85;
       ctx.strokeText(text, tx, ty);
-      ctx.globalAlpha = (near && !near.has(node.i)) || (marks && !near && !marks.nodes.has(node.i) && !wanted(node)) ? 0.4 : 1;
+      ctx.globalAlpha = (near && !near.has(node.i)) || (marks && !near && !marks.nodes.has(node.i) && !wanted(node))
+        ? 0.4 : 1;
       ctx.fillStyle = colours.ink;
       ctx.fillText(text, tx, ty);
       ctx.globalAlpha = 1;
@@ -66,7 +70,8 @@ function drawFrame(ctx, scene) {
   ctx.lineWidth = 1;
   ctx.setLineDash([]);
   ctx.beginPath();
-  ctx.moveTo(GUTTER + 0.5, 0); ctx.lineTo(GUTTER + 0.5, height); ctx.moveTo(0, bottom + 0.5); ctx.lineTo(width, bottom + 0.5);
+  ctx.moveTo(GUTTER + 0.5, 0); ctx.lineTo(GUTTER + 0.5, height); ctx.moveTo(0, bottom + 0.5);
+    ctx.lineTo(width, bottom + 0.5);
   ctx.stroke();
   if (!view.columns.length) return;
   ctx.fillStyle = colours.muted;

@@ -8,7 +8,8 @@ const MANY = 400; // from here on weaker links are hairlines: wide curves are wh
 
 /** Colours of the page's theme. */
 export function palette(element) {
-  const style = getComputedStyle(element), names = ["surface", "band", "ink", "muted", "line", "positive", "negative", "accent", "path", "neutral"];
+  const style = getComputedStyle(element), names = ["surface", "band", "ink", "muted", "line", "positive", "negative",
+    "accent", "path", "neutral"];
   return Object.fromEntries(names.map(name => [name, style.getPropertyValue(`--ec-${name}`).trim()]));
 }
 
@@ -39,7 +40,8 @@ export function drawBands(ctx, scene) {
   ctx.strokeStyle = colours.line;
   ctx.lineWidth = 1;
   for (const column of view.columns) {
-    const left = Math.round(screen(camera, column.low, 0).x) + 0.5, right = Math.round(screen(camera, column.high, 0).x) + 0.5;
+    const left = Math.round(screen(camera, column.low, 0).x) + 0.5,
+      right = Math.round(screen(camera, column.high, 0).x) + 0.5;
     if (!column.used || right < GUTTER || left > width) continue;
     ctx.beginPath();
     ctx.moveTo(left, 0); ctx.lineTo(left, bottom); ctx.moveTo(right, 0); ctx.lineTo(right, bottom);
@@ -67,7 +69,8 @@ export function placed(view, camera) {
 
 /** The chosen links, the strongest on top. */
 export function drawLinks(ctx, scene) {
-  const { view, colours, links, marks, centre, width, at } = scene, { source, target, low } = view.links, many = links.length > MANY;
+  const { view, colours, links, marks, centre, width, at } = scene, { source, target, low } = view.links,
+    many = links.length > MANY;
   for (let k = links.length - 1; k >= 0; k--) {
     const i = links[k], from = source[i], to = target[i], weight = view.weights[i] ?? 0;
     const ax = at.x[from], ay = at.y[from], bx = at.x[to], by = at.y[to];
@@ -75,10 +78,11 @@ export function drawLinks(ctx, scene) {
     const own = centre && (from === centre.i || to === centre.i), onPath = marks?.shares.get(from * view.nodes.length + to);
     const dim = marks ? (onPath == null && !own ? 0.12 : 1) : centre ? (own ? 1 : 0.12) : 0.8;
     const part = Math.sqrt(Math.abs(weight) / view.widest), thin = many && k >= MANY && !own && onPath == null;
-    ctx.strokeStyle = tint(colours, weight);
+    ctx.strokeStyle = tint(colours, view.borrowed ? 0 : weight);
     ctx.lineWidth = thin ? 1 : onPath != null ? 1.6 + 5 * Math.sqrt(onPath / marks.top) : 0.7 + 4.6 * part;
-    ctx.globalAlpha = onPath != null ? 0.95 : dim * (0.18 + 0.6 * part) * (low && !significant(linkAt(view, i)) ? 0.4 : 1) * (thin ? 0.7 : 1);
-    ctx.setLineDash(weight < 0 && !thin ? DASH : SOLID);
+    ctx.globalAlpha = onPath != null ? 0.95 : dim * (0.18 + 0.6 * part) * (low && !significant(linkAt(view, i))
+      ? 0.4 : 1) * (thin ? 0.7 : 1);
+    ctx.setLineDash(weight < 0 && !thin && !view.borrowed ? DASH : SOLID);
     const bend = Math.max(12, Math.abs(ay - by) * 0.45);
     ctx.beginPath();
     ctx.moveTo(ax, ay);
@@ -91,7 +95,8 @@ export function drawLinks(ctx, scene) {
 
 /** Whether a node is drawn pale: beside the chosen paths, away from the chosen node, or not found by the search. */
 export function isDim({ near, marks, found }, node) {
-  return Boolean((near && !near.has(node.i)) || (marks && !near && !marks.nodes.has(node.i)) || (found && !found.has(node.i)));
+  return Boolean((near && !near.has(node.i)) || (marks && !near && !marks.nodes.has(node.i))
+    || (found && !found.has(node.i)));
 }
 
 /** Nodes in batches of one look, then what single nodes carry: whiskers, verification marks, rings. Returns those inside. */
@@ -102,14 +107,16 @@ export function drawNodes(ctx, scene) {
     const x = at.x[node.i], y = at.y[node.i], r = radius(view, node, camera);
     if (x < GUTTER - r || x > width + r || y < -r || y > height - foot + r) continue;
     const sign = node.kind === "target" ? 2 : Math.sign(node.effect ?? 0), dim = isDim(scene, node);
-    const solid = node.kind !== "error" && (view.control != null || significant(node)), key = sign * 4 + (solid ? 2 : 0) + (dim ? 1 : 0);
+    const solid = node.kind !== "error" && (view.control != null || significant(node)),
+      key = sign * 4 + (solid ? 2 : 0) + (dim ? 1 : 0);
     const item = { node, x, y, r, dim };
     inside.push(item);
     if (looks.has(key)) looks.get(key).items.push(item);
     else looks.set(key, { sign, solid, dim, items: [item] });
   }
   for (const { sign, solid, dim, items } of looks.values()) {
-    const colour = sign === 2 ? colours.ink : tint(colours, sign), outlined = !solid || dim || (sign < 0 && items.length < MANY);
+    const colour = sign === 2 ? colours.ink : tint(colours, sign),
+      outlined = !solid || dim || (sign < 0 && items.length < MANY);
     ctx.strokeStyle = colour;
     ctx.lineWidth = 1.5;
     ctx.setLineDash(sign < 0 && items.length < MANY ? [3, 2] : SOLID);
@@ -137,7 +144,8 @@ export function drawNodes(ctx, scene) {
 function drawMarks(ctx, scene, { node, x, y, r, dim }) {
   const { view, camera, colours, selected, hovered, pinned, found, gathered } = scene;
   const bounds = interval(view, node);
-  if (bounds && r > 7 && node.kind !== "target" && !dim) whisker(ctx, x, y, bounds.map(value => signedRadius(view, node, camera, value)), tint(colours, node.effect), colours.surface);
+  if (bounds && r > 7 && node.kind !== "target" && !dim) whisker(ctx, x, y,
+    bounds.map(value => signedRadius(view, node, camera, value)), tint(colours, node.effect), colours.surface);
   if (node.verified != null && !view.control && node.kind !== "target" && r > 4.5) {
     ctx.globalAlpha = dim ? 0.3 : 1;
     ctx.fillStyle = significant(node) && node.kind !== "error" ? colours.surface : tint(colours, node.effect);

@@ -11,7 +11,8 @@ export function pathPanel(act) {
   const to = choice("to", "Paths to", [], value => act({ to: value, path: null }));
   const toggle = h("button", { type: "button", class: "ec-button" }, "Show on the grid");
   const say = h("p", { class: "ec-note" }), list = h("ol", { class: "ec-paths" });
-  const element = h("section", { class: "ec-box", "aria-label": "Paths" }, h("div", { class: "ec-boxhead" }, h("h3", {}, "Paths"), from.element, to.element, toggle), say, list);
+  const element = h("section", { class: "ec-box", "aria-label": "Paths" },
+    h("div", { class: "ec-boxhead" }, h("h3", {}, "Paths"), from.element, to.element, toggle), say, list);
   let drawn = null;
 
   function render(data, view, state, name) {
@@ -39,11 +40,15 @@ export function pathPanel(act) {
     const goal = name(view.nodes[found.to]);
     say.replaceChildren(found.measure ? `Shares: ${found.measure}` : sentence(found, goal));
     const top = Math.max(...found.list.map(([share]) => share)) || 1;
-    list.replaceChildren(...found.list.map(([share, sign, ...path], i) => h("li", {}, h("button", { type: "button", "aria-pressed": String(state.from != null && state.path === i),
+    list.replaceChildren(...found.list.map(([share, sign, ...path], i) =>
+      h("li", {}, h("button", { type: "button", "aria-pressed": String(state.from != null && state.path === i),
       onclick: () => act({ from: shown, path: state.from != null && state.path === i ? null : i }) },
       h("span", { class: "ec-share" }, percent(share)),
-      h("span", { class: `ec-bar ${sign < 0 ? "ec-neg" : "ec-pos"}`, style: { "--share": `${Math.max(2, 100 * share / top)}%` } }),
-      h("span", { class: "ec-chain" }, path.flatMap((node, k) => [k ? h("span", { class: "ec-arrow" }, " → ") : null, h("span", { class: "ec-step" }, shortName(view.nodes[node], name))]))))));
+      h("span", { class: `ec-bar ${sign < 0 ? "ec-neg" : "ec-pos"}`,
+        style: { "--share": `${Math.max(2, 100 * share / top)}%` } }),
+      h("span", { class: "ec-chain" }, path.flatMap((node, k) =>
+        [k ? h("span", { class: "ec-arrow" }, " → ") : null,
+          h("span", { class: "ec-step" }, shortName(view.nodes[node], name))]))))));
   }
   return { element, render };
 }
@@ -51,7 +56,9 @@ export function pathPanel(act) {
 const shortName = (node, name) => (node.kind === "target" ? "the metric" : clip(name(node), 40));
 
 function sentence(found, goal) {
-  const what = found.from === "" ? "The words of the prompt" : `${counted(found.count, "feature")} that match${found.count === 1 ? "es" : ""} ${found.from}`;
-  const total = found.total == null ? "" : `${what}: ${percent(found.total)} of the input of “${goal}” passes through. `;
-  return `${total}Share of a path: the product over its links of |weight| in all |weight| into the link's end. Orange raises the metric, blue lowers it.`;
+  const matches = `${counted(found.count, "feature")} that match${found.count === 1 ? "es" : ""} ${found.from}`;
+  const through = `${percent(found.total)} of the input of “${goal}” passes through`;
+  const total = found.total == null ? "" : `${found.from === "" ? "The words of the prompt" : matches}: ${through}. `;
+  return `${total}Share of a path: the product over its links of |weight| in all |weight| into the link's end. `
+    + "Orange raises the metric, blue lowers it.";
 }

@@ -11,13 +11,16 @@ export function effectPlot(item, width, height = 34, limits = null) {
     s("line", { x1: 4, x2: width - 4, y1: middle, y2: middle, class: "ec-axis" }),
     s("line", { x1: x(0), x2: x(0), y1: 3, y2: height - 3, class: "ec-zero" }));
   if (item.low != null && item.high != null) {
-    const cap = Math.min(5, middle - 3), ends = `M${x(item.low)} ${middle - cap}v${2 * cap}M${x(item.high)} ${middle - cap}v${2 * cap}`;
+    const cap = Math.min(5, middle - 3),
+      ends = `M${x(item.low)} ${middle - cap}v${2 * cap}M${x(item.high)} ${middle - cap}v${2 * cap}`;
     plot.append(s("path", { d: `M${x(item.low)} ${middle}H${x(item.high)}${ends}`, class: `ec-whisker ${sign}` }));
   }
-  if (item.value != null) plot.append(s("circle", { cx: x(item.value), cy: middle, r: Math.min(5, middle - 4), class: `ec-dot ${sign}` }));
+  if (item.value != null) plot.append(s("circle",
+    { cx: x(item.value), cy: middle, r: Math.min(5, middle - 4), class: `ec-dot ${sign}` }));
   if (item.verified != null) {
     const v = x(item.verified), d = Math.min(7, middle - 1);
-    plot.append(s("path", { d: `M${v} ${middle - d}l${d * 0.85} ${d}l${-d * 0.85} ${d}l${-d * 0.85} ${-d}z`, class: "ec-verified" }));
+    plot.append(s("path", { d: `M${v} ${middle - d}l${d * 0.85} ${d}l${-d * 0.85} ${d}l${-d * 0.85} ${-d}z`,
+      class: "ec-verified" }));
   }
   return plot;
 }
@@ -26,8 +29,10 @@ export function effectPlot(item, width, height = 34, limits = null) {
 export function activationPlot(clean, corrupt, at, width) {
   const top = Math.max(...clean, ...(corrupt ?? [0]), 0) || 1, half = corrupt ? 26 : 34, height = corrupt ? 56 : 38;
   const step = width / clean.length, bar = Math.max(1, step - Math.min(1, step * 0.2));
-  const bars = (values, side, sign) => values.map((value, i) => value > 0 && s("rect", { x: (i * step).toFixed(2), width: bar.toFixed(2),
-    y: (sign > 0 ? half - value / top * half : half + 2).toFixed(2), height: (value / top * half).toFixed(2), class: side }));
+  const bars = (values, side, sign) => values.map((value, i) => value > 0
+    && s("rect", { x: (i * step).toFixed(2), width: bar.toFixed(2),
+    y: (sign > 0 ? half - value / top * half : half + 2).toFixed(2), height: (value / top * half).toFixed(2),
+      class: side }));
   return s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, class: "ec-plot", "aria-hidden": "true" },
     at != null && s("rect", { x: (at * step - 1).toFixed(2), width: (bar + 2).toFixed(2), y: 0, height, class: "ec-at" }),
     bars(clean, "ec-clean", 1), corrupt && bars(corrupt, "ec-corrupt", -1),
@@ -36,7 +41,8 @@ export function activationPlot(clean, corrupt, at, width) {
 
 /** Name and value pairs; pairs without a value are left out. */
 export function facts(rows) {
-  return h("dl", { class: "ec-facts" }, rows.filter(row => row && row[1] != null).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+  return h("dl", { class: "ec-facts" }, rows.filter(row => row
+    && row[1] != null).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
 /** A titled part of the panel, or nothing where it would be empty. */

@@ -10,7 +10,8 @@ export function promptStrip(point) {
   const element = h("div", { class: "ec-prompts" }, cells);
   let shownPair = null;
   for (const text of [clean, corrupt]) {
-    text.addEventListener("pointerover", event => point(event.target.dataset?.i == null ? null : Number(event.target.dataset.i)));
+    text.addEventListener("pointerover", event =>
+      point(event.target.dataset?.i == null ? null : Number(event.target.dataset.i)));
     text.addEventListener("pointerleave", () => point(null));
   }
 
@@ -22,14 +23,19 @@ export function promptStrip(point) {
     element.classList.toggle("ec-pair", Boolean(other));
     const sums = view.tokens.map(() => 0);
     for (const node of view.nodes) {
-      if (node.position != null && node.kind !== "token" && (!chosen || node.base === chosen.base)) sums[node.position] += node.effect ?? 0;
+      if (node.position != null && node.kind !== "token"
+        && (!chosen || node.base === chosen.base)) sums[node.position] += node.effect ?? 0;
     }
-    clean.setAttribute("aria-label", chosen ? "Prompt, shaded by the effect of the selected node at each token" : "Prompt, shaded by the effect of the nodes at each token");
+    const whose = chosen ? "the selected node" : "the nodes";
+    clean.setAttribute("aria-label", `Prompt, shaded by the effect of ${whose} at each token`);
     shownPair = null;
-    fill(clean, shaded(view.tokens, sums, Math.max(...sums.map(Math.abs), 0), true), other ? view.tokens.map((text, i) => text !== other[i]) : []);
+    fill(clean, shaded(view.tokens, sums, Math.max(...sums.map(Math.abs), 0), true),
+      other ? view.tokens.map((text, i) => text !== other[i]) : []);
     if (!other) return;
-    const kept = chosen ? view.corrupt.activations?.[chosen.base] : null, top = kept ? Math.max(...kept[0], ...kept[1], 0) : 0;
-    cells[1].firstChild.textContent = kept ? "Corrupt prompt, shaded by the activation of the selected node" : "Corrupt prompt; what differs is underlined";
+    const kept = chosen ? view.corrupt.activations?.[chosen.base] : null,
+      top = kept ? Math.max(...kept[0], ...kept[1], 0) : 0;
+    cells[1].firstChild.textContent = kept
+      ? "Corrupt prompt, shaded by the activation of the selected node" : "Corrupt prompt; what differs is underlined";
     if (kept) cells[0].firstChild.textContent = "Clean prompt, shaded by the activation of the selected node";
     else cells[0].firstChild.textContent = "Clean prompt, shaded by effect; what differs is underlined";
     const differs = view.tokens.map((text, i) => text !== other[i]);

@@ -13,11 +13,14 @@ import { h, show } from "./words.js";
 export function canvasStage(get, tools, most) {
   const canvas = h("canvas", { tabindex: 0, role: "application", "aria-roledescription": "circuit diagram" });
   const tip = h("div", { class: "ec-tip", role: "tooltip", hidden: true });
-  const button = (label, text, act) => h("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);
-  const element = h("div", { class: "ec-stage" }, canvas, tip, h("div", { class: "ec-tools" }, button("Zoom in", "+", () => zoom(1.25)),
+  const button = (label, text, act) => h("button", { type: "button", "aria-label": label, title: label, onclick: act },
+    text);
+  const element = h("div", { class: "ec-stage" }, canvas, tip,
+    h("div", { class: "ec-tools" }, button("Zoom in", "+", () => zoom(1.25)),
     button("Zoom out", "−", () => zoom(0.8)), button("Show everything", "⤢", () => { fit(); draw(); })));
   const ctx = canvas.getContext("2d", { alpha: false });
-  let camera = {}, size = { width: 0, height: 0 }, frame = 0, drag = null, moved = false, hovered = null, focus = null, colours = {}, fits = false;
+  let camera = {}, size = { width: 0, height: 0 }, frame = 0, drag = null, moved = false, hovered = null, focus = null,
+    colours = {}, fits = false;
   let painted = () => {};
 
   function fit() {
@@ -28,7 +31,8 @@ export function canvasStage(get, tools, most) {
   /** Takes the room there is; the height follows the rows of the view. */
   function resize() {
     const { view } = get(), width = Math.max(240, element.clientWidth);
-    const height = Math.round(Math.max(Math.min(400, most ?? 400), Math.min(most ?? 620, view.height * 54 + footer(view) + HEAD)));
+    const height = Math.round(Math.max(Math.min(400, most ?? 400),
+      Math.min(most ?? 620, view.height * 54 + footer(view) + HEAD)));
     if (width === size.width && height === size.height && fits) return;
     size = { width, height };
     const ratio = window.devicePixelRatio || 1;
@@ -41,7 +45,8 @@ export function canvasStage(get, tools, most) {
 
   function scene() {
     const shown = get();
-    return { ...shown, ...size, camera, colours, hovered, focus, foot: footer(shown.view), font: getComputedStyle(element).fontFamily };
+    return { ...shown, ...size, camera, colours, hovered, focus, foot: footer(shown.view),
+      font: getComputedStyle(element).fontFamily };
   }
 
   function draw() {
@@ -119,7 +124,8 @@ export function canvasStage(get, tools, most) {
   });
   canvas.addEventListener("wheel", event => {
     if (event.ctrlKey || event.metaKey) zoom(Math.exp(-event.deltaY / 300), at(event));
-    else if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) { camera = { ...camera, x: camera.x + event.deltaX / camera.sx }; draw(); } else return;
+    else if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) { camera = { ...camera,
+      x: camera.x + event.deltaX / camera.sx }; draw(); } else return;
     event.preventDefault();
   }, { passive: false });
 
@@ -133,7 +139,8 @@ export function canvasStage(get, tools, most) {
   }
   const keys = {
     ArrowLeft: () => step(-1, 0), ArrowRight: () => step(1, 0), ArrowUp: () => step(0, 1), ArrowDown: () => step(0, -1),
-    Enter: () => (get().selected ? tools.card() : step(0, 0)), Escape: () => { point(null, null); tools.escape(); }, "/": tools.search,
+    Enter: () => (get().selected ? tools.card() : step(0, 0)), Escape: () => { point(null, null); tools.escape(); },
+      "/": tools.search,
     p: () => tools.pin(get().selected?.id), "+": () => zoom(1.25), "-": () => zoom(0.8), 0: () => { fit(); draw(); },
   };
   canvas.addEventListener("keydown", event => {
@@ -176,7 +183,8 @@ export function canvasStage(get, tools, most) {
     },
     /** The picture as SVG text. */
     svg() {
-      const pen = new SvgContext(size.width, size.height, (font, text) => { ctx.font = font; return ctx.measureText(text); });
+      const pen = new SvgContext(size.width, size.height,
+        (font, text) => { ctx.font = font; return ctx.measureText(text); });
       paint(pen, { ...scene(), hovered: null, focus: null });
       return pen.text();
     },

@@ -20,14 +20,18 @@ let mounted = 0;
 
 /**
  * Mounts the viewer in `el`; `data` is what `emocircuits.export.viewer_data` makes. Options: `height` (most pixels of the
- * canvas), `address` (keep the state in the page's address), `onchange` (gets the plain state). Returns {state, setState, pos,
+ * canvas), `address` (keep the state in the page's address),
+   `onchange` (gets the plain state). Returns {state, setState, pos,
  * pan, svg, destroy}.
  */
 export function mount(el, data, options = {}) {
   if (data?.format !== FORMAT) {
-    return refusal(el, `This page's data have format ${data?.format}; its viewer reads format ${FORMAT}. Export the circuit again.`);
+    const versions = `This page's data have format ${data?.format}; its viewer reads format ${FORMAT}.`;
+    return refusal(el, `${versions} Export the circuit again.`);
   }
-  if (!data.views.some(one => one.nodes.kind.length)) return refusal(el, `The circuit of ${data.behaviour} is empty: no node passed its thresholds.`);
+  if (!data.views.some(one => one.nodes.kind.length)) {
+    return refusal(el, `The circuit of ${data.behaviour} is empty: no node passed its thresholds.`);
+  }
   const opened = new Map(), viewOf = raw => opened.get(raw.name) ?? opened.set(raw.name, openView(data, raw)).get(raw.name);
   const state = freshState(data.views[0].name);
   let view = viewOf(data.views[0]), shown = {}, gathered = null, listed = null, begun = false;
@@ -43,7 +47,8 @@ export function mount(el, data, options = {}) {
     escape: () => act({ selected: null, search: "", path: null, from: null }),
     unpin: ids => {
       const gone = new Set(ids), left = ids => ids.filter(id => !gone.has(id));
-      act({ pinned: new Set(left([...state.pinned])), groups: regrouped(state.groups.map(group => ({ ...group, ids: left(group.ids) })), [], "") });
+      act({ pinned: new Set(left([...state.pinned])),
+        groups: regrouped(state.groups.map(group => ({ ...group, ids: left(group.ids) })), [], "") });
     },
     place: (key, at) => act({ places: { ...state.places, [key]: at } }),
     pinStrongest: () => act({ pinned: new Set([...state.pinned, ...strongestNodes(view)].slice(0, PINS)) }),
@@ -51,24 +56,32 @@ export function mount(el, data, options = {}) {
     ungroup: i => act({ groups: state.groups.filter((_, k) => k !== i) }),
     ungroupAll: () => act({ groups: [] }),
     clear: () => act({ pinned: new Set(), groups: [], places: {} }),
-    renameGroup: (i, text) => act({ groups: state.groups.map((group, k) => (k === i ? { ...group, name: text.trim() || group.name } : group)) }),
+    renameGroup: (i, text) => {
+      const named = group => ({ ...group, name: text.trim() || group.name });
+      act({ groups: state.groups.map((group, k) => (k === i ? named(group) : group)) });
+    },
   };
   const files = {
     "Grid as PNG": () => stage.picture().toBlob(blob => download(file("png"), blob)),
     "Grid as SVG": () => download(file("svg"), stage.svg(), "image/svg+xml"),
-    "Subgraph as SVG": () => { const drawn = subgraph.svg(); if (drawn) download(file("subgraph.svg"), standaloneSvg(drawn), "image/svg+xml"); },
-    "What is shown, as JSON": () => download(file("shown.json"), shownJson(data, view, shown.mask, shown.links, name), "application/json"),
+    "Subgraph as SVG": () => subgraph.svg() && download(file("subgraph.svg"), standaloneSvg(subgraph.svg()), "image/svg+xml"),
+    "What is shown, as JSON": () =>
+      download(file("shown.json"), shownJson(data, view, shown.mask, shown.links, name), "application/json"),
     "My subgraph and settings": () => download(file("subgraph.json"), savedState(data, state), "application/json"),
     "Load a saved subgraph…": () => loader.click(),
   };
-  const loader = h("input", { type: "file", accept: ".json,application/json", hidden: true, onchange: () => { loader.files[0]?.text().then(load); loader.value = ""; } });
+  const loader = h("input", { type: "file", accept: ".json,application/json", hidden: true,
+    onchange: () => { loader.files[0]?.text().then(load); loader.value = ""; } });
   const bar = topBar(data, data.views, `ec${mounted++}`, act, files), prompt = promptStrip(i => stage.point(null, i));
-  const notice = h("p", { class: "ec-notice", role: "status", hidden: true }), live = h("p", { class: "ec-live", "aria-live": "polite" });
+  const notice = h("p", { class: "ec-notice", role: "status", hidden: true }),
+    live = h("p", { class: "ec-live", "aria-live": "polite" });
   const panel = h("aside", { class: "ec-panel", "aria-label": "Details", tabindex: 0 });
-  const stage = canvasStage(() => ({ ...shown, view, name, gathered, pinned: state.pinned, selected: state.selected == null ? null : view.byId.get(state.selected) ?? null }), tools, options.height);
+  const stage = canvasStage(() => ({ ...shown, view, name, gathered, pinned: state.pinned,
+    selected: state.selected == null ? null : view.byId.get(state.selected) ?? null }), tools, options.height);
   const paths = pathPanel(act), dose = dosePanel(data, act), subgraph = subgraphPanel(tools), table = linkTable(tools);
   const lower = h("div", { class: "ec-lower" }, subgraph.element, paths.element, dose.element);
-  const root = h("div", { class: "ec-viewer" }, bar.element, notice, prompt.element, h("div", { class: "ec-main" }, stage.element, panel), lower, table.element, live, loader);
+  const root = h("div", { class: "ec-viewer" }, bar.element, notice, prompt.element,
+    h("div", { class: "ec-main" }, stage.element, panel), lower, table.element, live, loader);
 
   /** Takes changes of the state and shows them. */
   function act(changes) {
@@ -76,11 +89,14 @@ export function mount(el, data, options = {}) {
     if (changes.view && changes.view !== view.name) open(changes.view);
     if ((view.control?.name ?? null) !== state.control) useControl(view, state.control);
     const mask = keptNodes(view, state);
-    shown = { mask, links: chosenLinks(view, mask, state), found: foundNodes(view, state.search, data.details, name), marks: pathMarks(view, state) };
-    const every = view.nodes.filter(node => node.kind !== "token" && node.kind !== "target"), left = every.filter(node => mask[node.i]).length;
+    shown = { mask, links: chosenLinks(view, mask, state), found: foundNodes(view, state.search, data.details, name),
+      marks: pathMarks(view, state) };
+    const every = view.nodes.filter(node => node.kind !== "token" && node.kind !== "target");
+    const left = every.filter(node => mask[node.i]).length;
     bar.render(view, state, left, every.length);
     prompt.render(view, state.selected == null ? null : view.byId.get(state.selected));
-    stage.canvas.setAttribute("aria-label", `Circuit of ${data.behaviour}: ${counted(left, "node")} in ${counted(view.rows.length, "row")}, `
+    stage.canvas.setAttribute("aria-label",
+      `Circuit of ${data.behaviour}: ${counted(left, "node")} in ${counted(view.rows.length, "row")}, `
       + `${counted(shown.links.length, "link")} drawn. Arrow keys move between nodes. The links are also in the table below.`);
     if (!begun) return;
     stage.draw();
@@ -98,7 +114,8 @@ export function mount(el, data, options = {}) {
     dose.render(state);
     subgraph.render(data, view, state, lower.clientWidth);
     lower.hidden = [...lower.children].every(box => box.hidden);
-    const numbers = state.filter === "strongest" ? null : shown.links, key = JSON.stringify([view.name, state.control, state.threshold, state.rank, numbers, [...state.labels]]);
+    const numbers = state.filter === "strongest" ? null : shown.links;
+    const key = JSON.stringify([view.name, state.control, state.threshold, state.rank, numbers, [...state.labels]]);
     if (listed?.key !== key || state.threshold < 1) table.render(view, numbers, shown.mask);
     listed = { key, card: state.selected };
   }
@@ -109,8 +126,7 @@ export function mount(el, data, options = {}) {
     state.view = view.name;
     state.path = null;
     if (old && !view.byId.has(old.id)) state.selected = view.nodes.find(node => node.base === old.base)?.id ?? null;
-    say(view.dropped ? `Too large for a page: shown are the strongest ${counted(view.dropped.links[0], "link")} of ${view.dropped.links[1].toLocaleString("en")} and `
-      + `${counted(view.dropped.nodes[0], "node")} of ${view.dropped.nodes[1].toLocaleString("en")}. Shares refer to all of them; the JSON and GraphML exports hold the rest.` : "");
+    say(view.dropped ? cutNotice(view.dropped) : "");
     if (begun) stage.reopen();
   }
 
@@ -144,15 +160,19 @@ export function mount(el, data, options = {}) {
   }
   /** Puts nodes into one supernode; they are pinned by it. */
   function group(ids) {
-    const clusters = clusterGroups(data, view, ids), title = clusters.length === 1 && clusters[0].ids.length === ids.length ? clusters[0].name : `group ${state.groups.length + 1}`;
+    const clusters = clusterGroups(data, view, ids),
+      title = clusters.length === 1 && clusters[0].ids.length === ids.length
+        ? clusters[0].name : `group ${state.groups.length + 1}`;
     act({ pinned: new Set([...state.pinned, ...ids].slice(0, PINS)), groups: regrouped(state.groups, ids, title) });
   }
 
   const typing = event => event.target.closest?.("input, select, textarea");
-  root.addEventListener("keydown", event => { if (event.key.toLowerCase() === "g" && !typing(event) && !event.ctrlKey && !event.metaKey) gathered ??= new Set(); });
+  root.addEventListener("keydown", event => { if (event.key.toLowerCase() === "g" && !typing(event) && !event.ctrlKey
+    && !event.metaKey) gathered ??= new Set(); });
   root.addEventListener("keyup", event => {
     if (event.key.toLowerCase() !== "g" || !gathered) return;
-    const grouped = new Set(state.groups.flatMap(one => one.ids)), ids = gathered.size ? [...gathered] : [...state.pinned].filter(id => !grouped.has(id));
+    const grouped = new Set(state.groups.flatMap(one => one.ids)),
+      ids = gathered.size ? [...gathered] : [...state.pinned].filter(id => !grouped.has(id));
     gathered = null;
     if (ids.length > 1) group(ids); else act({});
   });
@@ -165,7 +185,8 @@ export function mount(el, data, options = {}) {
     const { changes, fault } = readSaved(text);
     if (fault) return say(fault);
     setState(changes);
-    if (changes.behaviour !== data.behaviour) say(`This file was saved from the circuit of ${String(changes.behaviour).slice(0, 60)}; nodes that are not in this one were left out.`);
+    const origin = String(changes.behaviour).slice(0, 60);
+    if (origin !== data.behaviour) say(`Saved from the circuit of ${origin}; nodes that are not in this one were left out.`);
   }
   function setState(wanted) {
     const { changes, lost } = checkedState(wanted, data.views.map(viewOf), data);
@@ -176,9 +197,14 @@ export function mount(el, data, options = {}) {
   let address = "";
   function keepAddress() {
     address = toAddress(state);
-    try { history.replaceState(null, "", address ? `#${address}` : location.pathname + location.search); } catch { /* an embedded page has no address */ }
+    try {
+      history.replaceState(null, "", address ? `#${address}` : location.pathname + location.search);
+    } catch { /* an embedded page has no address */ }
   }
-  const readAddress = () => { const text = location.hash.replace(/^#/, ""); if (text && text !== address) setState(fromAddress(text)); };
+  const readAddress = () => {
+    const text = location.hash.replace(/^#/, "");
+    if (text && text !== address) setState(fromAddress(text));
+  };
   if (options.address) window.addEventListener("hashchange", readAddress);
 
   el.replaceChildren(root);
@@ -188,14 +214,19 @@ export function mount(el, data, options = {}) {
   stage.begin(() => {
     performance.mark("emocircuits-painted");
     // everything else waits until the picture has been presented
-    requestAnimationFrame(() => setTimeout(() => { begun = true; rest(); root.dataset.ready = "true"; }));
+    requestAnimationFrame(() => setTimeout(() => {
+      begun = true;
+      rest();
+      root.dataset.ready = "true";
+    }));
   });
   const wide = new ResizeObserver(() => { if (begun) subgraph.render(data, view, state, lower.clientWidth); });
   wide.observe(lower);
 
   return {
     /** What is shown, as plain values. */
-    state: () => ({ ...plainState(state), hovered: stage.hovered()?.id ?? null, nodes: shown.mask.reduce((sum, kept) => sum + kept, 0), links: shown.links.length }),
+    state: () => ({ ...plainState(state), hovered: stage.hovered()?.id ?? null,
+      nodes: shown.mask.reduce((sum, kept) => sum + kept, 0), links: shown.links.length }),
     /** Changes any part of the state; what this circuit does not have is left out and said. */
     setState,
     /** Position of a node in the window, or null. */
@@ -205,8 +236,19 @@ export function mount(el, data, options = {}) {
     svg: stage.svg,
     subgraphSvg: () => (subgraph.svg() ? standaloneSvg(subgraph.svg()) : null),
     load,
-    destroy() { stage.destroy(); wide.disconnect(); window.removeEventListener("hashchange", readAddress); el.replaceChildren(); },
+    destroy() {
+      stage.destroy();
+      wide.disconnect();
+      window.removeEventListener("hashchange", readAddress);
+      el.replaceChildren();
+    },
   };
+}
+
+function cutNotice({ links, nodes }) {
+  const kept = ([some, all], word) => `${counted(some, word)} of ${all.toLocaleString("en")}`;
+  return `Too large for a page: shown are the strongest ${kept(links, "link")} and ${kept(nodes, "node")}. `
+    + "Shares refer to all of them; the JSON and GraphML exports hold the rest.";
 }
 
 /** A page that says why it shows nothing. */
@@ -214,5 +256,6 @@ function refusal(el, text) {
   const root = h("div", { class: "ec-viewer" }, h("p", { class: "ec-refusal", role: "alert" }, text));
   root.dataset.ready = "true";
   el.replaceChildren(root);
-  return { state: () => ({ refused: text }), setState() {}, pos: () => null, ids: () => [], pan() {}, svg: () => null, subgraphSvg: () => null, load() {}, destroy: () => el.replaceChildren() };
+  return { state: () => ({ refused: text }), setState() {}, pos: () => null, ids: () => [], pan() {}, svg: () => null,
+    subgraphSvg: () => null, load() {}, destroy: () => el.replaceChildren() };
 }

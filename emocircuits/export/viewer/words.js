@@ -78,7 +78,8 @@ export function shaded(tokens, values, limit, signed = false) {
   return tokens.map((text, i) => {
     const value = values?.[i] ?? 0, part = limit ? Math.min(1, Math.abs(value) / limit) : 0;
     const shown = visible(text).replace(/↵/g, "↵\n");
-    const token = h("span", { class: bare ? "ec-token ec-bare" : "ec-token", title: `token ${i}: ${show(value, signed)}` }, shown);
+    const token = h("span", { class: bare ? "ec-token ec-bare" : "ec-token", title: `token ${i}: ${show(value, signed)}` },
+      shown);
     if (part > 0.02) {
       const colour = `var(--ec-${value < 0 ? "negative" : "positive"})`;
       token.style.background = `color-mix(in srgb, ${colour} ${Math.round(8 + 36 * part)}%, transparent)`;
