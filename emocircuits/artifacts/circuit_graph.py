@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
+from importlib import import_module
 from numbers import Real
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import networkx as nx
@@ -231,6 +233,21 @@ class CircuitGraph:
             graph.add_edge(values.pop("source"), values.pop("target"), **values)
         return graph
 
+    def _repr_html_(self) -> str:
+        """The live viewer in a notebook and in documentation: a self-contained iframe."""
+        return _drawing("html").iframe(self)
+
+    def widget(self, **options: Any) -> Any:
+        """The live viewer as an anywidget whose `state` (pins, groups, selection) Python reads and sets.
+
+        Args:
+            **options: `evidence` (a `CircuitEvidence`) and `height` of the canvas in pixels.
+
+        Raises:
+            UserError: the extra `widgets` is not installed.
+        """
+        return _drawing("widget").circuit_widget(self, **options)
+
     def __repr__(self) -> str:
         example = f", example of {len(self.example.tokens)} tokens" if self.example else ""
         return f"CircuitGraph({self.behaviour}: {len(self.nodes)} nodes, {len(self.edges)} edges{example})"
@@ -257,6 +274,11 @@ def plain_json(value: Any, what: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain_json(item, what) for item in value]
     raise UserError(f"{what} holds a {type(value).__name__}", expected="text, numbers, lists or dicts")
+
+
+def _drawing(name: str) -> ModuleType:
+    """A module that draws circuits: it lies above this one and is only looked up when somebody wants to see something."""
+    return import_module(f"emocircuits.export.{name}")
 
 
 def _lone(text: str) -> bool:

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from emocircuits.cli.graphs import add_export_options, call_export
 from emocircuits.cli.options import add_json, add_quiet, add_trust
 
 STAGE_NAMES = ("plan", "collect", "directions", "sae", "match", "attribute", "circuit", "evaluate", "steer", "export",
@@ -41,6 +42,8 @@ def add_stages(commands: argparse._SubParsersAction) -> None:
         parser.add_argument("directory", metavar="RUN", type=Path, help="a run directory")
         parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
                             help="change a recipe key (repeatable)")
+        if name == "export":
+            add_export_options(parser)
         add_trust(parser)
         add_quiet(parser)
         parser.set_defaults(call=call_stage, stage=name)
@@ -77,7 +80,10 @@ def call_run(arguments: argparse.Namespace) -> int:
 
 
 def call_stage(arguments: argparse.Namespace) -> int:
-    """Runs one stage of an existing run directory."""
+    """Runs one stage of an existing run directory; `export --format` writes files without running anything."""
+    if getattr(arguments, "formats", None):
+        return call_export(arguments)
+
     from emocircuits.pipeline import stages as _  # registers the stages
     from emocircuits.pipeline.run import open_run, run_pipeline
 

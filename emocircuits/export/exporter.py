@@ -1,10 +1,13 @@
 """What an export format is. Adding one is one file that registers it and one import in the folder's `__init__`."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from emocircuits.artifacts.circuit_evidence import CircuitEvidence
 from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.errors import UserError
 from emocircuits.io.atomic import write_bytes
 from emocircuits.registry import Registry
 
@@ -17,29 +20,67 @@ class Exporter:
         name: name on the command line.
         suffix: end of the file name, with its dot.
         does: one line for `--help`.
-        render: the file's bytes; a pure function of the circuit.
+        render: the file's bytes; a pure function of the circuit (and of the evidence, where the format shows it).
+        shows_evidence: whether `render` takes a `CircuitEvidence` beside the circuit.
     """
 
     name: str
     suffix: str
     does: str
-    render: Callable[[CircuitGraph], bytes]
+    render: Callable[..., bytes]
+    shows_evidence: bool = False
 
-    def write(self, graph: CircuitGraph, directory: str | Path, stem: str | None = None) -> Path:
-        """Writes `<stem or behaviour><suffix>` in the directory, atomically, and returns its path."""
-        path = Path(directory) / f"{stem or graph.behaviour}{self.suffix}"
-        write_bytes(path, self.render(graph))
+    def data(self, graph: CircuitGraph, evidence: CircuitEvidence | None = None) -> bytes:
+        """The file's bytes; evidence is left out where the format has no place for it."""
+        return self.render(graph, evidence) if self.shows_evidence else self.render(graph)
+
+    def write(self, graph: CircuitGraph, directory: str | Path, evidence: CircuitEvidence | None = None) -> Path:
+        """Writes `<behaviour><suffix>` in the directory, atomically, and returns its path."""
+        path = Path(directory) / f"{file_stem(graph.behaviour)}{self.suffix}"
+        write_bytes(path, self.data(graph, evidence))
         return path
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export_all` did: the files, and a line for every format that cannot hold the circuit."""
+
+    paths: tuple[Path, ...]
+    refused: tuple[str, ...] = ()
 
 
 EXPORTERS: Registry[Exporter] = Registry("export format")
 
 
-def export_all(graph: CircuitGraph, directory: str | Path, formats: Iterable[str] | None = None) -> list[Path]:
-    """Writes a circuit in the named formats (default: all).
+def export_all(
+    graph: CircuitGraph,
+    directory: str | Path,
+    formats: Iterable[str] | None = None,
+    evidence: CircuitEvidence | None = None,
+) -> Exported:
+    """Writes a circuit in the named formats, or in every format that can hold it.
+
+    Args:
+        graph: the circuit.
+        directory: where the files go.
+        formats: names; None takes all, and one that cannot hold this circuit is no error then.
+        evidence: what the run measured around the circuit.
 
     Raises:
-        UserError: an unknown format, or a circuit that the format cannot hold.
+        UserError: an unknown format, or a circuit that a named format cannot hold.
     """
-    members = [EXPORTERS.get(name) for name in (formats if formats is not None else EXPORTERS.names())]
-    return [member.write(graph, directory) for member in members]
+    if formats is not None:
+        members = [EXPORTERS.get(name) for name in formats]
+        return Exported(tuple(member.write(graph, directory, evidence) for member in members))
+    paths, refused = [], []
+    for name, member in EXPORTERS:
+        try:
+            paths.append(member.write(graph, directory, evidence))
+        except UserError as error:
+            refused.append(f"no {name} file of {graph.behaviour}: {error}")
+    return Exported(tuple(paths), tuple(refused))
+
+
+def file_stem(behaviour: str) -> str:
+    """A behaviour's name as the stem of a file name: no separator, no leading dot, never empty."""
+    return re.sub(r"[^\w.-]+|^\.+", "-", behaviour).strip("-")[:100] or "circuit"

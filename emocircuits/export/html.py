@@ -9,12 +9,37 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from emocircuits.artifacts.circuit_evidence import CircuitEvidence
 from emocircuits.artifacts.circuit_graph import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
 from emocircuits.export.plain import plain_text
 from emocircuits.export.viewer_data import viewer_data
 
-PARTS = ("graph.js", "card.js", "paint.js", "table.js", "viewer.js")
+# The viewer's modules, each after those it imports.
+PARTS = (
+    "words.js",
+    "graph.js",
+    "plots.js",
+    "camera.js",
+    "choose.js",
+    "groups.js",
+    "paint.js",
+    "labels.js",
+    "svgcontext.js",
+    "stage.js",
+    "prompt.js",
+    "card.js",
+    "overview.js",
+    "paths.js",
+    "dose.js",
+    "subgraph.js",
+    "table.js",
+    "state.js",
+    "save.js",
+    "bar.js",
+    "viewer.js",
+    "widget.js",
+)
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -31,7 +56,7 @@ body {{ margin: 0; padding: 14px; background: #f3f3f0; }}
 <script type="application/json" id="circuit-data">{data}</script>
 <script>
 {script}
-window.circuit = emocircuitsViewer.mount(document.getElementById("circuit"), JSON.parse(document.getElementById("circuit-data").textContent));
+window.circuit = emocircuitsViewer.mount(document.getElementById("circuit"), JSON.parse(document.getElementById("circuit-data").textContent), {{ address: true }});
 </script></body></html>
 """
 
@@ -45,7 +70,7 @@ def viewer_css() -> str:
 @cache
 def viewer_module() -> str:
     """The viewer as one ES module: its parts in order, without the imports between them."""
-    return "\n".join(re.sub(r"^import .*?;\n", "", _part(name), flags=re.M) for name in PARTS)
+    return "\n".join(re.sub(r"^import .*?;\n", "", _part(name), flags=re.M | re.S) for name in PARTS)
 
 
 @cache
@@ -68,30 +93,35 @@ def script_json(value: Any) -> str:
     return text
 
 
-def page(graph: CircuitGraph, *, title: str | None = None) -> str:
-    """The whole page as text."""
+def page(graph: CircuitGraph, evidence: CircuitEvidence | None = None, *, title: str | None = None) -> str:
+    """The whole page as text.
+
+    Args:
+        graph: the circuit.
+        evidence: what the run measured around it (steering, controls, the corrupt prompt).
+        title: title of the window.
+    """
     heading = plain_text(title or f"Circuit of {graph.behaviour}")
-    return PAGE.format(
-        title=html.escape(heading), css=viewer_css(), data=script_json(viewer_data(graph)), script=viewer_script()
-    )
+    data = script_json(viewer_data(graph, evidence))
+    return PAGE.format(title=html.escape(heading), css=viewer_css(), data=data, script=viewer_script())
 
 
-def iframe(graph: CircuitGraph, *, height: int = 900) -> str:
+def iframe(graph: CircuitGraph, evidence: CircuitEvidence | None = None, *, height: int = 900) -> str:
     """An iframe that holds the whole page, for notebooks and documentation."""
     label = html.escape(f"Circuit of {plain_text(graph.behaviour)}", quote=True)
     return (
-        f'<iframe title="{label}" srcdoc="{html.escape(page(graph), quote=True)}" loading="lazy" '
+        f'<iframe title="{label}" srcdoc="{html.escape(page(graph, evidence), quote=True)}" loading="lazy" '
         f'style="width:100%;height:{height}px;border:0"></iframe>'
     )
 
 
-def render(graph: CircuitGraph) -> bytes:
+def render(graph: CircuitGraph, evidence: CircuitEvidence | None = None) -> bytes:
     """The page as bytes."""
-    return page(graph).encode()
+    return page(graph, evidence).encode()
 
 
 def _part(name: str) -> str:
     return (resources.files("emocircuits.export") / "viewer" / name).read_text(encoding="utf-8")
 
 
-EXPORTERS.register("html", Exporter("html", ".html", "self-contained interactive page", render))
+EXPORTERS.register("html", Exporter("html", ".html", "self-contained interactive page", render, shows_evidence=True))

@@ -1,7 +1,7 @@
 """The one layout of viewer, SVG, GEXF and DOT: x is the token position, y is the layer.
 
 Coordinates are in node pitches: neighbours in a cell are 1 apart. y grows upwards: tokens below, the metric on top.
-A circuit without positions is one column whose nodes stand side by side, strongest in the middle.
+A circuit without positions is one wide column whose nodes stand side by side, strongest in the middle.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from itertools import groupby
 
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Node
 
-EMPTY_COLUMN = 0.35  # width of a token column without nodes
+EMPTY_COLUMN = 0.35  # most of a token column without nodes; all of them together take a fifth of the width at most
 COLUMN_GAP = 0.35
 ROW_GAP = 0.9
-ABREAST = 4  # nodes side by side in a cell before it wraps; without positions a row is one cell of any width
+ABREAST, ABREAST_ALONE = 4, 24  # nodes side by side in a cell before it wraps: among token columns, and without positions
 
 _SUBLAYER = {"resid_pre": 0, "attn_out": 1, "resid_mid": 2, "mlp_out": 3, "resid_post": 4}
 _BOTTOM, _TOP = (-1, 0), (10**9, 0)
@@ -59,7 +59,7 @@ def row_label(node: Node) -> str:
 def grid(graph: CircuitGraph) -> Grid:
     """Places every node of a circuit."""
     positioned = any(node.position is not None for node in graph.nodes)
-    abreast = ABREAST if positioned else len(graph.nodes) or 1
+    abreast = ABREAST if positioned else ABREAST_ALONE
     last = max([len(graph.tokens) - 1, *(node.position for node in graph.nodes if node.position is not None)], default=0)
     column_of = {node.id: (last if node.position is None else node.position) if positioned else 0 for node in graph.nodes}
     cells: dict[tuple[int, tuple[int, int]], list[Node]] = {}
@@ -74,8 +74,10 @@ def grid(graph: CircuitGraph) -> Grid:
         level: max(-(-len(m) // abreast) for (_, r), m in cells.items() if r == level) for level in {r for _, r in cells}
     }
     left, columns = 0.0, []
+    used = sum(width + COLUMN_GAP for width in widths.values())
+    empty = min(EMPTY_COLUMN, used / 4 / max(1, last + 1 - len(widths)))
     for column in range(last + 1 if positioned else 1):
-        width = widths[column] + COLUMN_GAP if column in widths else EMPTY_COLUMN
+        width = widths[column] + COLUMN_GAP if column in widths else empty
         columns.append((left, left + width))
         left += width
     base, rows = 0.0, {}

@@ -8,14 +8,17 @@ a logit node with a virtual vocabulary index beyond the vocabulary, as circuit-t
 
 import json
 import re
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Node
 from emocircuits.errors import UserError, unknown
+from emocircuits.export.clusters import emotion_clusters
 from emocircuits.export.exporter import EXPORTERS, Exporter
 from emocircuits.export.influence import cumulative, influence
 from emocircuits.export.layout import rank
+from emocircuits.export.path_shares import emotions_of
 from emocircuits.export.plain import plain_text
 
 TARGETS = ("neuronpedia", "circuit-tracer")
@@ -102,9 +105,9 @@ def document(
     }
 
 
-def render(graph: CircuitGraph) -> bytes:
-    """The file for Neuronpedia."""
-    return json.dumps(document(graph), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+def render(graph: CircuitGraph, target: str = "neuronpedia") -> bytes:
+    """The file for one of `TARGETS`."""
+    return json.dumps(document(graph, target=target), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def page_query(value: dict[str, Any]) -> str:
@@ -222,14 +225,13 @@ def _pinned(features: list[Node], ids: dict[str, str], metric: Node) -> list[str
 
 
 def _supernodes(features: list[Node], ids: dict[str, str]) -> list[list[str]]:
-    """Pinned features grouped by the emotion that matches best (smallest q-value below 0.05), groups of two and more."""
+    """Pinned features grouped by the emotion cluster of their surest match (or that emotion), groups of two and more."""
     groups: dict[str, list[str]] = {}
     for node in sorted((n for n in features if n.kind == "feature"), key=lambda n: -abs(n.effect or 0.0))[:PINNED]:
-        matches = [match for match in node.details.get("emotions", []) if (match.get("q_value") or 0.0) < 0.05]
-        if matches:
-            best = min(matches, key=lambda match: match.get("q_value") or 0.0)
-            groups.setdefault(plain_text(str(best["emotion"])), []).append(ids[node.id])
-    return [[emotion, *members] for emotion, members in groups.items() if len(members) > 1]
+        if matches := emotions_of(node):
+            label = emotion_clusters().get(matches[0], matches[0])
+            groups.setdefault(plain_text(label), []).append(ids[node.id])
+    return [[label, *members] for label, members in groups.items() if len(members) > 1]
 
 
 def _name(text: str) -> str:
@@ -237,6 +239,8 @@ def _name(text: str) -> str:
     return name if len(name) > 1 else f"{name}-circuit"
 
 
-EXPORTERS.register(
-    "neuronpedia", Exporter("neuronpedia", ".neuronpedia.json", "graph JSON for Neuronpedia and circuit-tracer", render)
-)
+for _target, _does in (
+    ("neuronpedia", "graph JSON for Neuronpedia"),
+    ("circuit-tracer", "the same for circuit-tracer's own server"),
+):
+    EXPORTERS.register(_target, Exporter(_target, f".{_target}.json", _does, partial(render, target=_target)))

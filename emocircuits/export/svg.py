@@ -1,5 +1,7 @@
 """The circuit as a vector picture for papers: the viewer's grid, at most 40 nodes."""
 
+from dataclasses import replace
+
 from emocircuits.artifacts.circuit_graph import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
 
@@ -12,27 +14,29 @@ def strongest(graph: CircuitGraph, limit: int = MAX_NODES) -> CircuitGraph:
         return graph
     ordered = sorted(graph.nodes, key=lambda node: (node.kind != "target", -abs(node.effect or 0.0)))
     kept = {node.id for node in ordered[:limit]}
-    return CircuitGraph(
-        behaviour=graph.behaviour,
+    return replace(
+        graph,
         nodes=tuple(node for node in graph.nodes if node.id in kept),
         edges=tuple(edge for edge in graph.edges if edge.source in kept and edge.target in kept),
-        tokens=graph.tokens,
-        scores=graph.scores,
+        example=None,
         thresholds={**graph.thresholds, "shown_nodes": limit},
-        conventions=graph.conventions,
-        provenance=graph.provenance,
     )
 
 
-def render(graph: CircuitGraph) -> bytes:
-    """SVG with text as text; equal circuits are equal bytes."""
+def draw(graph: CircuitGraph, kind: str) -> bytes:
+    """The picture as `svg` or `pdf`, with text as text; equal circuits are equal bytes."""
     # matplotlib is imported here: the other formats must not pay for it.
     from emocircuits.export.figures.circuit_diagram import draw_graph
     from emocircuits.export.figures.style import picture, style
 
     with style():
         figure = draw_graph(strongest(graph))
-    return picture(figure, "svg")
+    return picture(figure, kind)
+
+
+def render(graph: CircuitGraph) -> bytes:
+    """SVG."""
+    return draw(graph, "svg")
 
 
 EXPORTERS.register("svg", Exporter("svg", ".svg", f"vector picture of the {MAX_NODES} strongest nodes", render))

@@ -1,23 +1,121 @@
-// The graph of one view: neighbours with shares, what the slider and the filter keep, and words for numbers.
+import { showToken } from "./words.js";
 
-/** Adds to a view what drawing needs: links as objects, in- and out-links per node, totals, maxima. */
-export function prepare(view) {
-  const nodes = view.nodes.map((node, i) => ({ ...node, i, ins: [], outs: [], inTotal: 0, outTotal: 0 }));
-  const links = view.links.map(([s, t, weight, low, high, verified], i) =>
-    ({ i, source: nodes[s], target: nodes[t], weight, low, high, verified }));
-  for (const link of links) {
-    link.source.outs.push(link);
-    link.source.outTotal += Math.abs(link.weight);
-    link.target.ins.push(link);
-    link.target.inTotal += Math.abs(link.weight);
+// The graph of one view: the compact columns of the page become nodes, links and neighbours.
+
+export const FORMAT = 2;
+const KINDS = ["feature", "error", "token", "target", "component"];
+
+/** The id that the package writes for a node (`emocircuits.artifacts.node_id.format_node`). */
+export function nodeId(kind, site, feature, position, name) {
+  const head = { feature: `feature/${site}/${feature}`, error: `error/${site}`, token: "token", target: `target/${name}`,
+    component: name }[kind];
+  return position == null ? head : `${head}/p${position}`;
+}
+
+/** One node of a view. Its id is written out when first asked for: a large page does not need most of them. */
+class GraphNode {
+  constructor(view, i) {
+    const { kind, site, feature, position, name, x, y, label, effect, low, high, verified, activation, influence,
+      share } = view.raw;
+    Object.assign(this, { i, kind: KINDS[kind[i]], siteOf: view.sites[site?.[i] ?? -1] ?? null,
+      feature: feature?.[i] ?? null });
+    this.position = position?.[i] ?? null;
+    this.name = name?.[i] >= 0 ? view.strings[name[i]] : null;
+    this.x = x[i] / 100;
+    this.y = y[i] / 100;
+    this.effect = this.measured = effect?.[i] ?? null;
+    this.low = low?.[i] ?? null;
+    this.high = high?.[i] ?? null;
+    this.verified = verified?.[i] ?? null;
+    this.activation = activation?.[i] ?? null;
+    this.influence = influence?.[i] ?? null;
+    this.share = share?.[i] ?? null;
+    this.label = label?.[i] >= 0 ? view.strings[label[i]] : plainName(this);
   }
-  const strongest = (a, b) => Math.abs(b.weight) - Math.abs(a.weight);
-  for (const node of nodes) { node.ins.sort(strongest); node.outs.sort(strongest); }
-  return {
-    ...view, nodes, links, ranked: [...links].sort(strongest), byId: new Map(nodes.map(node => [node.id, node])),
-    maxEffect: nodes.reduce((top, node) => Math.max(top, Math.abs(node.effect ?? 0)), 0) || 1,
-    maxWeight: links.reduce((top, link) => Math.max(top, Math.abs(link.weight)), 0) || 1,
-  };
+  get id() { return (this.longId ??= nodeId(this.kind, this.siteOf?.name, this.feature, this.position, this.name)); }
+  get base() { return this.kind === "token" ? this.id : (this.shortId ??= nodeId(this.kind, this.siteOf?.name, this.feature,
+    null, this.name)); }
+  get layer() { return this.siteOf?.layer ?? layerOf(this.name); }
+}
+
+/** One view of the page's data, ready to draw. Links come strongest first; what only some readers ask for is found then. */
+export function openView(data, raw) {
+  const view = { ...raw, raw: raw.nodes, sites: data.sites, strings: data.strings, count: raw.links.weight.length,
+    dropped: raw.dropped ?? null };
+  view.nodes = raw.nodes.kind.map((_, i) => new GraphNode(view, i));
+  let byId = null, rowOf = null;
+  Object.defineProperties(view, {
+    byId: { get: () => (byId ??= new Map(view.nodes.map(node => [node.id, node]))) },
+    rowOf: { get: () => (rowOf ??= view.nodes.map(node =>
+      raw.rows.findIndex(row => node.y >= row.low && node.y < row.high))) },
+  });
+  view.scales = [raw.controls ?? [], [{ effect: raw.nodes.effect ?? [], weight: raw.links.weight }]].map(list =>
+    [largest(list.map(one => one.effect)) || 1, largest(list.map(one => one.weight ?? raw.links.weight)) || 1]);
+  useControl(view, null);
+  return view;
+}
+
+function layerOf(name) {
+  const found = /^(?:m(\d+)|a(\d+)\.)/.exec(name ?? "");
+  return found ? Number(found[1] ?? found[2]) : null;
+}
+
+function plainName(node) {
+  if (node.kind === "feature") return `feature ${node.feature}`;
+  if (node.kind === "error") return "SAE error";
+  if (node.kind === "token") return `token ${node.position}`;
+  return (node.name ?? "").replace(/_/g, " ");
+}
+
+/** Puts the effects and weights of a control (or, with null, of the circuit itself) on the same grid. */
+export function useControl(view, name) {
+  const control = view.controls?.find(one => one.name === name) ?? null, before = view.control ?? null;
+  view.control = control;
+  view.weights = control?.weight ?? view.links.weight;
+  view.borrowed = control != null && !control.weight; // the links are those of the prompts, drawn without their signs
+  [view.scale, view.widest] = view.scales[control ? 0 : 1]; // one scale for all controls, so that they can be compared
+  view.around = null;
+  view.order = control?.weight ? Int32Array.from(control.weight.keys()).sort((a, b) =>
+    size(view.weights, b) - size(view.weights, a)) : null;
+  if (control !== before) for (const node of view.nodes) node.effect = control ? control.effect[node.i] : node.measured;
+}
+
+const size = (weights, i) => Math.abs(weights[i] ?? 0);
+
+function largest(lists) {
+  let top = 0;
+  for (const list of lists) for (const value of list) if (value != null && Math.abs(value) > top) top = Math.abs(value);
+  return top;
+}
+
+/** The k-th strongest link's number. */
+export const ranked = (view, k) => (view.order ? view.order[k] : k);
+
+/** A link as an object: its ends are nodes. Intervals and verification belong to the circuit, not to a control. */
+export function linkAt(view, i) {
+  const { source, target, low, high, verified } = view.links, own = !view.control;
+  return { i, source: view.nodes[source[i]], target: view.nodes[target[i]], weight: view.weights[i] ?? 0,
+    low: own ? low?.[i] ?? null : null, high: own ? high?.[i] ?? null : null, verified: own ? verified?.[i] ?? null : null };
+}
+
+/** Links into and out of a node, strongest first, and the sums of |weight| that shares refer to. */
+export function neighbours(view, node) {
+  if (!view.around) {
+    const { source, target } = view.links;
+    const fresh = () => view.nodes.map(() => []);
+    view.around = { ins: fresh(), outs: fresh(), inTotal: new Float64Array(view.nodes.length),
+      outTotal: new Float64Array(view.nodes.length) };
+    for (let k = 0; k < view.count; k++) {
+      const i = ranked(view, k), weight = size(view.weights, i);
+      view.around.ins[target[i]].push(i);
+      view.around.outs[source[i]].push(i);
+      view.around.inTotal[target[i]] += weight;
+      view.around.outTotal[source[i]] += weight;
+    }
+  }
+  const { ins, outs, inTotal, outTotal } = view.around, whole = view.control ? null : view.dropped;
+  return { ins: ins[node.i], outs: outs[node.i], inTotal: whole?.in_total?.[node.i] ?? inTotal[node.i],
+    outTotal: whole?.out_total?.[node.i] ?? outTotal[node.i] };
 }
 
 /** Whether an interval excludes zero; true where none was measured. */
@@ -25,51 +123,16 @@ export function significant(item) {
   return item.low == null || item.high == null || item.low > 0 || item.high < 0;
 }
 
-/** Nodes the slider keeps: `rank` is "influence" or "share" (of |effect|), both cumulative: small is important. */
-export function kept(view, rank, threshold, pinned) {
-  return new Set(view.nodes.filter(node => node.kind === "token" || node.kind === "target" || pinned.has(node.id)
-    || (node[rank] ?? 1) <= threshold + 1e-9 || threshold >= 1).map(node => node.i));
-}
-
-/** Links to draw, strongest first, within the budget. */
-export function chosenLinks(view, shown, { filter, selected, pinned }, budget = 2000) {
-  const anchors = new Set(pinned);
-  if (selected) anchors.add(selected);
-  const test = {
-    strongest: () => true,
-    input: link => anchors.has(link.target.id),
-    output: link => anchors.has(link.source.id),
-    either: link => anchors.has(link.target.id) || anchors.has(link.source.id),
-    both: link => anchors.has(link.target.id) && anchors.has(link.source.id),
-  }[filter];
-  const chosen = [];
-  for (const link of view.ranked) {
-    if (!shown.has(link.source.i) || !shown.has(link.target.i)) continue;
-    const own = selected && (link.source.id === selected || link.target.id === selected);
-    if ((chosen.length < budget && test(link)) || (own && filter === "strongest")) chosen.push(link);
-  }
-  return chosen;
-}
-
-/** A number with three significant digits and a real minus sign. */
-export function show(value, sign = false) {
-  if (value == null) return "–";
-  const size = Math.abs(value);
-  const text = size === 0 ? "0" : size >= 1000 || size < 0.001 ? size.toExponential(1) : size.toPrecision(size < 0.01 ? 2 : 3).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
-  return (value < 0 ? "−" : sign && value > 0 ? "+" : "") + text;
-}
-
-/** A token as people read it. */
-export function showToken(text) {
-  if (text === "") return "∅";
-  const visible = text.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/[\u0000-\u001f\u007f]/g, "␦");
-  return visible.trim() === "" ? "␣" : visible.trim();
-}
+/** The node's interval, which the circuit has and a control has not. */
+export const interval = (view, node) => (view.control || node.low == null || node.high == null
+  ? null : [node.low, node.high]);
 
 /** Where a node stands, in words. */
 export function place(view, node) {
   const parts = [];
   if (node.layer != null) parts.push(`layer ${node.layer}`);
-  if (node.position != null) parts.push(`token ${node.position}${view.tokens[node.position] != null ? ` “${showToken(view.tokens[node.position])}”` : ""}`);
-  return parts.join(" · ") || (node.kind === "target" ? "the metric" : "");
+  const token = node.position == null ? null : view.tokens[node.position];
+  if (node.position != null) parts.push(token == null
+    ? `token ${node.position}` : `“${showToken(token)}” (token ${node.position})`);
+  return parts.join(" · ") || (node.kind === "target" ? "the metric" : "all positions");
 }

@@ -1,172 +1,193 @@
-import { showToken, significant } from "./graph.js";
+import { GUTTER, radius, screen } from "./camera.js";
+import { interval, linkAt, neighbours, significant } from "./graph.js";
 
-// Everything that goes onto the canvas. World units are node pitches; y grows upwards.
+// Bands, links and nodes on the canvas. Colour is the sign; besides it: dashes are negative, diamonds SAE errors.
 
-export const GUTTER = 72, HEAD = 14;
-
-/** Screen position of a world point. */
-export function screen(camera, x, y) {
-  return { x: GUTTER + (x - camera.x) * camera.sx, y: HEAD + (camera.height - y) * camera.sy + camera.dy };
-}
-
-/** Radius of a node in pixels: area grows with |effect|. */
-export function radius(view, node, camera) {
-  const room = Math.max(3.5, Math.min(camera.sx, camera.sy, 46) * 0.42);
-  if (node.kind === "target") return Math.min(15, Math.max(9, room));
-  if (node.kind === "token") return Math.min(6, room * 0.55);
-  return Math.max(2.5, room * (0.34 + 0.66 * Math.sqrt(Math.abs(node.effect ?? 0) / view.maxEffect)));
-}
+const BATCH = 64, SOLID = [], DASH = [6, 4];
+const MANY = 400; // from here on weaker links are hairlines: wide curves are what a frame without a GPU spends its time on
 
 /** Colours of the page's theme. */
 export function palette(element) {
-  const style = getComputedStyle(element);
-  const read = name => style.getPropertyValue(`--ec-${name}`).trim();
-  return Object.fromEntries(["surface", "band", "ink", "muted", "line", "positive", "negative", "accent", "neutral"].map(name => [name, read(name)]));
+  const style = getComputedStyle(element), names = ["surface", "band", "ink", "muted", "line", "positive", "negative",
+    "accent", "path", "neutral"];
+  return Object.fromEntries(names.map(name => [name, style.getPropertyValue(`--ec-${name}`).trim()]));
 }
 
-function outline(ctx, node, x, y, r) {
+export const tint = (colours, value) => (!value ? colours.neutral : value < 0 ? colours.negative : colours.positive);
+
+/** The outline of a node's shape. */
+export function outline(ctx, node, x, y, r) {
   ctx.beginPath();
-  if (node.kind === "error") { ctx.moveTo(x, y - r); ctx.lineTo(x + r, y); ctx.lineTo(x, y + r); ctx.lineTo(x - r, y); ctx.closePath(); }
-  else if (node.kind === "token" || node.kind === "component") ctx.roundRect(x - r, y - r, 2 * r, 2 * r, r * 0.4);
-  else if (node.kind === "target") ctx.roundRect(x - r * 1.5, y - r, 3 * r, 2 * r, r);
-  else ctx.arc(x, y, r, 0, 2 * Math.PI);
+  trace(ctx, node, x, y, r);
 }
 
-function drawBands(ctx, scene) {
-  const { view, camera, colours, width, height, foot, focus } = scene;
-  const bottom = height - foot;
+function trace(ctx, node, x, y, r) {
+  if (node.kind === "error") {
+    ctx.moveTo(x, y - r); ctx.lineTo(x + r, y); ctx.lineTo(x, y + r); ctx.lineTo(x - r, y); ctx.closePath();
+  } else if (node.kind === "token" || node.kind === "component") ctx.roundRect(x - r, y - r, 2 * r, 2 * r, r * 0.4);
+  else if (node.kind === "target") ctx.roundRect(x - r * 1.5, y - r, 3 * r, 2 * r, r);
+  else { ctx.moveTo(x + r, y); ctx.arc(x, y, r, 0, 2 * Math.PI); }
+}
+
+/** Rows in turn light and lighter, the edges of used columns, the column in focus. */
+export function drawBands(ctx, scene) {
+  const { view, camera, colours, width, height, foot, focus } = scene, bottom = height - foot;
   view.rows.forEach((row, i) => {
     const top = screen(camera, 0, row.high).y, base = screen(camera, 0, row.low).y;
     ctx.fillStyle = i % 2 ? colours.surface : colours.band;
     ctx.fillRect(0, top, width, base - top);
   });
-  ctx.save();
-  ctx.beginPath(); ctx.rect(GUTTER, 0, width - GUTTER, bottom); ctx.clip();
+  ctx.strokeStyle = colours.line;
+  ctx.lineWidth = 1;
   for (const column of view.columns) {
-    if (!column.used) continue;
-    const left = screen(camera, column.low, 0).x, right = screen(camera, column.high, 0).x;
-    if (right < GUTTER || left > width) continue;
-    ctx.strokeStyle = colours.line; ctx.lineWidth = 1; ctx.globalAlpha = 0.8;
-    ctx.beginPath(); ctx.moveTo(Math.round(left) + 0.5, 0); ctx.lineTo(Math.round(left) + 0.5, bottom);
-    ctx.moveTo(Math.round(right) + 0.5, 0); ctx.lineTo(Math.round(right) + 0.5, bottom); ctx.stroke();
+    const left = Math.round(screen(camera, column.low, 0).x) + 0.5,
+      right = Math.round(screen(camera, column.high, 0).x) + 0.5;
+    if (!column.used || right < GUTTER || left > width) continue;
+    ctx.beginPath();
+    ctx.moveTo(left, 0); ctx.lineTo(left, bottom); ctx.moveTo(right, 0); ctx.lineTo(right, bottom);
+    ctx.stroke();
+  }
+  const column = view.columns[focus];
+  if (column) {
+    ctx.globalAlpha = 0.09;
+    ctx.fillStyle = colours.accent;
+    ctx.fillRect(screen(camera, column.low, 0).x, 0, (column.high - column.low) * camera.sx, bottom);
     ctx.globalAlpha = 1;
   }
-  if (focus != null && view.columns[focus]) {
-    const column = view.columns[focus], left = screen(camera, column.low, 0).x;
-    ctx.globalAlpha = 0.09; ctx.fillStyle = colours.accent;
-    ctx.fillRect(left, 0, (column.high - column.low) * camera.sx, bottom); ctx.globalAlpha = 1;
-  }
-  ctx.restore();
 }
 
-function drawLink(ctx, scene, link, strength) {
-  const { view, camera, colours } = scene;
-  const a = screen(camera, link.source.x, link.source.y), b = screen(camera, link.target.x, link.target.y);
-  const share = Math.abs(link.weight) / view.maxWeight, negative = link.weight < 0;
-  ctx.strokeStyle = negative ? colours.negative : colours.positive;
-  ctx.lineWidth = 0.6 + 5 * Math.sqrt(share) * (strength > 0.9 ? 1 : 0.75);
-  ctx.globalAlpha = strength * (0.16 + 0.62 * Math.sqrt(share)) * (significant(link) ? 1 : 0.4);
-  ctx.setLineDash(negative ? [6, 4] : []);
-  const bend = Math.max(14, Math.abs(a.y - b.y) * 0.45);
-  ctx.beginPath(); ctx.moveTo(a.x, a.y); ctx.bezierCurveTo(a.x, a.y - bend, b.x, b.y + bend, b.x, b.y); ctx.stroke();
+/** Where the nodes are on the screen, once per frame. */
+export function placed(view, camera) {
+  const x = new Float32Array(view.nodes.length), y = new Float32Array(view.nodes.length);
+  for (const node of view.nodes) {
+    const p = screen(camera, node.x, node.y);
+    x[node.i] = p.x;
+    y[node.i] = p.y;
+  }
+  return { x, y };
 }
 
-function drawNode(ctx, scene, node, dim) {
-  const { view, camera, colours, selected, hovered, pinned, found } = scene;
-  const { x, y } = screen(camera, node.x, node.y), r = radius(view, node, camera);
-  const solid = significant(node) && node.kind !== "error";
-  const colour = node.kind === "target" ? colours.ink : !node.effect ? colours.neutral : node.effect > 0 ? colours.positive : colours.negative;
-  outline(ctx, node, x, y, r);
-  ctx.globalAlpha = 1; ctx.fillStyle = colours.surface; ctx.setLineDash([]); ctx.fill();
-  ctx.globalAlpha = dim ? 0.22 : 1;
-  ctx.fillStyle = colour; ctx.strokeStyle = colour;
-  if (solid) { ctx.globalAlpha *= 0.9; ctx.fill(); } else { ctx.globalAlpha *= 0.14; ctx.fill(); ctx.globalAlpha = dim ? 0.22 : 1; }
-  ctx.lineWidth = 1.6; ctx.setLineDash(node.effect < 0 && node.kind !== "target" ? [3, 2] : []); ctx.stroke(); ctx.setLineDash([]);
-  if (node.verified != null && r > 4.5 && solid && node.kind !== "target") {
-    ctx.globalAlpha = dim ? 0.3 : 1; ctx.fillStyle = colours.surface;
-    ctx.beginPath(); ctx.arc(x, y, Math.min(2.6, r * 0.3), 0, 2 * Math.PI); ctx.fill();
-  }
-  const base = (hovered ?? selected)?.base;
-  if (base && node.base === base || pinned.has(node.id) || found?.has(node.i)) {
-    ctx.globalAlpha = 1; ctx.lineWidth = node === selected || node === hovered ? 2.4 : 1.5;
-    ctx.strokeStyle = pinned.has(node.id) && node.base !== base ? colours.ink : colours.accent;
-    outline(ctx, node, x, y, r + 4); ctx.stroke();
+/** The chosen links, the strongest on top. */
+export function drawLinks(ctx, scene) {
+  const { view, colours, links, marks, centre, width, at } = scene, { source, target, low } = view.links,
+    many = links.length > MANY;
+  for (let k = links.length - 1; k >= 0; k--) {
+    const i = links[k], from = source[i], to = target[i], weight = view.weights[i] ?? 0;
+    const ax = at.x[from], ay = at.y[from], bx = at.x[to], by = at.y[to];
+    if ((ax < GUTTER && bx < GUTTER) || (ax > width && bx > width)) continue;
+    const own = centre && (from === centre.i || to === centre.i), onPath = marks?.shares.get(from * view.nodes.length + to);
+    const dim = marks ? (onPath == null && !own ? 0.12 : 1) : centre ? (own ? 1 : 0.12) : 0.8;
+    const part = Math.sqrt(Math.abs(weight) / view.widest), thin = many && k >= MANY && !own && onPath == null;
+    ctx.strokeStyle = tint(colours, view.borrowed ? 0 : weight);
+    ctx.lineWidth = thin ? 1 : onPath != null ? 1.6 + 5 * Math.sqrt(onPath / marks.top) : 0.7 + 4.6 * part;
+    ctx.globalAlpha = onPath != null ? 0.95 : dim * (0.18 + 0.6 * part) * (low && !significant(linkAt(view, i))
+      ? 0.4 : 1) * (thin ? 0.7 : 1);
+    ctx.setLineDash(weight < 0 && !thin && !view.borrowed ? DASH : SOLID);
+    const bend = Math.max(12, Math.abs(ay - by) * 0.45);
+    ctx.beginPath();
+    ctx.moveTo(ax, ay);
+    ctx.bezierCurveTo(ax, ay - bend, bx, by + bend, bx, by);
+    ctx.stroke();
   }
   ctx.globalAlpha = 1;
+  ctx.setLineDash(SOLID);
 }
 
-function drawLabels(ctx, scene, nodes, near) {
-  const { view, camera, colours, selected, hovered, pinned, width, height, foot } = scene;
-  const taken = nodes.map(node => { const p = screen(camera, node.x, node.y), r = radius(view, node, camera) + 1; return [p.x - r, p.y - r, p.x + r, p.y + r, node]; });
-  const wanted = node => (node === hovered ? 8 : 0) + (node === selected ? 4 : 0) + (node.kind === "target" ? 3 : 0) + (near?.has(node.i) ? 2 : 0) + (pinned.has(node.id) ? 2 : 0);
-  const order = nodes.filter(node => node.kind !== "token" && (node.kind !== "error" || wanted(node))).sort((a, b) => wanted(b) - wanted(a) || Math.abs(b.effect ?? 0) - Math.abs(a.effect ?? 0)).slice(0, 80);
-  ctx.lineJoin = "round"; ctx.textBaseline = "middle";
-  for (const node of order) {
-    const ringed = pinned.has(node.id) || node.base === (hovered ?? selected)?.base;
-    const { x, y } = screen(camera, node.x, node.y), r = radius(view, node, camera) * (node.kind === "target" ? 1.5 : 1) + (ringed ? 4 : 0);
-    ctx.font = `${node === selected || node.kind === "target" ? 600 : 500} 11.5px ${scene.font}`;
-    const text = node.label.length > 26 ? node.label.slice(0, 25) + "…" : node.label, w = ctx.measureText(text).width;
-    const spots = [[x + r + 6, y, "left"], [x, y - r - 10, "center"], [x - r - 6, y, "right"], [x, y + r + 10, "center"]];
-    for (const [tx, ty, align] of spots) {
-      const left = align === "left" ? tx : align === "right" ? tx - w : tx - w / 2, box = [left - 2, ty - 7, left + w + 2, ty + 7];
-      if (box[0] < GUTTER + 2 || box[2] > width - 3 || box[1] < 1 || box[3] > height - foot) continue;
-      if (taken.some(t => t[4] !== node && t[0] < box[2] && t[2] > box[0] && t[1] < box[3] && t[3] > box[1])) continue;
-      taken.push([...box, null]);
-      ctx.textAlign = align; ctx.strokeStyle = colours.surface; ctx.lineWidth = 4; ctx.globalAlpha = 0.85; ctx.strokeText(text, tx, ty);
-      ctx.globalAlpha = near && !near.has(node.i) && !wanted(node) ? 0.35 : 1; ctx.fillStyle = colours.ink; ctx.fillText(text, tx, ty); ctx.globalAlpha = 1;
-      break;
+/** Whether a node is drawn pale: beside the chosen paths, away from the chosen node, or not found by the search. */
+export function isDim({ near, marks, found }, node) {
+  return Boolean((near && !near.has(node.i)) || (marks && !near && !marks.nodes.has(node.i))
+    || (found && !found.has(node.i)));
+}
+
+/** Nodes in batches of one look, then what single nodes carry: whiskers, verification marks, rings. Returns those inside. */
+export function drawNodes(ctx, scene) {
+  const { view, camera, colours, mask, width, height, foot, at } = scene, looks = new Map(), inside = [];
+  for (const node of view.nodes) {
+    if (!mask[node.i]) continue;
+    const x = at.x[node.i], y = at.y[node.i], r = radius(view, node, camera);
+    if (x < GUTTER - r || x > width + r || y < -r || y > height - foot + r) continue;
+    const sign = node.kind === "target" ? 2 : Math.sign(node.effect ?? 0), dim = isDim(scene, node);
+    const solid = node.kind !== "error" && (view.control != null || significant(node)),
+      key = sign * 4 + (solid ? 2 : 0) + (dim ? 1 : 0);
+    const item = { node, x, y, r, dim };
+    inside.push(item);
+    if (looks.has(key)) looks.get(key).items.push(item);
+    else looks.set(key, { sign, solid, dim, items: [item] });
+  }
+  for (const { sign, solid, dim, items } of looks.values()) {
+    const colour = sign === 2 ? colours.ink : tint(colours, sign),
+      outlined = !solid || dim || (sign < 0 && items.length < MANY);
+    ctx.strokeStyle = colour;
+    ctx.lineWidth = 1.5;
+    ctx.setLineDash(sign < 0 && items.length < MANY ? [3, 2] : SOLID);
+    for (let start = 0; start < items.length; start += BATCH) {
+      const end = Math.min(items.length, start + BATCH);
+      ctx.beginPath();
+      for (let k = start; k < end; k++) trace(ctx, items[k].node, items[k].x, items[k].y, items[k].r);
+      if (!solid || dim) {
+        ctx.fillStyle = colours.surface;
+        ctx.fill();
+      }
+      ctx.globalAlpha = (dim ? 0.25 : 1) * (solid ? 1 : 0.14);
+      ctx.fillStyle = colour;
+      ctx.fill();
+      ctx.globalAlpha = dim ? 0.25 : 1;
+      if (outlined) ctx.stroke();
+      ctx.globalAlpha = 1;
     }
   }
+  ctx.setLineDash(SOLID);
+  for (const item of inside) drawMarks(ctx, scene, item);
+  return inside;
 }
 
-function drawFrame(ctx, scene) {
-  const { view, camera, colours, width, height, foot, focus, font } = scene;
-  const bottom = height - foot;
-  ctx.fillStyle = colours.surface; ctx.fillRect(0, bottom, width, foot);
-  view.rows.forEach((row, i) => {
-    const top = Math.max(0, screen(camera, 0, row.high).y), base = Math.min(bottom, screen(camera, 0, row.low).y);
-    if (base <= top) return;
-    ctx.fillStyle = i % 2 ? colours.surface : colours.band; ctx.fillRect(0, top, GUTTER, base - top);
-    if (base - top < 11) return;
-    ctx.fillStyle = colours.muted; ctx.font = `500 11px ${font}`; ctx.textAlign = "right"; ctx.textBaseline = "middle";
-    ctx.fillText(row.label, GUTTER - 12, (top + base) / 2);
-  });
-  ctx.strokeStyle = colours.line; ctx.lineWidth = 1; ctx.globalAlpha = 1; ctx.setLineDash([]);
-  ctx.beginPath(); ctx.moveTo(GUTTER + 0.5, 0); ctx.lineTo(GUTTER + 0.5, height); ctx.moveTo(0, bottom + 0.5); ctx.lineTo(width, bottom + 0.5); ctx.stroke();
-  if (!foot || !view.columns.length) return;
-  ctx.fillStyle = colours.muted; ctx.font = `500 11px ${font}`; ctx.textAlign = "right"; ctx.textBaseline = "middle"; ctx.fillText("prompt", GUTTER - 12, bottom + foot / 2);
-  ctx.save(); ctx.beginPath(); ctx.rect(GUTTER + 1, bottom, width - GUTTER, foot); ctx.clip();
-  view.columns.forEach((column, i) => {
-    const left = screen(camera, column.low, 0).x, room = (column.high - column.low) * camera.sx, x = left + room / 2;
-    if (x < GUTTER || x > width + 20 || (room < 9 && i !== focus)) return;
-    ctx.font = `${column.used ? 600 : 400} 11px ${font}`;
-    ctx.fillStyle = i === focus ? colours.accent : column.used ? colours.ink : colours.muted;
-    let text = showToken(column.label);
-    if (text.length > 14) text = text.slice(0, 13) + "…";
-    if (ctx.measureText(text).width < room - 4) { ctx.textAlign = "center"; ctx.fillText(text, x, bottom + 14); return; }
-    ctx.save(); ctx.translate(x, bottom + 8); ctx.rotate(-Math.PI / 2); ctx.textAlign = "right"; ctx.fillText(text, 0, 0); ctx.restore();
-  });
-  ctx.restore();
-}
-
-/** Paints one frame. `scene` holds view, camera, colours, sizes, what is shown, selected, hovered, pinned, found. */
-export function paint(ctx, scene) {
-  const { view, links, shown, selected, hovered, width, height, foot, ratio } = scene;
-  ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
-  ctx.clearRect(0, 0, width, height);
-  drawBands(ctx, scene);
-  const centre = hovered ?? selected;
-  const near = centre ? new Set([centre.i, ...centre.ins.map(l => l.source.i), ...centre.outs.map(l => l.target.i)]) : null;
-  ctx.save();
-  ctx.beginPath(); ctx.rect(GUTTER, 0, width - GUTTER, height - foot); ctx.clip();
-  for (let i = links.length - 1; i >= 0; i--) {
-    const own = centre && (links[i].source === centre || links[i].target === centre);
-    drawLink(ctx, scene, links[i], !centre ? 0.75 : own ? 1 : 0.1);
+function drawMarks(ctx, scene, { node, x, y, r, dim }) {
+  const { view, camera, colours, selected, hovered, pinned, found, gathered } = scene;
+  const bounds = interval(view, node);
+  if (bounds && r > 7 && node.kind !== "target" && !dim) whisker(ctx, x, y,
+    bounds.map(value => signedRadius(view, node, camera, value)), tint(colours, node.effect), colours.surface);
+  if (node.verified != null && !view.control && node.kind !== "target" && r > 4.5) {
+    ctx.globalAlpha = dim ? 0.3 : 1;
+    ctx.fillStyle = significant(node) && node.kind !== "error" ? colours.surface : tint(colours, node.effect);
+    ctx.beginPath();
+    ctx.arc(x, y, Math.min(2.6, r * 0.3), 0, 2 * Math.PI);
+    ctx.fill();
+    ctx.globalAlpha = 1;
   }
-  const nodes = view.nodes.filter(node => shown.has(node.i));
-  for (const node of [...nodes].sort((a, b) => Math.abs(a.effect ?? 0) - Math.abs(b.effect ?? 0)))
-    drawNode(ctx, scene, node, (near && !near.has(node.i)) || (scene.found && !scene.found.has(node.i)));
-  drawLabels(ctx, scene, nodes, near);
-  ctx.restore();
-  drawFrame(ctx, scene);
+  const chosen = hovered ?? selected;
+  if (!chosen && !pinned.size && !found && !gathered) return;
+  const same = chosen != null && node.base === chosen.base;
+  if (!same && !pinned.has(node.id) && !found?.has(node.i) && !gathered?.has(node.id)) return;
+  ctx.lineWidth = node === selected || node === hovered ? 2.6 : 1.6;
+  ctx.strokeStyle = gathered?.has(node.id) ? colours.path : pinned.has(node.id) && !same ? colours.ink : colours.accent;
+  outline(ctx, node, x, y, r + 4);
+  ctx.stroke();
+}
+
+/** The radius that stands for a bound of the interval; a bound beyond zero ends at the centre. */
+function signedRadius(view, node, camera, value) {
+  return value * (node.effect ?? 0) <= 0 ? 0 : radius(view, node, camera, value);
+}
+
+function whisker(ctx, x, y, [one, other], colour, halo) {
+  const low = Math.min(one, other), high = Math.max(one, other), cos = Math.SQRT1_2, cap = 3;
+  for (const [style, wide] of [[halo, 3.4], [colour, 1.4]]) {
+    ctx.strokeStyle = style;
+    ctx.lineWidth = wide;
+    ctx.beginPath();
+    ctx.moveTo(x + low * cos, y - low * cos);
+    ctx.lineTo(x + high * cos, y - high * cos);
+    for (const end of [low, high]) {
+      ctx.moveTo(x + end * cos - cap * cos, y - end * cos - cap * cos);
+      ctx.lineTo(x + end * cos + cap * cos, y - end * cos + cap * cos);
+    }
+    ctx.stroke();
+  }
+}
+
+/** The chosen node with everything it is joined to. */
+export function nearSet(view, centre) {
+  if (!centre) return null;
+  const { ins, outs } = neighbours(view, centre), { source, target } = view.links;
+  return new Set([centre.i, ...ins.map(i => source[i]), ...outs.map(i => target[i])]);
 }

@@ -12,12 +12,14 @@ from emocircuits.io.documents import write_csv, write_json
 from emocircuits.pipeline.feature_cards import card_label, feature_cards
 from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.tracing import trace_table
+from emocircuits.pipeline.viewer_evidence import viewer_evidence
 from emocircuits.pipeline.workspace import Workspace
 
 
 def work(workspace: Workspace) -> Output:
-    """Writes `circuit_<behaviour>.json`, the circuit over all find prompts and unrolled over one of them; `trace.csv`, where the
-    effect of pushing along the emotion runs; and `overlap.json`, what the circuits of the behaviours have in common.
+    """Writes `circuit_<behaviour>.json`, the circuit over all find prompts and unrolled over one of them;
+    `evidence_<behaviour>.json`, its nodes under pushes and on the corrupt prompt; `trace.csv`, where the effect of pushing
+    along the emotion runs; and `overlap.json`, what the circuits of the behaviours have in common.
     """
     recipe, model, saes = workspace.recipe, workspace.model, workspace.saes()
     settings, tokens = recipe.circuit, recipe.attribute.max_tokens
@@ -45,8 +47,11 @@ def work(workspace: Workspace) -> Output:
         unrolled = unroll(model.bridge, inside, example, bound.metric, graph, texts, steps=workspace.gradient_steps,
                           max_tokens=tokens)
         path = f"circuit_{name}.json"
-        replace(graph, example=unrolled).save(workspace.path(path))
-        paths.append(path)
+        graph = replace(graph, example=unrolled)
+        graph.save(workspace.path(path))
+        beside = f"evidence_{name}.json"
+        viewer_evidence(workspace, name, graph, example).save(workspace.path(beside))
+        paths += [path, beside]
     emotions = [name for name in (recipe.emotion, recipe.opposite) if name in workspace.directions().emotions]
     write_csv(workspace.path("trace.csv"), trace_table(workspace, recipe.behaviours, emotions))
     write_json(workspace.path("overlap.json"), {"pairs": _overlaps(workspace)})

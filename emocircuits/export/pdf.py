@@ -1,0 +1,13 @@
+"""The picture of `svg` as PDF, with embedded fonts that stay text."""
+
+from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.export.exporter import EXPORTERS, Exporter
+from emocircuits.export.svg import MAX_NODES, draw
+
+
+def render(graph: CircuitGraph) -> bytes:
+    """PDF."""
+    return draw(graph, "pdf")
+
+
+EXPORTERS.register("pdf", Exporter("pdf", ".pdf", f"the same picture of the {MAX_NODES} strongest nodes as PDF", render))

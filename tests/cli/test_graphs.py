@@ -1,0 +1,218 @@
+"""`export --format` and `view`: files and pages of a finished run, and one line for every mistake."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+
+import pytest
+from fixtures.make_circuit import make_circuit
+from fixtures.make_run import make_run
+from fixtures.nasty_circuits import nasty, one_token
+
+from emocircuits.artifacts.circuit_evidence import CircuitEvidence, PathShare
+from emocircuits.cli.main import main
+from emocircuits.pipeline.evidence import run_circuits
+from emocircuits.pipeline.serve_pages import page_server
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+def fails(capsys, code, *arguments):
+    assert main([str(part) for part in arguments]) == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("emocircuits: "), lines
+    return lines[0]
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_named_formats_are_written_and_listed(capsys, tmp_path, run):
+    assert main(["export", str(run), "--format", "csv,dot", "--format", "pdf", "--behaviour", "blackmail", "--out", str(tmp_path)]) == 0
+    expected = ["blackmail.dot", "blackmail.links.csv", "blackmail.nodes.csv", "blackmail.pdf"]
+    assert names(tmp_path) == expected
+    assert sorted(capsys.readouterr().out.split()) == [str(tmp_path / name) for name in expected]
+
+
+def test_the_address_with_supernodes_is_printed(capsys, tmp_path, run):
+    assert main(["export", str(run), "--format", "neuronpedia", "--behaviour", "blackmail", "--out", str(tmp_path), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["files"] == [str(tmp_path / "blackmail.neuronpedia.json")]
+    groups = json.loads((tmp_path / "blackmail.neuronpedia.json").read_text())["qParams"]["supernodes"]
+    query = dict(part.split("=") for part in found["addresses"][0].removeprefix("?").split("&"))
+    assert json.loads(urllib.request.unquote(query["supernodes"])) == groups != []
+    assert main(["export", str(run), "--format", "neuronpedia", "--behaviour", "blackmail", "--out", str(tmp_path)]) == 0
+    assert "?slug=blackmail&pinnedIds=" in capsys.readouterr().out
+
+
+def test_a_circuit_file_stands_for_a_run(capsys, tmp_path):
+    make_circuit().save(tmp_path / "mine.json")
+    assert main(["export", str(tmp_path / "mine.json"), "--format", "graphml"]) == 0
+    assert main(["view", str(tmp_path / "mine.json"), "--no-open"]) == 0
+    assert names(tmp_path) == ["blackmail.graphml", "blackmail.html", "mine.json"]
+
+
+def test_all_formats_skip_what_cannot_be_and_say_so(capsys, tmp_path):
+    one_token().save(tmp_path / "small.json")
+    assert main(["export", str(tmp_path / "small.json"), "--format", "all", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert "one_token.html" in printed.out
+    assert [line.split(":")[1].strip() for line in printed.err.splitlines()] == [f"no {name} file of one_token" for name in ("neuronpedia", "circuit-tracer")]
+    assert not (tmp_path / "out/one_token.neuronpedia.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--format", "gexff"), "did you mean 'gexf'"),
+        (("--format", "dot", "--behaviour", "blackmale"), "did you mean 'blackmail'"),
+    ],
+)
+def test_mistakes_in_names(capsys, tmp_path, run, arguments, message):
+    assert message in fails(capsys, 2, "export", run, *arguments, "--out", tmp_path)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("command", [("view", "--no-open"), ("view", "--serve", "--no-open"), ("export", "--format", "dot")])
+def test_a_directory_without_circuits(capsys, tmp_path, command):
+    verb, *options = command
+    assert "does not exist" in fails(capsys, 2, verb, tmp_path / "nowhere", *options)
+    assert "holds no circuit" in fails(capsys, 2, verb, tmp_path, *options)
+
+
+def test_the_stage_stays_the_stage(capsys, tmp_path):
+    assert "holds no run" in fails(capsys, 2, "export", tmp_path)
+
+
+def test_a_circuit_of_another_schema_version(capsys, tmp_path, run):
+    copy = shutil.copytree(run, tmp_path / "run")
+    path = copy / "circuit_blackmail.json"
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps({**value, "schema_version": 99}))
+    assert "circuit_blackmail.json has version 99" in fails(capsys, 2, "view", copy, "--no-open")
+    path.write_text(json.dumps({**value, "schema": "other"}))
+    assert "schema 'other'; expected 'emocircuits.circuit'" in fails(capsys, 2, "export", copy, "--format", "dot")
+    path.write_text("{")
+    assert "is not JSON" in fails(capsys, 2, "view", copy, "--no-open")
+    path.write_text(json.dumps({**value, "nodes": [{"id": "x:y"}]}))
+    assert "'x:y' is not a node id" in fails(capsys, 2, "view", copy, "--no-open")
+
+
+def test_view_writes_pages_and_opens_the_first(capsys, tmp_path, run, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    assert main(["view", str(run), "--out", str(tmp_path)]) == 0
+    behaviours = list(run_circuits(run))
+    assert names(tmp_path) == sorted(f"{name}.html" for name in behaviours)
+    assert opened == [(tmp_path / f"{behaviours[0]}.html").resolve().as_uri()]
+    page = (tmp_path / f"{behaviours[0]}.html").read_text()
+    assert '"dose":' in page  # the run's steering is in it
+    before = (tmp_path / f"{behaviours[0]}.html").stat().st_mtime_ns
+    assert main(["view", str(run), "--out", str(tmp_path), "--no-open"]) == 0
+    assert (tmp_path / f"{behaviours[0]}.html").stat().st_mtime_ns == before
+    assert len(opened) == 1
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    capsys.readouterr()
+    assert main(["view", str(run), "--out", str(tmp_path)]) == 0
+    assert "no browser could be started" in capsys.readouterr().err
+
+
+def test_a_run_without_steering_has_a_page_without_it(tmp_path, run):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "steering.csv").unlink()
+    assert all(evidence.dose is None for _, evidence in run_circuits(copy).values())
+    assert main(["view", str(copy), "--no-open"]) == 0
+
+
+def test_steering_of_the_run_is_what_the_slider_shows(run):
+    import pandas as pd
+
+    table = pd.read_csv(run / "steering.csv")
+    for name, (_, evidence) in run_circuits(run).items():
+        rows = table[table.behaviour == name]
+        assert list(evidence.dose.strengths) == sorted(rows.strength.unique())
+        assert {curve.direction for curve in evidence.dose.curves} == set(rows.direction)
+        for curve in evidence.dose.curves:
+            own = rows[rows.direction == curve.direction].sort_values("strength")
+            assert list(curve.rate) == own.rate.tolist()
+            assert (list(curve.ci_low), list(curve.ci_high)) == (own.ci_low.tolist(), own.ci_high.tolist())
+
+
+def test_evidence_of_other_stages_is_read(capsys, tmp_path, run):
+    copy = shutil.copytree(run, tmp_path / "run")
+    graph = run_circuits(copy)["blackmail"][0]
+    path = PathShare((graph.nodes[0].id, "target/logit_diff"), 0.5, "desperate")
+    CircuitEvidence(emotion="afraid", paths=(path,)).save(copy / "evidence_blackmail.json")
+    evidence = run_circuits(copy)["blackmail"][1]
+    assert (evidence.emotion, evidence.paths) == ("afraid", (path,))
+    assert evidence.dose is not None  # what the file does not say still comes from the run
+    (copy / "evidence_blackmail.json").write_text('{"schema": "emocircuits.evidence", "schema_version": 2}')
+    assert "version 2" in fails(capsys, 2, "view", copy, "--no-open")
+
+
+def fetch(address, host=None):
+    request = urllib.request.Request(address, headers={"Host": host} if host else {})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+@pytest.fixture
+def served():
+    pages = {"blackmail": b"<p>page", "a/b<c>": b"<p>other"}
+    server = page_server(lambda: pages)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_the_server_gives_pages_and_nothing_else(served):
+    address, server = served
+    assert server.server_address[0] == "127.0.0.1"
+    assert fetch(f"{address}/blackmail.html") == (200, b"<p>page")
+    status, index = fetch(f"{address}/")
+    assert status == 200 and b'href="blackmail.html"' in index and b"<c>" not in index
+    for path in ("/nothing.html", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/etc/passwd.html", "/blackmail"):
+        assert fetch(address + path)[0] == 404
+    assert fetch(f"{address}/blackmail.html", host="evil.example")[0] == 403
+
+
+def test_a_taken_port_is_refused(served):
+    from emocircuits.errors import UserError
+
+    with pytest.raises(UserError, match="cannot be used.*--port"):
+        page_server(dict, served[1].server_address[1])
+
+
+def test_serve_runs_until_ctrl_c(tmp_path):
+    nasty().save(tmp_path / "c.json")
+    command = [sys.executable, "-u", "-m", "emocircuits.cli.main", "view", str(tmp_path / "c.json"), "--serve", "--no-open"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    try:
+        address = process.stdout.readline().split()[0]
+        assert address.startswith("http://127.0.0.1:")
+        assert fetch(f"{address}nasty.html")[0] == 200
+        process.send_signal(2)
+        deadline = time.monotonic() + 20
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert process.returncode == 0, process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
