@@ -26,7 +26,7 @@ class EstimatorOptions:
 
     neutral_variance: float = 0.5
     centre: str = "emotions"
-    penalty: float = 0.1
+    penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if self.centre not in CENTRES:

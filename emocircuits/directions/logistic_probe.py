@@ -18,7 +18,7 @@ from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOpt
 from emocircuits.directions.statistics import ClassStatistics
 from emocircuits.errors import Failure
 
-TOLERANCE = 1e-7
+TOLERANCE = 1e-6
 
 
 def logistic_probe(statistics: ClassStatistics, options: EstimatorOptions) -> Float[np.ndarray, "label d_model"]:

@@ -42,7 +42,7 @@ class DirectionSettings:
     from_token: int = 50
     neutral_variance: float = 0.5
     centre: str = "emotions"
-    penalty: float = 0.1
+    penalty: float = 1.0
     token_norm: bool = False
     depths: tuple[float, float] = (0.0, 1.0)
     story_kinds: tuple[str, ...] = ("story",)
