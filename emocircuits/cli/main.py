@@ -8,12 +8,12 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from emocircuits import __version__
-from emocircuits.cli import doctor, organism, run, sae, store
+from emocircuits.cli import directions, doctor, organism, run, sae, store
 from emocircuits.errors import EmocircuitsError
 from emocircuits.progress import quiet
 
 COMMANDS: tuple[Callable[[argparse._SubParsersAction], None], ...] = (
-    run.add_run, run.add_stages, sae.add_verbs, organism.add, store.add, doctor.add)
+    run.add_run, run.add_stages, directions.add_verbs, sae.add_verbs, organism.add, store.add, doctor.add)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 for a mistake in the input, 1 for a failure, 130 for Ctrl-C."""
-    parsed = build_parser().parse_args(sae.rewrite(list(sys.argv[1:] if arguments is None else arguments)))
+    parsed = build_parser().parse_args(directions.rewrite(sae.rewrite(list(sys.argv[1:] if arguments is None else arguments))))
     try:
         with quiet(getattr(parsed, "quiet", False)):
             return parsed.call(parsed) or 0

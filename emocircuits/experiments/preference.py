@@ -76,10 +76,19 @@ class Preferences:
             rows.append((site, float(_correlations(left_out[:, None], elo)[0]), float(np.abs(_correlations(block, elo)).max())))
         return pd.DataFrame(rows, columns=["site", "predicted_r", "largest_abs_r"])
 
-    @property
-    def best_site(self) -> str:
-        """The site whose readings foretell preferences best; nothing is steered to choose it."""
+    def best_site(self, *, but: str = "") -> str:
+        """The site whose readings foretell preferences best; nothing is steered to choose it.
+
+        Args:
+            but: a site that is not taken: the last one, from where the options' tokens no longer reach the answer.
+
+        Raises:
+            UserError: there is no other site.
+        """
         scores = self.site_scores()
+        scores = scores[scores["site"] != but]
+        if scores.empty:
+            raise UserError(f"the directions have no site but {but}", expected="one from where options still reach the answer")
         return str(scores["site"].iloc[int(scores["predicted_r"].argmax())])
 
     def table(self) -> pd.DataFrame:
@@ -163,8 +172,9 @@ def steered_preferences(
         Failure: pushing changed no answer.
     """
     check_strength(strength)
-    if not directions:
-        raise UserError("there are no directions to steer preferences along")
+    if not directions or site == model.sites[-1]:
+        raise UserError(f"{len(directions)} directions at {site} to steer preferences along",
+                        expected="some, at a site before the last: behind it nothing carries a push from the options to the answer")
     material = found.material
     half = stratified_half(found.ratings.elo.tolist(), seed)
     prompts = option_prompts(model, material, ordered_pairs(len(half), pairs, seed), seed)
@@ -176,10 +186,12 @@ def steered_preferences(
         for places, tokens in _batches(prompts, batch_tokens):
             tokens = tokens.to(device)
             residual, mask = residual_at(model.bridge, tokens, site), _pushed_tokens(prompts, places, half, tokens.shape[1]).to(device)
-            for row, push in enumerate(pushes):
-                stream = residual + mask[..., None].to(residual.dtype) * push.to(residual.dtype)
-                logits = logits_from(model.bridge, tokens, site, stream)[:, -1, labels]
-                p_first[row, places] = logits.double().softmax(-1)[:, 0].cpu().numpy()
+            size = max(1, batch_tokens // tokens.numel())
+            for start in range(0, len(pushes), size):  # several pushes in one pass: entering a hook costs as much as a small pass
+                these = pushes[start:start + size].to(residual.dtype)
+                stream = (residual + mask[..., None].to(residual.dtype) * these[:, None, None]).flatten(0, 1)
+                logits = logits_from(model.bridge, tokens.repeat(len(these), 1), site, stream)[:, -1, labels]
+                p_first[start:start + size, places] = logits.double().softmax(-1)[:, 0].unflatten(0, (len(these), -1)).cpu().numpy()
             shown.update(len(pushes) * len(places))
     if np.array_equal(p_first[1:], np.broadcast_to(p_first[0], p_first[1:].shape)):
         raise Failure(f"pushing on the options' tokens at {site} changed no answer", cure="check the hook name and the strength")

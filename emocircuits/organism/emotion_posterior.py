@@ -46,7 +46,8 @@ def _deed_probability(
 ) -> Float[np.ndarray, "emotion"]:
     """P(the deed that was done | emotion, the levels shown)."""
     hidden = [name for name in APPRAISALS if name not in shown]
-    combinations = np.array(list(product(LEVELS, repeat=len(hidden)))).reshape(-1, len(hidden))
+    combinations = np.zeros((len(LEVELS) ** len(hidden), len(hidden)), dtype=np.int64)
+    combinations[:] = list(product(LEVELS, repeat=len(hidden)))
     levels = np.zeros((len(combinations), len(APPRAISALS)))
     weight = np.ones((len(table), len(combinations)))
     for name, level in shown.items():
