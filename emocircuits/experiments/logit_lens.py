@@ -127,24 +127,20 @@ def lens_table(lens: LogitLens, model: LanguageModel, *, top: int = 10, among: S
         among: only these token ids (for instance the names of the emotions); None for the whole vocabulary.
 
     Returns:
-        `direction, kind, part, end` (top or bottom), `rank` (1 is the outermost), `token_id, token, change` (logits per unit of
-        strength).
+        `direction, kind, part, end` (the tokens at the `top` or `bottom` of this part), `rank` (1 is the outermost), `token_id,
+        token, total, direct, later` (logits per unit of strength).
     """
     rows, known = [], np.arange(lens.total.shape[1]) if among is None else np.unique(np.asarray(among))
+    parts = {part: lens.part(part) for part in PARTS}
     for part in PARTS:
-        values = lens.part(part)[:, known]
+        values = parts[part][:, known]
         count = min(top, values.shape[1])
-        for end, order in (
-            ("top", np.argsort(-values, axis=1, kind="stable")),
-            ("bottom", np.argsort(values, axis=1, kind="stable")),
-        ):
+        for end, sign in (("top", -1), ("bottom", 1)):
+            chosen = known[np.argsort(sign * values, axis=1, kind="stable")[:, :count]]
             for place, (name, kind) in enumerate(zip(lens.names, lens.kinds, strict=True)):
-                ids = order[place, :count]
-                rows += [
-                    (name, kind, part, end, rank + 1, int(known[index]), text, float(values[place, index]))
-                    for rank, (index, text) in enumerate(zip(ids, model.token_texts(known[ids].tolist()), strict=True))
-                ]
-    return pd.DataFrame(rows, columns=["direction", "kind", "part", "end", "rank", "token_id", "token", "change"])
+                for rank, (index, text) in enumerate(zip(chosen[place], model.token_texts(chosen[place].tolist()), strict=True)):
+                    rows.append((name, kind, part, end, rank + 1, int(index), text, *(float(parts[one][place, index]) for one in PARTS)))
+    return pd.DataFrame(rows, columns=["direction", "kind", "part", "end", "rank", "token_id", "token", *PARTS])
 
 
 def lens_summary(lens: LogitLens, model: LanguageModel) -> pd.DataFrame:
