@@ -4,7 +4,7 @@
 be for two samples of the full size (Spearman 1910; Brown 1910: 2r / (1 + r)); its root bounds the cosine that a direction from
 this many stories can have with the direction from infinitely many. Intervals come from replicates: `cosine_low` is the 5 %
 quantile of the cosine of a replicate with the direction, and the length of replicates along the direction gives `norm_low` and
-`norm_high` (2.5 and 97.5 %).
+`norm_high` (2.5 and 97.5 %; spread only: the length of a noisy vector is too large on average, and that is not corrected).
 """
 
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 
 from emocircuits.directions.estimator import Estimator, EstimatorOptions
 from emocircuits.directions.statistics import ClassStatistics, Design, LabelledStories, SiteStatistics, replicate_weights
-from emocircuits.directions.story_blocks import CHUNK
 from emocircuits.numerics import generator
 
 DRAWS_AT_ONCE = 32
@@ -93,8 +92,8 @@ def _replicates_by_refit(design: Design) -> Callable[[int, np.ndarray], np.ndarr
 
     def weights(draw: int, like: np.ndarray) -> np.ndarray:
         parts = [
-            replicate_weights(design, first, min(CHUNK, len(design.labels) - first))[:, draw]
-            for first in range(0, len(design.labels), CHUNK)
+            replicate_weights(design, first, min(design.chunk, len(design.labels) - first))[:, draw]
+            for first in range(0, len(design.labels), design.chunk)
         ]
         return np.concatenate(parts)[counted].astype(like.dtype)
 

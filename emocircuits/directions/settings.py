@@ -67,7 +67,7 @@ class DirectionSettings:
     seed: int = 0
 
 
-def sites_between(sites: tuple[str, ...], low: float, high: float) -> tuple[str, ...]:
+def sites_between(sites: tuple[str, ...], low: float | int, high: float | int) -> tuple[str, ...]:
     """Sites at or behind one fraction of depth and at or before another (site i of n lies at (i + 1) / n).
 
     Raises:

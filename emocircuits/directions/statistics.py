@@ -65,6 +65,7 @@ class Design:
         n_random: covariance-matched random directions.
         keep_stories: keep the story means of the site (memory: stories × d_model).
         seed: seed of every random weight.
+        chunk: stories that random weights are drawn for together.
     """
 
     labels: Int[np.ndarray, "story"]
@@ -78,6 +79,7 @@ class Design:
     n_random: int = 0
     keep_stories: bool = False
     seed: int = 0
+    chunk: int = CHUNK
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,13 +140,13 @@ def site_statistics(store: ActivationStore, plan: StoryPlan, site: str, design: 
                 drawn[:, labels[group[0]]] += weights[group].T @ x[group]
                 drawn_weights[:, labels[group[0]]] += weights[group].sum(axis=0)
         if design.n_random:
-            noise = generator(design.seed, "covariance-random", first // CHUNK).standard_normal(
+            noise = generator(design.seed, "covariance-random", first // design.chunk).standard_normal(
                 (len(means), design.n_random)
             )[fit]
             random += noise.T @ x
             random_weights += (_one_hot(labels, n_labels) @ noise).T
 
-    moments = read_site(store, plan, site, take)
+    moments = read_site(store, plan, site, take, chunk=design.chunk)
     counts = np.bincount(design.labels[design.labels >= 0], minlength=n_labels).astype(np.float64)
     scale, n = moments.scale, counts.sum()
     means, second = scale * sums / counts[:, None], scale**2 * second / n
@@ -189,7 +191,7 @@ def site_statistics(store: ActivationStore, plan: StoryPlan, site: str, design: 
 
 def replicate_weights(design: Design, first: int, count: int) -> Float[np.ndarray, "story replicate"]:
     """Exponential bootstrap weights of the stories of one chunk; a pure function of seed and chunk."""
-    return generator(design.seed, "bootstrap", first // CHUNK).standard_exponential(
+    return generator(design.seed, "bootstrap", first // design.chunk).standard_exponential(
         (count, design.n_bootstrap), dtype=np.float32
     )
 
