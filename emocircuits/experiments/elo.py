@@ -6,6 +6,7 @@ a is the advantage of being named first. Outcomes may be probabilities instead o
 of a quasi-binomial fit. Ratings have mean 0; 400 points are odds of ten to one.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from jaxtyping import Float, Int
 from emocircuits.errors import Failure, UserError
 
 POINTS = 400 / np.log(10)
+SEPARATED = 18.0
+"""Log-odds between an item and the mean that no finite number of choices can show."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +61,14 @@ def fit_elo(
     # effect coding: the last item is minus the sum of the others, so that ratings have mean 0
     contrasts = np.vstack([np.eye(n_items - 1), -np.ones(n_items - 1)])
     exog = np.column_stack([design @ contrasts, np.ones(len(first))])
-    try:
-        found = GLM(p_first, exog, family=families.Binomial()).fit(scale="X2")
-    except (np.linalg.LinAlgError, ValueError) as error:
-        raise Failure(f"the Bradley-Terry fit failed ({error})", cure="offer more pairs") from error
-    if not found.converged or not np.isfinite(found.params).all():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a perfect fit is no fault here; complete separation is looked for below
+        try:
+            found = GLM(p_first, exog, family=families.Binomial()).fit(scale="X2")
+        except (np.linalg.LinAlgError, ValueError) as error:
+            raise Failure(f"the Bradley-Terry fit failed ({error})", cure="offer more pairs") from error
+    converged = found.converged or np.allclose(found.fittedvalues, p_first)
+    if not converged or not np.isfinite(found.params).all() or np.abs(found.params).max() > SEPARATED:
         raise Failure("the Bradley-Terry fit did not converge", expected="choices that do not separate the items completely")
     covariance = contrasts @ found.cov_params()[:-1, :-1] @ contrasts.T
     return EloRatings(POINTS * (contrasts @ found.params[:-1]), POINTS * np.sqrt(np.maximum(np.diag(covariance), 0)), float(POINTS * found.params[-1]))

@@ -79,18 +79,21 @@ def masked(draw: Draw, *, emotion: str | None = "", other: str | None = "") -> D
 
 
 def balanced_pairs(kind: str, per_emotion: int, split: str) -> list[tuple[str, str]]:
-    """Pairs of different emotions of one split, every emotion about `per_emotion` times the first and as often the second."""
+    """Pairs of different emotions of one split, every emotion `per_emotion` times the first and the second (a few once more)."""
     emotions = lexicon().emotions
     first, second = Counter(), Counter()
-    pairs = []
-    for shift in range(1, len(emotions)):
-        for place, one in enumerate(emotions):
-            other = emotions[(place + shift) % len(emotions)]
-            if first[one] < per_emotion and second[other] < per_emotion and split_of(kind, one, other) == split:
-                pairs.append((one, other))
-                first[one] += 1
-                second[other] += 1
-    return pairs
+    pairs: dict[tuple[str, str], None] = {}
+    for spare in (0, 1):  # the second round fills what the first could not, by one more of some
+        for shift in range(1, len(emotions)):
+            for place, one in enumerate(emotions):
+                other = emotions[(place + shift) % len(emotions)]
+                short = first[one] < per_emotion or second[other] < per_emotion
+                full = first[one] >= per_emotion + spare or second[other] >= per_emotion + spare
+                if short and not full and (one, other) not in pairs and split_of(kind, one, other) == split:
+                    pairs[one, other] = None
+                    first[one] += 1
+                    second[other] += 1
+    return list(pairs)
 
 
 def _two_emotions(

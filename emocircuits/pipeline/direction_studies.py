@@ -150,7 +150,9 @@ def study_speakers(
               for text in read_stories(workspace.path("texts.jsonl")) if text.kind == "neutral"]
     folder = workspace.path("speakers")
     store = collect_spans(workspace.model, spans, folder / "activations.h5", dtype=recipe.collect.dtype, replace=True)
-    found = speaker_directions(store, replace(direction_settings(recipe), emotions=None, control_emotion=None))
+    topics = {one.topic for one in material} - {""}
+    settings = direction_settings(recipe, emotions=None, control_emotion=None, **({} if len(topics) > 1 else {"n_content": 0}))
+    found = speaker_directions(store, settings)
     readings = role_readings(store, found)
     similarity = role_similarity(found | {"story": workspace.directions()}, seed=seed)
     for role, directions in found.items():
