@@ -73,6 +73,14 @@ def wilson_interval(successes: int | float, trials: int, *, level: float = 0.95)
     return float(centre - half), float(centre + half)
 
 
+def fisher_interval(r: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a Pearson correlation over n pairs by Fisher's z (1921); (-1, 1) for fewer than four pairs."""
+    if n < 4:
+        return -1.0, 1.0
+    z, half = np.arctanh(np.clip(r, -0.999999, 0.999999)), stats.norm.ppf((1 + level) / 2) / np.sqrt(n - 3)
+    return float(np.tanh(z - half)), float(np.tanh(z + half))
+
+
 def benjamini_hochberg(p_values: Float[np.ndarray, "test"]) -> Float[np.ndarray, "test"]:
     """q-values of Benjamini & Hochberg (1995)."""
     return stats.false_discovery_control(np.asarray(p_values, dtype=np.float64), method="bh")

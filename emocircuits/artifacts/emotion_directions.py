@@ -17,7 +17,7 @@ KIND, VERSION = "emotion-directions", 1
 
 @dataclass(frozen=True, eq=False)
 class ControlDirections:
-    """Directions that carry no emotion: `random`, `content` (topics) or `shuffled` (labels permuted by story).
+    """Directions that carry no emotion: `random`, `covariance`, `content` (topics) or `shuffled` (labels permuted by story).
 
     Attributes:
         names: one name per direction.
@@ -44,10 +44,13 @@ class EmotionDirections:
         residual_norm: mean norm of the residual stream per site, attention sink masked; the unit of steering strength.
         held_out_auroc: one emotion against all others on stories that were not used for the directions.
         estimator, settings: how they were made.
-        controls: `random`, `content` and `shuffled` directions.
+        controls: `random` (isotropic), `covariance` (random with the covariance of stories), `content` and `shuffled` directions.
         model_hash: content hash of the model they belong to.
         read_site: default site for reading (about two thirds of depth).
         steer_site: default site for steering (about mid depth).
+        quality: further numbers per site and emotion: 95 % intervals `auroc_low`, `auroc_high`, `norm_low`, `norm_high`; split-half
+            cosines `reliability`, `reliability_full`; `cosine_low`, the 5 % quantile of the cosine with bootstrap replicates.
+        site_quality: numbers per site over all emotions: `auroc`, `accuracy`, `top5_accuracy`, each with `_low` and `_high`.
     """
 
     vectors: Float[np.ndarray, "site emotion d_model"]
@@ -64,11 +67,14 @@ class EmotionDirections:
     read_site: str
     steer_site: str
     provenance: Provenance = field(default_factory=Provenance)
+    quality: dict[str, Float[np.ndarray, "site emotion"]] = field(default_factory=dict)
+    site_quality: dict[str, Float[np.ndarray, "site"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_rows(self.vectors, "emotion directions")
         shape = (len(self.sites), len(self.emotions))
-        for name, array in (("vectors", self.vectors), ("norms", self.norms), ("held_out_auroc", self.held_out_auroc)):
+        arrays = {"vectors": self.vectors, "norms": self.norms, "held_out_auroc": self.held_out_auroc, **self.quality}
+        for name, array in arrays.items():
             if array.shape[:2] != shape:
                 raise UserError(f"{name} has shape {array.shape}", expected=f"(site, emotion, …) = {shape}")
         for site in (self.read_site, self.steer_site):
@@ -91,6 +97,23 @@ class EmotionDirections:
         place = self.site_index(site)
         return self.vectors[place] * self.norms[place][:, None]
 
+    def check_model(self, name: str, content_hash: str, d_model: int) -> None:
+        """Makes sure that the directions belong to a model.
+
+        Raises:
+            UserError: they were learned on another model, or have another width.
+        """
+        if self.model_hash and self.model_hash != content_hash:
+            raise UserError(
+                f"the directions were learned on another model than {name} (hash {self.model_hash[:12]})",
+                expected=f"directions of the model with hash {content_hash[:12]}",
+                cure="learn directions on this model",
+            )
+        if self.vectors.shape[2] != d_model:
+            raise UserError(
+                f"the directions have d_model {self.vectors.shape[2]}", expected=f"{d_model}, the width of {name}"
+            )
+
     def scale(self, site: str) -> float:
         """Mean residual norm at a site: strength 1.0 adds a vector of this length."""
         return float(self.residual_norm[self.site_index(site)])
@@ -99,14 +122,29 @@ class EmotionDirections:
     def content_hash(self) -> str:
         """Hash of every number and name (not of provenance)."""
         controls = {kind: [list(c.names), sha256_array(c.vectors)] for kind, c in sorted(self.controls.items())}
-        return sha256_json([sha256_array(self.vectors), sha256_array(self.norms), sha256_array(self.residual_norm),
-                            list(self.sites), list(self.emotions), self.estimator, controls])
+        return sha256_json(
+            [
+                sha256_array(self.vectors),
+                sha256_array(self.norms),
+                sha256_array(self.residual_norm),
+                list(self.sites),
+                list(self.emotions),
+                self.estimator,
+                controls,
+            ]
+        )
 
     def table(self) -> pd.DataFrame:
-        """One row per site and emotion: norm and held-out AUROC."""
-        rows = [(site, emotion, float(self.norms[i, j]), float(self.held_out_auroc[i, j]))
-                for i, site in enumerate(self.sites) for j, emotion in enumerate(self.emotions)]
-        return pd.DataFrame(rows, columns=["site", "emotion", "norm", "held_out_auroc"])
+        """One row per site and emotion: norm, held-out AUROC and every further quality."""
+        index = pd.MultiIndex.from_product([self.sites, self.emotions], names=["site", "emotion"])
+        arrays = {"norm": self.norms, "held_out_auroc": self.held_out_auroc, **self.quality}
+        return pd.DataFrame(
+            {name: array.reshape(-1).astype(np.float64) for name, array in arrays.items()}, index=index
+        ).reset_index()
+
+    def site_table(self) -> pd.DataFrame:
+        """One row per site: its quality over all emotions and the residual norm."""
+        return pd.DataFrame({"site": list(self.sites), "residual_norm": self.residual_norm, **self.site_quality})
 
     def save(self, path: str | Path) -> None:
         """Writes `directions.h5` atomically."""
@@ -115,32 +153,63 @@ class EmotionDirections:
                 hdf5.write_array(file, name, getattr(self, name))
             hdf5.write_array(file, "sites", self.sites)
             hdf5.write_array(file, "emotions", self.emotions)
-            hdf5.write_json(file, "about", {
-                "estimator": self.estimator, "settings": self.settings, "model_hash": self.model_hash,
-                "read_site": self.read_site, "steer_site": self.steer_site, "provenance": self.provenance.to_dict()})
+            hdf5.write_json(
+                file,
+                "about",
+                {
+                    "estimator": self.estimator,
+                    "settings": self.settings,
+                    "model_hash": self.model_hash,
+                    "read_site": self.read_site,
+                    "steer_site": self.steer_site,
+                    "provenance": self.provenance.to_dict(),
+                },
+            )
             for kind, control in self.controls.items():
                 group = file.create_group(f"controls/{kind}")
                 hdf5.write_array(group, "names", control.names)
                 hdf5.write_array(group, "vectors", control.vectors)
+            for part, numbers in (("quality", self.quality), ("site_quality", self.site_quality)):
+                group = file.create_group(part)
+                for name, array in numbers.items():
+                    hdf5.write_array(group, name, array)
 
     @classmethod
     def load(cls, path: str | Path) -> "EmotionDirections":
         """Reads a file written by `save`."""
         with hdf5.open_stamped(path, KIND, VERSION) as file:
             about = hdf5.read_json(file, "about")
-            controls = {kind: ControlDirections(tuple(hdf5.read_array(group, "names")), hdf5.read_array(group, "vectors"))
-                        for kind, group in file.get("controls", {}).items()}
-            arrays = {name: hdf5.read_array(file, name)
-                      for name in ("vectors", "norms", "mean", "residual_norm", "held_out_auroc")}
-            return cls(**arrays, sites=tuple(hdf5.read_array(file, "sites")), emotions=tuple(hdf5.read_array(file, "emotions")),
-                       estimator=about["estimator"], settings=about["settings"], controls=controls,
-                       model_hash=about["model_hash"], read_site=about["read_site"], steer_site=about["steer_site"],
-                       provenance=Provenance.from_dict(about["provenance"]))
+            controls = {
+                kind: ControlDirections(tuple(hdf5.read_array(group, "names")), hdf5.read_array(group, "vectors"))
+                for kind, group in file.get("controls", {}).items()
+            }
+            arrays = {
+                name: hdf5.read_array(file, name) for name in ("vectors", "norms", "mean", "residual_norm", "held_out_auroc")
+            }
+            further = {
+                part: {name: hdf5.read_array(file[part], name) for name in file.get(part, {})}
+                for part in ("quality", "site_quality")
+            }
+            return cls(
+                **arrays,
+                **further,
+                sites=tuple(hdf5.read_array(file, "sites")),
+                emotions=tuple(hdf5.read_array(file, "emotions")),
+                estimator=about["estimator"],
+                settings=about["settings"],
+                controls=controls,
+                model_hash=about["model_hash"],
+                read_site=about["read_site"],
+                steer_site=about["steer_site"],
+                provenance=Provenance.from_dict(about["provenance"]),
+            )
 
     def __repr__(self) -> str:
         controls = ", ".join(f"{len(c.names)} {kind}" for kind, c in self.controls.items())
-        return (f"EmotionDirections({len(self.emotions)} emotions × {len(self.sites)} sites × d_model {self.vectors.shape[2]}, "
-                f"{self.estimator}, controls: {controls or 'none'})")
+        return (
+            f"EmotionDirections({len(self.emotions)} emotions × {len(self.sites)} sites × d_model {self.vectors.shape[2]}, "
+            f"{self.estimator}, controls: {controls or 'none'})"
+        )
 
 
 def _check_rows(vectors: np.ndarray, what: str) -> None:

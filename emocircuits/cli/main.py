@@ -8,14 +8,14 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from emocircuits import __version__
-from emocircuits.cli import doctor, graphs, match, organism, run, sae, steer, store, trace
+from emocircuits.cli import directions, doctor, graphs, match, organism, run, sae, steer, store, trace
 from emocircuits.errors import EmocircuitsError
 from emocircuits.parallel import launched
 from emocircuits.progress import quiet
 
 COMMANDS: tuple[Callable[[argparse._SubParsersAction], None], ...] = (
-    run.add_run, run.add_stages, graphs.add_view, sae.add_verbs, match.add_verbs, steer.add_verbs, trace.add, organism.add, store.add,
-    doctor.add)
+    run.add_run, run.add_stages, graphs.add_view, directions.add_verbs, sae.add_verbs, match.add_verbs, steer.add_verbs, trace.add,
+    organism.add, store.add, doctor.add)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 for a mistake in the input, 1 for a failure, 130 for Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for group in (sae, match, steer):
+    for group in (directions, sae, match, steer):
         given = group.rewrite(given)
     parsed = build_parser().parse_args(given)
     try:

@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
     sample = verbs.add_parser("sample", help="print documents of its corpus with their latents and true probabilities",
                               epilog="example: emocircuits organism sample inbox -n 2 --json")
-    sample.add_argument("kind", metavar="KIND", help="story, dialogue, neutral, numeric, inbox, coding, sycophancy, preference, activity")
+    sample.add_argument("kind", metavar="KIND", help="story, dialogue, masked, neutral, numeric, inbox, coding, sycophancy, preference, activity")
     sample.add_argument("-n", type=int, default=3, metavar="N", help="how many")
     sample.add_argument("--seed", type=int, default=0, metavar="N")
     sample.add_argument("--split", choices=("train", "held_out"), default="train")
@@ -77,6 +77,8 @@ def document_dict(document: object) -> dict:
     value |= {"levels": dict(document.levels), "shown": list(document.shown), "decisions": [
         {"prefix": d.prefix, "action": d.action, "options": list(d.options), "p_true": d.p_true, "p_bayes": d.p_bayes,
          "state": dict(d.state)} for d in document.decisions]}
+    if document.sides:
+        value |= {"sides": list(document.sides), "other": document.other[0], "mask": document.mask}
     value["feelings"] = [{"prefix": d.prefix, "emotion": d.action, "posterior": dict(d.target())} for d in document.feelings]
     return value
 

@@ -1,54 +1,52 @@
 """Difference of means, the recipe of Sofroniew et al. (2026, arXiv 2604.07729).
 
-    v_e = (I - U U^T) (mean over stories of e  -  mean over emotions)
+    v_e = (I - U U^T) (mean over stories of e  -  centre)
 
-Each story counts once: it is the mean of its residual stream from the n-th token on. The mean over emotions is the plain
-mean of the class means, so that common emotions do not weigh more. U are the leading principal components of neutral text,
-as many as are needed to explain the given share of its variance (the paper: 50 %).
+Each story counts once: it is the mean of its residual stream from the n-th token on. The centre is the plain mean of the class
+means, so that common emotions do not weigh more, unless `EstimatorOptions.centre` says otherwise. U are the leading principal
+components of neutral text, as many as are needed to explain the given share of its variance (the paper: 50 %).
 """
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy import sparse
+from jaxtyping import Float
 
-from emocircuits.directions.estimator import ESTIMATORS
-from emocircuits.directions.summaries import StoreSummary
-
-
-@ESTIMATORS.member("difference_of_means")
-def difference_of_means(
-    summary: StoreSummary,
-    stories: Int[np.ndarray, "fit"],
-    labels: Int[np.ndarray, "fit"],
-    n_classes: int,
-    *,
-    neutral_variance: float = 0.5,
-) -> tuple[Float[np.ndarray, "site label d_model"], Float[np.ndarray, "site d_model"]]:
-    """Raw directions per site and class; see `estimator.Estimator`."""
-    means = class_means(summary.story_means[stories], labels, n_classes)
-    centre = means.mean(axis=0)
-    raw = (means - centre).transpose(1, 0, 2)
-    for site in range(len(summary.sites)):
-        basis = leading_components(summary.neutral_cov[site], neutral_variance)
-        raw[site] -= (raw[site] @ basis) @ basis.T
-    return raw, centre
+from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOptions, without_neutral
+from emocircuits.directions.statistics import ClassStatistics
+from emocircuits.errors import UserError
 
 
-def class_means(
-    values: Float[np.ndarray, "fit site d_model"], labels: Int[np.ndarray, "fit"], n_classes: int
-) -> Float[np.ndarray, "label site d_model"]:
-    """Mean over the stories of each class, float64."""
-    counts = np.bincount(labels, minlength=n_classes)
-    weights = (1.0 / counts)[labels]
-    gather = sparse.csr_matrix((weights, (labels, np.arange(len(labels)))), shape=(n_classes, len(labels)))
-    return (gather @ values.reshape(len(values), -1).astype(np.float64)).reshape(n_classes, *values.shape[1:])
+def difference_of_means(statistics: ClassStatistics, options: EstimatorOptions) -> Float[np.ndarray, "*draw label d_model"]:
+    """Class means minus the centre, without the main components of neutral text."""
+    return without_neutral(centred_means(statistics, options.centre), statistics.neutral_cov, options.neutral_variance)
 
 
-def leading_components(covariance: Float[np.ndarray, "d_model d_model"], share: float) -> Float[np.ndarray, "d_model component"]:
-    """Fewest leading eigenvectors that explain at least `share` of the variance (none for a share of 0)."""
-    if share <= 0 or not covariance.any():
-        return np.zeros((len(covariance), 0))
-    values, vectors = np.linalg.eigh(covariance)
-    values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
-    needed = int(np.searchsorted(np.cumsum(values) / values.sum(), share - 1e-12)) + 1
-    return vectors[:, :needed]
+def centred_means(statistics: ClassStatistics, centre: str) -> Float[np.ndarray, "*draw label d_model"]:
+    """Class means minus a centre (see `EstimatorOptions.centre`).
+
+    Raises:
+        UserError: the centre `topics` for stories without topics.
+    """
+    means, weights = statistics.means, statistics.weights[..., None].astype(statistics.means.dtype)
+    if centre == "emotions":
+        return means - means.mean(axis=-2, keepdims=True)
+    if centre == "neutral":
+        return means - statistics.neutral_mean.astype(means.dtype)
+    if centre == "topics":
+        if statistics.topic_share is None or statistics.topic_means is None:
+            raise UserError(
+                "the centre 'topics' needs stories with topics", cure="label the stories' topics, or choose another centre"
+            )
+        return means - (statistics.topic_share @ statistics.topic_means).astype(means.dtype)
+    total = (weights * means).sum(axis=-2, keepdims=True)
+    if centre == "stories":
+        return means - total / weights.sum(axis=-2, keepdims=True)
+    return means - (total - weights * means) / (weights.sum(axis=-2, keepdims=True) - weights)
+
+
+ESTIMATORS.register(
+    "difference_of_means",
+    Estimator(
+        "class mean minus the mean over emotions, main components of neutral text projected out (the paper's recipe)",
+        difference_of_means,
+    ),
+)

@@ -1,31 +1,74 @@
 """What a direction estimator is, and the register of them."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from emocircuits.directions.summaries import StoreSummary
+from emocircuits.directions.statistics import ClassStatistics
+from emocircuits.errors import unknown
 from emocircuits.registry import Registry
 
+CENTRES = ("emotions", "stories", "others", "neutral", "topics")
 
-@runtime_checkable
-class Estimator(Protocol):
-    """Makes one raw (not unit) direction per class and site from labelled stories."""
 
-    def __call__(
-        self, summary: StoreSummary, stories: Int[np.ndarray, "fit"], labels: Int[np.ndarray, "fit"], n_classes: int,
-        *, neutral_variance: float,
-    ) -> tuple[Float[np.ndarray, "site label d_model"], Float[np.ndarray, "site d_model"]]:
-        """Raw directions, positive = more of the class, and the mean that was taken off.
+@dataclass(frozen=True)
+class EstimatorOptions:
+    """What estimators can be told; each takes what concerns it.
 
-        Args:
-            summary: statistics of the store.
-            stories: which stories to use.
-            labels: their classes, 0 … n_classes - 1, each of them present.
-            n_classes: number of classes.
-            neutral_variance: share of the variance of neutral text whose components are projected out.
-        """
+    Attributes:
+        neutral_variance: share of the variance of neutral text whose leading components are projected out (the paper: 0.5).
+        centre: what is taken off a class mean: the plain mean over `emotions` (the paper), the mean over all `stories`, the
+            mean of all `others`' stories, the mean of `neutral` text, or what the class's `topics` explain.
+        penalty: ridge of the linear discriminant and of the logistic probes, as a share of the stories' mean variance.
+    """
+
+    neutral_variance: float = 0.5
+    centre: str = "emotions"
+    penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.centre not in CENTRES:
+            raise unknown("centre", self.centre, CENTRES)
+
+
+Fit = Callable[[ClassStatistics, EstimatorOptions], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """Makes one raw (not unit) direction per class from the statistics of one site.
+
+    Attributes:
+        description: in one sentence.
+        fit: (statistics, options) -> raw directions `(*draw, label, d_model)`, positive = more of the class.
+        needs_stories: whether it must see the single stories (then it takes no draw axes and is fitted once per draw).
+    """
+
+    description: str
+    fit: Fit
+    needs_stories: bool = False
 
 
 ESTIMATORS: Registry[Estimator] = Registry("direction estimator")
+
+
+def leading_components(
+    covariance: Float[np.ndarray, "d_model d_model"], share: float
+) -> Float[np.ndarray, "d_model component"]:
+    """Fewest leading eigenvectors that explain at least `share` of the variance (none for a share of 0)."""
+    if share <= 0 or not covariance.any():
+        return np.zeros((len(covariance), 0))
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
+    needed = int(np.searchsorted(np.cumsum(values) / values.sum(), share - 1e-12)) + 1
+    return vectors[:, :needed]
+
+
+def without_neutral(
+    raw: Float[np.ndarray, "*rest d_model"], neutral_cov: Float[np.ndarray, "d_model d_model"], share: float
+) -> Float[np.ndarray, "*rest d_model"]:
+    """Vectors with the leading components of neutral text projected out."""
+    basis = leading_components(neutral_cov, share).astype(raw.dtype)
+    return raw - (raw @ basis) @ basis.T if basis.shape[1] else raw

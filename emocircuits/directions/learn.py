@@ -1,141 +1,196 @@
-"""From an activation store to emotion directions with controls and held-out scores."""
+"""From an activation store to emotion directions with controls, held-out scores and intervals.
 
-from dataclasses import asdict, dataclass
+Every site is read once and on its own: what is held in memory is one site's class means, replicates and held-out stories (at
+most `max_held_out` per emotion), whatever the number of stories. Estimators that must see each story (`needs_stories`) also
+hold one site's story means.
+"""
+
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
 
 from emocircuits.artifacts.activation_store import ActivationStore
 from emocircuits.artifacts.emotion_directions import ControlDirections, EmotionDirections
-from emocircuits.directions.controls import content_directions, random_directions, shuffled_directions, unit_rows
-from emocircuits.directions.estimator import ESTIMATORS
-from emocircuits.directions.summaries import StoreSummary, summarise
-from emocircuits.directions.validation import held_out_auroc
+from emocircuits.directions.confounds import check_confound, topic_confound
+from emocircuits.directions.controls import choose_topics, random_directions, unit_rows
+from emocircuits.directions.design import chosen_emotions, make_design, story_topics
+from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOptions, without_neutral
+from emocircuits.directions.resampling import direction_quality
+from emocircuits.directions.settings import DirectionSettings, site_at_depth, sites_between
+from emocircuits.directions.statistics import ClassStatistics, Design, LabelledStories, SiteStatistics, site_statistics
+from emocircuits.directions.story_blocks import plan_stories
+from emocircuits.directions.validation import auroc_intervals, naming_accuracy, standardised_projections
 from emocircuits.errors import UserError, unknown
+from emocircuits.progress import track
 from emocircuits.provenance import Provenance
 
 
-@dataclass(frozen=True)
-class DirectionSettings:
-    """How directions are learned.
+@dataclass(frozen=True, eq=False)
+class _Site:
+    """What is kept of one site."""
 
-    Attributes:
-        emotions: which emotions; None means all that the stories show.
-        estimator: name of the estimator.
-        from_token: first token of a story that counts (the paper: 50).
-        neutral_variance: share of neutral variance projected out (the paper: 0.5).
-        story_kinds, neutral_kinds: kinds of text used as stories and as neutral text.
-        named: use stories that name the emotion (True), that do not (False), or both (None).
-        fit_split, held_out_split: splits of stories for learning and for the AUROC.
-        min_stories: fewest stories an emotion needs in each split.
-        control_emotion: the emotion whose labels are shuffled; None takes `desperate` or else the first.
-        content_topics: topics of the content directions; None takes those with the most stories.
-        n_random, n_content, n_shuffled: numbers of control directions.
-        read_depth, steer_depth: default sites as fractions of depth (the paper: about 2/3 and the middle).
-        seed: seed of the controls.
-    """
-
-    emotions: tuple[str, ...] | None = None
-    estimator: str = "difference_of_means"
-    from_token: int = 50
-    neutral_variance: float = 0.5
-    story_kinds: tuple[str, ...] = ("story",)
-    neutral_kinds: tuple[str, ...] = ("neutral",)
-    named: bool | None = False
-    fit_split: str = "train"
-    held_out_split: str = "held_out"
-    min_stories: int = 2
-    control_emotion: str | None = None
-    content_topics: tuple[str, ...] | None = None
-    n_random: int = 20
-    n_content: int = 5
-    n_shuffled: int = 5
-    read_depth: float = 2 / 3
-    steer_depth: float = 0.5
-    seed: int = 0
+    raw: np.ndarray
+    centre: np.ndarray
+    residual_norm: float
+    controls: dict[str, np.ndarray]
+    quality: dict[str, np.ndarray]
+    site_quality: dict[str, float]
 
 
-def learn_directions(
-    store: ActivationStore, settings: DirectionSettings | None = None, *, summary: StoreSummary | None = None
-) -> EmotionDirections:
-    """Directions of all emotions at all sites, with random, content and shuffled controls.
+def learn_directions(store: ActivationStore, settings: DirectionSettings | None = None) -> EmotionDirections:
+    """Directions of all emotions at all sites, with random, covariance-matched, content and shuffled controls.
 
     Args:
         store: activations of labelled stories and neutral texts.
         settings: how.
-        summary: the store's statistics, when they are already there (they must fit the settings).
 
     Raises:
-        UserError: an unknown emotion or topic, or an emotion with too few stories in a split.
+        UserError: an unknown emotion or topic, an emotion with too few stories in a split, or a topic that gives it away.
     """
     how = settings or DirectionSettings()
     estimator = ESTIMATORS.get(how.estimator)
-    if summary is None:
-        summary = summarise(store, from_token=how.from_token, story_kinds=how.story_kinds, neutral_kinds=how.neutral_kinds, named=how.named)
-    emotions = _emotions(summary, how)
-    fit, fit_labels = _labelled(summary, emotions, how.fit_split, how.min_stories)
-    held, held_labels = _labelled(summary, emotions, how.held_out_split, how.min_stories)
-    raw, centre = estimator(summary, fit, fit_labels, len(emotions), neutral_variance=how.neutral_variance)
-    vectors = unit_rows(raw)
-    control = _control_emotion(emotions, how)
-    controls: dict[str, ControlDirections] = {
-        "random": random_directions(len(summary.sites), store.d_model, n=how.n_random, seed=how.seed),
-        "shuffled": shuffled_directions(
-            summary, fit, fit_labels, len(emotions), estimator, emotion=emotions.index(control), emotion_name=control,
-            n=how.n_shuffled, seed=how.seed, neutral_variance=how.neutral_variance),
-    }
+    options = EstimatorOptions(how.neutral_variance, how.centre, how.penalty)
+    sites = sites_between(store.sites, *how.depths)
+    read_site, steer_site = (site_at_depth(store.sites, depth) for depth in (how.read_depth, how.steer_depth))
+    for name, site in (("read_depth", read_site), ("steer_depth", steer_site)):
+        if site not in sites:
+            raise UserError(
+                f"{name} means {site}, which lies outside the depths {how.depths[0]:g} to {how.depths[1]:g}",
+                expected=f"one of {', '.join(sites)}",
+                cure=f"change {name} or the depths",
+            )
+    plan = plan_stories(
+        store,
+        from_token=how.from_token,
+        story_kinds=how.story_kinds,
+        neutral_kinds=how.neutral_kinds,
+        named=how.named,
+        token_norm=how.token_norm,
+    )
+    emotions = chosen_emotions(plan, how)
+    topics, topic_codes = story_topics(plan)
+    design = make_design(plan, emotions, topics, topic_codes, how, estimator)
+    fit, held = design.labels >= 0, design.held_out >= 0
+    confound = topic_confound(
+        design.labels[fit], topic_codes[fit], design.held_out[held], topic_codes[held], len(emotions), len(topics)
+    )
+    check_confound(confound, limit=how.max_topic_v, centre=how.centre)
+    content: tuple[str, ...] = ()
     if how.n_content or how.content_topics:
-        controls["content"] = content_directions(summary, fit, estimator, topics=how.content_topics, n=how.n_content,
-                                                 neutral_variance=how.neutral_variance)
+        counts = np.bincount(design.topics[design.topics >= 0], minlength=len(topics))
+        content = choose_topics(topics, counts.tolist(), how.content_topics, how.n_content)
+    control = _control_emotion(emotions, how)
+    found = [
+        _learn_site(
+            site_statistics(store, plan, site, design),
+            design,
+            estimator,
+            options,
+            emotions.index(control),
+            [topics.index(topic) for topic in content],
+        )
+        for site in track(sites, "directions", total=len(sites))
+    ]
+    names = {
+        "covariance": tuple(f"covariance {number}" for number in range(how.n_covariance)),
+        "shuffled": tuple(f"{control} shuffled {number}" for number in range(how.n_shuffled)),
+        "content": content,
+    }
+    controls = {"random": random_directions(len(sites), store.d_model, n=how.n_random, seed=how.seed)}
+    controls |= {
+        kind: ControlDirections(names[kind], unit_rows(np.stack([one.controls[kind] for one in found])))
+        for kind in ("covariance", "shuffled", "content")
+        if names[kind] or kind == "shuffled"
+    }
+    raw = np.stack([one.raw for one in found])
     return EmotionDirections(
-        vectors=vectors,
+        vectors=unit_rows(raw),
         norms=np.linalg.norm(raw, axis=-1).astype(np.float32),
-        mean=centre.astype(np.float32),
-        residual_norm=summary.residual_norm.astype(np.float32),
-        held_out_auroc=held_out_auroc(summary.story_means[held], held_labels, vectors).astype(np.float32),
-        sites=summary.sites,
+        mean=np.stack([one.centre for one in found]).astype(np.float32),
+        residual_norm=np.array([one.residual_norm for one in found], dtype=np.float32),
+        held_out_auroc=np.stack([one.quality["auroc"] for one in found]).astype(np.float32),
+        sites=sites,
         emotions=emotions,
         estimator=how.estimator,
-        settings={**_plain(how), "control_emotion": control, "n_stories": len(fit), "n_held_out": len(held)},
+        settings={
+            **_plain(how),
+            "control_emotion": control,
+            "n_stories": int(fit.sum()),
+            "n_held_out": int(held.sum()),
+            "topic_cramers_v": confound.cramers_v,
+            "topic_auroc": confound.auroc,
+        },
         controls=controls,
         model_hash=str(store.metadata.get("model_hash", "")),
-        read_site=site_at_depth(summary.sites, how.read_depth),
-        steer_site=site_at_depth(summary.sites, how.steer_depth),
-        provenance=Provenance(command="directions", seed=how.seed, inputs={"activations": store.content_hash}, settings=_plain(how)),
+        read_site=read_site,
+        steer_site=steer_site,
+        quality={
+            name: np.stack([one.quality[name] for one in found]).astype(np.float32)
+            for name in found[0].quality
+            if name != "auroc"
+        },
+        site_quality={name: np.array([one.site_quality[name] for one in found]) for name in found[0].site_quality},
+        provenance=Provenance(
+            command="directions", seed=how.seed, inputs={"activations": store.content_hash}, settings=_plain(how)
+        ),
     )
 
 
-def site_at_depth(sites: tuple[str, ...], depth: float | int) -> str:
-    """The first site at or behind a fraction of depth (site i of n lies at (i + 1) / n)."""
-    return sites[min(len(sites) - 1, max(0, int(np.ceil(depth * len(sites) - 1e-9)) - 1))]
+def _learn_site(
+    statistics: SiteStatistics,
+    design: Design,
+    estimator: Estimator,
+    options: EstimatorOptions,
+    control: int,
+    content: list[int],
+) -> _Site:
+    own = statistics.emotions
+    raw = estimator.fit(own, options)
+    vectors = unit_rows(raw).astype(np.float64)
+    mixed = [
+        _relabelled(statistics.shuffled, place, own.stories, design.permuted[place, design.labels >= 0])
+        for place in range(len(design.permuted))
+    ]
+    controls = {
+        "shuffled": np.array([estimator.fit(one, options)[control] for one in mixed]).reshape(-1, raw.shape[-1]),
+        "covariance": without_neutral(statistics.random, own.neutral_cov, options.neutral_variance),
+    }
+    if content:
+        topics = replace(statistics.topics, stories=_of_topics(own.stories, design))
+        # topics have no topics to be centred on: their directions are taken from the plain mean
+        plain = replace(options, centre="emotions") if options.centre == "topics" else options
+        controls["content"] = estimator.fit(topics, plain)[content]
+    labels = design.held_out[design.held_out >= 0]
+    held = auroc_intervals(statistics.held_out @ vectors.T, labels)
+    named = standardised_projections(statistics.held_out, vectors, statistics.total_mean, statistics.total_cov)
+    accuracy, top5 = (naming_accuracy(named, labels, top=top) for top in (1, 5))
+    quality = {"auroc": held.auroc, "auroc_low": held.low, "auroc_high": held.high}
+    site_quality = {"auroc": held.mean, "auroc_low": held.mean_low, "auroc_high": held.mean_high}
+    for name, values in (("accuracy", accuracy), ("top5_accuracy", top5)):
+        site_quality |= dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+    return _Site(
+        raw,
+        own.means.mean(axis=0),
+        statistics.moments.residual_norm,
+        controls,
+        {**quality, **direction_quality(estimator, options, statistics, design, raw)},
+        site_quality,
+    )
 
 
-def _emotions(summary: StoreSummary, how: DirectionSettings) -> tuple[str, ...]:
-    found = list(dict.fromkeys(map(str, summary.stories["emotion"])))
-    if how.emotions is None:
-        emotions = tuple(sorted(found))
-    else:
-        for emotion in how.emotions:
-            if emotion not in found:
-                raise unknown("emotion", emotion, found)
-        emotions = tuple(how.emotions)
-    if len(emotions) < 2:
-        raise UserError(f"the stories show {len(emotions)} emotion", expected="at least two: a direction is a difference from the others")
-    return emotions
+def _relabelled(
+    shuffled: ClassStatistics, place: int, stories: LabelledStories | None, labels: Int[np.ndarray, "fit"]
+) -> ClassStatistics:
+    moved = None if stories is None else LabelledStories(stories.means, labels, stories.weights)
+    return replace(shuffled, means=shuffled.means[place], weights=shuffled.weights[place], stories=moved)
 
 
-def _labelled(
-    summary: StoreSummary, emotions: tuple[str, ...], split: str, fewest: int
-) -> tuple[Int[np.ndarray, "chosen"], Int[np.ndarray, "chosen"]]:
-    codes = {emotion: code for code, emotion in enumerate(emotions)}
-    labels = np.array([codes.get(str(emotion), -1) for emotion in summary.stories["emotion"]])
-    chosen = np.flatnonzero(summary.of_split(split) & (labels >= 0))
-    counts = np.bincount(labels[chosen], minlength=len(emotions))
-    if (counts < fewest).any():
-        poorest = int(counts.argmin())
-        raise UserError(f"the emotion '{emotions[poorest]}' has {counts[poorest]} stories in the split '{split}'",
-                        expected=f"at least {fewest}", cure="collect more stories or leave the emotion out")
-    return chosen, labels[chosen]
+def _of_topics(stories: LabelledStories | None, design: Design) -> LabelledStories | None:
+    if stories is None:
+        return None
+    codes = design.topics[design.labels >= 0]
+    return LabelledStories(stories.means[codes >= 0], codes[codes >= 0], stories.weights[codes >= 0])
 
 
 def _control_emotion(emotions: tuple[str, ...], how: DirectionSettings) -> str:

@@ -1,4 +1,7 @@
-"""What every direction is made of, from one pass over an activation store: story means, neutral spread, residual norms."""
+"""The story means of an activation store in memory: for analyses that look at single stories again and again.
+
+Learning directions does not need it (`directions.statistics` streams); it holds stories × sites × d_model numbers.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,18 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
-from scipy import sparse
 
 from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.errors import UserError
+from emocircuits.directions.story_blocks import plan_stories, read_site
 from emocircuits.progress import track
-
-BLOCK_ROWS = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
 class StoreSummary:
-    """The sufficient statistics of a store for direction estimators.
+    """Stories, neutral spread and norms of a store.
 
     Attributes:
         stories: one row per story used (labels as in the store).
@@ -63,51 +63,22 @@ def summarise(
     Raises:
         UserError: no story or no neutral text is left.
     """
-    if from_token < 1:
-        raise UserError(f"from_token is {from_token}", expected="at least 1: position 0 is the attention sink")
-    prompts = store.prompts
-    counts = prompts["n_tokens"].to_numpy() - from_token
-    is_story = prompts["kind"].isin(list(story_kinds)).to_numpy() & (prompts["emotion"].to_numpy() != "")
-    if named is not None:
-        is_story &= prompts["named"].to_numpy(dtype=bool) == named
-    longest = int(prompts["n_tokens"].to_numpy()[is_story].max()) if is_story.any() else 0
-    is_story &= counts > 0
-    is_neutral = prompts["kind"].isin(list(neutral_kinds)).to_numpy()
-    if not is_story.any():
-        raise UserError(f"no story of kind {', '.join(story_kinds)} has more than {from_token} tokens (the longest has {longest})",
-                        cure="lower the first token that counts, or collect longer stories")
-    if not is_neutral.any():
-        raise UserError(f"the activation store has no neutral text (kind {', '.join(neutral_kinds)})",
-                        cure="collect neutral texts: their main components are projected out of the directions")
-    chosen = np.flatnonzero(is_story)
+    plan = plan_stories(store, from_token=from_token, story_kinds=story_kinds, neutral_kinds=neutral_kinds, named=named)
     sites = tuple(store.sites if sites is None else sites)
-    width = store.d_model
-    means = np.zeros((len(chosen), len(sites), width), dtype=np.float32)
-    mean, cov = np.zeros((len(sites), width)), np.zeros((len(sites), width, width))
-    norms = np.zeros(len(sites))
-    place = np.full(len(prompts), -1)
-    place[chosen] = np.arange(len(chosen))
-    neutral_rows = is_neutral[store.prompt_index] & (store.positions > 0)
-    counted = store.positions > 0
+    means = np.zeros((len(plan.stories), len(sites), store.d_model), dtype=np.float32)
+    found = []
     for number, site in enumerate(track(sites, "summarise", total=len(sites))):
-        for start in range(0, store.n_rows, BLOCK_ROWS):
-            rows = slice(start, min(start + BLOCK_ROWS, store.n_rows))
-            x = store.read(site, rows)
-            story = place[store.prompt_index[rows]]
-            use = np.flatnonzero((story >= 0) & (store.positions[rows] >= from_token))
-            if len(use):
-                first, last = int(story[use].min()), int(story[use].max()) + 1
-                weights = 1.0 / counts[chosen[story[use]]]
-                gather = sparse.csr_matrix((weights.astype(np.float32), (story[use] - first, use)), shape=(last - first, len(x)))
-                means[first:last, number] += gather @ x
-            flat = x[neutral_rows[rows]].astype(np.float64)
-            mean[number] += flat.sum(axis=0)
-            cov[number] += flat.T @ flat
-            norms[number] += np.linalg.norm(x, axis=1)[counted[rows]].sum(dtype=np.float64)
-    n_neutral = max(1, int(neutral_rows.sum()))
-    mean /= n_neutral
-    cov = cov / n_neutral - mean[:, :, None] * mean[:, None, :]
+
+        def take(first: int, block: Float[np.ndarray, "block d_model"], number: int = number) -> None:
+            means[first : first + len(block), number] = block
+
+        found.append(read_site(store, plan, site, take))
     return StoreSummary(
-        stories=prompts.iloc[chosen].reset_index(drop=True), story_means=means, neutral_mean=mean, neutral_cov=cov,
-        residual_norm=(norms / max(1, int(counted.sum()))), sites=sites, from_token=from_token,
+        stories=plan.stories,
+        story_means=means,
+        neutral_mean=np.stack([one.neutral_mean for one in found]),
+        neutral_cov=np.stack([one.neutral_cov for one in found]),
+        residual_norm=np.array([one.residual_norm for one in found]),
+        sites=sites,
+        from_token=from_token,
     )

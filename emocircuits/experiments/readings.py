@@ -38,8 +38,7 @@ def token_readings(
     Raises:
         UserError: the directions were learned on another model, or an emotion or site is unknown.
     """
-    if directions.model_hash and directions.model_hash != model.content_hash:
-        raise UserError(f"the directions were learned on another model than {model.name}", cure="learn directions on this model")
+    directions.check_model(model.name, model.content_hash, model.d_model)
     site = site or directions.read_site
     place = directions.site_index(site)
     vectors = np.stack([directions.vector(emotion, site) for emotion in emotions]).astype(np.float64)

@@ -54,7 +54,8 @@ class Dictionary:
     @property
     def top_k(self) -> int | None:
         """Number of active features of a TopK SAE; None for other kinds."""
-        return self.sae.cfg.k if self.sae is not None and self.sae.cfg.architecture() == "topk" else None
+        settings = getattr(self.sae, "cfg", None)  # a random dictionary has its nonlinearity and no settings
+        return settings.k if settings is not None and settings.architecture() == "topk" else None
 
     @torch.no_grad()
     def select(self, x: Float[torch.Tensor, "row d_in"]) -> Selection:

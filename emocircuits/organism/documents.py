@@ -76,6 +76,8 @@ class Document:
         decisions: the places where someone acts.
         feelings: the places where an agent's feeling of the moment is named.
         other: second speaker's (emotion, levels) in a dialogue.
+        sides: whom each line of a dialogue is about: 0 the first speaker, 1 the second, -1 nobody.
+        mask: the emotion that the first speaker of a dialogue shows in place of `emotion`, None where nothing is masked.
     """
 
     id: str
@@ -90,6 +92,8 @@ class Document:
     decisions: tuple[Decision, ...] = ()
     feelings: tuple[Decision, ...] = ()
     other: tuple[str | None, Mapping[str, int]] | None = None
+    sides: tuple[int, ...] = ()
+    mask: str | None = None
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,40 @@ class CollectSettings:
 
 @dataclass(frozen=True)
 class DirectionSettings:
-    """The paper's recipe for emotion directions (Sofroniew et al. 2026, extraction) and the number of its controls."""
+    """Emotion directions, their controls and how they are checked; the keys are explained in `emocircuits.directions.settings`."""
 
+    estimator: str = "difference_of_means"  # | one_vs_others | vs_neutral | linear_discriminant | logistic_probe | contrast_pca
     start_token: int = 20
     neutral_variance: float = 0.5
+    centre: str = "emotions"  # | stories | others | neutral | topics
+    penalty: float = 1.0
+    token_norm: bool = False
+    from_depth: float = 0.0
+    to_depth: float = 1.0
     held_out_share: float = 0.25
     random_controls: int = 20
+    covariance_controls: int = 20
     shuffled_controls: int = 5
     content_controls: int = 5
+    splits: int = 5
+    bootstrap: int = 100
+    max_topic_v: float = 0.6
     read_depth: float = 2 / 3
     steer_depth: float = 2 / 3
+    clusters: int = 10
+    lens_prompts: int = 4  # neutral prompts of the logit lens; 0 leaves it out
+    intensity: str = ""  # numeric templates: organism | natural | path of a TOML file; empty leaves them out
+
+
+@dataclass(frozen=True)
+class PreferenceSettings:
+    """Which activities are preferred, and whether directions change it; see `emocircuits.experiments.preference`."""
+
+    material: str = ""  # organism | path of a TOML file; empty leaves the experiment out
+    pairs: int = 0  # ordered pairs asked; 0 means all
+    steer_pairs: int = 192  # pairs asked again for every direction
+    emotions: int = 35  # steered, spread evenly over the alphabet
+    strength: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -146,6 +170,7 @@ class Recipe:
     threads: int = 2
     collect: CollectSettings = field(default_factory=CollectSettings)
     directions: DirectionSettings = field(default_factory=DirectionSettings)
+    preference: PreferenceSettings = field(default_factory=PreferenceSettings)
     sae: SAESettings = field(default_factory=SAESettings)
     match: MatchSettings = field(default_factory=MatchSettings)
     attribute: AttributeSettings = field(default_factory=AttributeSettings)
@@ -251,6 +276,6 @@ def _cast(key: str, value: Any, wanted: Any) -> Any:
         return float(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
         raise UserError(f"recipe key '{key}' is {value!r}", expected=wanted.__name__)
-    if wanted in (int, float) and value < 0 and not key.startswith("steer."):
+    if wanted in (int, float) and value < 0 and not key.startswith(("steer.", "preference.strength")):
         raise UserError(f"recipe key '{key}' is {value!r}", expected="a number that is not negative")
     return value

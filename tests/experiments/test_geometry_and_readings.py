@@ -4,11 +4,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import pearsonr, spearmanr
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from sklearn.metrics import adjusted_rand_score
 
 from emocircuits.artifacts.emotion_directions import EmotionDirections
 from emocircuits.errors import UserError
-from emocircuits.experiments.geometry import best_correlation, coordinate_correlations, cosine_matrix, heatmap_order, principal_components
+from emocircuits.experiments.geometry import (
+    adjusted_rand,
+    best_correlation,
+    coordinate_correlations,
+    cosine_matrix,
+    emotion_clusters,
+    heatmap_order,
+    layer_similarity,
+    principal_components,
+)
 from emocircuits.experiments.readings import phase_trace, token_readings
 from emocircuits.experiments.steered import steering_directions
 from emocircuits.models import load_model
@@ -58,6 +70,49 @@ def test_heatmap_order_puts_clusters_together():
     assert np.count_nonzero(np.diff(ordered)) == 2
     assert sorted(heatmap_order(vectors)) == list(range(15))
     np.testing.assert_allclose(np.diag(cosine_matrix(vectors)), 1)
+
+
+def test_intervals_of_correlations_equal_scipy():
+    vectors, emotions, coordinates = planted(n=30)
+    row = coordinate_correlations(vectors, emotions, coordinates).query("coordinate == 'valence' and component == 1").iloc[0]
+    interval = pearsonr(PCA(1).fit_transform(vectors)[:, 0], coordinates["valence"]).confidence_interval()
+    assert sorted((row.ci_low, row.ci_high)) == pytest.approx(sorted(np.abs(interval)), abs=1e-4)
+
+
+def test_clusters_are_as_tight_as_those_of_scikit_learn_and_stable_where_they_are_clear():
+    source = np.random.default_rng(0)
+    groups = np.repeat(np.arange(4), [12, 9, 8, 5])
+    vectors = np.linalg.qr(source.standard_normal((16, 16)))[0][:4][groups] + 0.1 * source.standard_normal((34, 16))
+    labels, agreement = emotion_clusters(vectors.astype(np.float32), 4)
+    assert adjusted_rand(labels, groups) == 1 and np.bincount(labels).tolist() == [12, 9, 8, 5] and agreement > 0.7
+    noise = source.standard_normal((60, 8))
+    unit = noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    labels, agreement = emotion_clusters(noise, 6)
+    inertia = sum(((unit[labels == one] - unit[labels == one].mean(axis=0)) ** 2).sum() for one in range(6))
+    assert inertia <= 1.05 * KMeans(6, n_init=20, random_state=0).fit(unit).inertia_ and agreement < 0.8
+    with pytest.raises(UserError, match="40 clusters of 34"):
+        emotion_clusters(vectors, 40)
+
+
+def test_adjusted_rand_equals_scikit_learn():
+    source = np.random.default_rng(0)
+    first, second = source.integers(0, 5, 80), source.integers(0, 4, 80)
+    mixed = np.where(source.random(80) < 0.6, first, second)
+    for one, two in ((first, second), (first, mixed), (first, first)):
+        assert adjusted_rand(one, two) == pytest.approx(adjusted_rand_score(one, two))
+
+
+def test_likeness_of_layers_equals_scipy():
+    source = np.random.default_rng(0)
+    first = source.standard_normal((25, 10))
+    vectors = np.stack([first, first + 0.5 * source.standard_normal((25, 10)), source.standard_normal((25, 10))]).astype(np.float32)
+    table = layer_similarity(vectors, ("a", "b", "c")).set_index(["site", "other"])
+    upper = np.triu_indices(25, 1)
+    cosines = [cosine_matrix(one.astype(np.float64))[upper] for one in vectors]
+    for i, one in enumerate("abc"):
+        for j, two in enumerate("abc"):
+            assert table.loc[(one, two), "rho"] == pytest.approx(spearmanr(cosines[i], cosines[j]).statistic, abs=1e-6)
+    assert table.loc[("a", "b"), "ci_low"] > 0.3 and table.loc[("a", "c"), "ci_low"] < 0.1 < 0.9 < table.loc[("a", "a"), "ci_high"]
 
 
 @pytest.fixture(scope="module")

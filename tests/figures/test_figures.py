@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from fixtures.make_run import make_run
+from fixtures.make_run import EMOTIONS, make_run
 
 from emocircuits.artifacts.emotion_directions import EmotionDirections
 from emocircuits.errors import UserError
@@ -16,7 +16,66 @@ from emocircuits.export.figures.emotion_pca import axis_of, correlation
 from emocircuits.export.figures.style import VENUES
 from emocircuits.provenance import sha256_file
 
+SITES, NAMES = [f"blocks.{layer}.hook_resid_post" for layer in range(4)], list(EMOTIONS)
 EXTRA = {
+    "direction_sites.csv": pd.DataFrame(
+        {"site": SITES, "auroc": 0.8, "auroc_low": 0.78, "auroc_high": 0.82, "bayes_auroc": 0.95, "linear_auroc": 0.9}
+    ),
+    "geometry.csv": pd.DataFrame(
+        [
+            (site, name, component, 0.9 / component, 0.5 / component, 0.95 / component)
+            for site in SITES
+            for name in ("valence", "arousal")
+            for component in (1, 2, 3)
+        ],
+        columns=["site", "coordinate", "component", "abs_r", "ci_low", "ci_high"],
+    ),
+    "layer_similarity.csv": pd.DataFrame(
+        [(one, two, 1.0 if one == two else 0.5, 0.4, 0.6) for one in SITES for two in SITES],
+        columns=["site", "other", "rho", "ci_low", "ci_high"],
+    ),
+    "emotion_clusters.csv": pd.DataFrame({"emotion": NAMES, "cluster": [i % 3 for i in range(len(NAMES))], "agreement": 0.7}),
+    "logit_lens.csv": pd.DataFrame(
+        [
+            (name, part, end, rank, f" t{rank}$\x00", sign * 3.0, sign * 1.0, sign * 2.0)
+            for name in ("desperate", "calm")
+            for part in ("total", "direct", "later")
+            for end, sign in (("top", 1), ("bottom", -1))
+            for rank in range(1, 11)
+        ],
+        columns=["direction", "part", "end", "rank", "token", "total", "direct", "later"],
+    ),
+    "logit_lens_summary.csv": pd.DataFrame(
+        {"direction": NAMES, "own_rank_total": range(1, len(NAMES) + 1), "own_rank_direct": 3.0, "n_names": len(NAMES)}
+    ),
+    "intensity.csv": pd.DataFrame(
+        [
+            (template, grave, value, name, np.sin(value + len(name)))
+            for template, grave in (("dose", "high"), ("air", "low"))
+            for value in (1.0, 2.0, 4.0)
+            for name in NAMES
+        ],
+        columns=["template", "grave", "value", "emotion", "reading"],
+    ),
+    "intensity_trends.csv": pd.DataFrame(
+        {"emotion": NAMES, "rho": np.linspace(-0.5, 0.5, len(NAMES)), "ci_low": -0.6, "ci_high": 0.6}
+    ),
+    "preferences.csv": pd.DataFrame(
+        {"activity": list("abcd"), "category": ["x$", "x$", "y", "y"], "elo": [300.0, 100.0, -50.0, -350.0], "standard_error": 5.0}
+    ),
+    "preference_emotions.csv": pd.DataFrame(
+        [(name, "emotion", np.sin(i), 20 * np.sin(i), 20 * np.sin(i) - 5, 20 * np.sin(i) + 5) for i, name in enumerate(NAMES)]
+        + [(f"random {i}", "random", np.nan, i - 2.0, i - 3.0, i - 1.0) for i in range(5)],
+        columns=["direction", "kind", "r", "delta_elo", "delta_low", "delta_high"],
+    ),
+    "speakers/readings.csv": pd.DataFrame(
+        [(one, two, 0.8 if one == two else 0.5, 0.45, 0.82) for one in ("present", "other") for two in ("present", "other")],
+        columns=["directions", "label", "auroc", "ci_low", "ci_high"],
+    ),
+    "speakers/similarity.csv": pd.DataFrame(
+        [("present", "other", 0.1, 0.0, 0.9, 0.8, 0.95)],
+        columns=["role", "other", "same", "different", "structure", "structure_low", "structure_high"],
+    ),
     "failures.csv": pd.DataFrame(
         {
             "failures": range(6),
@@ -47,6 +106,7 @@ def run_dir(tmp_path_factory):
     directory = make_run(tmp_path_factory.mktemp("run"))
     (directory / "sweep").mkdir()
     for name, table in EXTRA.items():
+        (directory / name).parent.mkdir(exist_ok=True)
         table.to_csv(directory / name, index=False)
     return directory
 

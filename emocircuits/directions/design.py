@@ -1,0 +1,94 @@
+"""Which story counts for what: emotions and topics as codes, permutations, halves."""
+
+import numpy as np
+from jaxtyping import Int
+
+from emocircuits.directions.estimator import Estimator
+from emocircuits.directions.resampling import split_halves
+from emocircuits.directions.settings import DirectionSettings
+from emocircuits.directions.statistics import Design
+from emocircuits.directions.story_blocks import StoryPlan
+from emocircuits.errors import UserError, unknown
+from emocircuits.numerics import generator
+
+
+def make_design(
+    plan: StoryPlan,
+    emotions: tuple[str, ...],
+    topics: tuple[str, ...],
+    topic_codes: Int[np.ndarray, "story"],
+    how: DirectionSettings,
+    estimator: Estimator,
+) -> Design:
+    """Which story counts for what.
+
+    Raises:
+        UserError: an emotion with too few stories in a split.
+    """
+    fit, held = (_labelled(plan, emotions, split, how.min_stories) for split in (how.fit_split, how.held_out_split))
+    for emotion in range(len(emotions)):
+        held[np.flatnonzero(held == emotion)[how.max_held_out :]] = -1
+    places = np.flatnonzero(fit >= 0)
+    permuted, halves = np.full((how.n_shuffled, len(fit)), -1), np.full((how.n_splits, len(fit)), -1)
+    for number in range(how.n_shuffled):
+        permuted[number, places] = generator(how.seed, "shuffled-labels", number).permutation(fit[places])
+    most = how.n_refits if estimator.needs_stories else max(how.n_splits, how.n_bootstrap)
+    halves = halves[: min(how.n_splits, most)]
+    halves[:, places] = split_halves(fit[places], len(halves), how.seed)
+    return Design(
+        labels=fit,
+        held_out=held,
+        topics=np.where(fit >= 0, topic_codes, -1),
+        permuted=permuted,
+        halves=halves,
+        n_labels=len(emotions),
+        n_topics=len(topics),
+        n_bootstrap=min(how.n_bootstrap, most),
+        n_random=how.n_covariance,
+        keep_stories=estimator.needs_stories,
+        seed=how.seed,
+    )
+
+
+def chosen_emotions(plan: StoryPlan, how: DirectionSettings) -> tuple[str, ...]:
+    """The emotions asked for, or all that the stories show.
+
+    Raises:
+        UserError: an emotion without stories, or fewer than two.
+    """
+    found = list(dict.fromkeys(map(str, plan.stories["emotion"])))
+    if how.emotions is None:
+        emotions = tuple(sorted(found))
+    else:
+        for emotion in how.emotions:
+            if emotion not in found:
+                raise unknown("emotion", emotion, found)
+        emotions = tuple(how.emotions)
+    if len(emotions) < 2:
+        raise UserError(
+            f"the stories show {len(emotions)} emotion", expected="at least two: a direction is a difference from the others"
+        )
+    return emotions
+
+
+def story_topics(plan: StoryPlan) -> tuple[tuple[str, ...], Int[np.ndarray, "story"]]:
+    """The topics of the stories by name, and each story's (-1: none)."""
+    labels = plan.stories["topic"].to_numpy().astype(str)
+    topics = tuple(sorted(set(labels) - {""}))
+    codes = {topic: code for code, topic in enumerate(topics)}
+    return topics, np.array([codes.get(label, -1) for label in labels], dtype=np.int64)
+
+
+def _labelled(plan: StoryPlan, emotions: tuple[str, ...], split: str, fewest: int) -> Int[np.ndarray, "story"]:
+    codes = {emotion: code for code, emotion in enumerate(emotions)}
+    labels = np.array([codes.get(str(emotion), -1) for emotion in plan.stories["emotion"]])
+    labels[plan.stories["split"].to_numpy() != split] = -1
+    counts = np.bincount(labels[labels >= 0], minlength=len(emotions))
+    if (counts < fewest).any():
+        poorest = int(counts.argmin())
+        raise UserError(
+            f"the emotion '{emotions[poorest]}' has {counts[poorest]} stories in the split '{split}'",
+            expected=f"at least {fewest}",
+            cure="collect more stories or leave the emotion out",
+        )
+    return labels

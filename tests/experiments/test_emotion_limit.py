@@ -1,0 +1,64 @@
+"""The exact posterior of a story's emotion against brute force, and that nothing reads better than it."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from emocircuits.errors import UserError
+from emocircuits.experiments.emotion_limit import emotion_limits, story_of
+from emocircuits.organism import truth
+from emocircuits.organism.bayes import level_table
+from emocircuits.organism.corpus import document, generate
+from emocircuits.organism.emotion_posterior import emotion_log_posterior, shown_levels
+from emocircuits.organism.world import APPRAISALS, LEVELS, lexicon
+
+EMOTIONS = ("afraid", "calm", "desperate", "happy", "proud", "sad")
+
+
+def stories(split, count, seed=3):
+    return [document("story", place * count + number, seed=seed, split=split, named=False, emotion=emotion)
+            for place, emotion in enumerate(EMOTIONS) for number in range(count)]
+
+
+def test_posterior_equals_a_sum_over_all_level_vectors():
+    table = level_table()[:-1]
+    for story in list(generate("story", 30, 2, named=False)):
+        likelihood = np.zeros(len(table))
+        for levels in product(LEVELS, repeat=len(APPRAISALS)):
+            if any(levels[APPRAISALS.index(name)] != story.levels[name] for name in story.shown):
+                continue
+            weight = np.prod([table[:, place, level + 1] for place, level in enumerate(levels)], axis=0)
+            if story.decisions:
+                dishonest = float(truth.p_dishonest(np.array(levels, dtype=float)))
+                decision = story.decisions[0]
+                weight = weight * (dishonest if decision.action == decision.options[0] else 1 - dishonest)
+            likelihood += weight
+        np.testing.assert_allclose(np.exp(emotion_log_posterior([story])[0]), likelihood / likelihood.sum(), atol=1e-10)
+
+
+def test_shown_levels_are_one_hot():
+    made = list(generate("story", 20, 2, named=False))
+    flags = shown_levels(made).reshape(20, len(APPRAISALS), 3)
+    for story, flag in zip(made, flags, strict=True):
+        assert {APPRAISALS[place] for place in np.flatnonzero(flag.sum(axis=1))} == set(story.shown)
+        assert all(flag[APPRAISALS.index(name), story.levels[name] + 1] == 1 for name in story.shown)
+
+
+def test_limits_are_ordered():
+    """Knowing the hidden levels helps; a straight line through the shown ones reads less than the posterior."""
+    fit, held = stories("train", 60), stories("held_out", 40)
+    found = emotion_limits(fit, held, EMOTIONS)
+    assert found.latent.mean > found.bayes.mean > found.linear.mean > 0.7
+    assert found.accuracy[0] > 2 / len(EMOTIONS) and found.bayes.mean_low < found.bayes.mean < found.bayes.mean_high
+    guess = emotion_log_posterior(held)[:, [lexicon().index(emotion) for emotion in EMOTIONS]].argmax(axis=1)
+    labels = np.repeat(np.arange(len(EMOTIONS)), 40)
+    assert found.accuracy[0] == pytest.approx((guess == labels).mean())
+
+
+def test_stories_of_a_run_are_found_by_their_id():
+    story = document("story", 7, seed=10_000, split="held_out", named=False, emotion="calm")
+    assert story_of(f"calm/{story.id}") == story
+    for text_id in ("calm/dialogue/train/1/2", "story/train/1/2", "planted/3"):
+        with pytest.raises(UserError, match="is not of a story of the organism"):
+            story_of(text_id)
