@@ -16,6 +16,7 @@ from emocircuits.export.figures import (
     sae_pareto,
     match_null,
     steering,
+    trace,
     circuit_diagram,
     attribution_exact,
     faithfulness,
@@ -52,6 +53,7 @@ __all__ = [
     "speaker_directions",
     "steering",
     "token_reading",
+    "trace",
     "write_figure",
     "write_figures",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from emocircuits.pipeline.report.answer import badge, overview, steering_table, verdict
 from emocircuits.pipeline.report.run_data import RunData
+from emocircuits.pipeline.report.trace_part import trace
 from emocircuits.pipeline.report.tables import Cell, esc, facts, frame, interval, number, table
 
 SAE_HEADS = {
@@ -282,6 +283,7 @@ PARTS: tuple[tuple[str, str, Callable[[RunData, dict[str, str]], str]], ...] = (
     ("directions", "Emotion directions", directions),
     ("saes", "Sparse autoencoders", saes),
     ("matches", "Feature matches", matches),
+    ("trace", "From the emotion to the tokens", trace),
     ("circuits", "Circuits", circuits),
     ("steering", "Steering", steering),
     ("checks", "How far to trust it", checks),
