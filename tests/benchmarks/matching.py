@@ -1,7 +1,7 @@
 """Matches of SAE features with emotions against what is known about the organism's world.
 
 `python -m tests.benchmarks.matching [RUN] [--quick] [--only ranking,null,mediation,cost]` prints one row per bar, for both kinds of
-SAE that ship with the package. RUN is a run of the default recipe whose match stage is done; it is made where there is none.
+SAE that ship with the package. RUN is a run of the default recipe whose directions stage is done; it is made where there is none.
 """
 
 import json
@@ -100,7 +100,7 @@ def ranking_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
             seen,
             labels,
             directions.vectors[directions.site_index(site)],
-            np.zeros((0, len(labels.fit)), np.int32),
+            permutations(len(labels.fit), 1, 0),
             match_settings(workspace.recipe),
         )
         slopes = _slopes(fresh, sae, site, start)[:, found.eligible]
@@ -149,7 +149,8 @@ def null_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
     directions, store = workspace.directions(), workspace.store()
     site, seed = directions.read_site, workspace.recipe.seed
     stories, labels = labelled_stories(store, directions)
-    seen = story_features(store, workspace.sae(site), site, stories, from_token=int(directions.settings["from_token"]))
+    sae = shipped_saes(DICTIONARIES[0], (site,))[site]
+    seen = story_features(store, sae, site, stories, from_token=int(directions.settings["from_token"]))
     source = generator(seed, "null emotions")
     emotions = np.sort(
         source.choice(len(directions.emotions), size=min(sizes.null_emotions, len(directions.emotions)), replace=False)
@@ -297,4 +298,4 @@ def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
 
 
 if __name__ == "__main__":
-    command(__doc__.splitlines()[0], measure, PARTS, "match")
+    command(__doc__.splitlines()[0], measure, PARTS, "directions")

@@ -76,6 +76,32 @@ EXTRA = {
         [("present", "other", 0.1, 0.0, 0.9, 0.8, 0.95)],
         columns=["role", "other", "same", "different", "structure", "structure_low", "structure_high"],
     ),
+    "mediation.csv": pd.DataFrame(
+        [
+            (behaviour, held, held.split()[0], 20, value, value - 0.1, value + 0.1, 48)
+            for behaviour in ("blackmail", "reward_hacking")
+            for held, value in (("matched", 0.7), ("cosine", 0.4), ("all", 1.0), ("random 0", 0.0), ("random 1", 0.02))
+        ],
+        columns=["behaviour", "held", "kind", "features", "mediated", "ci_low", "ci_high", "n"],
+    ),
+    "coherence.csv": pd.DataFrame(
+        [
+            (name, kind, strength, 5 + abs(strength), abs(strength) / 4)
+            for name, kind in (("desperate", "emotion"), ("random 0", "random"))
+            for strength in (-0.5, 0.0, 0.5)
+        ],
+        columns=["direction", "kind", "strength", "perplexity", "repetition"],
+    ),
+    "causal.csv": pd.DataFrame(
+        [
+            ("desperate", SITES[3], what, feature, behaviour, kind, effect, effect - 0.1, effect + 0.1, -0.1, 0.1, 0.01)
+            for behaviour in ("blackmail", "reward_hacking")
+            for kind in ("steer", "ablate")
+            for what, feature, effect in (*(("feature", n, 0.01 * n) for n in range(20)), ("carriers", -1, 0.5), ("direction", -1, 0.9))
+        ],
+        columns=["emotion", "site", "what", "feature", "behaviour", "intervention", "effect", "ci_low", "ci_high", "random_low",
+                 "random_high", "q_value"],
+    ),
     "failures.csv": pd.DataFrame(
         {
             "failures": range(6),
