@@ -11,7 +11,7 @@ from fixtures.make_run import EMOTIONS, make_run
 
 from emocircuits.artifacts.emotion_directions import EmotionDirections
 from emocircuits.errors import UserError
-from emocircuits.export.figures import FIGURES, RunTables, draw_figure, from_run, picture, write_figure, write_figures
+from emocircuits.export.figures import FIGURES, RunTables, draw_figure, from_run, picture, show_figure, write_figure, write_figures
 from emocircuits.export.figures.emotion_pca import axis_of, correlation
 from emocircuits.export.figures.style import VENUES
 from emocircuits.provenance import sha256_file
@@ -285,3 +285,13 @@ def test_outlined_text_needs_no_font(tables):
     assert b"<text" in picture(figure, "svg")
     assert b"<text" not in picture(figure, "svg", outlines=True)
     assert io.BytesIO(picture(figure, "png")).read(4) == b"\x89PNG"
+
+
+def test_one_figure_is_shown_and_written(run_dir, tmp_path):
+    shown = show_figure(run_dir, "circuit_blackmail", tmp_path)
+    assert shown.name == "circuit_blackmail" and shown._repr_png_().startswith(b"\x89PNG")
+    assert sorted(path.suffix for path in shown.files) == [".csv", ".json", ".pdf", ".png", ".svg"]
+    assert (tmp_path / "circuit_blackmail.png").read_bytes() == shown.png
+    for name, known in (("circut", "circuit"), ("circuit_blackmial", "circuit_blackmail"), ("steerin", "steering")):
+        with pytest.raises(UserError, match=f"unknown figure '{name}'.*{known}"):
+            show_figure(run_dir, name)

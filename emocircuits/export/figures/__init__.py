@@ -26,6 +26,7 @@ from emocircuits.export.figures import (
     token_reading,
 )
 from emocircuits.export.figures.card import FIGURES, FigureCard, Missing, RunTables
+from emocircuits.export.figures.show import Picture, show_figure
 from emocircuits.export.figures.style import picture
 from emocircuits.export.figures.write import draw_figure, from_run, write_figure, write_figures
 
@@ -33,6 +34,7 @@ __all__ = [
     "FIGURES",
     "FigureCard",
     "Missing",
+    "Picture",
     "RunTables",
     "attribution_exact",
     "causal_check",
@@ -55,6 +57,7 @@ __all__ = [
     "preference",
     "sae_pareto",
     "sae_quality",
+    "show_figure",
     "speaker_directions",
     "steering",
     "token_reading",
