@@ -95,28 +95,26 @@ def latent_rows(workspace: Workspace, learned: dict[str, EmotionDirections], siz
 
     The estimator and the regression shrink alike (`directions.penalty`). A difference of means is no predictor but the change
     that the latent makes, so it is compared with the covariance of stream and latent (Haufe et al. 2014), neutral components
-    projected out of both.
+    projected out of both. The ceiling is √(reliability of the direction · reliability of the truth), both from split halves
+    brought to full size (Spearman 1904, 1910).
     """
-    recipe, emotion = workspace.recipe, workspace.recipe.emotion
+    how, emotion = workspace.recipe.directions, workspace.recipe.emotion
     fresh = fresh_stories(workspace, sizes.fresh)
-    start = recipe.directions.start_token
-    seen = summarise_stories(fresh.store, start)
-    neutral = summarise(workspace.store(), from_token=start, sites=(learned[READER].read_site,))
+    seen = summarise_stories(fresh.store, how.start_token)
+    neutral = summarise(workspace.store(), from_token=how.start_token, sites=(learned[READER].read_site,))
     for name, directions in learned.items():
         site, place = directions.read_site, directions.emotions.index(emotion)
-        stream = seen[directions.site_index(site)]
-        latent = fresh.latent[:, place] - fresh.latent[:, place].mean()
-        centred = stream - stream.mean(axis=0)
-        pattern, cov = latent @ centred / len(latent), centred.T @ centred / len(latent)
-        ridged = cov + recipe.directions.penalty * np.trace(cov) / len(cov) * np.eye(len(cov))
-        truth = (
-            np.linalg.solve(ridged, pattern)
-            if name == READER
-            else _without(neutral, pattern, recipe.directions.neutral_variance)
-        )
-        cosine = float(directions.vector(emotion, site) @ truth / np.linalg.norm(truth))
-        ceiling = float(np.sqrt(directions.quality["reliability_full"][directions.site_index(site), place]))
-        r = float(np.corrcoef(stream @ np.linalg.solve(ridged, pattern), latent)[0, 1])
+        stream, latent = seen[directions.site_index(site)], fresh.latent[:, place]
+
+        def truth(part: slice, name: str = name, stream: np.ndarray = stream, latent: np.ndarray = latent) -> np.ndarray:
+            pattern, predictor = _regression(stream[part], latent[part], how.penalty)
+            return predictor if name == READER else _without(neutral, pattern, how.neutral_variance)
+
+        halves = _cosine(truth(slice(0, None, 2)), truth(slice(1, None, 2)))  # stories of one emotion lie side by side
+        reliability = float(directions.quality["reliability_full"][directions.site_index(site), place])
+        ceiling = float(np.sqrt(reliability * 2 * halves / (1 + halves)))
+        cosine = _cosine(directions.vector(emotion, site).astype(np.float64), truth(slice(None)))
+        r = float(np.corrcoef(stream @ _regression(stream, latent, how.penalty)[1], latent)[0, 1])
         what = "best linear predictor of" if name == READER else "change that goes with"
         yield at_least(
             f"cosine of the {emotion} direction ({name}) with the {what} its latent, over the split-half ceiling",
@@ -125,6 +123,19 @@ def latent_rows(workspace: Workspace, learned: dict[str, EmotionDirections], siz
             f"cosine {cosine:.3f}, ceiling {ceiling:.3f}, the predictor's r with the latent {r:.2f}, "
             f"{len(latent):,} fresh stories, {site}",
         )
+
+
+def _regression(
+    stream: Float[np.ndarray, "story d_model"], latent: Float[np.ndarray, "story"], penalty: float
+) -> tuple[Float[np.ndarray, "d_model"], Float[np.ndarray, "d_model"]]:
+    """Covariance of stream and latent, and the ridge regression of the latent (penalty as in `EstimatorOptions`)."""
+    centred = stream - stream.mean(axis=0)
+    pattern, cov = (latent - latent.mean()) @ centred / len(latent), centred.T @ centred / len(latent)
+    return pattern, np.linalg.solve(cov + penalty * np.trace(cov) / len(cov) * np.eye(len(cov)), pattern)
+
+
+def _cosine(first: Float[np.ndarray, "d_model"], second: Float[np.ndarray, "d_model"]) -> float:
+    return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
 
 
 def summarise_stories(store, start: int) -> Float[np.ndarray, "site story d_model"]:
