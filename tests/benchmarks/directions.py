@@ -1,7 +1,7 @@
 """Emotion directions of the organism against what is known about its world.
 
-`python -m tests.benchmarks.directions [RUN] [--quick] [--only reading,latent,steering,preference,cost]` prints one row per bar.
-RUN is a run of the default recipe whose directions stage is done; it is made where there is none.
+`python -m tests.benchmarks.directions [RUN] [--quick] [--only PARTS]` prints one row per bar. RUN is a run of the default
+recipe whose directions stage is done; it is made where there is none. PARTS: reading, latent, steering, preference, cost.
 """
 
 import time
@@ -66,7 +66,7 @@ def measure(workspace: Workspace, small: bool, parts: tuple[str, ...] = PARTS) -
 
 
 def reading_rows(workspace: Workspace, learned: dict[str, EmotionDirections]) -> Iterator[Row]:
-    """AUROC at the reading site on held-out stories that never name an emotion, next to the best readers of the text itself."""
+    """AUROC at the reading site on held-out stories that never name an emotion, next to the best readers of the text."""
     prompts, emotions = workspace.store().prompts, learned[READER].emotions
     stories = prompts[(prompts["kind"] == "story") & prompts["emotion"].isin(emotions)]
     fit, held = ([story_of(name) for name in stories["id"][stories["split"] == split]] for split in ("train", "held_out"))
@@ -93,10 +93,10 @@ def reading_rows(workspace: Workspace, learned: dict[str, EmotionDirections]) ->
 def latent_rows(workspace: Workspace, learned: dict[str, EmotionDirections], sizes: Sizes) -> Iterator[Row]:
     """Cosine with the ridge regression of the emotion's true latent on the residual stream of fresh stories.
 
-    The estimator and the regression shrink alike (`directions.penalty`). A difference of means is no predictor but the change
-    that the latent makes, so it is compared with the covariance of stream and latent (Haufe et al. 2014), neutral components
-    projected out of both. The ceiling is √(reliability of the direction · reliability of the truth), both from split halves
-    brought to full size (Spearman 1904, 1910).
+    The estimator and the regression shrink alike (`directions.penalty`). A difference of means is no predictor but the
+    change that the latent makes, so it is compared with the covariance of stream and latent (Haufe et al. 2014), neutral
+    components projected out of both. The ceiling is √(reliability of the direction · reliability of the truth), both from
+    split halves brought to full size (Spearman 1904, 1910).
     """
     how, emotion = workspace.recipe.directions, workspace.recipe.emotion
     fresh = fresh_stories(workspace, sizes.fresh)
@@ -203,13 +203,14 @@ def preference_rows(workspace: Workspace, directions: EmotionDirections, sizes: 
         f"preference: r of probe–Elo correlation and steering ΔElo over {agreement['n_emotions']} emotions",
         agreement["r"],
         0.8,
-        f"[{agreement['ci_low']:.2f}, {agreement['ci_high']:.2f}], {found.n_pairs:,} ordered pairs, {table['site'].iloc[0]}; "
-        f"ΔElo {effects.min():+.0f} to {effects.max():+.0f}, of {len(random)} random directions {random.min():+.0f} to {random.max():+.0f}",
+        f"[{agreement['ci_low']:.2f}, {agreement['ci_high']:.2f}], {found.n_pairs:,} ordered pairs, "
+        f"{table['site'].iloc[0]}; ΔElo {effects.min():+.0f} to {effects.max():+.0f}, of {len(random)} random directions "
+        f"{random.min():+.0f} to {random.max():+.0f}",
     )
 
 
 def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
-    """Processor time (so that other work on the machine does not count) of the directions over that of the forward passes."""
+    """Processor time of the directions over that of the forward passes, so that other work on the machine does not count."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -221,7 +222,8 @@ def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
     finally:
         torch.set_num_threads(threads)
     yield at_most(
-        f"all {len(workspace.directions().emotions)} directions at {len(store.sites)} sites with controls and intervals, over the forward passes",
+        f"all {len(workspace.directions().emotions)} directions at {len(store.sites)} sites, controls and intervals, "
+        "over the forward passes",
         seconds / forward,
         0.05,
         f"{seconds:.2f} s of {forward:.1f} s, one thread, {store.n_prompts:,} texts, {store.n_rows:,} tokens",

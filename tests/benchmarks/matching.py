@@ -1,7 +1,8 @@
 """Matches of SAE features with emotions against what is known about the organism's world.
 
-`python -m tests.benchmarks.matching [RUN] [--quick] [--only ranking,null,mediation,cost]` prints one row per bar, for both kinds of
-SAE that ship with the package. RUN is a run of the default recipe whose directions stage is done; it is made where there is none.
+`python -m tests.benchmarks.matching [RUN] [--quick] [--only PARTS]` prints one row per bar, for both kinds of SAE that ship
+with the package. RUN is a run of the default recipe whose directions stage is done; it is made where there is none. PARTS:
+ranking, null, mediation, cost.
 """
 
 import json
@@ -46,8 +47,8 @@ class Sizes:
 
     Attributes:
         fresh: fresh stories per emotion.
-        repeats, null_emotions, null_stories, null_permutations: of the permuted labels; so few emotions that Benjamini–Hochberg
-            could keep something with so many permutations.
+        repeats, null_emotions, null_stories, null_permutations: of the permuted labels; so few emotions that
+            Benjamini–Hochberg could keep something with so many permutations.
         prompts, random_sets: of mediation.
         cost: stories, emotions, features, permutations.
     """
@@ -85,8 +86,8 @@ def shipped_saes(name: str, sites: tuple[str, ...]) -> dict:
 def ranking_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
     """Average precision of every score against the features that truly track an emotion's latent.
 
-    Truth: on fresh stories the feature's story mean is regressed on the latent (`bars.FreshStories.latent`); it tracks the latent
-    where the standardised slope is at least 0.2. The mean is over emotions.
+    Truth: on fresh stories the feature's story mean is regressed on the latent (`bars.FreshStories.latent`); it tracks the
+    latent where the standardised slope is at least 0.2. The mean is over emotions.
     """
     directions, store = workspace.directions(), workspace.store()
     site, start = directions.read_site, int(directions.settings["from_token"])
@@ -136,7 +137,7 @@ def _slopes(fresh: FreshStories, sae, site: str, start: int) -> Float[np.ndarray
 
 
 def _precision(scores: Float[np.ndarray, "emotion feature"], truth: Bool[np.ndarray, "emotion feature"]) -> float:
-    """Mean average precision over the emotions that some feature tracks: precision at each true feature, down the ranking."""
+    """Mean average precision over the emotions that some feature tracks: precision at each true feature, down the list."""
     order = np.argsort(-scores, axis=1, kind="stable")
     hits = np.take_along_axis(truth, order, axis=1)
     precision = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)

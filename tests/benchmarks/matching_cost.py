@@ -1,6 +1,7 @@
-"""One match of a given size in this process: `python -m tests.benchmarks.matching_cost STORIES EMOTIONS FEATURES PERMUTATIONS`.
+"""One match of a given size in a process of its own.
 
-Prints JSON: wall and processor seconds, largest resident memory. Activations are random, sparse features of random stories.
+`python -m tests.benchmarks.matching_cost STORIES EMOTIONS FEATURES PERMUTATIONS` prints JSON: wall and
+processor seconds, largest resident memory. Activations and SAE are random.
 """
 
 import json
