@@ -22,7 +22,8 @@ MANIFEST = "manifest.json"
 
 
 def run_pipeline(
-    recipe: Recipe, directory: Path, *, start: str | None = None, only: str | None = None, trust_remote_code: bool = False
+    recipe: Recipe, directory: Path, *, start: str | None = None, only: str | None = None, until: str | None = None,
+    trust_remote_code: bool = False,
 ) -> RunManifest:
     """Runs the stages of a recipe; under `torchrun` the ranks share the stages that can be shared.
 
@@ -31,19 +32,23 @@ def run_pipeline(
         directory: the run directory; made if absent.
         start: redo this stage and everything after it, fresh or not.
         only: run just this stage; the stages it needs must be fresh.
+        until: run this stage and what it needs, and nothing else.
         trust_remote_code: let the model directory run its own code.
 
     Raises:
         UserError: an unknown stage, a directory that is not this model's run, a missing stage.
     """
-    for name in (start, only):
+    for name in (start, only, until):
         if name is not None:
             STAGES.get(name)
+    wanted = set(STAGES.names()) if until is None else {until, *_ancestors(until)}
     with joined(recipe.device) as me, locked(directory) if me.first else nullcontext():
         workspace = Workspace(recipe, directory, trust_remote_code)
         manifest = _by_the_first(workspace, lambda: _open_manifest(workspace))
         forced = False
         for name, stage in STAGES:
+            if name not in wanted:
+                continue
             forced = forced or name == start or name == only
             key = stage_key(stage, workspace, manifest)
             fresh = key is not None and manifest.is_fresh(name, key, directory)
