@@ -101,15 +101,22 @@ def effects_of(
 def _entries(run: PairRun, number: int, site: str, length: int, width: int, positions: bool, done: int) -> tuple:
     """Nonzero effects of one site as (row, code, value); the code counts site, position, feature (the error comes last)."""
     at = run.sites[site]
-    features = at.delta_features * at.feature_grad
-    error = (at.delta_error * at.grad).sum(-1, keepdim=True)
-    table = torch.cat([features, error], dim=-1)
-    if not positions:
-        table = table.sum(1, keepdim=True)
-    row, position, column = (part.numpy(force=True) for part in table.nonzero(as_tuple=True))
-    column = np.where(column == features.shape[-1], width - 1, column)
-    values = table[table != 0].numpy(force=True)
-    return row + done, (number * length + position) * width + column, values
+    n_prompts, n_positions, d_sae = *at.clean.shape[:2], at.dictionary.d_sae
+    kept = n_positions if positions else 1  # positions that stay apart
+    entries, values = at.entries, at.entries.values * at.entry_grads()
+    place = (entries.rows // n_positions) * kept + (entries.rows % n_positions if positions else 0)
+    table = values.new_zeros(n_prompts * kept * d_sae).index_add_(0, place * d_sae + entries.features, values)
+    table = table.view(n_prompts, kept, d_sae)
+    grad = at.grad if positions else at.grad.sum(1, keepdim=True)
+    if at.shared is not None:
+        table -= at.shared * (grad @ at.dictionary.decoder.T)
+    error = (at.delta_error * at.grad).sum(-1)
+    error = error if positions else error.sum(1, keepdim=True)
+    parts = []
+    for values, columns in ((table, np.arange(d_sae)), (error[..., None], np.array([width - 1]))):
+        row, position, column = (part.numpy(force=True) for part in values.nonzero(as_tuple=True))
+        parts.append((row + done, (number * length + position) * width + columns[column], values[values != 0].numpy(force=True)))
+    return tuple(np.concatenate(both) for both in zip(*parts, strict=True))
 
 
 def _name(code: int, sites: list[str], length: int, width: int, positions: bool) -> str:

@@ -19,7 +19,7 @@ near a jump (TopK, JumpReLU) it has no bound, and what is clipped goes to the er
 with their effect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,13 @@ from jaxtyping import Float
 
 from emocircuits.artifacts.attribution_result import EdgeEffects
 from emocircuits.attribution.integrated_gradients import with_path_gradients
-from emocircuits.attribution.linearise import SiteRun, run_pair
+from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.nodes import SiteNodes, contributions, nodes_by_site, position_mask
 from emocircuits.attribution.pairs import Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.site_run import SiteRun
 from emocircuits.attribution.slopes import SLOPE_LIMIT, slopes
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import open_dictionaries
+from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.progress import track
 
 
@@ -66,8 +67,12 @@ def edge_effects(
 def counted_edge_effects(
     model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, nodes: Sequence[str], *,
     slope_limit: float = SLOPE_LIMIT, steps: int = 0, max_tokens: int = 2048,
+    run_batch: Callable[[Mapping[str, Dictionary], PairBatch], PairRun] | None = None,
 ) -> tuple[EdgeEffects, int]:
-    """`edge_effects`, and the passes spent (a batched backward pass between two sites counts one)."""
+    """`edge_effects`, and the passes spent (a batched backward pass between two sites counts one).
+
+    `run_batch` makes both runs of a batch another way, with gradients and the graph of the corrupt run.
+    """
     if not nodes:
         raise UserError("no node to draw edges between")
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
@@ -82,7 +87,7 @@ def counted_edge_effects(
     source, target = _pairs(sites, groups, number)
     weights, passes = [], 0
     for chunk in track(list(chunks(batches, max_tokens)), "edges"):
-        run = run_pair(model, dictionaries, chunk, metric, keep_graph=True)
+        run = run_batch(dictionaries, chunk) if run_batch else run_pair(model, dictionaries, chunk, metric, keep_graph=True)
         if steps:
             run = with_path_gradients(model, run, metric, steps)
         seeds_at_once = max(1, max_tokens // chunk.clean.numel())

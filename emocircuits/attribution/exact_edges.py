@@ -5,7 +5,7 @@ there, only the downstream node's own activation (or the error vector) is put in
 
     edge(u -> d) = M(corrupt run with d as it answers to u) - M(corrupt run)
 
-The upstream runs are shared by all edges of a node, so an edge costs one pass and a share of another.
+Prompts with a baseline are patched the other way, in the clean run. The upstream runs are shared by all edges of a node, so an edge costs one pass and a share of another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -86,10 +86,10 @@ def _from_one(
     down, n_prompts = following[up], len(run.batch)
     delta = deltas(run.sites[up], nodes_by_site([source], dictionaries)[up])[0]
     seen: list[Tensor] = []
-    with model.hooks(fwd_hooks=[(down, lambda value, hook: seen.append(value.detach()))]), add(model, up, delta):
+    with model.hooks(fwd_hooks=[(down, lambda value, hook: seen.append(value.detach()))]), add(model, up, run.sign * delta):
         model(run.batch.corrupt)
     targets = nodes_by_site([edges[number][1] for number in numbers], dictionaries)[down]
-    change = answers(dictionaries[down], run.sites[down].corrupt, seen[0], targets)
+    change = answers(dictionaries[down], run.sites[down].live, seen[0], targets)
     # the nodes come back in the order they were given in
     rows = [(place, prompt) for place in range(len(targets)) for prompt in range(n_prompts)]
     block = max(1, max_tokens // run.batch.corrupt.shape[1])
@@ -99,7 +99,7 @@ def _from_one(
             logits = model(run.batch.corrupt[prompts])
         values = measure(metric, logits, run.batch.index[prompts.to(run.batch.index.device)])
         columns = torch.tensor(numbers, device=delta.device)[places]
-        out[prompts, columns] = values - run.metric_corrupt[prompts]
+        out[prompts, columns] = run.sign * (values - run.metric_live[prompts])
     return n_prompts + len(rows)
 
 

@@ -4,7 +4,7 @@
 
 with delta = (f_clean - f_corrupt)_i * decoder_i for a feature and e_clean - e_corrupt for an error node, at all positions at
 once (or at the node's own). Many nodes run side by side along the batch axis; where a prompt's delta is zero the effect is
-zero and nothing is run.
+zero and nothing is run. Prompts with a baseline are patched the other way: M(clean) - M(clean run with x - delta).
 """
 
 from collections.abc import Mapping, Sequence
@@ -89,10 +89,10 @@ def _patch_site(
         delta, node, prompt = (torch.cat(parts) for parts in zip(*waiting, strict=True))
         for start in range(0, len(delta), rows):
             now = slice(start, start + rows)
-            with add(model, site, delta[now]):
+            with add(model, site, run.sign * delta[now]):
                 logits = model(run.batch.corrupt[prompt[now]])
             patched = measure(metric, logits, run.batch.index[prompt[now].to(run.batch.index.device)])
-            effects[prompt[now], node[now]] = patched - run.metric_corrupt[prompt[now]]
+            effects[prompt[now], node[now]] = run.sign * (patched - run.metric_live[prompt[now]])
             passes += 1
         waiting.clear()
 

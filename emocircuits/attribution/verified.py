@@ -106,6 +106,8 @@ class _Search:
         if edges:
             self._busy = {side: np.any([one.busy(self._pairs, side).numpy() for one in self._patchers], axis=0)
                           for side in BACKGROUNDS}
+            if self._patchers[0].pair.ablated:  # there is one run to patch, and it was patched
+                self._busy["clean"] = np.zeros_like(self._busy["clean"])
             self.known = ~self._busy["corrupt"] & ~self._busy["clean"]
 
     @property
@@ -168,7 +170,7 @@ class _Search:
     def patch_silent_nodes(self) -> None:
         """Step 4; whether a node's edges are patched in the clean run follows from it."""
         silent = np.flatnonzero(self.node_known & self._changed() & (self.strength <= NOTHING * self._scale))
-        silent = silent[: self._room(int(AUDIT * self._budget))]
+        silent = silent[: 0 if self._patchers[0].pair.ablated else self._room(int(AUDIT * self._budget))]
         lost = np.abs(self._patched("nodes", silent, "clean")).mean(0)
         self.strength[silent] = np.maximum(self.strength[silent], lost)
         self._only_clean[silent] = lost > NOTHING * self._scale
