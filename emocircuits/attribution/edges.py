@@ -110,21 +110,40 @@ def _between(
     n_prompts, length = up.clean.shape[:2]
     if not len(upstream) or not len(downstream):
         return up.clean.new_zeros(n_prompts, 0)
-    weight = slopes(down, limit) * down.feature_grad
-    rest = down.grad - weight @ down.dictionary.encoder.T
+    seeds_of = Seeds(down, limit)
     found = []
     for start in range(0, len(downstream), seeds_at_once):
-        part = downstream.part(slice(start, start + seeds_at_once))
-        feature = part.feature.clamp(min=0)
-        if not down.dictionary.d_sae:
-            raise UserError(f"the site {down.dictionary.site} has no features", expected="such a site first")
-        seeds = weight[..., feature].permute(2, 0, 1)[..., None] * down.dictionary.encoder.T[feature][:, None, None]
-        seeds = torch.where((part.feature < 0)[:, None, None, None], rest[None], seeds)
-        seeds = seeds * position_mask(part, length).to(seeds.dtype)[:, None, :, None]
+        seeds = seeds_of(downstream.part(slice(start, start + seeds_at_once)))
         (pulled,) = torch.autograd.grad(down.stream, up.stream, seeds.to(down.stream.dtype), is_grads_batched=True,
                                         retain_graph=True)
         found.append(contributions(up, upstream, pulled).transpose(0, 1).flatten(1))
     return torch.cat(found, dim=1)
+
+
+class Seeds:
+    """Gradients of the metric through single nodes of a site, taken back to the site's stream.
+
+    Args:
+        run: the site, with the gradient of the metric.
+        limit: bound of the secant slope.
+
+    Raises:
+        UserError: a site without features.
+    """
+
+    def __init__(self, run: SiteRun, limit: float = SLOPE_LIMIT):
+        if not run.dictionary.d_sae:
+            raise UserError(f"the site {run.dictionary.site} has no features", expected="such a site first")
+        self._run = run
+        self._weight = slopes(run, limit) * run.feature_grad
+        self._rest = run.grad - self._weight @ run.dictionary.encoder.T
+
+    def __call__(self, nodes: SiteNodes) -> Float[torch.Tensor, "node prompt pos d_model"]:
+        """One seed per node, at the node's positions."""
+        feature, encoder = nodes.feature.clamp(min=0), self._run.dictionary.encoder
+        seeds = self._weight[..., feature].permute(2, 0, 1)[..., None] * encoder.T[feature][:, None, None]
+        seeds = torch.where((nodes.feature < 0)[:, None, None, None], self._rest[None], seeds)
+        return seeds * position_mask(nodes, seeds.shape[2]).to(seeds.dtype)[:, None, :, None]
 
 
 def _pairs(sites: list[str], groups: Mapping[str, SiteNodes], number: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
