@@ -14,28 +14,26 @@ blocks behind the last site, with the final norm and the unembedding in `direct`
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from emocircuits.artifacts.node_id import TARGET, parse_node
-from emocircuits.attribution.components import stacked
 from emocircuits.attribution.edges import Seeds
 from emocircuits.attribution.graph import component_graph
 from emocircuits.attribution.integrated_gradients import with_path_gradients
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.nodes import deltas, nodes_by_site
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks, measure
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, measure
 from emocircuits.attribution.parts import Features, Reader
 from emocircuits.attribution.passes import Pass, tapped
+from emocircuits.attribution.shared import Shared
 from emocircuits.attribution.slopes import SLOPE_LIMIT
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.models.anatomy import Anatomy, open_anatomy
 from emocircuits.numerics import bootstrap_interval
-from emocircuits.progress import track
 
 DIRECT = "direct"
 
@@ -64,24 +62,22 @@ def edge_parts(
     """
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
     _check(edges, dictionaries, steps)
-    order = np.argsort(all_indices(batches), kind="stable")
     anatomy = open_anatomy(model, batches[0].corrupt)
     targets = list(dict.fromkeys(target for _, target in edges))
-    found: dict[str, list[Tensor]] = {target: [] for target in targets}
-    names: dict[str, tuple[str, ...]] = {}
-    for chunk in track(list(chunks(batches, max_tokens)), "edge parts"):
+    shared = Shared(batches, max_tokens, "edge parts")
+    for chunk in shared.mine():
         run = run_pair(model, dictionaries, chunk, metric)
         run = with_path_gradients(model, run, metric, steps) if steps else run
-        for target in targets:
-            sources = [source for source, end in edges if end == target]
-            names[target], parts = _parts(anatomy, dictionaries, run, metric, sources, target, slope_limit)
-            found[target].append(parts)
-    tables = []
-    for target in targets:
-        values = stacked(found[target])[order]  # (prompt, source, part)
+        shared.keep(chunk, *(_parts(anatomy, dictionaries, run, metric, [source for source, end in edges if end == target], target, slope_limit)
+                             for target in targets))
+    tables, found = [], shared.collect()[0]
+    for target, values in zip(targets, found, strict=True):  # (prompt, source, part)
+        up = parse_node(next(source for source, end in edges if end == target)).site
+        readers = _between(anatomy, dictionaries, up, target)
+        names = (DIRECT, *(slot for reader in readers for slot in reader.slots))
         low, high = bootstrap_interval(values)
         for place, source in enumerate(source for source, end in edges if end == target):
-            table = pd.DataFrame({"source": source, "target": target, "part": names[target], "effect": values[:, place].mean(0),
+            table = pd.DataFrame({"source": source, "target": target, "part": names, "effect": values[:, place].mean(0),
                                   "ci_low": low[place], "ci_high": high[place]})
             tables.append(table.sort_values("effect", key=abs, ascending=False, kind="stable"))
     return pd.concat(tables, ignore_index=True)
@@ -106,11 +102,11 @@ def _check(edges: Sequence[tuple[str, str]], dictionaries: Mapping[str, Dictiona
 def _parts(
     anatomy: Anatomy, dictionaries: Mapping[str, Dictionary], run: PairRun, metric: Metric, sources: Sequence[str], target: str,
     limit: float,
-) -> tuple[tuple[str, ...], Float[Tensor, "prompt source part"]]:
-    """Names and values of the parts of all edges into one target."""
+) -> Float[Tensor, "prompt source part"]:
+    """Parts of all edges into one target."""
     up = parse_node(sources[0]).site
     down = anatomy.last if target == TARGET else parse_node(target).site
-    readers = _between(anatomy, dictionaries[up], None if target == TARGET else dictionaries[down])
+    readers = _between(anatomy, dictionaries, up, target)
     taps = tuple(dict.fromkeys([up, down, *(tap for reader in readers for tap in reader.read_taps)]))
     seed = None if target == TARGET else Seeds(run.sites[down], limit)(nodes_by_site([target], dictionaries)[down])[0]
     with torch.enable_grad(), tapped(anatomy, taps, {up: lambda value: value.detach().requires_grad_()}) as seen:
@@ -125,11 +121,11 @@ def _parts(
     point = Pass(held, slopes, run.metric_live)
     seeds = torch.cat([seed.to(held[down])[None], *(reader.seeds(point) for reader in readers)])
     change = deltas(run.sites[up], nodes_by_site(sources, dictionaries)[up])
-    names = (DIRECT, *(slot for reader in readers for slot in reader.slots))
-    return names, torch.einsum("sptd,vptd->psv", change.to(seeds), seeds)
+    return torch.einsum("sptd,vptd->psv", change.to(seeds), seeds)
 
 
-def _between(anatomy: Anatomy, up: Dictionary, down: Dictionary | None) -> list[Reader]:
-    """What reads the stream behind one site and before another."""
-    first, last = Features(up, []).writes_at, float("inf") if down is None else Features(down, []).reads_at
+def _between(anatomy: Anatomy, dictionaries: Mapping[str, Dictionary], up: str, target: str) -> list[Reader]:
+    """What reads the stream behind a site and before the target."""
+    first = Features(dictionaries[up], []).writes_at
+    last = float("inf") if target == TARGET else Features(dictionaries[parse_node(target).site], []).reads_at
     return [reader for reader in component_graph(anatomy).readers if first < reader.reads_at < last]

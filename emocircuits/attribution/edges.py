@@ -30,12 +30,12 @@ from emocircuits.artifacts.attribution_result import EdgeEffects
 from emocircuits.attribution.integrated_gradients import with_path_gradients
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.nodes import SiteNodes, contributions, nodes_by_site, position_mask
-from emocircuits.attribution.pairs import Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.pairs import Metric, PairBatch
+from emocircuits.attribution.shared import Shared
 from emocircuits.attribution.site_run import SiteRun
 from emocircuits.attribution.slopes import SLOPE_LIMIT, slopes
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
-from emocircuits.progress import track
 
 
 def edge_effects(
@@ -82,11 +82,10 @@ def counted_edge_effects(
                         expected="sites of the residual stream, through which all paths run")
     groups = nodes_by_site(nodes, dictionaries)
     number = {node: position for position, node in enumerate(nodes)}
-    order = np.argsort(all_indices(batches), kind="stable")
     sites = list(dictionaries)
     source, target = _pairs(sites, groups, number)
-    weights, passes = [], 0
-    for chunk in track(list(chunks(batches, max_tokens)), "edges"):
+    shared = Shared(batches, max_tokens, "edges")
+    for chunk in shared.mine():
         run = run_batch(dictionaries, chunk) if run_batch else run_pair(model, dictionaries, chunk, metric, keep_graph=True)
         if steps:
             run = with_path_gradients(model, run, metric, steps)
@@ -95,12 +94,11 @@ def counted_edge_effects(
                  for up, down in zip(sites, sites[1:], strict=False)]
         last = run.sites[sites[-1]]
         parts.append(contributions(last, groups[sites[-1]], last.grad[None])[0])
-        weights.append(torch.cat(parts, dim=1).numpy(force=True))
-        passes += run.passes + sum(-(-len(groups[down]) // seeds_at_once) for up, down in zip(sites, sites[1:], strict=False)
-                                   if len(groups[up]))
-    effects = np.concatenate(weights)[order]
+        pulls = sum(-(-len(groups[down]) // seeds_at_once) for up, down in zip(sites, sites[1:], strict=False) if len(groups[up]))
+        shared.keep(chunk, torch.cat(parts, dim=1), passes=run.passes + pulls)
+    (effects,), passes = shared.collect()
     kept = (effects != 0).any(0)
-    return EdgeEffects.of(source[kept], target[kept], effects[:, kept], len(nodes)), passes
+    return EdgeEffects.of(source[kept], target[kept], effects[:, kept], len(nodes)), int(np.ceil(passes - 1e-9))
 
 
 def _between(

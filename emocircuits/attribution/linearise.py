@@ -22,7 +22,6 @@ from emocircuits.interventions.dictionary import Dictionary
 from emocircuits.interventions.hooks import edited
 from emocircuits.models.recompute import recomputed_blocks
 
-
 Streams = dict[str, torch.Tensor]
 
 

@@ -15,10 +15,10 @@ import torch.autograd.forward_ad as forward_ad
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.attribution.components import stacked
 from emocircuits.attribution.linearise import PairRun, run_pair
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 from emocircuits.attribution.passes import differentiate, forward
+from emocircuits.attribution.shared import Shared
 from emocircuits.attribution.steering_attribution import STEPS, Push
 from emocircuits.errors import Failure
 from emocircuits.interventions.dictionary import Dictionary
@@ -69,10 +69,8 @@ def feature_shares(
     Raises:
         Failure: a site that the push does not reach, or a model that cannot be differentiated in forward mode.
     """
-    anatomy, order = open_anatomy(model, batches[0].corrupt), np.argsort(all_indices(batches), kind="stable")
-    found: dict[str, list[Tensor]] = {site: [] for site in dictionaries}
-    ends, passes = [], 0
-    for chunk in chunks(batches, max_tokens):
+    anatomy, shared = open_anatomy(model, batches[0].corrupt), Shared(batches, max_tokens, "steering attribution")
+    for chunk in shared.mine():
         total = dict.fromkeys(dictionaries, 0.0)
         for step in range(steps):
             amount = (step + 0.5) / steps
@@ -80,13 +78,10 @@ def feature_shares(
             point = differentiate(anatomy, chunk.corrupt, metric, chunk.index, dictionaries, changes=push.change(amount))
             for site, dictionary in dictionaries.items():
                 total[site] = total[site] + _shares_at(dictionary, *tangents[site], point.grads[site]) / steps
-        for site in dictionaries:
-            found[site].append(total[site])
-        ends.append(torch.stack([forward(anatomy, chunk.corrupt, metric, chunk.index, changes=push.change(amount)).metric
-                                 for amount in (1.0, 0.0)]))
-        passes += 2 + 4 * steps
-    steered, plain = torch.cat(ends, dim=1).numpy(force=True)[:, order]
-    return Shares({site: stacked(parts)[order] for site, parts in found.items()}, steered, plain, passes)
+        ends = [forward(anatomy, chunk.corrupt, metric, chunk.index, changes=push.change(amount)).metric for amount in (1.0, 0.0)]
+        shared.keep(chunk, *ends, *total.values(), passes=2 + 4 * steps)
+    (steered, plain, *shares), passes = shared.collect()
+    return Shares(dict(zip(dictionaries, shares, strict=True)), steered, plain, int(np.ceil(passes - 1e-9)))
 
 
 def _shares_at(

@@ -22,11 +22,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emocircuits.artifacts.attribution_result import AttributionResult, EdgeEffects
-from emocircuits.attribution.components import stacked, tokens_at_once
+from emocircuits.attribution.components import tokens_at_once
 from emocircuits.attribution.graph import Graph, component_graph
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
 from emocircuits.attribution.parts import Features, Injection, Pair
 from emocircuits.attribution.passes import Pass, differentiate, forward
+from emocircuits.attribution.shared import Shared
 from emocircuits.errors import Failure, UserError
 from emocircuits.models.anatomy import Anatomy, open_anatomy
 
@@ -74,27 +75,23 @@ def steering_attribution(
     """
     anatomy = open_anatomy(model, batches[0].corrupt)
     graph = steered_graph(anatomy, push, features)
-    order, rows = np.argsort(all_indices(batches), kind="stable"), 0
-    nodes, links, steered, plain = [], [], [], []
-    for chunk in chunks(batches, tokens_at_once(graph, max_tokens)):
+    shared = Shared(batches, tokens_at_once(graph, max_tokens), "steering attribution")
+    for chunk in shared.mine():
         pair = steered_pair(graph, chunk, metric, push)
         written = graph.written(pair) if edges else None
         effect, edge = 0.0, 0.0
         for weight, point in steering_path(graph, chunk, metric, push, steps):
             effect = effect + weight * graph.node_effects(pair, point)
             edge = edge + weight * graph.edge_effects(written, point) if edges else edge
-        nodes.append(effect)
-        links.append(edge)
-        steered.append(pair.clean.metric)
-        plain.append(pair.corrupt.metric)
-        rows += (2 + 2 * steps) * len(chunk)
-    found = EdgeEffects.of(*graph.pairs, stacked(links)[order], len(graph.nodes)) if edges else None
+        shared.keep(chunk, effect, pair.clean.metric, pair.corrupt.metric, *([edge] if edges else []), passes=2 + 2 * steps)
+    (effects, steered, plain, *links), passes = shared.collect()
+    found = EdgeEffects.of(*graph.pairs, links[0], len(graph.nodes)) if edges else None
     conventions = {
         "method": "steering", "sign": "positive: what the push changes raises the metric", "baseline": "unsteered run",
         "gradient": f"averaged over {steps} midpoints of the strength", "positions": "summed", "site": push.site,
     }
-    return AttributionResult(behaviour, graph.nodes, stacked(nodes)[order], stacked(steered)[order], stacked(plain)[order],
-                             conventions, passes=-(-rows // len(order)), edges=found, slots=graph.slots)
+    return AttributionResult(behaviour, graph.nodes, effects, steered, plain, conventions, passes=int(np.ceil(passes - 1e-9)), edges=found,
+                             slots=graph.slots)
 
 
 def steered_graph(anatomy: Anatomy, push: Push, features: Sequence[Features] = ()) -> Graph:

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from emocircuits.artifacts.node_id import NodeId, format_node
-from emocircuits.attribution.site_run import SiteRun
 from emocircuits.attribution.parts.part import ERROR, FEATURES, Edit, Pair
 from emocircuits.attribution.passes import Pass
+from emocircuits.attribution.site_run import SiteRun
 from emocircuits.attribution.slopes import SLOPE_LIMIT, slopes
 from emocircuits.errors import UserError
 from emocircuits.interventions.ablate import Baseline
