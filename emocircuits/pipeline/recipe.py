@@ -167,6 +167,9 @@ class Recipe:
     behaviours: tuple[str, ...] = ("blackmail", "reward_hacking")
     seed: int = 0
     device: str = "cpu"
+    dtype: str = "float32"  # of the model: float32 | bfloat16 | float64
+    device_map: str = ""  # how the layers of a large model are spread over devices ("auto"); "" puts all on one
+    revision: str = ""  # of a Hugging Face id; "" is its main branch, and the commit is recorded
     threads: int = 2
     collect: CollectSettings = field(default_factory=CollectSettings)
     directions: DirectionSettings = field(default_factory=DirectionSettings)

@@ -88,7 +88,7 @@ def stage_key(stage: Stage, workspace: Workspace, manifest: RunManifest) -> str 
     recipe = workspace.recipe
     return sha256_json({
         "stage": stage.name, "settings": stage.settings(recipe), "model": workspace.model_hash, "seed": recipe.seed,
-        "device": recipe.device, "threads": recipe.threads, "code": code_version(),
+        "device": recipe.device, "dtype": recipe.dtype, "device_map": recipe.device_map, "threads": recipe.threads, "code": code_version(),
         "inputs": {name: manifest.stages[name].outputs for name in stage.needs},
     })
 

@@ -33,7 +33,7 @@ class Workspace:
     def model_directory(self) -> Path:
         """Where the model's files lie; the planted model is written into the run directory when first asked for."""
         if self.recipe.model != PLANTED:
-            return find_directory(self.recipe.model, code=self.trust_remote_code)
+            return find_directory(self.recipe.model, revision=self.recipe.revision or None, code=self.trust_remote_code)
         from emocircuits.models.planted import write_planted_model
 
         directory = self.directory / "model"
@@ -66,7 +66,8 @@ class Workspace:
 
         torch.set_num_threads(self.recipe.threads)
         name = str(self.model_directory) if self.recipe.model == PLANTED else self.recipe.model
-        model = load_model(name, device=self.recipe.device, trust_remote_code=self.trust_remote_code)
+        model = load_model(name, device=self.recipe.device, dtype=self.recipe.dtype, trust_remote_code=self.trust_remote_code,
+                           revision=self.recipe.revision or None, device_map=self.recipe.device_map or None)
         return replace(model, name=self.recipe.model)
 
     def behaviour(self, name: str) -> Any:
