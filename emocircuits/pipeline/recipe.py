@@ -83,6 +83,8 @@ class SAESettings:
     # Use the SAEs of this name in the registry instead, measured before they are used. auto: those that ship for this model, where
     # there are any and the keys above say what they always say; "" always trains.
     registered: str = "auto"
+    # Pretrained SAEs, "SITE=RELEASE:ID" or "SITE=DIRECTORY" (a site or its layer's number); the other sites go on as above.
+    pretrained: tuple[str, ...] = ()
     registry: str = ""  # the registry's file; "" is the one that ships with the package
 
 
