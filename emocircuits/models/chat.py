@@ -29,7 +29,7 @@ def chat_text(model: LanguageModel, messages: Sequence[dict[str, str]], *, reply
                             cure="many templates want user and assistant in turns, and some no system message") from error
         return text.removeprefix(model.tokenizer.bos_token or "")
     form = model.card.chat
-    if form is None or model.tokenizer.convert_tokens_to_ids(form.marker) in (None, model.tokenizer.unk_token_id):
+    if form is None or not has_chat(model):
         raise UserError(f"the model {model.name} has no chat template", expected="an instruction-tuned model, or its tokenizer's template",
                         cure="give plain text instead of a chat")
     system = "\n".join(message["content"] for message in messages if message["role"] == "system")
@@ -39,6 +39,14 @@ def chat_text(model: LanguageModel, messages: Sequence[dict[str, str]], *, reply
         content = f"{system}\n\n{message['content']}" if system and number == 0 else message["content"]
         parts.append((form.user if message["role"] == "user" else form.assistant).replace("{text}", content))
     return "".join(parts) + (form.opening if reply else "")
+
+
+def has_chat(model: LanguageModel) -> bool:
+    """Whether the tokenizer brings a chat template, or knows the format of the model's family."""
+    if getattr(model.tokenizer, "chat_template", None):
+        return True
+    form = model.card.chat
+    return form is not None and model.tokenizer.convert_tokens_to_ids(form.marker) not in (None, model.tokenizer.unk_token_id)
 
 
 def check_messages(messages: Any) -> None:

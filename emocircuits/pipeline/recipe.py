@@ -15,7 +15,7 @@ EMBEDDED = Path(__file__).parent / "recipes"
 class CollectSettings:
     """What is read: the labelled stories, the neutral texts and the further texts the SAEs learn from."""
 
-    material: str = "organism"  # organism | self_written | planted | path of a JSONL file
+    material: str = "organism"  # organism | self_written | asked | planted | path of a JSONL file
     emotions: tuple[str, ...] = ()  # empty: all the material has
     stories_per_emotion: int = 40
     neutral_texts: int = 400

@@ -28,6 +28,7 @@ class Workspace:
     trust_remote_code: bool = False
     manifest: RunManifest | None = None
     _model: list[Any] = field(default_factory=list)
+    _bound: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def model_directory(self) -> Path:
@@ -75,7 +76,9 @@ class Workspace:
         from emocircuits.behaviours import BEHAVIOURS
         from emocircuits.behaviours.bind import bind
 
-        return bind(BEHAVIOURS.get(name), self.model)
+        if name not in self._bound:  # scenarios in plain English are worded anew for every tokenizer, which takes a moment
+            self._bound[name] = bind(BEHAVIOURS.get(name), self.model)
+        return self._bound[name]
 
     def pairs(self, name: str, split: str, limit: int) -> list[Any]:
         """Prompt pairs of a behaviour as `PairBatch`es on the run's device."""
