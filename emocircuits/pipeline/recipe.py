@@ -173,6 +173,7 @@ class Recipe:
     device_map: str = ""  # how the layers of a large model are spread over devices ("auto"); "" puts all on one
     revision: str = ""  # of a Hugging Face id; "" is its main branch, and the commit is recorded
     threads: int = 2
+    memory_gb: float = 0.0  # what passes over prompts may take, GiB: from it follow the tokens of a pass; 0 takes attribute.max_tokens
     collect: CollectSettings = field(default_factory=CollectSettings)
     directions: DirectionSettings = field(default_factory=DirectionSettings)
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)

@@ -64,10 +64,11 @@ class Workspace:
         import torch
 
         from emocircuits.models import load_model
+        from emocircuits.pipeline.budget import dtype_within
 
         torch.set_num_threads(self.recipe.threads)
         name = str(self.model_directory) if self.recipe.model == PLANTED else self.recipe.model
-        model = load_model(name, device=self.recipe.device, dtype=self.recipe.dtype, trust_remote_code=self.trust_remote_code,
+        model = load_model(name, device=self.recipe.device, dtype=dtype_within(self.recipe, self.model_directory), trust_remote_code=self.trust_remote_code,
                            revision=self.recipe.revision or None, device_map=self.recipe.device_map or None)
         return replace(model, name=self.recipe.model)
 

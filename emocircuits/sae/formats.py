@@ -80,7 +80,7 @@ def read_sae(directory: Path) -> tuple[str, RawSAE]:
     if pickled:
         raise UserError(f"{directory} has its weights only as {pickled[0]}, a pickle that can run code when it is read",
                         expected="safetensors or npz",
-                        cure="convert it yourself: safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'ae.safetensors')")
+                        cure="where you trust it, save its tensors with safetensors.torch.save_file as ae.safetensors")
     raise UserError(f"{directory} holds no SAE", expected=f"one of the formats {', '.join(FORMATS.names())}")
 
 

@@ -135,7 +135,7 @@ def test_what_does_not_belong_is_refused(world):
         take(world, source)
     (folder / "ae.safetensors").unlink()
     (folder / "ae.pt").write_bytes(b"\x80\x04.")
-    with pytest.raises(UserError, match="ae.pt, a pickle.*expected safetensors.*weights_only=True"):
+    with pytest.raises(UserError, match="ae.pt, a pickle.*expected safetensors.*save_file as ae.safetensors"):
         take(world, source)
     (folder / "ae.pt").unlink()
     with pytest.raises(UserError, match="holds no SAE"):
