@@ -10,6 +10,7 @@ from emocircuits.errors import unknown
 from emocircuits.registry import Registry
 
 PROMPTS = Path(__file__).parent / "prompts"
+NATURAL_NOTE = "Of the scenario's candidate words those that are single tokens of the model; wordings of equal length for its tokenizer."
 Split = Literal["find", "score"]
 SPLITS: tuple[Split, ...] = ("find", "score")
 
@@ -47,6 +48,8 @@ class Material:
         targets: action words of the behaviour, each one token of the models this register is for.
         honest: the words they compete with.
         note: what a reader must know about the choice of words.
+        scenario: file in `natural/` that pairs are made of for each model (`natural_prompts`); "" where they are ready as JSONL.
+        mails: ordinary mails in every prompt of the scenario, to make it long.
     """
 
     behaviour: str
@@ -54,6 +57,8 @@ class Material:
     targets: tuple[str, ...]
     honest: tuple[str, ...]
     note: str = ""
+    scenario: str = ""
+    mails: int = 0
 
     @property
     def path(self) -> Path:
@@ -110,7 +115,16 @@ def register(
     description: str,
     expected_direction: int,
     materials: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], str]],
+    natural: Mapping[str, int] = MappingProxyType({}),
 ) -> Behaviour:
-    """Makes a card and registers it; `materials` maps a material's name to its (targets, honest, note)."""
+    """Makes a card and registers it.
+
+    Args:
+        name, title, description, expected_direction: of the card.
+        materials: name of a material -> its (targets, honest, note).
+        natural: name of a material made of `natural/<name>.toml` -> ordinary mails in its prompts; tried after the others.
+    """
     made = {key: Material(name, key, *parts) for key, parts in materials.items()}
+    for key, mails in natural.items():
+        made[key] = Material(name, key, (), (), NATURAL_NOTE, f"{name}.toml", mails)
     return BEHAVIOURS.register(name, Behaviour(name, title, description, MappingProxyType(made), expected_direction))

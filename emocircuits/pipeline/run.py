@@ -12,6 +12,7 @@ from emocircuits.artifacts.run_manifest import RunManifest, StageRecord
 from emocircuits.errors import UserError, unknown
 from emocircuits.io.atomic import write_failure
 from emocircuits.parallel import barrier, joined, ranks
+from emocircuits.pipeline.budget import budgeted
 from emocircuits.pipeline.recipe import Recipe, recipe_from_dict
 from emocircuits.pipeline.stage import STAGES, Output, Stage
 from emocircuits.pipeline.workspace import Workspace
@@ -93,7 +94,7 @@ def stage_key(stage: Stage, workspace: Workspace, manifest: RunManifest) -> str 
     recipe = workspace.recipe
     return sha256_json({
         "stage": stage.name, "settings": stage.settings(recipe), "model": workspace.model_hash, "seed": recipe.seed,
-        "device": recipe.device, "threads": recipe.threads, "code": code_version(),
+        "device": recipe.device, "dtype": recipe.dtype, "device_map": recipe.device_map, "memory_gb": recipe.memory_gb, "threads": recipe.threads, "code": code_version(),
         "inputs": {name: manifest.stages[name].outputs for name in stage.needs},
     })
 
@@ -171,7 +172,9 @@ def _by_the_first(workspace: Workspace, work: Callable[[], RunManifest]) -> RunM
 
 def _timed(stage: Stage, workspace: Workspace) -> tuple[Output, float]:
     begin = time.perf_counter()
-    return stage.work(workspace), time.perf_counter() - begin
+    with budgeted(workspace, stage.name):
+        output = stage.work(workspace)
+    return output, time.perf_counter() - begin
 
 
 def _recorded(stage: Stage, workspace: Workspace, manifest: RunManifest, output: Output, seconds: float) -> RunManifest:
