@@ -47,6 +47,7 @@ class Material:
         targets: action words of the behaviour, each one token of the models this register is for.
         honest: the words they compete with.
         note: what a reader must know about the choice of words.
+        folder: where its prompts lie.
     """
 
     behaviour: str
@@ -54,11 +55,12 @@ class Material:
     targets: tuple[str, ...]
     honest: tuple[str, ...]
     note: str = ""
+    folder: Path = PROMPTS
 
     @property
     def path(self) -> Path:
         """The JSONL file of its prompt pairs."""
-        return PROMPTS / f"{self.behaviour}.{self.name}.jsonl"
+        return self.folder / f"{self.behaviour}.{self.name}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,14 @@ def register(
     description: str,
     expected_direction: int,
     materials: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], str]],
+    folder: str | Path = PROMPTS,
 ) -> Behaviour:
-    """Makes a card and registers it; `materials` maps a material's name to its (targets, honest, note)."""
-    made = {key: Material(name, key, *parts) for key, parts in materials.items()}
+    """Makes a card and registers it.
+
+    Args:
+        name, title, description, expected_direction: as in `Behaviour`.
+        materials: a material's name -> (targets, honest, note).
+        folder: where the prompts `<behaviour>.<material>.jsonl` lie; by default those of the package.
+    """
+    made = {key: Material(name, key, *parts, folder=Path(folder)) for key, parts in materials.items()}
     return BEHAVIOURS.register(name, Behaviour(name, title, description, MappingProxyType(made), expected_direction))
