@@ -1,0 +1,165 @@
+"""CircuitsVis' token and attention views without a network: its script once per page, token text that cannot become markup.
+
+CircuitsVis' own wrappers ask google.com whether to load their script from a CDN, put the 1.3 MB script beside every single
+view, leave their container open, and insert token text as HTML. So only its script is taken from the installed package; the
+containers, the properties and the calls are written here.
+"""
+
+# ruff: noqa: E501 (markup and scripts read better unbroken)
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from emocircuits.errors import UserError
+from emocircuits.export.html import script_json
+from emocircuits.export.plain import plain_text
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:">
+<title>{title}</title><style>
+:root {{ color-scheme: light; }} body {{ margin: 0; padding: 12px; background: #fff; color: #1d2025; font: 14px/1.5 system-ui, "DejaVu Sans", sans-serif; }}
+{css}
+</style></head><body>
+{views}
+<script>{script}</script>
+<script>{calls}</script>
+</body></html>
+"""
+CSS = """.token-view { margin: 0 0 18px; overflow-x: auto; color: #1d2025; } .token-view > h4 { margin: 0 0 6px; font-size: 14px; font-weight: 600; }"""
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """One view: a component of CircuitsVis, what it is given, and a heading.
+
+    Attributes:
+        component: name of the component.
+        props: plain values for it; texts are escaped where the component inserts them as HTML.
+        title: heading, as text.
+    """
+
+    component: str
+    props: dict[str, Any]
+    title: str = ""
+
+    def _repr_html_(self) -> str:
+        """For notebooks and documentation: a self-contained iframe."""
+        return views_iframe([self])
+
+
+def reading_view(tokens: Sequence[str], readings: Mapping[str, Any], title: str = "") -> TokenView:
+    """A text whose tokens are coloured by a reading; with several readings the reader switches between them.
+
+    Args:
+        tokens: texts of the tokens.
+        readings: name (for instance of an emotion) -> one value per token; NaN (the attention sink) is shown as 0.
+        title: heading.
+
+    Raises:
+        UserError: no tokens, no readings, or another number of values than tokens.
+    """
+    texts = _texts(tokens)
+    if not readings:
+        raise UserError("a token view without readings", expected="at least one")
+    values = {name: np.nan_to_num(np.asarray(one, dtype=np.float64), posinf=np.inf, neginf=-np.inf) for name, one in readings.items()}
+    for name, one in values.items():
+        if one.shape != (len(texts),):
+            raise UserError(f"the reading '{name}' has {one.size} values", expected=f"{len(texts)}, one per token")
+        if not np.isfinite(one).all():
+            raise UserError(f"the reading '{name}' holds infinity", expected="finite numbers")
+    if len(values) == 1:
+        (only,) = values.values()
+        most = float(np.abs(only).max()) or 1.0
+        props = {"tokens": texts, "values": _short(only), "minValue": -most, "maxValue": most}
+        return TokenView("ColoredTokens", props, title or next(iter(values)))
+    props = {"tokens": texts, "values": _short(np.stack(list(values.values()), axis=1)), "labels": [plain_text(name) for name in values]}
+    return TokenView("ColoredTokensMulti", props, title)
+
+
+def attention_view(
+    tokens: Sequence[str], attention: Float[np.ndarray, "head dest src"], names: Sequence[str], title: str = ""
+) -> TokenView:
+    """Attention patterns of some heads; the reader picks one and sees which tokens it looks at.
+
+    Args:
+        tokens: texts of the tokens.
+        attention: rows sum to 1; a row is the token that looks, a column the one that is looked at.
+        names: one name per head.
+        title: heading.
+
+    Raises:
+        UserError: shapes or names that do not fit together.
+    """
+    _texts(tokens)
+    texts = [plain_text(str(text)).strip() or "␣" for text in tokens]  # the axes are text, not HTML
+    if attention.shape != (len(names), len(texts), len(texts)) or not len(names):
+        raise UserError(f"attention of shape {attention.shape} for {len(names)} heads", expected=f"(head, {len(texts)}, {len(texts)})")
+    props = {"tokens": texts, "attention": _short(attention, 3), "attentionHeadNames": [plain_text(name) for name in names]}
+    return TokenView("AttentionHeads", props, title)
+
+
+@cache
+def token_script() -> str:
+    """CircuitsVis' script (MIT), safe inside a script element; defines `CircuitsVis`.
+
+    Raises:
+        UserError: the package is not installed as it should be.
+    """
+    found = find_spec("circuitsvis")
+    path = Path(found.origin).parent / "dist" / "cdn" / "iife.js" if found and found.origin else None
+    if path is None or not path.is_file():
+        raise UserError("the package circuitsvis is not installed", cure="pip install circuitsvis")
+    text = path.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("//# sourceMappingURL")]
+    return "\n".join(lines).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def view_elements(views: Sequence[TokenView], prefix: str = "token-view") -> tuple[str, str]:
+    """The containers of some views and the script that fills them; the page must also hold `token_script()`, once.
+
+    Args:
+        views: the views.
+        prefix: start of the containers' ids, unique on the page.
+    """
+    boxes, calls = [], []
+    for number, view in enumerate(views):
+        name = f"{prefix}-{number}"
+        heading = f"<h4>{html.escape(plain_text(view.title))}</h4>" if view.title else ""
+        boxes.append(f'<div class="token-view">{heading}<div id="{html.escape(name, quote=True)}"></div></div>')
+        calls.append(f"CircuitsVis.render({script_json(name)}, CircuitsVis.{view.component}, {script_json(view.props)});")
+    return "\n".join(boxes), "\n".join(calls)
+
+
+def views_page(views: Sequence[TokenView], title: str = "Tokens") -> str:
+    """A self-contained page with some views."""
+    boxes, calls = view_elements(views)
+    return PAGE.format(title=html.escape(plain_text(title)), css=CSS, views=boxes, script=token_script(), calls=calls)
+
+
+def views_iframe(views: Sequence[TokenView], *, height: int | None = None) -> str:
+    """An iframe that holds the page of some views, for notebooks and documentation."""
+    high = height or sum(640 if view.component == "AttentionHeads" else 190 + len(view.props["tokens"]) for view in views)
+    return (
+        f'<iframe title="{html.escape(plain_text(views[0].title or "Tokens"), quote=True)}" srcdoc="{html.escape(views_page(views), quote=True)}" '
+        f'loading="lazy" style="width:100%;height:{high}px;border:0;background:#fff"></iframe>'
+    )
+
+
+def _texts(tokens: Sequence[str]) -> list[str]:
+    """Token texts, escaped, as the colouring views insert them as HTML."""
+    if not len(tokens):
+        raise UserError("a token view of no tokens", expected="at least one")
+    return [html.escape(plain_text(str(text))) for text in tokens]
+
+
+def _short(values: Float[np.ndarray, "*any"], digits: int = 4) -> list[Any]:
+    return np.round(np.asarray(values, dtype=np.float64), digits).tolist()
