@@ -8,11 +8,11 @@ gets a mask t between 0 (ablated to its corrupt value) and 1 (kept as it is comp
 
 along the straight line from a circuit (its own masks 1, all others 0) to everything (all masks 1). From the empty circuit the scores
 of all nodes add up to m(full) - m(empty). They are integrated gradients over masks (cf. mask gradients in AutoCircuit, Miller et al.
-2024, arXiv 2407.08734), kept per prompt. `choose_circuit` takes the strongest certain ones, then asks again from there: nodes
+2024, arXiv 2407.08734), kept per prompt. `refined_scores` takes the strongest certain ones, then asks again from there: nodes
 outside by what adding them to that circuit does, nodes inside by what weakening them takes away.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,9 @@ from emocircuits.interventions.hooks import edited
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.progress import track
 
-GROW, SHRINK = (0.1, 0.3, 0.5, 0.7, 0.9), (0.7, 0.9)
-LEARN = 0.5  # weight of the second look against the first
+ALONG = (0.1, 0.3, 0.5, 0.7, 0.9)  # from nothing to everything
+GROW, SHRINK = (0.03, 0.12), (0.93,)  # a little more than the circuit, a little less: its neighbourhood
+LOOKS, LEARN = 6, 0.25  # how often the nodes are scored, and the weight of a new look against those before
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +47,24 @@ class MaskScores:
     nodes: tuple[str, ...]
     scores: Float[np.ndarray, "prompt node"]
 
+    def best(self, size: int, *, seed: int = 0) -> tuple[str, ...]:
+        """The `size` nodes of the largest mean score whose interval lies above 0, strongest first.
+
+        Raises:
+            UserError: there is none.
+        """
+        low, _ = bootstrap_interval(self.scores, seed=seed)
+        order = np.argsort(-self.scores.mean(0), kind="stable")
+        chosen = order[low[order] > 0][:size]
+        if not len(chosen):
+            raise UserError("no node's score is certain enough for a circuit", expected="more prompts, or SAEs that reconstruct better")
+        return tuple(self.nodes[place] for place in chosen)
+
 
 def mask_scores(
     model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, *,
-    circuit: Sequence[str] = (), points: Sequence[float] = GROW, inside: bool = False, max_tokens: int = DEFAULT_MAX_TOKENS,
+    circuit: Sequence[str] = (), among: Collection[str] | None = None, points: Sequence[float] = ALONG, inside: bool = False,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> MaskScores:
     """Gradients with respect to masks, averaged over points.
 
@@ -59,6 +74,7 @@ def mask_scores(
         batches: prompt pairs, grouped by length.
         metric: logits -> one value per prompt.
         circuit: nodes whose masks are 1 where the line begins.
+        among: nodes whose scores are wanted; None means all.
         points: where on the line; 0 is the circuit, 1 everything. With `inside` the line runs from nothing (0) to the circuit (1).
         inside: whether the line ends in the circuit instead of beginning there.
         max_tokens: tokens per pass.
@@ -83,45 +99,41 @@ def mask_scores(
     nodes = tuple(format_node(NodeId("feature" if feature < dictionary.d_sae else "error", site=site,
                                      feature=feature if feature < dictionary.d_sae else None))
                   for site, dictionary in dictionaries.items() for feature in range(dictionary.d_sae + 1))
-    return MaskScores(nodes, torch.cat(found).double().numpy(force=True)[order])
+    wanted = np.flatnonzero(np.ones(len(nodes), dtype=bool) if among is None else np.isin(nodes, list(among)))
+    scores = torch.cat([one[:, torch.from_numpy(wanted).to(one.device)] for one in found]).double().numpy(force=True)
+    return MaskScores(tuple(nodes[place] for place in wanted), scores[order])
 
 
-def choose_circuit(
-    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, size: int, *, seed: int = 0,
-    looks: int = 2, max_tokens: int = DEFAULT_MAX_TOKENS,
-) -> tuple[str, ...]:
-    """The `size` nodes that together keep most of the metric, strongest first; fewer where fewer are certain.
+def refined_scores(
+    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, size: int, *,
+    among: Collection[str] | None = None, seed: int = 0, looks: int = LOOKS, max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> MaskScores:
+    """Scores whose `best(size)` is the circuit that together keeps most of the metric.
 
     Args:
         model: any TransformerLens object.
         saes: site -> SAE of the sites that the circuit covers.
         batches: the find prompts.
         metric: logits -> one value per prompt.
-        size: most nodes.
+        size: most nodes of the circuit.
+        among: nodes to choose from; None means all.
         seed: seed of the bootstrap: a node whose interval includes 0 is not taken.
-        looks: how often the nodes are scored anew from the circuit so far.
+        looks: how often the nodes are scored, the first time from nothing, then from the circuit so far.
         max_tokens: tokens per pass.
 
     Raises:
-        UserError: no node's interval excludes 0.
+        UserError: no node's interval lies above 0.
     """
-    found = mask_scores(model, saes, batches, metric, max_tokens=max_tokens)
-    scores, chosen = found.scores, np.zeros(0, dtype=int)
-    for look in range(looks):
-        low, _ = bootstrap_interval(scores, seed=seed)
-        mean = scores.mean(0)
-        order = np.argsort(-mean, kind="stable")
-        chosen = order[(low[order] > 0) & (mean[order] > 0)][:size]
-        if not len(chosen):
-            raise UserError("no node's score is certain enough for a circuit", expected="more prompts, or SAEs that reconstruct better")
-        if look + 1 < looks:
-            names = [found.nodes[place] for place in chosen]
-            options = {"circuit": names, "max_tokens": max_tokens}
-            grown = mask_scores(model, saes, batches, metric, points=GROW[:3], **options).scores
-            weaker = mask_scores(model, saes, batches, metric, points=SHRINK, inside=True, **options).scores
-            inside = np.isin(np.arange(len(found.nodes)), chosen)
-            scores = (1 - LEARN) * scores + LEARN * np.where(inside, weaker, grown)
-    return tuple(found.nodes[place] for place in chosen)
+    found = mask_scores(model, saes, batches, metric, among=among, max_tokens=max_tokens)
+    for _ in range(looks - 1):
+        circuit = found.best(size, seed=seed)
+        grown, weaker = (
+            mask_scores(model, saes, batches, metric, circuit=circuit, among=among, points=points, inside=inside,
+                        max_tokens=max_tokens).scores
+            for points, inside in ((GROW, False), (SHRINK, True)))
+        new = np.where(np.isin(found.nodes, circuit), weaker, grown)
+        found = MaskScores(found.nodes, (1 - LEARN) * found.scores + LEARN * new)
+    return found
 
 
 def _masks(circuit: Sequence[str], dictionaries: Mapping[str, Dictionary]) -> dict[str, Float[Tensor, "1 node"]]:

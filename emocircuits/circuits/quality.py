@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.attribution.integrated_gradients import STEPS
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
-from emocircuits.circuits.candidates import candidates_of
+from emocircuits.circuits.candidates import Candidates, candidates_of
 from emocircuits.circuits.controls import Refinder
 from emocircuits.circuits.faithfulness import MIB_SHARES, areas, refuse_overlap
 from emocircuits.circuits.judge import Judge, first_of, largest_alike, log_sizes, random_alike
@@ -90,7 +90,8 @@ def circuit_quality(
     model: Any, batches: Sequence[PairBatch], metric: Metric, result: AttributionResult, circuit: Collection[Any], *,
     found_on: Sequence[PairBatch], saes: Any = None, sizes: Sequence[int] = (), ablation: str = "resample",
     also: Sequence[str] = ("mean", "zero"), random_circuits: int = 5, curve_random: int = 1, minimal: bool = True,
-    knockout_draws: int = DRAWS, controls: bool = True, steps: int = STEPS, seed: int = 0, max_tokens: int = DEFAULT_MAX_TOKENS,
+    knockout_draws: int = DRAWS, controls: bool = True, ranking: Sequence[str] = (), steps: int = STEPS, seed: int = 0,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> CircuitQuality:
     """Scores a circuit on held-out prompts.
 
@@ -110,6 +111,7 @@ def circuit_quality(
         minimal: whether members are left out one by one (as many runs as members).
         knockout_draws: subsets for "same under knockouts"; 0 leaves it out.
         controls: whether the magnitude circuit and, where there are features, other dictionaries are judged.
+        ranking: candidates that smaller circuits of the curves take first, in this order; the others follow in theirs.
         steps: midpoints of integrated gradients in other dictionaries.
         seed: seed of draws and intervals.
         max_tokens: tokens per pass.
@@ -129,7 +131,7 @@ def circuit_quality(
         raise UserError("a circuit without members", expected="at least one node or edge")
     runs = candidates.on(batches, metric)
     judge = Judge.open(candidates, runs, ablation, seed)
-    n, order = len(choice), candidates.order()
+    n, order = len(choice), _ranked(candidates, ranking)
     curve_sizes = sorted({min(n, int(size)) for size in (*sizes, *log_sizes(n, CURVE_POINTS))} - {0})
     main = _main_scores(judge, choice, order, curve_sizes, random_circuits, curve_random, result)
     ablations = {ablation: _under(judge, choice, order)}
@@ -140,7 +142,7 @@ def circuit_quality(
         prompts=len(judge.full), ablation=ablation, m_full=float(judge.full.mean()), m_empty=float(judge.empty.mean()),
         ablations=ablations, minimality=minimality(judge, choice) if minimal else None,
         knockouts=knockouts(judge, choice, draws=knockout_draws) if knockout_draws else None,
-        controls=_controls(judge, choice, model, batches, found_on, metric, result, steps, max_tokens) if controls else {})
+        controls=_controls(judge, choice, order, model, batches, found_on, metric, result, steps, max_tokens) if controls else {})
 
 
 def _main_scores(
@@ -203,15 +205,21 @@ def _under(judge: Judge, choice: Bool[np.ndarray, "item"], order: np.ndarray) ->
     return out
 
 
+def _ranked(candidates: Candidates, first: Sequence[str]) -> Int[np.ndarray, "item"]:
+    place, usual = {name: number for number, name in enumerate(candidates.names)}, candidates.order()
+    head = np.array([place[name] for name in first if name in place], dtype=np.int64)
+    return np.concatenate([head, usual[~np.isin(usual, head)]])
+
+
 def _controls(
-    judge: Judge, choice: Bool[np.ndarray, "item"], model: Any, batches: Sequence[PairBatch], found_on: Sequence[PairBatch],
+    judge: Judge, choice: Bool[np.ndarray, "item"], order: Int[np.ndarray, "item"], model: Any, batches: Sequence[PairBatch], found_on: Sequence[PairBatch],
     metric: Metric, result: AttributionResult, steps: int, max_tokens: int,
 ) -> dict[str, dict[str, Any]]:
     candidates, size = judge.candidates, int(choice.sum())
     sizes = log_sizes(len(choice), SHORT_CURVE)
     magnitudes = candidates.magnitudes(found_on, metric)
     rows = np.stack([largest_alike(candidates, choice, magnitudes),
-                     *(largest_alike(candidates, row, magnitudes) for row in first_of(candidates.order(), sizes, len(choice)))])
+                     *(largest_alike(candidates, row, magnitudes) for row in first_of(order, sizes, len(choice)))])
     out = {"magnitude": _control(judge, rows)}
     dictionaries = candidates.dictionaries
     if not dictionaries:

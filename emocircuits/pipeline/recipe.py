@@ -113,10 +113,11 @@ class CircuitSettings:
     """Which nodes become the circuit."""
 
     from_depth: float = 0.5  # the circuit starts behind this fraction of depth; what lies before is left whole
+    max_share: float = 0.05  # most nodes, as a share of those active on the find prompts
     max_nodes: int = 150
-    threshold: float = 0.003  # share of the mean change of the metric
-    edge_threshold: float = 0.002
-    verify_nodes: int = 150
+    looks: int = 6  # how often nodes are scored anew around the circuit so far
+    edge_threshold: float = 0.002  # share of the mean change of the metric
+    max_edges: int = 400  # each is patched for real
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,8 @@ class EvaluateSettings:
     """Real interventions on held-out prompts."""
 
     pairs: int = 24
-    exact_nodes: int = 60
+    exact_nodes: int = 220
     random_circuits: int = 5
-    bootstrap: int = 200
     sizes: tuple[int, ...] = (15, 30, 60, 120, 240)
 
 

@@ -8,7 +8,7 @@ from conftest import ROOT, real_model
 
 RECIPE = str(ROOT / "analyses/recipes/tinystories.toml")
 SMALL = ["collect.stories_per_emotion=8", "collect.neutral_texts=24", "sae.training_rows=30000", "match.permutations=50", "evaluate.exact_nodes=50",
-         "circuit.max_nodes=20", "circuit.verify_nodes=20", "evaluate.sizes=[5,20]", "evaluate.random_circuits=5",
+         "circuit.max_nodes=20", "evaluate.sizes=[5,20]", "evaluate.random_circuits=5",
          "steer.strengths=[-0.5,0.0,0.5]", "sae.expansion=4"]
 
 

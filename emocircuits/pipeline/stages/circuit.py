@@ -1,12 +1,19 @@
 """circuit: choose nodes, join them by edges, patch them for real, describe them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from emocircuits.attribution.pairs import PairBatch
-from emocircuits.circuits import circuit_from_attribution, select_nodes, unroll, with_edges
+import numpy as np
+
+from emocircuits.artifacts.attribution_result import AttributionResult
+from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.attribution.exact_edges import exact_edges
+from emocircuits.attribution.pairs import Metric, PairBatch
+from emocircuits.circuits import circuit_from_attribution, stability, unroll, with_edges
 from emocircuits.circuits.build import clean_activations
+from emocircuits.circuits.masks import MaskScores, refined_scores
 from emocircuits.circuits.overlap import overlap
 from emocircuits.io.documents import write_csv, write_json
 from emocircuits.pipeline.feature_cards import card_label, feature_cards
@@ -28,8 +35,9 @@ def work(workspace: Workspace) -> Output:
         batches = workspace.pairs(name, "find", recipe.attribute.pairs)
         bound = workspace.behaviour(name)
         result = workspace.attribution(name)
-        nodes = select_nodes(result.at_sites(workspace.circuit_sites), threshold=settings.threshold, max_nodes=settings.max_nodes, seed=recipe.seed)
-        result = with_edges(result, model.bridge, saes, batches, bound.metric, nodes, verify=nodes[:settings.verify_nodes],
+        scores = _mask_scores(workspace, batches, bound.metric, result)
+        nodes = scores.best(_size(workspace, result), seed=recipe.seed)
+        result = with_edges(result, model.bridge, saes, batches, bound.metric, nodes, verify=nodes,
                             steps=workspace.gradient_steps, max_tokens=tokens)
         cards = feature_cards(model, saes, store, matches, nodes)
         graph = circuit_from_attribution(
@@ -37,9 +45,11 @@ def work(workspace: Workspace) -> Output:
             activations=clean_activations(model.bridge, saes, batches, nodes),
             details=cards,
             target_label=f"{' / '.join(bound.material.targets)} − {' / '.join(bound.material.honest)}",
-            thresholds={"node": settings.threshold, "max_nodes": settings.max_nodes, "from_depth": settings.from_depth},
-            scores={"metric_clean": float(result.metric_clean.mean()), "metric_corrupt": float(result.metric_corrupt.mean())},
+            thresholds={"max_share": settings.max_share, "max_nodes": settings.max_nodes, "from_depth": settings.from_depth},
+            scores={"metric_clean": float(result.metric_clean.mean()), "metric_corrupt": float(result.metric_corrupt.mean()),
+                    **_stability(scores, len(nodes), recipe.seed)},
             provenance=workspace.provenance("circuit", "attribute", "match"))
+        graph = _verified_edges(workspace, graph, batches, bound.metric)
         graph = replace(graph, nodes=tuple(replace(node, label=card_label(node.id, cards.get(node.id), node.label)) for node in graph.nodes))
         example = _example(batches, result)
         texts = model.token_texts(example.clean[0].tolist())
@@ -56,6 +66,36 @@ def work(workspace: Workspace) -> Output:
     write_csv(workspace.path("trace.csv"), trace_table(workspace, recipe.behaviours, emotions))
     write_json(workspace.path("overlap.json"), {"pairs": _overlaps(workspace)})
     return Output((*paths, "trace.csv", "overlap.json"))
+
+
+def _size(workspace: Workspace, result: AttributionResult) -> int:
+    """Most nodes of a circuit: a share of those that are active on the find prompts at its sites, at least one."""
+    active = int((result.at_sites(workspace.circuit_sites).effects != 0).any(0).sum())
+    settings = workspace.recipe.circuit
+    return max(1, min(settings.max_nodes, int(settings.max_share * active)))
+
+
+def _mask_scores(workspace: Workspace, batches: Sequence[PairBatch], metric: Metric, result: AttributionResult) -> MaskScores:
+    saes = {site: workspace.saes()[site] for site in workspace.circuit_sites}
+    return refined_scores(workspace.model.bridge, saes, batches, metric, _size(workspace, result), among=result.nodes,
+                          seed=workspace.recipe.seed, looks=workspace.recipe.circuit.looks,
+                          max_tokens=workspace.recipe.attribute.max_tokens)
+
+
+def _stability(scores: MaskScores, size: int, seed: int) -> dict[str, float]:
+    """Whether other prompts would have given the same nodes; only what speaks for a node counts."""
+    found = stability(scores.scores[:, scores.scores.mean(0) > 0], size, seed=seed)
+    return {f"stability_{name}": float(value) for name, value in found.to_dict().items()}
+
+
+def _verified_edges(workspace: Workspace, graph: CircuitGraph, batches: Sequence[PairBatch], metric: Metric) -> CircuitGraph:
+    """The strongest edges, each patched for real; `edges` are strongest first."""
+    kept = graph.edges[: workspace.recipe.circuit.max_edges]
+    saes = {site: workspace.saes()[site] for site in workspace.circuit_sites}
+    pairs = [(edge.source, edge.target) for edge in kept]
+    values, _ = exact_edges(workspace.model.bridge, saes, batches, metric, pairs, max_tokens=workspace.recipe.attribute.max_tokens)
+    measured = values.mean(0, dtype=np.float64)
+    return replace(graph, edges=tuple(replace(edge, verified=float(value)) for edge, value in zip(kept, measured, strict=True)))
 
 
 def _overlaps(workspace: Workspace) -> list[dict[str, Any]]:

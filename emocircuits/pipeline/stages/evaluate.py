@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.attribution.exact_patching import exact_patching
-from emocircuits.circuits import circuit_quality, compare_effects, nodes_to_verify, stability
+from emocircuits.attribution.pairs import Metric, PairBatch
+from emocircuits.circuits import circuit_quality, compare_effects, nodes_to_verify
 from emocircuits.circuits.build import metric_scale
 from emocircuits.io.documents import write_csv, write_json
 from emocircuits.numerics import bootstrap_interval
@@ -45,14 +47,8 @@ def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
     inside = workspace.circuit_sites
     candidates = result.at_sites(inside)
     found = circuit_quality(model, score, metric, candidates, nodes, found_on=find, saes=saes, sizes=settings.sizes,
-                            random_circuits=settings.random_circuits, steps=recipe.attribute.steps, seed=recipe.seed,
-                            max_tokens=tokens)
-    chosen = nodes_to_verify(result, settings.exact_nodes, seed=recipe.seed)
-    exact = exact_patching(model, saes, find, metric, nodes=list(chosen), max_tokens=tokens)
-    predicted = dict(zip(result.nodes, result.effects.mean(0).tolist(), strict=True))
-    truth = dict(zip(exact.nodes, exact.effects.mean(0).tolist(), strict=True))
-    agreed = compare_effects(np.array([predicted[node] for node in chosen]), np.array([truth[node] for node in chosen]),
-                             scale=metric_scale(result))
+                            random_circuits=settings.random_circuits, ranking=nodes, steps=recipe.attribute.steps,
+                            seed=recipe.seed, max_tokens=tokens)
     return {
         "faithfulness": found.faithfulness, "faithfulness_ci": [found.ci_low, found.ci_high],
         "random_circuit_faithfulness": found.random["mean"], "random_values": found.random["values"],
@@ -61,14 +57,31 @@ def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
         "nodes": found.size, "candidates": found.candidates, "error_nodes": found.errors, "ablation": found.ablation,
         "score_prompts": found.prompts, "m_full": found.m_full, "m_empty": found.m_empty, "ablations": found.ablations,
         "minimality": found.minimality, "knockouts": found.knockouts, "controls": found.controls,
-        "attribution_exact": {
-            "pearson": agreed.pearson, "slope": agreed.slope, "sign_agreement": agreed.sign_agreement, "n": agreed.nodes,
-            "strong_nodes": agreed.strong_nodes,
-            "points": [{"node": node, "predicted": predicted[node], "exact": truth[node]} for node in chosen]},
+        "attribution_exact": _agreement(workspace, result, find, metric),
         "sites": list(inside),
-        "stability": stability(candidates.effects, len(nodes), resamples=settings.bootstrap, seed=recipe.seed).to_dict(),
+        "stability": {name.removeprefix("stability_"): value for name, value in circuit.scores.items() if name.startswith("stability_")},
         "rates": _rates(workspace, name),
     }
+
+
+def _agreement(workspace: Workspace, result: AttributionResult, find: list[PairBatch], metric: Metric) -> dict[str, Any]:
+    """Attributed effects beside real patches in both directions: the clean value put into the corrupt run, and what the clean run
+    loses by the corrupt value. A path of gradients from one run to the other stands between the two, so it is compared with their mean.
+    """
+    chosen = nodes_to_verify(result, workspace.recipe.evaluate.exact_nodes, seed=workspace.recipe.seed)
+    swapped = [PairBatch(batch.corrupt, batch.clean, batch.index) for batch in find]
+    into, out_of = (exact_patching(workspace.model.bridge, workspace.saes(), batches, metric, nodes=list(chosen),
+                                   max_tokens=workspace.recipe.attribute.max_tokens).effects.mean(0, dtype=np.float64)
+                    for batches in (find, swapped))
+    mean = dict(zip(result.nodes, result.effects.mean(0, dtype=np.float64), strict=True))
+    predicted, scale = np.array([mean[node] for node in chosen]), metric_scale(result)
+    real = {"denoise": into, "noise": -out_of, "mean": (into - out_of) / 2}
+    agreed = {name: compare_effects(predicted, values, scale=scale).to_dict() for name, values in real.items()}
+    points = [{"node": node, "predicted": float(predicted[place]), "exact": float(real["mean"][place]),
+               "denoise": float(real["denoise"][place]), "noise": float(real["noise"][place])} for place, node in enumerate(chosen)]
+    both = agreed["mean"]
+    return {"pearson": both["pearson"], "slope": both["slope"], "sign_agreement": both["sign_agreement"], "n": both["nodes"],
+            "strong_nodes": both["strong_nodes"], "denoise": agreed["denoise"], "noise": agreed["noise"], "points": points}
 
 
 def _curve_point(point: dict[str, Any]) -> dict[str, Any]:
