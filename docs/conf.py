@@ -2,13 +2,19 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
+
+from sphinx.deprecation import RemovedInSphinx10Warning
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
 os.environ.setdefault("EMOCIRCUITS_PROFILE", "tiny")
 os.environ.setdefault("EMOCIRCUITS_RUN", str(HERE.parent / "runs" / "debug"))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+
+warnings.filterwarnings("ignore", category=RemovedInSphinx10Warning)
+(HERE / "_generated" / "static").mkdir(parents=True, exist_ok=True)  # Sphinx looks for it before it is filled
 
 from emocircuits import __version__  # noqa: E402
 from emocircuits.provenance import code_version  # noqa: E402
@@ -34,6 +40,7 @@ nb_execution_mode = os.environ.get("EMOCIRCUITS_DOCS_EXECUTE", "cache")
 nb_execution_cache_path = str(HERE / "_build" / "notebooks" / code_version())
 nb_execution_raise_on_error = True
 nb_execution_timeout = 240
+nb_execution_show_tb = True
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "amsmath"]
 myst_heading_anchors = 3
@@ -50,7 +57,7 @@ always_use_bars_union = True
 typehints_defaults = "comma"
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 napoleon_use_ivar = True
-# names from outside the package have no pages here (a build makes no request), nor have classes of ours that are not described
+# names from outside the package have no pages here (a build makes no request), nor have our classes that no page describes
 nitpick_ignore_regex = [("py:.*", r"(?!emocircuits).*"), ("py:(class|data|obj|exc)", r"emocircuits\..*")]
 
 html_theme = "furo"
@@ -65,4 +72,3 @@ html_theme_options = {
     "top_of_page_buttons": [],
 }
 html_last_updated_fmt = None
-suppress_warnings = ["config.cache"]

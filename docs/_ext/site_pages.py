@@ -1,6 +1,7 @@
-"""What the documentation takes from the package and its runs: the command line, live circuits, formulas without a network."""
+"""What the documentation takes from the package and its runs: the command line, live circuits, formulas offline."""
 
 import json
+import re
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +27,7 @@ def generate(app: Sphinx) -> None:
         shutil.copyfile(script, static / script.name)
     write_text(source / "_generated" / "command_line.md", command_line_page(build_parser()))
     write_text(source / "_generated" / "parts" / "exports.md", exports_table())
+    write_text(source / "_generated" / "parts" / "parts.md", parts_toctree(source))
     found = finished_runs(runs)
     if not found:
         raise ExtensionError("no finished run lies under runs/; `make docs` makes one")
@@ -37,6 +39,25 @@ def exports_table() -> str:
     """Every export format, from the registry."""
     rows = [f"| `{name}` | `<behaviour>{one.suffix}` | {one.does} |" for name, one in EXPORTERS]
     return "\n".join(["| name | file | what it is |", "| --- | --- | --- |", *rows]) + "\n"
+
+
+def parts_toctree(source: Path) -> str:
+    """The contents entry of all pages beside the index that no other entry names: one per part of the package."""
+    index = (source / "index.md").read_text(encoding="utf-8").split()
+    pages = [path.stem for path in sorted(source.glob("*.md")) if path.stem not in {"index", *index}]
+    lines = [":hidden:", ":caption: How each part works", "", "methods", *(name for name in pages if name != "methods")]
+    return "\n".join(["```{toctree}", *lines, "```", ""])
+
+
+def plain_ticks(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Docstrings are written like Markdown: single backticks are code, a bar is a bar."""
+    for place, line in enumerate(lines):
+        pieces = re.split(r"(`+[^`]+`+)", line)
+        for odd in range(1, len(pieces), 2):
+            pieces[odd] = f"``{pieces[odd].strip('`')}``" + ("\\ " if re.match(r"\w", pieces[odd + 1]) else "")
+        for even in range(0, len(pieces), 2):
+            pieces[even] = re.sub(r"(?<!\\)\|", r"\\|", pieces[even])
+        lines[place] = "".join(pieces)
 
 
 def finished_runs(runs: Path) -> list[Path]:
@@ -58,4 +79,5 @@ def write_text(path: Path, text: str) -> None:
 def setup(app: Sphinx) -> dict:
     """Sphinx calls this."""
     app.connect("builder-inited", generate)
+    app.connect("autodoc-process-docstring", plain_ticks, priority=1)
     return {"parallel_read_safe": True}
