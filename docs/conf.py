@@ -19,6 +19,16 @@ warnings.filterwarnings("ignore", category=RemovedInSphinx10Warning)
 from emocircuits import __version__  # noqa: E402
 from emocircuits.provenance import code_version  # noqa: E402
 
+
+
+def shapes(annotation: object, config: object) -> str | None:
+    """Array types with their shape as they are written: Float[Tensor, "prompt pos"]."""
+    if not hasattr(annotation, "dim_str") or not hasattr(annotation, "array_type"):
+        return None
+    kind = annotation.__name__.split("[")[0]
+    return f'``{kind}[{annotation.array_type.__name__}, "{annotation.dim_str}"]``'
+
+
 project, author, copyright = "emocircuits", "the emocircuits authors", "the emocircuits authors"
 version = release = __version__
 extensions = [
@@ -33,6 +43,7 @@ extensions = [
 exclude_patterns = ["conf.py", "_ext", "_build", "_generated/parts", "examples"]
 root_doc = "index"
 language = "en"
+smartquotes = False  # two dashes are two dashes
 
 # notebooks: every other .py below this folder is one; outputs are kept until a cell or the package changes
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
@@ -55,6 +66,7 @@ autodoc_typehints_format = "short"
 python_display_short_literal_types = True
 always_use_bars_union = True
 typehints_defaults = "comma"
+typehints_formatter = shapes
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 napoleon_use_ivar = True
 # names from outside the package have no pages here (a build makes no request), nor have our classes that no page describes

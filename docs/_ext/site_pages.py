@@ -43,7 +43,7 @@ def exports_table() -> str:
 
 def parts_toctree(source: Path) -> str:
     """The contents entry of all pages beside the index that no other entry names: one per part of the package."""
-    index = (source / "index.md").read_text(encoding="utf-8").split()
+    index = (source / "index.md").read_text(encoding="utf-8").splitlines()
     pages = [path.stem for path in sorted(source.glob("*.md")) if path.stem not in {"index", *index}]
     lines = [":hidden:", ":caption: How each part works", "", "methods", *(name for name in pages if name != "methods")]
     return "\n".join(["```{toctree}", *lines, "```", ""])

@@ -34,7 +34,10 @@ PAGE = """<!doctype html>
 <script>{calls}</script>
 </body></html>
 """
-CSS = """.token-view { margin: 0 0 18px; overflow-x: auto; color: #1d2025; } .token-view > h4 { margin: 0 0 6px; font-size: 14px; font-weight: 600; }"""
+CSS = """.token-view { max-width: 760px; margin: 0 0 18px; overflow-x: auto; color: #1d2025; } .token-view > h4 { margin: 0 0 6px; font-size: 14px; font-weight: 600; }"""
+
+# An iframe of this kind has its page's origin, so it can be made as high as what it holds.
+GROW = "new ResizeObserver(()=>{this.style.height=this.contentDocument.documentElement.offsetHeight+'px'}).observe(this.contentDocument.body)"
 
 
 @dataclass(frozen=True)
@@ -147,11 +150,19 @@ def views_page(views: Sequence[TokenView], title: str = "Tokens") -> str:
 
 def views_iframe(views: Sequence[TokenView], *, height: int | None = None) -> str:
     """An iframe that holds the page of some views, for notebooks and documentation."""
-    high = height or sum(640 if view.component == "AttentionHeads" else 190 + len(view.props["tokens"]) for view in views)
+    high = height or sum(_height(view) for view in views)
+    grow = "" if height else f' onload="{GROW}"'
     return (
         f'<iframe title="{html.escape(plain_text(views[0].title or "Tokens"), quote=True)}" srcdoc="{html.escape(views_page(views), quote=True)}" '
-        f'loading="lazy" style="width:100%;height:{high}px;border:0;background:#fff"></iframe>'
+        f'loading="lazy"{grow} style="width:100%;height:{high}px;border:0;background:#fff"></iframe>'
     )
+
+
+def _height(view: TokenView) -> int:
+    """About how high a view is, until it says so itself."""
+    if view.component == "AttentionHeads":
+        return 980 + 120 * (len(view.props["attentionHeadNames"]) // 4)
+    return 190 + len(view.props["tokens"])
 
 
 def _texts(tokens: Sequence[str]) -> list[str]:
