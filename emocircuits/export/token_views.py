@@ -34,7 +34,9 @@ PAGE = """<!doctype html>
 <script>{calls}</script>
 </body></html>
 """
-CSS = """.token-view { max-width: 760px; margin: 0 0 18px; overflow-x: auto; color: #1d2025; } .token-view > h4 { margin: 0 0 6px; font-size: 14px; font-weight: 600; }"""
+CSS = """.token-view { max-width: 760px; margin: 0 0 18px; overflow-x: auto; color: #1d2025; } .token-view > h4 { margin: 0 0 6px; font-size: 14px; font-weight: 600; }
+.token-view > h5 { margin: 8px 0 2px; font-size: 13px; font-weight: 500; color: #5f656e; }"""
+POSITIVE, NEGATIVE = "#D55E00", "#0072B2"  # Okabe & Ito 2008, as in every figure
 
 # An iframe of this kind has its page's origin, so it can be made as high as what it holds.
 GROW = "new ResizeObserver(()=>{this.style.height=this.contentDocument.documentElement.offsetHeight+'px'}).observe(this.contentDocument.body)"
@@ -42,16 +44,15 @@ GROW = "new ResizeObserver(()=>{this.style.height=this.contentDocument.documentE
 
 @dataclass(frozen=True)
 class TokenView:
-    """One view: a component of CircuitsVis, what it is given, and a heading.
+    """One or several components of CircuitsVis under a heading.
 
     Attributes:
-        component: name of the component.
-        props: plain values for it; texts are escaped where the component inserts them as HTML.
+        parts: (component, its own heading or "", properties); texts in the properties are escaped where the component
+            inserts them as HTML.
         title: heading, as text.
     """
 
-    component: str
-    props: dict[str, Any]
+    parts: tuple[tuple[str, str, dict[str, Any]], ...]
     title: str = ""
 
     def _repr_html_(self) -> str:
@@ -60,7 +61,7 @@ class TokenView:
 
 
 def reading_view(tokens: Sequence[str], readings: Mapping[str, Any], title: str = "") -> TokenView:
-    """A text whose tokens are coloured by a reading; with several readings the reader switches between them.
+    """A text whose tokens are coloured by readings: orange is positive, blue negative, one line per reading, one scale for all.
 
     Args:
         tokens: texts of the tokens.
@@ -79,13 +80,10 @@ def reading_view(tokens: Sequence[str], readings: Mapping[str, Any], title: str 
             raise UserError(f"the reading '{name}' has {one.size} values", expected=f"{len(texts)}, one per token")
         if not np.isfinite(one).all():
             raise UserError(f"the reading '{name}' holds infinity", expected="finite numbers")
-    if len(values) == 1:
-        (only,) = values.values()
-        most = float(np.abs(only).max()) or 1.0
-        props = {"tokens": texts, "values": _short(only), "minValue": -most, "maxValue": most}
-        return TokenView("ColoredTokens", props, title or next(iter(values)))
-    props = {"tokens": texts, "values": _short(np.stack(list(values.values()), axis=1)), "labels": [plain_text(name) for name in values]}
-    return TokenView("ColoredTokensMulti", props, title)
+    most = max(float(np.abs(one).max()) for one in values.values()) or 1.0
+    scale = {"minValue": -most, "maxValue": most, "positiveColor": POSITIVE, "negativeColor": NEGATIVE}
+    parts = tuple(("ColoredTokens", name, {"tokens": texts, "values": _short(one), **scale}) for name, one in values.items())
+    return TokenView(parts, title)
 
 
 def attention_view(
@@ -107,7 +105,7 @@ def attention_view(
     if attention.shape != (len(names), len(texts), len(texts)) or not len(names):
         raise UserError(f"attention of shape {attention.shape} for {len(names)} heads", expected=f"(head, {len(texts)}, {len(texts)})")
     props = {"tokens": texts, "attention": _short(attention, 3), "attentionHeadNames": [plain_text(name) for name in names]}
-    return TokenView("AttentionHeads", props, title)
+    return TokenView((("AttentionHeads", "", props),), title)
 
 
 @cache
@@ -135,10 +133,13 @@ def view_elements(views: Sequence[TokenView], prefix: str = "token-view") -> tup
     """
     boxes, calls = [], []
     for number, view in enumerate(views):
-        name = f"{prefix}-{number}"
-        heading = f"<h4>{html.escape(plain_text(view.title))}</h4>" if view.title else ""
-        boxes.append(f'<div class="token-view">{heading}<div id="{html.escape(name, quote=True)}"></div></div>')
-        calls.append(f"CircuitsVis.render({script_json(name)}, CircuitsVis.{view.component}, {script_json(view.props)});")
+        inside = [f"<h4>{html.escape(plain_text(view.title))}</h4>" if view.title else ""]
+        for place, (component, heading, props) in enumerate(view.parts):
+            name = f"{prefix}-{number}-{place}"
+            inside.append(f"<h5>{html.escape(plain_text(heading))}</h5>" if heading else "")
+            inside.append(f'<div id="{html.escape(name, quote=True)}"></div>')
+            calls.append(f"CircuitsVis.render({script_json(name)}, CircuitsVis.{component}, {script_json(props)});")
+        boxes.append(f'<div class="token-view">{"".join(inside)}</div>')
     return "\n".join(boxes), "\n".join(calls)
 
 
@@ -160,16 +161,17 @@ def views_iframe(views: Sequence[TokenView], *, height: int | None = None) -> st
 
 def _height(view: TokenView) -> int:
     """About how high a view is, until it says so itself."""
-    if view.component == "AttentionHeads":
-        return 980 + 120 * (len(view.props["attentionHeadNames"]) // 4)
-    return 190 + len(view.props["tokens"])
+    heads = [len(props["attentionHeadNames"]) for _, _, props in view.parts if "attentionHeadNames" in props]
+    rows = sum(60 + len(props["tokens"]) for _, _, props in view.parts)
+    return 80 + sum(900 + 120 * (count // 4) for count in heads) if heads else 80 + rows
 
 
 def _texts(tokens: Sequence[str]) -> list[str]:
     """Token texts, escaped, as the colouring views insert them as HTML."""
     if not len(tokens):
         raise UserError("a token view of no tokens", expected="at least one")
-    return [html.escape(plain_text(str(text))) for text in tokens]
+    bare = len(tokens) > 1 and not any(str(text)[:1].isspace() for text in tokens)  # a tokenizer that keeps no spaces
+    return [html.escape(plain_text(f" {text}" if bare else str(text))) for text in tokens]
 
 
 def _short(values: Float[np.ndarray, "*any"], digits: int = 4) -> list[Any]:
