@@ -42,13 +42,12 @@ def train_on_texts(
     settings = training_settings(chosen)
     lines = read_lines(texts)
 
-    import torch
-
     from emocircuits.collect.live_stream import LiveStream
     from emocircuits.models import load_model
+    from emocircuits.parallel import use_threads
     from emocircuits.sae import train_from_stream
 
-    torch.set_num_threads(chosen.threads)
+    use_threads(chosen.threads)
     model = load_model(model_name, device=chosen.device, trust_remote_code=trust_remote_code)
     for site in sites:
         if site not in model.sites:

@@ -60,11 +60,10 @@ class Workspace:
 
     def load_model(self) -> Any:
         """The language model, loaded anew."""
-        import torch
-
         from emocircuits.models import load_model
+        from emocircuits.parallel import use_threads
 
-        torch.set_num_threads(self.recipe.threads)
+        use_threads(self.recipe.threads)
         name = str(self.model_directory) if self.recipe.model == PLANTED else self.recipe.model
         model = load_model(name, device=self.recipe.device, trust_remote_code=self.trust_remote_code)
         return replace(model, name=self.recipe.model)
