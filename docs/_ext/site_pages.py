@@ -1,6 +1,7 @@
 """What the documentation takes from the package and its runs: the command line, live circuits, formulas offline."""
 
 import json
+import os
 import re
 import shutil
 from importlib import metadata
@@ -19,7 +20,8 @@ MATHJAX = ("sphinx-mathjax-offline", "sphinx-mathjax-offline/static/mathjax/tex-
 
 def generate(app: Sphinx) -> None:
     """Fills `_generated`; files that are equal stay untouched, so that nothing is built twice."""
-    source, runs = Path(app.srcdir), Path(app.srcdir).parent / "runs"
+    source = Path(app.srcdir)
+    runs = Path(os.environ.get("EMOCIRCUITS_DOCS_RUNS", source.parent / "runs"))
     static = source / "_generated" / "static"
     static.mkdir(parents=True, exist_ok=True)
     script = Path(str(metadata.distribution(MATHJAX[0]).locate_file(MATHJAX[1])))

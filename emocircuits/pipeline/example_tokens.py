@@ -26,8 +26,8 @@ def example_tokens(workspace: Workspace, example: PairBatch) -> dict[str, Any]:
     Returns:
         `sides`: for `clean` and `corrupt` the `tokens` and their `readings` (emotion -> one value per token, None at the
         attention sink); `site` where they were read; `heads`: of the clean prompt the heads whose last token looks most at
-        the tokens in which the sides differ, each with `name`, `share` (how much of its attention goes there) and `pattern`; none for
-        a prompt of more than `MOST_TOKENS` tokens.
+        the tokens in which the sides differ, each with `name`, `share` (how much of its attention goes there) and `pattern`;
+        none for a prompt of more than `MOST_TOKENS` tokens.
     """
     model, directions, recipe = workspace.model, workspace.directions(), workspace.recipe
     emotions = [name for name in (recipe.emotion, recipe.opposite) if name in directions.emotions]
@@ -47,14 +47,16 @@ def _heads(model: Any, example: PairBatch) -> list[dict[str, Any]]:
     shares = {name: float(pattern[-1][differs].sum()) for name, pattern in patterns.items()}
     strongest = sorted(shares, key=lambda name: -shares[name])[:MOST_HEADS]
     return [
-        {"name": name, "share": round(shares[name], 4), "pattern": np.round(patterns[name].double().numpy(), 3).tolist()}
+        {
+            "name": name,
+            "share": round(shares[name], 4),
+            "pattern": np.round(patterns[name].double().numpy(), 3).tolist(),
+        }
         for name in strongest
     ]
 
 
-def attention_patterns(
-    model: Any, tokens: Int[torch.Tensor, "1 pos"]
-) -> dict[str, Float[torch.Tensor, "pos pos"]]:
+def attention_patterns(model: Any, tokens: Int[torch.Tensor, "1 pos"]) -> dict[str, Float[torch.Tensor, "pos pos"]]:
     """Attention of every head on one prompt by name (`a2.h3`): rows look, columns are looked at."""
     anatomy, seen = open_anatomy(model, tokens), {}
     names = [layer.hook("hook_pattern") for layer in anatomy.layers]

@@ -19,8 +19,9 @@ def token_views(run: RunData, behaviour: str) -> list[TokenView]:
     ]
     heads = kept["heads"]
     if heads:
-        names = [f"{head['name']}: {100 * head['share']:.0f} %" for head in heads]
-        title = "Attention on the clean prompt; in per cent, how much of the last token's goes to the words that differ"
+        names = [head["name"] for head in heads]
+        shares = ", ".join(f"{head['name']} {100 * head['share']:.0f} %" for head in heads)
+        title = f"Attention on the clean prompt; what the last token's gives to the words that differ: {shares}"
         patterns = np.array([head["pattern"] for head in heads])
         views.append(attention_view(kept["sides"]["clean"]["tokens"], patterns, names, title))
     return views
