@@ -1,0 +1,101 @@
+"""From a push to the metric: the splits of the paper model by hand, their laws on random models, and bad questions."""
+
+import numpy as np
+import pytest
+import torch
+from planted.paper_model import (
+    CORRUPT, SITES, K, P, S, difference, paper_metric, paper_model, paper_saes, random_batch, random_model, random_saes,
+)
+
+from emocircuits.artifacts.attribution_result import AttributionResult
+from emocircuits.attribution.pairs import PairBatch
+from emocircuits.attribution.steering_attribution import Push
+from emocircuits.circuits.overlap import overlap
+from emocircuits.circuits.trace import trace_push
+from emocircuits.errors import UserError
+from emocircuits.interventions.dictionary import open_dictionaries
+
+
+def same(tokens) -> PairBatch:
+    tokens = torch.as_tensor(tokens)
+    return PairBatch(tokens, tokens, torch.arange(len(tokens)))
+
+
+def axis(direction: int, amount: float = 1.0) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(direction), 6).double() * amount
+
+
+def test_the_paper_model_by_hand():
+    """A desperate word more: 1/2 straight into the logits, 2 more of p, hence 6 more of a, through the MLPs."""
+    dictionaries = open_dictionaries({SITES[1]: paper_saes()[SITES[1]]}, 6)
+    found = trace_push(paper_model(), [same([CORRUPT])], paper_metric, Push("s", SITES[0], axis(S)), dictionaries=dictionaries,
+                       matched={SITES[1]: [P]}, steps=4)
+    assert found.total == pytest.approx([6.5])
+    assert found.share("readers", "direct") == pytest.approx(0.5 / 6.5)
+    assert found.share("readers", "MLP 1") == pytest.approx(6 / 6.5)
+    assert found.share("readers", "MLP 2") == pytest.approx(0, abs=1e-9)
+    assert found.share("real", "only the logits see the push") == pytest.approx(0.5 / 6.5)
+    assert found.share("real", "all but the logits see the push") == pytest.approx(6 / 6.5)
+    assert found.share(SITES[1], f"feature/{SITES[1]}/{P}") == pytest.approx(6 / 6.5)
+    assert found.share(SITES[1], "matched features") == pytest.approx(6 / 6.5)
+    assert found.share(SITES[1], "other features") == pytest.approx(0.5 / 6.5)
+    assert found.share(SITES[1], "error") == pytest.approx(0, abs=1e-9)
+    assert found.share("whole", "whole") == 1
+
+
+def test_what_the_sae_does_not_know_is_error():
+    """The middle SAE has no feature for k: a push along it passes as error."""
+    dictionaries = open_dictionaries({SITES[1]: paper_saes()[SITES[1]]}, 6)
+    push = Push("k", SITES[0], axis(K, -1.0))
+    found = trace_push(paper_model(), [same([CORRUPT])], paper_metric, push, dictionaries=dictionaries, steps=4)
+    assert found.total == pytest.approx([6.5])
+    assert found.share(SITES[1], "error") == pytest.approx(0.5 / 6.5)
+
+
+@pytest.mark.parametrize("norm", ["LN", None])
+def test_parts_add_up_and_the_remainder_vanishes_with_the_steps(norm):
+    torch.manual_seed(3)
+    model, batch = random_model(norm=norm), same(random_batch(6, 7).corrupt)
+    push = Push("v", SITES[0], torch.randn(12, dtype=torch.float64))
+    dictionaries = open_dictionaries({SITES[1]: random_saes("standard", 3, 12)[SITES[1]]}, 12)
+    coarse, fine = (trace_push(model, [batch], difference, push, dictionaries=dictionaries, steps=steps) for steps in (2, 64))
+    for found in (coarse, fine):
+        sums = found.table.groupby("split")["amount"].sum()
+        np.testing.assert_allclose(sums["readers"], found.total.mean(), atol=1e-9)
+        rows = found.table[(found.table["split"] == SITES[1])]
+        np.testing.assert_allclose(rows.loc[~rows["part"].str.contains("/"), "amount"].sum() - rows.loc[
+            rows["part"] == "matched features", "amount"].sum(), found.total.mean(), atol=1e-9)
+    missing = [abs(found.share("readers", "remainder") * found.total.mean()) / np.abs(found.total).mean() for found in (coarse, fine)]
+    assert missing[1] < 0.02 and missing[1] < missing[0] / 4, missing
+    plain = model(batch.corrupt)
+    with model.hooks([(SITES[0], lambda x, hook: x + push.vector)]):
+        steered = model(batch.corrupt)
+    np.testing.assert_allclose(fine.total, (difference(steered) - difference(plain)).numpy(), atol=1e-9)
+
+
+def test_behind_the_last_block_all_is_direct():
+    torch.manual_seed(3)
+    found = trace_push(random_model(), [same(random_batch(4, 7).corrupt)], difference,
+                       Push("v", SITES[2], torch.randn(12, dtype=torch.float64)), steps=64)
+    assert found.share("readers", "direct") == pytest.approx(1, abs=1e-3)
+    assert found.share("real", "only the logits see the push") == pytest.approx(1)
+
+
+def result_of(effects: dict[str, float]) -> AttributionResult:
+    values = np.tile(np.array(list(effects.values())), (3, 1))
+    return AttributionResult("b", tuple(effects), values, np.ones(3), np.zeros(3), {}, 1)
+
+
+def test_overlap_counts_what_two_circuits_share_and_what_chance_gives():
+    names = [f"feature/{SITES[0]}/{number}" for number in range(20)]
+    first = result_of({name: 1.0 / (1 + number) for number, name in enumerate(names)})
+    second = result_of({name: 1.0 / (2 + number) for number, name in enumerate(names)})
+    found = overlap(first, names[:4], second, names[2:6])
+    assert (found.shared, found.candidates, found.nodes) == (2, 20, (names[2], names[3]))
+    assert found.jaccard == pytest.approx(2 / 6) and found.effect_correlation == pytest.approx(1)
+    assert found.chance_jaccard == pytest.approx(0.8 / (8 - 0.8))  # 4 of 20 twice: 4 * 4 / 20 in common
+    assert overlap(first, names[:4], second, names[:4]).p_value < 0.001 < overlap(first, names[:4], second, names[10:14]).p_value
+    with pytest.raises(UserError, match="empty circuit"):
+        overlap(first, [], second, names[:2])
+    with pytest.raises(UserError, match="0 candidate nodes in common"):
+        overlap(first, names[:2], result_of({f"feature/{SITES[1]}/0": 1.0}), [f"feature/{SITES[1]}/0"])
