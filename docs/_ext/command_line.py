@@ -72,6 +72,8 @@ def form(action: argparse.Action) -> str:
 def describe(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
     """Its help, with whether it must be given."""
     text = (action.help or "") % {**vars(action), "prog": parser.prog}
+    if not text and action.default not in (None, argparse.SUPPRESS):
+        text = f"default: {action.default}"
     must = action.required and bool(action.option_strings)
     return f"{text} (required)" if must else text
 
