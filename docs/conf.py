@@ -53,7 +53,8 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 240
 nb_execution_show_tb = True
 nb_merge_streams = True
-suppress_warnings = ["myst-nb.lexer"] if nb_execution_mode == "off" else []  # only a kernel says what language its cells are
+# a function among the settings cannot be kept between builds; only a kernel says what language its cells are
+suppress_warnings = ["config.cache", *(["myst-nb.lexer"] if nb_execution_mode == "off" else [])]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "amsmath"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
