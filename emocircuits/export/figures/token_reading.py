@@ -32,7 +32,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         if len(words) <= MAX_TOKENS:
             axes.set_xticks(
                 words.position.tolist(),
-                [plain_label(plain_text(str(text)).strip() or "␣") for text in words.token],
+                [plain_label(_short(plain_text(str(text)).strip() or "␣")) for text in words.token],
                 rotation=90,
                 fontsize=5.5,
             )
@@ -40,6 +40,10 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         axes.set_title(plain_label(str(name)))
         axes.legend(loc="upper left", ncols=3)
     return figure
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 16 else f"{text[:15]}…"
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
@@ -59,7 +63,11 @@ def _examples(run: RunTables) -> pd.DataFrame:
         for side, one in run.json(name)["sides"].items():
             for emotion, values in one["readings"].items():
                 found = enumerate(zip(one["tokens"], values, strict=True))
-                rows += [(f"{behaviour}, {side} prompt", place, text, emotion, value) for place, (text, value) in found if value is not None]
+                rows += [
+                    (f"{behaviour}, {side} prompt", place, text, emotion, value)
+                    for place, (text, value) in found
+                    if value is not None
+                ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
