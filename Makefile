@@ -1,11 +1,12 @@
 # make demo   installs into .venv and runs the instrument on the model that ships with it
 # make test   installs what the tests need and runs them
+# make docs   builds the documentation into docs/_build/html, from the runs under runs/ (a small one is made where needed)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    ?= runs/organism
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -17,7 +18,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,docs]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -26,5 +31,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/emocircuits run analyses/recipes/debug.toml --out runs/debug --quiet
+	$(BIN)/python -m sphinx -n -W --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/_build docs/_generated

@@ -50,6 +50,7 @@ class Material:
         note: what a reader must know about the choice of words.
         scenario: file in `natural/` that pairs are made of for each model (`natural_prompts`); "" where they are ready as JSONL.
         mails: ordinary mails in every prompt of the scenario, to make it long.
+        folder: where its prompts lie.
     """
 
     behaviour: str
@@ -59,11 +60,12 @@ class Material:
     note: str = ""
     scenario: str = ""
     mails: int = 0
+    folder: Path = PROMPTS
 
     @property
     def path(self) -> Path:
         """The JSONL file of its prompt pairs."""
-        return PROMPTS / f"{self.behaviour}.{self.name}.jsonl"
+        return self.folder / f"{self.behaviour}.{self.name}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -116,15 +118,17 @@ def register(
     expected_direction: int,
     materials: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], str]],
     natural: Mapping[str, int] = MappingProxyType({}),
+    folder: str | Path = PROMPTS,
 ) -> Behaviour:
     """Makes a card and registers it.
 
     Args:
-        name, title, description, expected_direction: of the card.
-        materials: name of a material -> its (targets, honest, note).
+        name, title, description, expected_direction: as in `Behaviour`.
+        materials: a material's name -> (targets, honest, note).
         natural: name of a material made of `natural/<name>.toml` -> ordinary mails in its prompts; tried after the others.
+        folder: where the prompts `<behaviour>.<material>.jsonl` lie; by default those of the package.
     """
-    made = {key: Material(name, key, *parts) for key, parts in materials.items()}
+    made = {key: Material(name, key, *parts, folder=Path(folder)) for key, parts in materials.items()}
     for key, mails in natural.items():
         made[key] = Material(name, key, (), (), NATURAL_NOTE, f"{name}.toml", mails)
     return BEHAVIOURS.register(name, Behaviour(name, title, description, MappingProxyType(made), expected_direction))

@@ -1,4 +1,4 @@
-"""`emocircuits export RUN --format …` and `emocircuits view RUN`: circuits of a finished run as files and as pages."""
+"""`export RUN --format …`, `figures RUN --only …` and `view RUN`: what a finished run shows, as files and as pages."""
 
 import argparse
 import json
@@ -22,6 +22,16 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--behaviour", metavar="NAME", help="with --format: only this behaviour")
     parser.add_argument("--out", metavar="DIR", type=Path, help="with --format: where the files go (default: RUN/export)")
+    add_json(parser)
+
+
+def add_figure_options(parser: argparse.ArgumentParser) -> None:
+    """What the stage `figures` also takes; without any of these it stays the stage."""
+    parser.add_argument("--only", metavar="NAMES", action="append", default=[],
+                        help="draw only these figures, from the run's files as they are (comma-separated, repeatable); data that are "
+                        "missing are an error")
+    parser.add_argument("--venue", metavar="NAME", help="column widths of neurips, icml, iclr or page (default: page)")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="where the figures go (default: RUN/figures)")
     add_json(parser)
 
 
@@ -69,6 +79,16 @@ def call_export(arguments: argparse.Namespace) -> int:
             print(f"append to the viewer's address to see pins and supernodes: {line}")
         for line in one["refused"]:
             print(f"emocircuits: {line}", file=sys.stderr)
+    return 0
+
+
+def call_figures(arguments: argparse.Namespace) -> int:
+    """Draws figures and prints where the contact sheet lies."""
+    from emocircuits.export.figures import write_figures
+
+    names = [name.strip() for text in arguments.only for name in text.split(",") if name.strip()]
+    paths = write_figures(arguments.directory, arguments.out, only=names or None, venue=arguments.venue or "page")
+    print(json.dumps([str(path) for path in paths]) if arguments.json else "\n".join(map(str, paths)))
     return 0
 
 

@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from emocircuits.cli.graphs import add_export_options, call_export
+from emocircuits.cli.graphs import add_export_options, add_figure_options, call_export, call_figures
 from emocircuits.cli.options import add_json, add_quiet, add_trust
 
 STAGE_NAMES = ("plan", "collect", "directions", "sae", "match", "attribute", "circuit", "evaluate", "steer", "export",
@@ -48,6 +48,8 @@ def add_stages(commands: argparse._SubParsersAction) -> None:
                             help="change a recipe key (repeatable)")
         if name == "export":
             add_export_options(parser)
+        if name == "figures":
+            add_figure_options(parser)
         add_trust(parser)
         add_quiet(parser)
         parser.set_defaults(call=call_stage, stage=name)
@@ -84,9 +86,11 @@ def call_run(arguments: argparse.Namespace) -> int:
 
 
 def call_stage(arguments: argparse.Namespace) -> int:
-    """Runs one stage of an existing run directory; `export --format` writes files without running anything."""
+    """Runs one stage of an existing run directory; `export --format` and `figures --only` write files without running anything."""
     if getattr(arguments, "formats", None):
         return call_export(arguments)
+    if arguments.stage == "figures" and (arguments.only or arguments.venue or arguments.out):
+        return call_figures(arguments)
 
     from emocircuits.pipeline import stages as _  # registers the stages
     from emocircuits.pipeline.run import open_run, run_pipeline

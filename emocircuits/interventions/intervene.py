@@ -22,7 +22,8 @@ from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.interventions.edits import Edit, Place, Value, place_of
 from emocircuits.interventions.hooks import edited
 from emocircuits.interventions.positions import Counter
-from emocircuits.models.anatomy import has_hook, unsplit
+from emocircuits.models.anatomy import unsplit
+from emocircuits.models.hook_points import hook_points
 
 HOLDS, CONSTRAINED = ("patterns", "norms", "mlps"), ("patterns", "norms")
 NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")
@@ -146,7 +147,8 @@ def _recorded(model: Any, hooks: Collection[str], tokens: Tensor, optional: Coll
     def keep(name: str) -> Callable[..., None]:
         return lambda value, hook=None: seen.__setitem__(name, value.detach())
 
-    known = [*hooks, *(hook for hook in optional if has_hook(model, hook))]
+    points = hook_points(model) if optional else {}
+    known = [*hooks, *(hook for hook in optional if hook in points)]
     with unsplit(model), model.hooks(fwd_hooks=[(hook, keep(hook)) for hook in known]):
         model(tokens)
     missing = sorted(set(hooks) - set(seen))

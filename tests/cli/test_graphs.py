@@ -216,3 +216,25 @@ def test_serve_runs_until_ctrl_c(tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_figures_by_name_and_venue(capsys, tmp_path, run):
+    out = tmp_path / "figures"
+    assert main(["figures", str(run), "--only", "steering,sae_quality", "--venue", "icml", "--out", str(out)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 11
+    assert {path.stem for path in out.iterdir()} == {"steering", "sae_quality", "index"}
+    assert 'width="486pt"' in (out / "steering.svg").read_text()  # 6.75 inches
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "sae_pareto"], "the run has no sweep/sweep.csv"),
+        (["--only", "steerin"], "did you mean 'steering'"),
+        (["--venue", "nature"], "unknown venue 'nature'"),
+    ],
+)
+def test_figures_that_cannot_be_drawn(capsys, tmp_path, run, arguments, message):
+    assert main(["figures", str(run), *arguments, "--out", str(tmp_path / "none")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

@@ -1,6 +1,7 @@
 """What the page is given: every number of the circuit, texts once, and nothing for what was not measured."""
 
 import json
+import re
 
 import pytest
 from fixtures.make_circuit import make_circuit
@@ -10,6 +11,7 @@ from fixtures.nasty_circuits import every_circuit
 from emocircuits.artifacts.circuit_evidence import CircuitEvidence, PathShare
 from emocircuits.artifacts.node_id import parse_node
 from emocircuits.export import viewer_data as module
+from emocircuits.export.html import viewer_module
 from emocircuits.export.viewer_data import KINDS, viewer_data
 
 
@@ -80,3 +82,10 @@ def test_beyond_the_budget_the_strongest_part_is_kept(monkeypatch):
     assert kinds.count("token") == 6 and kinds.count("target") == 1
     into = sum(abs(edge.weight) for edge in circuit.example.edges if edge.target == "target/logit_diff")
     assert view["dropped"]["in_total"][kinds.index("target")] == pytest.approx(into, rel=1e-3)
+
+
+def test_the_viewers_parts_share_one_scope():
+    """The modules are joined in one file: no two may declare the same name at their top."""
+    names = re.findall(r"^(?:export )?(?:async )?(?:function|const|let|class) (\w+)", viewer_module(), flags=re.M)
+    assert len(names) > 100
+    assert [name for name in dict.fromkeys(names) if names.count(name) > 1] == []

@@ -165,6 +165,9 @@ def test_in_a_browser(tmp_path):
             page.goto(path.as_uri())
             page.wait_for_function("document.querySelectorAll('[data-ready]').length === 2")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.locator(".token-view").count() == 6
+            assert page.locator("#tokens-1-2-0 canvas").count() > 0
+            assert "onerror=window.pwned=1" in page.locator("#tokens-0-0-0").inner_text().replace("\xa0", " ")
             if width == 1440:
                 heads = page.locator("#saes table.data th button")
                 heads.nth(4).click()
@@ -176,3 +179,18 @@ def test_in_a_browser(tmp_path):
             assert page.evaluate("window.pwned") is None
             watch.clean()
             context.close()
+
+
+def test_the_circuits_carry_what_was_measured_around_them(page):
+    """Steering inside the viewer's data, CircuitsVis once, and nothing of it where the run kept no tokens."""
+    data = json.loads(re.search(r'id="graph-blackmail">(.*?)</script>', page, re.S).group(1))
+    assert {curve["direction"] for curve in data["dose"]["curves"]} >= {"desperate", "calm", "random_0"}
+    assert page.count("var CircuitsVis=") == 1
+
+
+def test_a_run_without_tokens_has_a_report_without_them(tmp_path):
+    make_run(tmp_path)
+    for path in tmp_path.glob("tokens_*.json"):
+        path.unlink()
+    text = build_report(tmp_path).read_text()
+    assert "CircuitsVis" not in text and "token by token" not in text

@@ -32,7 +32,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         if len(words) <= MAX_TOKENS:
             axes.set_xticks(
                 words.position.tolist(),
-                [plain_label(plain_text(str(text)).strip() or "␣") for text in words.token],
+                [plain_label(_short(plain_text(str(text)).strip() or "␣")) for text in words.token],
                 rotation=90,
                 fontsize=5.5,
             )
@@ -42,10 +42,33 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= 16 else f"{text[:15]}…"
+
+
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
-    """`readings.csv`."""
-    table = columns(require(run.csv("readings.csv"), "readings.csv", "evaluate"), COLUMNS, "readings.csv")
+    """`readings.csv` of the organism; of other models the examples of their circuits, `tokens_<behaviour>.json`."""
+    table = run.csv("readings.csv")
+    if table is None:
+        table = _examples(run)
+    table = columns(require(table, "readings.csv, nor tokens_<behaviour>.json", "circuit"), COLUMNS, "readings.csv")
     return {"token_reading": table[list(COLUMNS)]}
+
+
+def _examples(run: RunTables) -> pd.DataFrame:
+    """Both prompts of every circuit's example."""
+    rows = []
+    for name in sorted(path.name for path in run.directory.glob("tokens_*.json")):
+        behaviour = name[len("tokens_") : -len(".json")].replace("_", " ")
+        for side, one in run.json(name)["sides"].items():
+            for emotion, values in one["readings"].items():
+                found = enumerate(zip(one["tokens"], values, strict=True))
+                rows += [
+                    (f"{behaviour}, {side} prompt", place, text, emotion, value)
+                    for place, (text, value) in found
+                    if value is not None
+                ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 FIGURES.register(

@@ -18,7 +18,7 @@ export function topBar(data, views, name, act, files) {
   const rank = choice("by", "Rank nodes by", Object.entries(RANKS), value => act({ rank: value })),
     filter = choice("Links", "Links to draw", Object.entries(FILTERS), value => act({ filter: value }));
   const along = h("div", { class: "ec-tabs", role: "group", "aria-label": "Direction whose effects are shown" });
-  const directions = h("div", { class: "ec-field" }, h("span", {}, "Effects along"), along);
+  const directions = h("div", { class: "ec-field ec-along" }, h("span", {}, "Effects along"), along);
   const menu = h("details", { class: "ec-menu" }, h("summary", {}, "Save"),
     h("div", {}, Object.entries(files).map(([label, run]) =>
     h("button", { type: "button", onclick: () => { menu.open = false; run(); } }, label))));

@@ -64,7 +64,7 @@ export function subgraphPanel(tools) {
     const sub = [one.sub, effect].filter(Boolean).join(" · "), label = [one.title, one.sub, row, effect && `effect ${effect}`];
     const looks = ["ec-node", `ec-${one.kind}`, one.kind === "target" ? "" : signClass(one.effect), many && "ec-super",
       chosen && "ec-chosen", one.faint && "ec-pale", one.members.some(node => tools.gathered(node.id)) && "ec-gathered"];
-    const group = s("g", { class: looks.filter(Boolean).join(" "), transform: placed(one), tabindex: 0, role: "button",
+    const group = s("g", { class: looks.filter(Boolean).join(" "), transform: shifted(one), tabindex: 0, role: "button",
       "data-key": one.key, "aria-label": label.filter(Boolean).join(", ") },
     s("title", {}, many ? one.strongest.slice(0, 12).join(", ") : one.members[0].id),
     many && s("rect", { x: 4, y: -4, width: one.w, height: BOX, rx: 9, class: "ec-behind" }),
@@ -87,7 +87,7 @@ export function subgraphPanel(tools) {
     if (!drag.moved && Math.hypot(dx, dy) < 4) return;
     drag.moved = true;
     put(drag.one, drag.cx + dx, drag.cy + dy);
-    group.setAttribute("transform", placed(drag.one));
+    group.setAttribute("transform", shifted(drag.one));
     picture.querySelectorAll("path.ec-link").forEach((path, i) => path.setAttribute("d", curve(layout.links[i])));
   }
   function put(one, x, y) {
@@ -116,7 +116,7 @@ export function subgraphPanel(tools) {
   return { element, render, svg: () => picture.firstElementChild };
 }
 
-const placed = one => `translate(${one.cx - one.w / 2} ${one.cy - BOX / 2})`;
+const shifted = one => `translate(${one.cx - one.w / 2} ${one.cy - BOX / 2})`;
 
 /** From the upper edge of the lower box to the lower edge of the upper one (the other way round for links that go down). */
 function curve({ source: a, target: b }) {

@@ -36,7 +36,8 @@ export function percent(share) {
   if (share == null) return "–";
   const value = 100 * share;
   if (value > 0 && value < 0.1) return "< 0.1 %";
-  return `${value < 9.95 ? value.toFixed(1).replace(/\.0$/, "") : Math.round(value)} %`;
+  const size = Math.abs(value), digits = size < 9.95 ? size.toFixed(1).replace(/\.0$/, "") : String(Math.round(size));
+  return `${value < 0 && digits !== "0" ? "−" : ""}${digits} %`;
 }
 
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;

@@ -6,12 +6,15 @@ from importlib import resources
 from pathlib import Path
 
 from emocircuits.export.html import script_json, viewer_css, viewer_script
+from emocircuits.export.token_views import CSS as TOKEN_CSS
+from emocircuits.export.token_views import token_script
 from emocircuits.export.viewer_data import viewer_data
 from emocircuits.io.atomic import write_text
 from emocircuits.pipeline.report.parts import PARTS, words
 from emocircuits.pipeline.report.pictures import pictures
 from emocircuits.pipeline.report.run_data import RunData, read_run
 from emocircuits.pipeline.report.tables import esc
+from emocircuits.pipeline.report.token_parts import token_boxes
 from emocircuits.pipeline.trust import with_scores
 
 NAME = "report.html"
@@ -34,7 +37,8 @@ PAGE = """<!doctype html>
 <script>
 {script}
 {report_script}
-</script></body></html>
+</script>
+{token_scripts}</body></html>
 """
 
 
@@ -58,13 +62,13 @@ def report_page(run_dir: str | Path) -> str:
     )
     contents = "".join(f'<li><a href="#{key}">{esc(title)}</a></li>' for key, title, _ in PARTS)
     data = "\n".join(
-        f'<script type="application/json" id="graph-{esc(name)}">{script_json(viewer_data(with_scores(graph, run.scores[name])))}</script>'
+        f'<script type="application/json" id="graph-{esc(name)}">{script_json(viewer_data(with_scores(graph, run.scores[name]), run.evidence.get(name)))}</script>'
         for name, graph in run.circuits.items()
     )
     heading, lead = _headline(run)
     return PAGE.format(
         title=f"emocircuits report: {esc(run.summary['model'])}",
-        css=_asset("report.css"),
+        css=_asset("report.css") + TOKEN_CSS,
         viewer_css=viewer_css(),
         contents=contents,
         model=esc(run.summary["model"]),
@@ -77,7 +81,14 @@ def report_page(run_dir: str | Path) -> str:
         data=data,
         script=viewer_script(),
         report_script=_asset("report.js"),
+        token_scripts=_token_scripts(run),
     )
+
+
+def _token_scripts(run: RunData) -> str:
+    """CircuitsVis, once, and its calls; nothing where the run kept no tokens."""
+    calls = "\n".join(token_boxes(run, name)[1] for name in run.circuits)
+    return f"<script>{token_script()}</script>\n<script>{calls}</script>" if calls.strip() else ""
 
 
 def _headline(run: RunData) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from emocircuits.pipeline.report.answer import badge, overview, steering_table, 
 from emocircuits.pipeline.report.run_data import RunData
 from emocircuits.pipeline.report.trace_part import trace
 from emocircuits.pipeline.report.tables import Cell, esc, facts, frame, interval, number, table
+from emocircuits.pipeline.report.token_parts import token_boxes
 
 SAE_HEADS = {
     "site": "site",
@@ -34,6 +35,10 @@ MATCH_HEADS = {
     "q_value": "q",
     "kept": "kept",
 }
+TOKENS = (
+    "<p>Orange reads more of the emotion, blue less, in units of the mean residual norm; the first token is an attention sink and has no reading. "
+    "Point at a token for its number, at a head for its pattern.</p>"
+)
 VERSIONS = ("numpy", "scipy", "torch", "transformers", "transformer-lens", "sae-lens", "h5py", "matplotlib")
 
 
@@ -152,9 +157,12 @@ def circuits(run: RunData, pictures: dict[str, str]) -> str:
     blocks = []
     for name in run.circuits:
         blocks.append(f'<h3>{words(name)}</h3><div class="circuit" data-graph="graph-{esc(name)}"></div>')
+        boxes, _ = token_boxes(run, name)
+        if boxes:
+            blocks.append(f"<details open><summary>The example of {words(name)}, token by token</summary>{TOKENS}<div class=\"tokens\">{boxes}</div></details>")
     return (
         "<p>Rows are layers, columns the tokens of one prompt. Point at a node for its name, click it for its card: matched emotions, effect with interval, "
-        "verified effect, inputs and outputs, the texts where it is most active.</p>" + "".join(blocks)
+        "verified effect, inputs and outputs, the texts where it is most active. <i>Effects along</i> shows the same nodes under control directions.</p>" + "".join(blocks)
     )
 
 
@@ -204,7 +212,7 @@ def checks(run: RunData, pictures: dict[str, str]) -> str:
                 stable.get("rank_correlation"),
             ]
         )
-        controls += [[shown, key, value] for key, value in _flat(score.get("controls", {}))]
+        controls += _controls(shown, score.get("controls", {}))
     text = (
         "<p>Faithfulness: ablate everything outside the circuit on held-out prompts and see how much of the change in the metric is left (1 = all of it). "
         "Completeness: ablate the circuit itself and see what is left (0 = nothing). "
@@ -231,8 +239,25 @@ def checks(run: RunData, pictures: dict[str, str]) -> str:
             ["behaviour", "attribution r", "slope", "same sign", "nodes checked", "stability (Jaccard)", "rank correlation"],
             linear,
         )
-        + ("<h3>Controls</h3>" + table(["behaviour", "control", "value"], controls, tall=True) if controls else "")
+        + ("<h3>Controls</h3>" + table(["behaviour", "control", "value", "nodes", "of them errors"], controls, tall=True) if controls else "")
     )
+
+
+def _controls(shown: str, found: dict[str, Any]) -> list[list[Any]]:
+    """A row per control: circuits chosen in another way with their faithfulness and size, and plain numbers."""
+    rows = []
+    for key, value in found.items():
+        name = key.replace("_", " ")
+        if isinstance(value, dict) and "faithfulness" in value:
+            low, high = value.get("ci_low"), value.get("ci_high")
+            between = f" <small>{interval(low, high)}</small>" if low is not None else ""
+            score = Cell(f"{number(value['faithfulness'])}{between}", value["faithfulness"])
+            rows.append([shown, f"{name}: faithfulness", score, value.get("size"), value.get("errors")])
+        elif isinstance(value, dict):
+            rows += [[shown, f"{name}: {part}".replace("_", " "), item, None, None] for part, item in _flat(value) if isinstance(item, (int, float))]
+        elif isinstance(value, (int, float)):
+            rows.append([shown, name, value, None, None])
+    return rows
 
 
 def provenance(run: RunData, pictures: dict[str, str]) -> str:

@@ -1,20 +1,31 @@
 """What the report reads: the files of one finished run, each checked to be there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from emocircuits.artifacts.circuit_evidence import CircuitEvidence
 from emocircuits.artifacts.circuit_graph import CircuitGraph
 from emocircuits.errors import UserError
 from emocircuits.export.figures import RunTables
 from emocircuits.io.documents import read_json
+from emocircuits.pipeline.evidence import run_evidence
 
 
 @dataclass(frozen=True)
 class RunData:
-    """The tables and documents of a run directory."""
+    """The tables and documents of a run directory.
+
+    Attributes:
+        directory: the run directory.
+        manifest, summary, scores: its JSON documents.
+        directions, saes, matches, steering: its tables.
+        circuits: by behaviour.
+        evidence: what was measured around each circuit.
+        tokens: readings and attention on each circuit's example, or None.
+    """
 
     directory: Path
     manifest: dict[str, Any]
@@ -25,6 +36,8 @@ class RunData:
     matches: pd.DataFrame
     steering: pd.DataFrame
     circuits: dict[str, CircuitGraph]
+    evidence: dict[str, CircuitEvidence] = field(default_factory=dict)
+    tokens: dict[str, Any] = field(default_factory=dict)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -75,6 +88,8 @@ def read_run(run_dir: str | Path) -> RunData:
         summary=need(run.json("summary.json"), "summary.json", "report"),
         scores=need(run.json("scores.json"), "scores.json", "evaluate"),
         circuits=circuits,
+        evidence={name: run_evidence(run, name) for name in circuits},
+        tokens={name: run.json(f"tokens_{name}.json") for name in circuits},
         **{
             name: need(run.csv(f"{name}.csv"), f"{name}.csv", stage)
             for name, stage in (("directions", "directions"), ("saes", "sae"), ("matches", "match"), ("steering", "steer"))

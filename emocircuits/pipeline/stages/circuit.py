@@ -16,6 +16,7 @@ from emocircuits.circuits.build import clean_activations
 from emocircuits.circuits.masks import MaskScores, refined_scores
 from emocircuits.circuits.overlap import overlap
 from emocircuits.io.documents import write_csv, write_json
+from emocircuits.pipeline.example_tokens import example_tokens
 from emocircuits.pipeline.feature_cards import card_label, feature_cards
 from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.tracing import path_table, trace_table
@@ -25,8 +26,9 @@ from emocircuits.pipeline.workspace import Workspace
 
 def work(workspace: Workspace) -> Output:
     """Writes `circuit_<behaviour>.json`, the circuit over all find prompts and unrolled over one of them;
-    `evidence_<behaviour>.json`, its nodes under pushes and on the corrupt prompt; `trace.csv`, where the effect of pushing
-    along the emotion runs; `paths.csv`, the strongest paths of the circuits; and `overlap.json`, what the circuits of the behaviours have in common.
+    `evidence_<behaviour>.json`, its nodes under pushes and on the corrupt prompt; `tokens_<behaviour>.json`, readings and attention
+    on that prompt; `trace.csv`, where the effect of pushing along the emotion runs; `paths.csv`, the strongest paths of the
+    circuits; and `overlap.json`, what the circuits of the behaviours have in common.
     """
     recipe, model, saes = workspace.recipe, workspace.model, workspace.saes()
     settings, tokens = recipe.circuit, recipe.attribute.max_tokens
@@ -59,9 +61,10 @@ def work(workspace: Workspace) -> Output:
         path = f"circuit_{name}.json"
         graph = replace(graph, example=unrolled)
         graph.save(workspace.path(path))
-        beside = f"evidence_{name}.json"
+        beside, words = f"evidence_{name}.json", f"tokens_{name}.json"
         viewer_evidence(workspace, name, graph, example).save(workspace.path(beside))
-        paths += [path, beside]
+        write_json(workspace.path(words), example_tokens(workspace, example))
+        paths += [path, beside, words]
     emotions = [name for name in (recipe.emotion, recipe.opposite) if name in workspace.directions().emotions]
     write_csv(workspace.path("trace.csv"), trace_table(workspace, recipe.behaviours, emotions))
     write_csv(workspace.path("paths.csv"), path_table(workspace))

@@ -1,0 +1,44 @@
+"""An attribution method: the gradient is taken on the clean run instead of the corrupt one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from emocircuits.attribution import METHODS, MethodCard, PairBatch, attribution_patching
+from emocircuits.pipeline.run import open_run
+from emocircuits.pipeline.workspace import Workspace
+
+
+def clean_gradient(model, saes, batches, metric, **options):
+    """Attribution patching with the sides exchanged: what putting the corrupt value into the clean run costs."""
+    swapped = [PairBatch(batch.corrupt, batch.clean, batch.index) for batch in batches]
+    found = attribution_patching(model, saes, swapped, metric, **options)
+    return replace(
+        found,
+        effects=-found.effects,
+        metric_clean=found.metric_corrupt,
+        metric_corrupt=found.metric_clean,
+        conventions={**found.conventions, "method": "clean_gradient", "gradient": "clean run"},
+    )
+
+
+METHODS.register(
+    "clean_gradient",
+    MethodCard(
+        "clean_gradient", clean_gradient, exact=False, description="gradient at the clean run times clean - corrupt"
+    ),
+)
+
+
+def example(run: Path) -> None:
+    """On the planted model both gradients find the same strongest features."""
+    recipe, manifest = open_run(run)
+    workspace = Workspace(recipe, run, manifest=manifest)
+    pairs, metric = workspace.pairs("reward_hacking", "find", 12), workspace.behaviour("reward_hacking").metric
+    tops = []
+    for name in ("attribution_patching", "clean_gradient"):
+        found = METHODS.get(name).run(workspace.model.bridge, workspace.saes(), pairs, metric)
+        order = np.argsort(-np.abs(found.effects.mean(0)))[:8]
+        tops.append({found.nodes[place] for place in order})
+    assert len(tops[0] & tops[1]) >= 4

@@ -1,0 +1,27 @@
+"""An export format: a list of links as lines of text, for a shell pipe."""
+
+import tempfile
+from pathlib import Path
+
+from emocircuits import CircuitGraph
+from emocircuits.export import EXPORTERS, Exporter
+from emocircuits.export.plain import plain_text
+
+
+def render(graph: CircuitGraph) -> bytes:
+    """A pure function of the circuit."""
+    return "".join(
+        f"{plain_text(one.source)}\t{plain_text(one.target)}\t{one.weight:.6g}\n" for one in graph.edges
+    ).encode()
+
+
+EXPORTERS.register("lines", Exporter("lines", ".links.txt", "one link per line: source, target, weight", render))
+
+
+def example(run: Path) -> None:
+    """`emocircuits export RUN --format lines` writes it; so does this."""
+    circuit = CircuitGraph.load(run / "circuit_reward_hacking.json")
+    with tempfile.TemporaryDirectory() as folder:
+        path = EXPORTERS.get("lines").write(circuit, folder)
+        assert path.name == "reward_hacking.links.txt"
+        assert len(path.read_text().splitlines()) == len(circuit.edges)

@@ -1,0 +1,26 @@
+"""A match score: how far one unit of a feature moves the residual stream along an emotion, its length included."""
+
+from pathlib import Path
+
+import numpy as np
+
+from emocircuits.artifacts.feature_matches import FeatureMatches
+from emocircuits.matching import SCORES, MatchSettings, match_features
+from emocircuits.pipeline.run import open_run
+from emocircuits.pipeline.workspace import Workspace
+
+
+@SCORES.member("projection")
+def projection(inputs):
+    """Projection of the decoder row on the direction, in residual units `(emotion, feature)`."""
+    return inputs.directions @ inputs.decoder.T
+
+
+def example(run: Path) -> None:
+    """Every registered score is computed by the next match; decoder rows have unit length here, so this one is the cosine."""
+    recipe, manifest = open_run(run)
+    workspace = Workspace(recipe, run, manifest=manifest)
+    matches: FeatureMatches = match_features(
+        workspace.store(), workspace.saes(), workspace.directions(), MatchSettings(permutations=20)
+    )
+    assert np.allclose(matches.scores["projection"], matches.scores["cosine"], atol=1e-3)

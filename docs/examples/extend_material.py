@@ -1,0 +1,35 @@
+"""A source of texts: what the collect stage reads when a recipe says `collect.material = "two_sentences"`."""
+
+from pathlib import Path
+
+from emocircuits.collect import LabelledText
+from emocircuits.models.planted_text import CIRCUMSTANCES, NEUTRAL
+from emocircuits.pipeline.run import open_run
+from emocircuits.pipeline.texts import SOURCES, texts_for
+from emocircuits.pipeline.workspace import Workspace
+
+
+@SOURCES.member("two_sentences")
+def two_sentences(workspace: Workspace) -> list[LabelledText]:
+    """Stories of every emotion in both splits, and neutral texts; any callable from a workspace to labelled texts will do."""
+    texts = []
+    for emotion, words in {**CIRCUMSTANCES, "": NEUTRAL}.items():
+        for number in range(12):
+            one, two, three = (words[(number + step) % len(words)] for step in (0, 3, 5))
+            texts.append(
+                LabelledText(
+                    f"{emotion or 'neutral'}/{number}",
+                    f"alex was {one} and {two} . then alex was {three} .",
+                    emotion,
+                    kind="story" if emotion else "neutral",
+                    split="held_out" if number % 4 == 0 else "train",
+                )
+            )
+    return texts
+
+
+def example(run: Path) -> None:
+    """The texts pass the checks of the collect stage."""
+    recipe, manifest = open_run(run, ("collect.material=two_sentences",))
+    texts = texts_for(Workspace(recipe, run, manifest=manifest))
+    assert len(texts) == 60

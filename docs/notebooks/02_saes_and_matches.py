@@ -1,0 +1,91 @@
+# %% [markdown]
+# # 2. Sparse autoencoders and matches
+#
+# A direction says that something is there. Features say what it is made of. Here you look at the SAEs of a run, find
+# the features that match *desperate*, and see what the match stands against.
+
+# %%
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import pyplot as plt
+
+from emocircuits.export.token_views import reading_view
+from emocircuits.models.resume import residual_at
+from emocircuits.pipeline import stages  # noqa: F401 (registers the stages)
+from emocircuits.pipeline.recipe import load_recipe
+from emocircuits.pipeline.run import open_run, run_pipeline
+from emocircuits.pipeline.workspace import Workspace
+
+FULL = os.environ.get("EMOCIRCUITS_PROFILE", "tiny") == "full"
+RUN = Path("runs/organism" if FULL else os.environ.get("EMOCIRCUITS_RUN", "runs/debug"))
+if not (RUN / "report.html").is_file():
+    run_pipeline(load_recipe("organism" if FULL else "analyses/recipes/debug.toml"), RUN)
+recipe, manifest = open_run(RUN)
+run = Workspace(recipe, RUN, manifest=manifest)
+
+# %% [markdown]
+# ## How good are the SAEs?
+#
+# `fvu` is the share of variance that no feature explains, `ce_loss_recovered` what that costs the model, `l0` how many
+# features are on.
+
+# %%
+pd.read_csv(RUN / "saes.csv")[
+    ["site", "architecture", "d_sae", "l0", "fvu", "ce_loss_recovered", "dead_fraction"]
+].round(4)
+
+# %% [markdown]
+# ## Features that match
+#
+# `delta` is how much more active the feature is in stories of the emotion; p is family-wise over all features (labels
+# permuted by story),
+# q corrects over emotions. `kept` follows from those; cosine and AUROC help to understand a match.
+
+# %%
+matches = run.matches()
+columns = ["emotion", "site", "feature", "delta", "cosine", "auroc", "p_value", "q_value", "kept"]
+matches.table[matches.table.emotion.isin([recipe.emotion, recipe.opposite])][columns].round(3).head(10)
+
+# %% [markdown]
+# ## One feature on a text
+#
+# The strongest kept match of *desperate*, token by token, on the most desperate of the run's held-out prompts.
+
+# %%
+best = matches.table[(matches.table.emotion == recipe.emotion) & matches.table.kept].iloc[0]
+site, feature = best.site, int(best.feature)
+pair = run.behaviour(recipe.behaviours[0]).score[0]
+tokens = run.model.encode(pair.clean)
+
+stream = residual_at(run.model.bridge, torch.tensor([tokens]), site)
+activations = run.sae(site).encode(stream)[0, :, feature].numpy()
+reading_view(run.model.token_texts(tokens), {f"feature {feature} at {site}": activations})
+
+# %% [markdown]
+# ## What it stands against
+#
+# The grey histogram is the best cosine that *any* feature of the dictionary reaches with random directions: with
+# thousands of features some are always near. The features found for *desperate* must lie beyond it.
+
+# %%
+kept = matches.table[(matches.table.emotion == recipe.emotion) & matches.table.kept & (matches.table.site == site)]
+decoder = run.sae(site).W_dec.detach().numpy()
+decoder = decoder / np.linalg.norm(decoder, axis=1, keepdims=True)
+random = np.random.default_rng(0).normal(size=(1000, decoder.shape[1]))
+best_random = (decoder @ (random / np.linalg.norm(random, axis=1, keepdims=True)).T).max(0)
+
+assert best.q_value <= recipe.match.q_value and best.auroc > 0.7, (
+    "the best match must be significant and read held-out stories"
+)
+assert best.cosine > np.quantile(best_random, 0.95), "and lie beyond what random directions reach"
+figure, axes = plt.subplots(figsize=(5.4, 3), layout="constrained")
+axes.hist(best_random, bins=30, color="#8A8F97", label="best cosine with a random direction")
+for place, value in enumerate(kept.cosine):
+    axes.axvline(value, color="#D55E00", lw=1.5, label=f"kept matches of {recipe.emotion}" if place == 0 else None)
+axes.set(xlabel="cosine of the decoder row with the direction", ylabel="random directions")
+axes.legend()
+plt.show()

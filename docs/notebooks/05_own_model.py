@@ -1,0 +1,115 @@
+# %% [markdown]
+# # 5. Your own model
+#
+# Any causal language model of a known family that lies in a directory (`config.json`, `model.safetensors`, tokenizer)
+# goes the same way. Here the directory is written on the spot; put yours in its place. You load and check it, give it
+# your own texts as JSONL, learn directions, and ask the question that matters first: does steering along a direction do
+# more than along a random one?
+
+# %%
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from emocircuits import load_model
+from emocircuits.behaviours import BEHAVIOURS
+from emocircuits.behaviours.bind import bind
+from emocircuits.collect import collect_residuals
+from emocircuits.collect.self_written import read_stories
+from emocircuits.directions import DirectionSettings, learn_directions
+from emocircuits.experiments.steered import steering_directions
+from emocircuits.experiments.steering import BehaviourPrompts, dose_response
+from emocircuits.models.planted import planted_stories, write_planted_model
+
+folder = Path(tempfile.mkdtemp())
+own = os.environ.get("EMOCIRCUITS_MODEL") or str(write_planted_model(folder / "my_model"))
+
+# %% [markdown]
+# ## Load it: what was checked
+#
+# The residual stream adds up, gradients reach every site, logits equal Hugging Face's, hooks are gone afterwards. A
+# model that fails a check is refused by name of the check.
+
+# %%
+model = load_model(own)
+print(model)
+pd.DataFrame([(check.name, check.passed) for check in model.checks], columns=["check", "passed"])
+
+# %% [markdown]
+# ## Your texts
+#
+# One JSON object per line. Stories show an emotion without naming it; `neutral` texts are plain; `held_out` ones make
+# no direction.
+
+# %%
+stories = folder / "stories.jsonl"
+with stories.open("w", encoding="utf-8") as file:
+    for number, one in enumerate(planted_stories(240)):
+        neutral = one.emotion == "neutral"
+        line = {
+            "id": f"mine/{number}",
+            "text": one.text,
+            "emotion": "" if neutral else one.emotion,
+            "topic": one.topic,
+            "kind": "neutral" if neutral else "story",
+            "split": "held_out" if number % 4 == 0 else "train",
+        }
+        file.write(json.dumps(line) + "\n")
+texts = read_stories(stories)
+print(len(texts), "texts, for instance:", texts[0].text)
+
+# %% [markdown]
+# The same from the command line, with every later stage:
+#
+# ```
+# emocircuits run my.toml --model my_model --set collect.material=stories.jsonl --out runs/mine
+# ```
+
+# %%
+store = collect_residuals(model, texts, folder / "activations.h5", dtype="float32")
+directions = learn_directions(store, DirectionSettings(from_token=12))
+directions
+
+# %% [markdown]
+# ## Does it act?
+#
+# Prompts that end right before the choice, a push of a fraction of the mean residual norm, twenty random directions of
+# the same length.
+
+# %%
+bound = bind(BEHAVIOURS.get("reward_hacking"), model)
+prompts = BehaviourPrompts(
+    "reward_hacking", tuple(tuple(model.encode(pair.corrupt)) for pair in bound.score[:16]), bound.metric
+)
+chosen = steering_directions(directions, ["desperate", "calm"], kinds=("random",))
+site = directions.steer_site
+found = dose_response(
+    model, [prompts], chosen, site=site, residual_norm=directions.scale(site), strengths=(-0.5, -0.25, 0.0, 0.25, 0.5)
+)
+slopes = found.slopes[found.slopes.metric == "logit_diff"].set_index("direction")
+slopes.loc[["desperate", "calm"], ["slope", "ci_low", "ci_high", "p_value"]].round(3)
+
+# %%
+random_slopes = slopes[slopes.kind == "random"].slope
+assert slopes.loc["desperate", "slope"] > random_slopes.abs().max(), "desperate must do more than any random direction"
+assert slopes.loc["calm", "slope"] < 0, "and calm the opposite"
+rates = found.table[found.table.metric == "rate"]
+figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
+for name, rows in rates[rates.kind == "random"].groupby("direction"):
+    axes.plot(
+        rows.strength,
+        rows.value,
+        color="#C9CCD1",
+        lw=0.8,
+        label="random" if name == rates[rates.kind == "random"].direction.iloc[0] else None,
+    )
+for name, colour, line in (("desperate", "#D55E00", "-"), ("calm", "#0072B2", "--")):
+    rows = rates[rates.direction == name]
+    axes.plot(rows.strength, rows.value, line, color=colour, marker="o", label=name)
+axes.set(xlabel="strength, share of the mean residual norm", ylabel="rate of cheating", ylim=(0, 1))
+axes.legend()
+plt.show()
