@@ -68,13 +68,13 @@ class Heads:
         out = x.new_empty(len(self.slots), *x.shape)
         first = 0
         for kind in QKV:
-            weight = self.layer.weights[kind][0]
+            weight, bias = self.layer.weights[kind]
             last = first + len(weight)
-            inward = torch.einsum("cd,hde->hec", held.matrix, weight)
+            inward = held.inward(weight).transpose(1, 2)
             scaled = (grads[kind] / held.scale[..., None]).permute(2, 0, 1, 3)
             torch.matmul(scaled.flatten(1, 2), inward, out=out[first:last].flatten(1, 2))
             if held.moves:  # the scale answers to x, too
-                drawn = torch.einsum("ptd,hde->hpte", held.normed, weight)
+                drawn = (point.values[self.layer.hook(f"hook_{kind}")] - (held.shift @ weight + bias)).permute(2, 0, 1, 3)
                 out[first:last].addcmul_((drawn * scaled).sum(-1, keepdim=True), held.unit[None], value=-1 / x.shape[-1])
             first = last
         return out
