@@ -12,8 +12,11 @@ _LAZY = {
     "CircuitGraph": "emocircuits.circuits",
     "EmotionDirections": "emocircuits.artifacts.emotion_directions",
     "FeatureMatches": "emocircuits.artifacts.feature_matches",
+    "Push": "emocircuits.attribution.steering_attribution",
     "attribute": "emocircuits.attribution.attribute",
+    "edge_parts": "emocircuits.attribution.edge_parts",
     "load_model": "emocircuits.models.loader",
+    "qk_attribution": "emocircuits.attribution.qk_attribution",
     "steering": "emocircuits.interventions.dial",
 }
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from emocircuits.errors import Failure
 
 T = TypeVar("T")
+ROW_TYPES = ("<f4", "<f8", "<i8")
 PATIENCE = timedelta(days=7)  # a rank may wait for hours while another one works; a dead one is noticed at once
 
 
@@ -118,6 +119,39 @@ def gather(tensor: Any) -> Any:
     found = [torch.empty_like(tensor) for _ in range(group.get_world_size())]
     _meet(lambda: group.all_gather(found, tensor))
     return torch.stack(found)
+
+
+def gather_rows(rows: Any) -> Any:
+    """The numpy arrays of all ranks under one another, in the order of the ranks.
+
+    Args:
+        rows: this rank's array (float32, float64 or int64, up to four axes); None where it has none. All ranks' have one type and, but
+            for the first axis, one shape.
+
+    Raises:
+        Failure: no rank has any, or another rank is gone.
+    """
+    import numpy as np
+    import torch
+
+    if _group() is None:
+        return rows
+    about = torch.zeros(6, dtype=torch.int64)  # number of axes, type, and up to four lengths
+    if rows is not None:
+        rows = np.ascontiguousarray(rows)
+        about[:2] = torch.tensor([rows.ndim, ROW_TYPES.index(rows.dtype.str)])
+        about[2 : 2 + rows.ndim] = torch.tensor(rows.shape)
+    shapes = gather(about).tolist()
+    given = [one for one in shapes if one[0]]
+    if not given:
+        raise Failure("no rank has a result to gather")
+    row_bytes = int(np.prod(given[0][3 : 2 + given[0][0]], dtype=np.int64)) * np.dtype(ROW_TYPES[given[0][1]]).itemsize
+    buffer = torch.zeros(row_bytes * max(one[2] for one in shapes), dtype=torch.uint8)
+    if rows is not None:
+        held = np.frombuffer(rows.tobytes(), dtype=np.uint8)
+        buffer[: len(held)] = torch.from_numpy(held.copy())
+    parts = [part[: row_bytes * one[2]] for part, one in zip(gather(buffer).numpy(), shapes, strict=True)]
+    return np.concatenate(parts).view(ROW_TYPES[given[0][1]]).reshape(-1, *given[0][3 : 2 + given[0][0]])
 
 
 def _group() -> Any:

@@ -5,11 +5,15 @@ A method is one file and one line here; `METHODS` is the registry.
 
 from emocircuits.attribution.attribute import attribute
 from emocircuits.attribution.attribution_patching import attribution_patching
+from emocircuits.attribution.baselines import BASELINES, Baseline
+from emocircuits.attribution.edge_parts import edge_parts
 from emocircuits.attribution.edges import edge_effects
 from emocircuits.attribution.exact_patching import exact_patching
 from emocircuits.attribution.integrated_gradients import integrated_gradients
 from emocircuits.attribution.methods import METHODS, MethodCard
 from emocircuits.attribution.pairs import Metric, PairBatch, group_pairs
+from emocircuits.attribution.qk_attribution import qk_attribution
+from emocircuits.attribution.steering_attribution import Push
 
-__all__ = ["METHODS", "Metric", "MethodCard", "PairBatch", "attribute", "attribution_patching", "edge_effects", "exact_patching",
-           "group_pairs", "integrated_gradients"]
+__all__ = ["BASELINES", "METHODS", "Baseline", "Metric", "MethodCard", "PairBatch", "Push", "attribute", "attribution_patching", "edge_effects",
+           "edge_parts", "exact_patching", "group_pairs", "integrated_gradients", "qk_attribution"]

@@ -51,7 +51,7 @@ def atp_star(
         seen = graph.seen_by(reader)
         width = (seen.stop - seen.start) * len(reader.slots)
         if isinstance(reader, Heads):
-            found, rows = _fixed(graph, reader, chunk, written[:, seen], point, max_tokens)
+            found, rows = _fixed(graph, reader, chunk, written[:, seen], point, -1 if pair.ablated else 1, max_tokens)
             links[:, column : column + found.shape[1]] = found  # queries and keys stand before values
             passes += rows / len(chunk) / len(graph.anatomy.layers)
         column += width
@@ -66,9 +66,12 @@ def atp_star(
 
 
 def _fixed(
-    graph: Graph, reader: Heads, chunk: PairBatch, written: Float[Tensor, "prompt node pos d_model"], point: Pass, max_tokens: int
+    graph: Graph, reader: Heads, chunk: PairBatch, written: Float[Tensor, "prompt node pos d_model"], point: Pass, sign: int,
+    max_tokens: int
 ) -> tuple[Float[Tensor, "prompt edge"], int]:
-    """Edges into the query and key slots of one block, and the rows that its attention was run on."""
+    """Edges into the query and key slots of one block, and the rows that its attention was run on; `sign` is -1 where patches
+    take clean values out.
+    """
     layer, n_prompts, n_nodes = reader.layer, len(chunk), written.shape[1]
     stream = point.values[layer.attn_reads]
     rate, pattern = point.grads[layer.hook("hook_pattern")], point.values[layer.hook("hook_pattern")]
@@ -81,12 +84,12 @@ def _fixed(
         for first in range(0, len(flat), block):
             prompts, nodes = (torch.tensor(part, device=stream.device) for part in zip(*flat[first : first + block], strict=True))
             normed = _to_first_order(layer, stream[prompts], written[prompts, nodes])
-            change = torch.einsum("rtd,hde->rthe", normed, weight)
+            change = sign * torch.einsum("rtd,hde->rthe", normed, weight)
             seen: list[Tensor] = []
             run_block(graph.anatomy.model, layer.number, chunk.corrupt[prompts], stream[prompts], [
                 (layer.hook(f"hook_{kind}"), lambda value, hook, change=change: value + change),
                 (layer.hook("hook_pattern"), _keeper(seen))])
-            effect = ((seen[0] - pattern[prompts]) * rate[prompts]).sum((2, 3))
+            effect = sign * ((seen[0] - pattern[prompts]) * rate[prompts]).sum((2, 3))
             # a shared key serves several heads
             found[prompts, nodes] = effect.unflatten(1, (weight.shape[0], heads)).sum(2).to(found)
             rows += len(prompts)

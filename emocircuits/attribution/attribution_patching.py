@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.artifacts.node_id import NodeId, format_node
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.methods import METHODS, MethodCard
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 from emocircuits.attribution.parts import Pair
 from emocircuits.attribution.passes import Pass, differentiate
+from emocircuits.attribution.shared import Shared
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.models.anatomy import Anatomy
-from emocircuits.progress import track
+from emocircuits.parallel import gather_rows
 
 CONVENTIONS = {"sign": "positive: patching the clean value into the corrupt run raises the metric",
                "gradient": "corrupt run", "baseline": "corrupt prompt (resample)"}
@@ -75,41 +75,46 @@ def effects_of(
 ) -> AttributionResult:
     """Gradient times clean - corrupt of every node, whatever run the gradient comes from (see `attribution_patching`)."""
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
-    order = np.argsort(all_indices(batches), kind="stable")
     length = max(batch.clean.shape[1] for batch in batches) if positions else 1
     width = 1 + max(dictionary.d_sae for dictionary in dictionaries.values())
-    entries, clean, corrupt, done, passes = [], [], [], 0, 0
-    for chunk in track(list(chunks(batches, max_tokens)), "attribution"):
+    shared, entries = Shared(batches, max_tokens, "attribution"), []
+    for chunk in shared.mine():
         run = run_batch(dictionaries, chunk)
-        entries += [_entries(run, number, site, length, width, positions, done) for number, site in enumerate(dictionaries)]
-        clean.append(run.metric_clean)
-        corrupt.append(run.metric_corrupt)
-        done, passes = done + len(chunk), passes + run.passes
-    rows, codes, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+        entries += [_entries(run, number, site, length, width, positions) for number, site in enumerate(dictionaries)]
+        shared.keep(chunk, chunk.index, run.metric_clean, run.metric_corrupt, passes=run.passes)
+    (index, clean, corrupt), passes = shared.collect()
+    own = [np.concatenate(parts) for parts in zip(*entries, strict=True)] if entries else [None] * 3
+    prompts, codes, values = map(gather_rows, own)
     if not len(values):
         raise UserError("no node differs between the clean and the corrupt prompts",
                         cure="check that the pairs differ and that the metric reads the last token")
     used, column = np.unique(codes, return_inverse=True)
-    effects = np.zeros((done, len(used)), dtype=values.dtype)
-    effects[rows, column] = values
+    effects = np.zeros((len(index), len(used)), dtype=values.dtype)
+    effects[np.searchsorted(index, prompts), column] = values
     names = [_name(int(code), list(dictionaries), length, width, positions) for code in used]
     conventions = {**CONVENTIONS, **conventions, "positions": "separate" if positions else "summed"}
-    return AttributionResult(behaviour, tuple(names), effects[order], torch.cat(clean).numpy(force=True)[order],
-                             torch.cat(corrupt).numpy(force=True)[order], conventions, passes)
+    return AttributionResult(behaviour, tuple(names), effects, clean, corrupt, conventions, int(np.ceil(passes - 1e-9)))
 
 
-def _entries(run: PairRun, number: int, site: str, length: int, width: int, positions: bool, done: int) -> tuple:
-    """Nonzero effects of one site as (row, code, value); the code counts site, position, feature (the error comes last)."""
+def _entries(run: PairRun, number: int, site: str, length: int, width: int, positions: bool) -> tuple:
+    """Nonzero effects of one site as (prompt, code, value); the code counts site, position, feature (the error comes last)."""
     at = run.sites[site]
-    features = at.delta_features * at.feature_grad
-    error = (at.delta_error * at.grad).sum(-1, keepdim=True)
-    table = torch.cat([features, error], dim=-1)
-    if not positions:
-        table = table.sum(1, keepdim=True)
-    row, position, column = (part.numpy(force=True) for part in table.nonzero(as_tuple=True))
-    column = np.where(column == features.shape[-1], width - 1, column)
-    values = table[table != 0].numpy(force=True)
-    return row + done, (number * length + position) * width + column, values
+    n_prompts, n_positions, d_sae = *at.clean.shape[:2], at.dictionary.d_sae
+    kept = n_positions if positions else 1  # positions that stay apart
+    entries, values = at.entries, at.entries.values * at.entry_grads()
+    place = (entries.rows // n_positions) * kept + (entries.rows % n_positions if positions else 0)
+    table = values.new_zeros(n_prompts * kept * d_sae).index_add_(0, place * d_sae + entries.features, values)
+    table = table.view(n_prompts, kept, d_sae)
+    grad = at.grad if positions else at.grad.sum(1, keepdim=True)
+    if at.shared is not None:
+        table -= at.shared * (grad @ at.dictionary.decoder.T)
+    error = (at.delta_error * at.grad).sum(-1)
+    error = error if positions else error.sum(1, keepdim=True)
+    parts, index = [], run.batch.index.numpy(force=True)
+    for values, columns in ((table, np.arange(d_sae)), (error[..., None], np.array([width - 1]))):
+        row, position, column = (part.numpy(force=True) for part in values.nonzero(as_tuple=True))
+        parts.append((index[row], (number * length + position) * width + columns[column], values[values != 0].numpy(force=True)))
+    return tuple(np.concatenate(both) for both in zip(*parts, strict=True))
 
 
 def _name(code: int, sites: list[str], length: int, width: int, positions: bool) -> str:

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from emocircuits.artifacts.attribution_result import AttributionResult, EdgeEffects
 from emocircuits.attribution.graph import Graph
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
-from emocircuits.attribution.parts import Pair
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
+from emocircuits.attribution.parts import Features, Pair
+from emocircuits.attribution.parts.part import POSITIONS
 from emocircuits.attribution.passes import Pass, forward
+from emocircuits.attribution.shared import Shared
 from emocircuits.models.anatomy import Anatomy
-from emocircuits.progress import track
 
 WRITTEN_BYTES = 1 << 29
 Points = Callable[[Anatomy, PairBatch, Pair, Metric, Sequence[str]], Iterator[tuple[float, Pass]]]
@@ -27,9 +28,11 @@ def by_points(points: Points) -> BatchMethod:
     """The method that averages gradients over the points of a path."""
 
     def method(graph: Graph, chunk: PairBatch, pair: Pair, metric: Metric, *, edges: bool, max_tokens: int) -> Effects:
-        written = graph.written(pair) if edges else None
+        written = None
         effect, edge, passes = 0.0, 0.0, 0.0
         for weight, point in points(graph.anatomy, chunk, pair, metric, graph.taps if edges else graph.node_taps):
+            if edges and written is None:  # under the rules of the method, which hold from its first point on
+                written = graph.written(pair)
             effect = effect + weight * graph.node_effects(pair, point)
             edge = edge + weight * graph.edge_effects(written, point) if edges else edge
             passes += 2
@@ -64,28 +67,52 @@ def graph_attribution(
     Raises:
         UserError: prompts that do not fit, or a metric that is not differentiable.
     """
-    order = np.argsort(all_indices(batches), kind="stable")
-    nodes, links, clean, corrupt, rows = [], [], [], [], 0.0
-    for chunk in track(list(chunks(batches, tokens_at_once(graph, max_tokens))), "attribution"):
+    shared = Shared(batches, tokens_at_once(graph, max_tokens), "attribution")
+    for chunk in shared.mine():
         pair, spent = run_both(graph, chunk, metric)
         effect, edge, passes = method(graph, chunk, pair, metric, edges=edges, max_tokens=max_tokens)
-        nodes.append(effect)
-        links.append(edge)
-        clean.append(pair.clean.metric)
-        corrupt.append(pair.corrupt.metric)
-        rows += (spent + passes) * len(chunk)
-    sources, targets = graph.pairs
-    found = EdgeEffects.of(sources, targets, stacked(links)[order], len(graph.nodes)) if edges else None
-    return AttributionResult(
-        behaviour, graph.nodes, stacked(nodes)[order], stacked(clean)[order], stacked(corrupt)[order], conventions,
-        passes=int(np.ceil(rows / len(order) - 1e-9)), edges=found, slots=graph.slots,
-    )
+        shared.keep(chunk, pair.clean.metric, pair.corrupt.metric, effect, *([edge] if edges else []), passes=spent + passes)
+    (clean, corrupt, effects, *links), passes = shared.collect()
+    found = EdgeEffects.of(*graph.pairs, links[0], len(graph.nodes)) if edges else None
+    return AttributionResult(behaviour, graph.nodes, effects, clean, corrupt, conventions, passes=int(np.ceil(passes - 1e-9)), edges=found,
+                             slots=graph.slots)
 
 
 def run_both(graph: Graph, chunk: PairBatch, metric: Metric) -> tuple[Pair, int]:
     """Forward passes on both sides of a batch, and how many they are."""
+    if chunk.baseline is not None:
+        return _ablated(graph, chunk, metric), 2 + chunk.baseline.passes
     clean, corrupt = (forward(graph.anatomy, tokens, metric, chunk.index, graph.value_taps) for tokens in (chunk.clean, chunk.corrupt))
     return Pair(clean, corrupt), 2
+
+
+@torch.no_grad()
+def _ablated(graph: Graph, chunk: PairBatch, metric: Metric) -> Pair:
+    """The clean run, and the baseline of every hook; its metric is that of the stream without what all nodes write above it."""
+    anatomy, features = graph.anatomy, [writer for writer in graph.writers if isinstance(writer, Features)]
+    shared = chunk.baseline.name != "resample"
+
+    def run(tokens: Tensor) -> dict[str, Tensor]:
+        held = dict(forward(anatomy, tokens, _no_metric, torch.arange(len(tokens)), graph.value_taps).values)
+        for writer in features if shared else ():
+            held |= writer.parts(held)
+        return held
+
+    clean = forward(anatomy, chunk.clean, metric, chunk.index, graph.value_taps)
+    own = dict(clean.values)
+    for writer in features if shared else ():
+        own |= writer.parts(own)
+    values = chunk.baseline.values(run, own, chunk.clean)
+    if anatomy.positions is not None:
+        values[POSITIONS] = clean.values[anatomy.positions]
+    pair = Pair(clean, Pass(values, {}, clean.metric), ablated=True)
+    stream = clean.values[anatomy.last] - graph.written(pair)[:, graph.seen_by(graph.readers[-1])].sum(1)
+    rest = forward(anatomy, chunk.clean, metric, chunk.index, changes={anatomy.last: lambda value: stream})
+    return Pair(clean, Pass(values, {}, rest.metric), ablated=True)
+
+
+def _no_metric(logits: Tensor) -> Float[Tensor, "prompt"]:
+    return logits[:, 0, 0]
 
 
 def tokens_at_once(graph: Graph, max_tokens: int) -> int:

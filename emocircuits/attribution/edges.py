@@ -19,7 +19,7 @@ near a jump (TopK, JumpReLU) it has no bound, and what is clipped goes to the er
 with their effect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,14 @@ from jaxtyping import Float
 
 from emocircuits.artifacts.attribution_result import EdgeEffects
 from emocircuits.attribution.integrated_gradients import with_path_gradients
-from emocircuits.attribution.linearise import SiteRun, run_pair
+from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.nodes import SiteNodes, contributions, nodes_by_site, position_mask
-from emocircuits.attribution.pairs import Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.pairs import Metric, PairBatch
+from emocircuits.attribution.shared import Shared
+from emocircuits.attribution.site_run import SiteRun
 from emocircuits.attribution.slopes import SLOPE_LIMIT, slopes
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import open_dictionaries
-from emocircuits.progress import track
+from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 
 
 def edge_effects(
@@ -66,8 +67,12 @@ def edge_effects(
 def counted_edge_effects(
     model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, nodes: Sequence[str], *,
     slope_limit: float = SLOPE_LIMIT, steps: int = 0, max_tokens: int = 2048,
+    run_batch: Callable[[Mapping[str, Dictionary], PairBatch], PairRun] | None = None,
 ) -> tuple[EdgeEffects, int]:
-    """`edge_effects`, and the passes spent (a batched backward pass between two sites counts one)."""
+    """`edge_effects`, and the passes spent (a batched backward pass between two sites counts one).
+
+    `run_batch` makes both runs of a batch another way, with gradients and the graph of the corrupt run.
+    """
     if not nodes:
         raise UserError("no node to draw edges between")
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
@@ -77,12 +82,11 @@ def counted_edge_effects(
                         expected="sites of the residual stream, through which all paths run")
     groups = nodes_by_site(nodes, dictionaries)
     number = {node: position for position, node in enumerate(nodes)}
-    order = np.argsort(all_indices(batches), kind="stable")
     sites = list(dictionaries)
     source, target = _pairs(sites, groups, number)
-    weights, passes = [], 0
-    for chunk in track(list(chunks(batches, max_tokens)), "edges"):
-        run = run_pair(model, dictionaries, chunk, metric, keep_graph=True)
+    shared = Shared(batches, max_tokens, "edges")
+    for chunk in shared.mine():
+        run = run_batch(dictionaries, chunk) if run_batch else run_pair(model, dictionaries, chunk, metric, keep_graph=True)
         if steps:
             run = with_path_gradients(model, run, metric, steps)
         seeds_at_once = max(1, max_tokens // chunk.clean.numel())
@@ -90,12 +94,11 @@ def counted_edge_effects(
                  for up, down in zip(sites, sites[1:], strict=False)]
         last = run.sites[sites[-1]]
         parts.append(contributions(last, groups[sites[-1]], last.grad[None])[0])
-        weights.append(torch.cat(parts, dim=1).numpy(force=True))
-        passes += run.passes + sum(-(-len(groups[down]) // seeds_at_once) for up, down in zip(sites, sites[1:], strict=False)
-                                   if len(groups[up]))
-    effects = np.concatenate(weights)[order]
+        pulls = sum(-(-len(groups[down]) // seeds_at_once) for up, down in zip(sites, sites[1:], strict=False) if len(groups[up]))
+        shared.keep(chunk, torch.cat(parts, dim=1), passes=run.passes + pulls)
+    (effects,), passes = shared.collect()
     kept = (effects != 0).any(0)
-    return EdgeEffects.of(source[kept], target[kept], effects[:, kept], len(nodes)), passes
+    return EdgeEffects.of(source[kept], target[kept], effects[:, kept], len(nodes)), int(np.ceil(passes - 1e-9))
 
 
 def _between(
@@ -105,21 +108,40 @@ def _between(
     n_prompts, length = up.clean.shape[:2]
     if not len(upstream) or not len(downstream):
         return up.clean.new_zeros(n_prompts, 0)
-    weight = slopes(down, limit) * down.feature_grad
-    rest = down.grad - weight @ down.dictionary.encoder.T
+    seeds_of = Seeds(down, limit)
     found = []
     for start in range(0, len(downstream), seeds_at_once):
-        part = downstream.part(slice(start, start + seeds_at_once))
-        feature = part.feature.clamp(min=0)
-        if not down.dictionary.d_sae:
-            raise UserError(f"the site {down.dictionary.site} has no features", expected="such a site first")
-        seeds = weight[..., feature].permute(2, 0, 1)[..., None] * down.dictionary.encoder.T[feature][:, None, None]
-        seeds = torch.where((part.feature < 0)[:, None, None, None], rest[None], seeds)
-        seeds = seeds * position_mask(part, length).to(seeds.dtype)[:, None, :, None]
+        seeds = seeds_of(downstream.part(slice(start, start + seeds_at_once)))
         (pulled,) = torch.autograd.grad(down.stream, up.stream, seeds.to(down.stream.dtype), is_grads_batched=True,
                                         retain_graph=True)
         found.append(contributions(up, upstream, pulled).transpose(0, 1).flatten(1))
     return torch.cat(found, dim=1)
+
+
+class Seeds:
+    """Gradients of the metric through single nodes of a site, taken back to the site's stream.
+
+    Args:
+        run: the site, with the gradient of the metric.
+        limit: bound of the secant slope.
+
+    Raises:
+        UserError: a site without features.
+    """
+
+    def __init__(self, run: SiteRun, limit: float = SLOPE_LIMIT):
+        if not run.dictionary.d_sae:
+            raise UserError(f"the site {run.dictionary.site} has no features", expected="such a site first")
+        self._run = run
+        self._weight = slopes(run, limit) * run.feature_grad
+        self._rest = run.grad - self._weight @ run.dictionary.encoder.T
+
+    def __call__(self, nodes: SiteNodes) -> Float[torch.Tensor, "node prompt pos d_model"]:
+        """One seed per node, at the node's positions."""
+        feature, encoder = nodes.feature.clamp(min=0), self._run.dictionary.encoder
+        seeds = self._weight[..., feature].permute(2, 0, 1)[..., None] * encoder.T[feature][:, None, None]
+        seeds = torch.where((nodes.feature < 0)[:, None, None, None], self._rest[None], seeds)
+        return seeds * position_mask(nodes, seeds.shape[2]).to(seeds.dtype)[:, None, :, None]
 
 
 def _pairs(sites: list[str], groups: Mapping[str, SiteNodes], number: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ there, only the downstream node's own activation (or the error vector) is put in
 
     edge(u -> d) = M(corrupt run with d as it answers to u) - M(corrupt run)
 
-The upstream runs are shared by all edges of a node, so an edge costs one pass and a share of another.
+Prompts with a baseline are patched the other way, in the clean run. The upstream runs are shared by all edges of a node, so an edge costs one pass and a share of another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ from emocircuits.artifacts.node_id import TARGET, parse_node
 from emocircuits.attribution.exact_patching import exact_patching
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.nodes import SiteNodes, deltas, nodes_by_site, position_mask
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks, measure
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, measure
+from emocircuits.attribution.shared import Shared
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.interventions.patch import add
-from emocircuits.progress import track
 
 
 def exact_edges(
@@ -51,29 +51,28 @@ def exact_edges(
         down = target if target == TARGET else parse_node(target).site
         if following.get(parse_node(source).site) != down:
             raise UserError(f"the edge {source} -> {target}", expected="nodes of adjacent sites, or of the last site and the logits")
-    order, passes, found = np.argsort(all_indices(batches), kind="stable"), 0.0, []
     ends = sorted({source for source, target in edges if target == TARGET})
     direct = exact_patching(model, saes, batches, metric, nodes=ends, max_tokens=max_tokens) if ends else None
     by_source: dict[str, list[int]] = {}
     for number, (source, target) in enumerate(edges):
         if target != TARGET:
             by_source.setdefault(source, []).append(number)
-    for chunk in track(list(chunks(batches, max_tokens)), "exact edges"):
+    shared = Shared(batches, max_tokens, "exact edges")
+    for chunk in shared.mine():
         run = run_pair(model, dictionaries, chunk, metric, gradient=False)
         part = run.metric_corrupt.new_zeros(len(chunk), len(edges))
         rows = run.passes * len(chunk)
         for source, numbers in by_source.items():
             rows += _from_one(model, dictionaries, run, metric, source, following, edges, numbers, part, max_tokens)
-        found.append(part)
-        passes += rows / len(order)
-    values = torch.cat(found).numpy(force=True)[order] if found else np.zeros((len(order), 0))
+        shared.keep(chunk, part, passes=rows / len(chunk))
+    (values,), passes = shared.collect()
     if direct is not None:
         place = {node: number for number, node in enumerate(direct.nodes)}
         for number, (source, target) in enumerate(edges):
             if target == TARGET:
                 values[:, number] = direct.effects[:, place[source]]
         passes += direct.passes
-    return values, int(np.ceil(passes))
+    return values, int(np.ceil(passes - 1e-9))
 
 
 @torch.no_grad()
@@ -86,10 +85,10 @@ def _from_one(
     down, n_prompts = following[up], len(run.batch)
     delta = deltas(run.sites[up], nodes_by_site([source], dictionaries)[up])[0]
     seen: list[Tensor] = []
-    with model.hooks(fwd_hooks=[(down, lambda value, hook: seen.append(value.detach()))]), add(model, up, delta):
+    with model.hooks(fwd_hooks=[(down, lambda value, hook: seen.append(value.detach()))]), add(model, up, run.sign * delta):
         model(run.batch.corrupt)
     targets = nodes_by_site([edges[number][1] for number in numbers], dictionaries)[down]
-    change = answers(dictionaries[down], run.sites[down].corrupt, seen[0], targets)
+    change = answers(dictionaries[down], run.sites[down].live, seen[0], targets)
     # the nodes come back in the order they were given in
     rows = [(place, prompt) for place in range(len(targets)) for prompt in range(n_prompts)]
     block = max(1, max_tokens // run.batch.corrupt.shape[1])
@@ -99,7 +98,7 @@ def _from_one(
             logits = model(run.batch.corrupt[prompts])
         values = measure(metric, logits, run.batch.index[prompts.to(run.batch.index.device)])
         columns = torch.tensor(numbers, device=delta.device)[places]
-        out[prompts, columns] = values - run.metric_corrupt[prompts]
+        out[prompts, columns] = run.sign * (values - run.metric_live[prompts])
     return n_prompts + len(rows)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from emocircuits.artifacts.attribution_result import AttributionResult, EdgeEffects
 from emocircuits.attribution.attribution_patching import CONVENTIONS
-from emocircuits.attribution.components import run_both, stacked
+from emocircuits.attribution.components import run_both
 from emocircuits.attribution.graph import Graph
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 from emocircuits.attribution.patches import Patcher
-from emocircuits.progress import track
+from emocircuits.attribution.shared import Shared
 
 
 def exact_graph(
@@ -28,22 +28,17 @@ def exact_graph(
         behaviour: name stored in the result.
         max_tokens: tokens per pass.
     """
-    order = np.argsort(all_indices(batches), kind="stable")
     sources, targets = graph.pairs
-    nodes, links, clean, corrupt, rows = [], [], [], [], 0
-    for chunk in track(list(chunks(batches, max_tokens)), "exact patching"):
+    shared = Shared(batches, max_tokens, "exact patching")
+    for chunk in shared.mine():
         pair, spent = run_both(graph, chunk, metric)
         patcher = Patcher(graph, chunk, pair, metric, max_tokens)
-        nodes.append(patcher.nodes(range(len(graph.nodes)), background))
+        found = [patcher.nodes(range(len(graph.nodes)), background)]
         if edges:
-            links.append(patcher.edges(list(zip(sources.tolist(), targets.tolist(), strict=True)), background))
-        clean.append(pair.clean.metric)
-        corrupt.append(pair.corrupt.metric)
-        rows += spent * len(chunk) + patcher.rows
-    effects, found = stacked(nodes)[order], None
-    if edges:
-        values = stacked(links)[order]
-        found = EdgeEffects.of(sources, targets, values, len(graph.nodes), values.mean(0))
+            found.append(patcher.edges(list(zip(sources.tolist(), targets.tolist(), strict=True)), background))
+        shared.keep(chunk, pair.clean.metric, pair.corrupt.metric, *found, passes=spent + patcher.rows / len(chunk))
+    (clean, corrupt, effects, *values), passes = shared.collect()
+    links = EdgeEffects.of(sources, targets, values[0], len(graph.nodes), values[0].mean(0)) if edges else None
     conventions = {**CONVENTIONS, "method": "exact", "gradient": "none", "background": f"{background} run"}
-    return AttributionResult(behaviour, graph.nodes, effects, stacked(clean)[order], stacked(corrupt)[order], conventions,
-                             passes=-(-rows // len(order)), edges=found, verified=effects.mean(0), slots=graph.slots)
+    return AttributionResult(behaviour, graph.nodes, effects, clean, corrupt, conventions, passes=int(np.ceil(passes - 1e-9)), edges=links,
+                             verified=effects.mean(0), slots=graph.slots)

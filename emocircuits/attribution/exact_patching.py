@@ -4,7 +4,7 @@
 
 with delta = (f_clean - f_corrupt)_i * decoder_i for a feature and e_clean - e_corrupt for an error node, at all positions at
 once (or at the node's own). Many nodes run side by side along the batch axis; where a prompt's delta is zero the effect is
-zero and nothing is run.
+zero and nothing is run. Prompts with a baseline are patched the other way: M(clean) - M(clean run with x - delta).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ from emocircuits.attribution.attribution_patching import CONVENTIONS, attributio
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.methods import METHODS, MethodCard
 from emocircuits.attribution.nodes import SiteNodes, deltas, nodes_by_site
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks, measure
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, measure
+from emocircuits.attribution.shared import Shared
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import open_dictionaries
 from emocircuits.interventions.patch import add
-from emocircuits.progress import track
 
 
 def exact_patching(
@@ -55,29 +55,26 @@ def exact_patching(
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
     groups = nodes_by_site(nodes, dictionaries)
     column = {node: number for number, node in enumerate(nodes)}
-    order = np.argsort(all_indices(batches), kind="stable")
-    effects, clean, corrupt = [], [], []
-    for chunk in track(list(chunks(batches, max_tokens)), "exact patching"):
+    shared = Shared(batches, max_tokens, "exact patching")
+    for chunk in shared.mine():
         run = run_pair(model, dictionaries, chunk, metric, gradient=False)
-        passes += run.passes
+        rows = run.passes * len(chunk)
         part = run.metric_corrupt.new_zeros(len(chunk), len(nodes))
         for site, group in groups.items():
             values, spent = _patch_site(model, run, site, group, metric, max_tokens)
             part[:, [column[node] for node in group.ids]] = values
-            passes += spent
-        effects.append(part)
-        clean.append(run.metric_clean)
-        corrupt.append(run.metric_corrupt)
+            rows += spent
+        shared.keep(chunk, part, run.metric_clean, run.metric_corrupt, passes=rows / len(chunk))
+    found, spent = shared.collect()
     conventions = {**CONVENTIONS, "method": "exact_patching", "gradient": "none", "positions": "as the node says"}
-    stacked = [torch.cat(parts).numpy(force=True)[order] for parts in (effects, clean, corrupt)]
-    return AttributionResult(behaviour, tuple(nodes), *stacked, conventions, passes)
+    return AttributionResult(behaviour, tuple(nodes), *found, conventions, passes + int(np.ceil(spent - 1e-9)))
 
 
 @torch.no_grad()
 def _patch_site(
     model: Any, run: PairRun, site: str, group: SiteNodes, metric: Metric, max_tokens: int
 ) -> tuple[torch.Tensor, int]:
-    """Effects (prompt, node) of the nodes of one site, and the forward passes spent."""
+    """Effects (prompt, node) of the nodes of one site, and how many prompts were run."""
     n_prompts, length = run.batch.corrupt.shape
     effects = run.metric_corrupt.new_zeros(n_prompts, len(group))
     rows = max(1, max_tokens // length)
@@ -89,11 +86,11 @@ def _patch_site(
         delta, node, prompt = (torch.cat(parts) for parts in zip(*waiting, strict=True))
         for start in range(0, len(delta), rows):
             now = slice(start, start + rows)
-            with add(model, site, delta[now]):
+            with add(model, site, run.sign * delta[now]):
                 logits = model(run.batch.corrupt[prompt[now]])
             patched = measure(metric, logits, run.batch.index[prompt[now].to(run.batch.index.device)])
-            effects[prompt[now], node[now]] = patched - run.metric_corrupt[prompt[now]]
-            passes += 1
+            effects[prompt[now], node[now]] = run.sign * (patched - run.metric_live[prompt[now]])
+            passes += len(prompt[now])
         waiting.clear()
 
     block = max(1, rows // n_prompts)

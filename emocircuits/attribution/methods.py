@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.registry import Registry
 
-
 # (model, saes, batches, metric, *, behaviour="", max_tokens=…) -> effects of all nodes; a method may take more keywords
 Attribute = Callable[..., AttributionResult]
 

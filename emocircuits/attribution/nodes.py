@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 
 from emocircuits.artifacts.node_id import parse_node
-from emocircuits.attribution.linearise import SiteRun
+from emocircuits.attribution.site_run import SiteRun
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import Dictionary
 
@@ -65,7 +65,7 @@ def contributions(
 ) -> Float[torch.Tensor, "seed prompt node"]:
     """<clean - corrupt value of each node, gradient>, summed over the node's positions."""
     used = nodes.feature[nodes.feature >= 0].unique()
-    per_feature = (grads @ run.dictionary.decoder[used].T) * run.delta_features[..., used]
+    per_feature = (grads @ run.dictionary.decoder[used].T) * run.columns(used)
     per_error = (grads * run.delta_error).sum(-1, keepdim=True)
     table = torch.cat([per_feature, per_error], dim=-1)
     column = torch.where(nodes.feature < 0, len(used), torch.searchsorted(used, nodes.feature))
@@ -82,7 +82,7 @@ def contributions(
 def deltas(run: SiteRun, nodes: SiteNodes) -> Float[torch.Tensor, "node prompt pos d_model"]:
     """What patching each node from corrupt to clean adds to the stream."""
     features = nodes.feature.clamp(min=0)
-    written = run.delta_features[..., features].permute(2, 0, 1)[..., None] * run.dictionary.decoder[features][:, None, None]
+    written = run.columns(features).permute(2, 0, 1)[..., None] * run.dictionary.decoder[features][:, None, None]
     out = torch.where((nodes.feature < 0)[:, None, None, None], run.delta_error[None], written)
     return out * position_mask(nodes, out.shape[2]).to(out.dtype)[:, None, :, None]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 
+from emocircuits.attribution.baselines import Baseline
 from emocircuits.errors import Failure, UserError
 
 Metric = Callable[..., torch.Tensor]
@@ -21,11 +22,13 @@ class PairBatch:
         clean: token ids of the clean prompts (desperate circumstances).
         corrupt: token ids of the corrupt prompts (calm circumstances).
         index: number of each pair in the whole set; results are in this order.
+        baseline: what nodes are compared with where prompts have no aligned partner; `corrupt` is `clean` then.
     """
 
     clean: Int[torch.Tensor, "..."]
     corrupt: Int[torch.Tensor, "..."]  # (prompt, pos) as clean; checked below, with an error that says the cure
     index: Int[torch.Tensor, "..."]
+    baseline: Baseline | None = None
 
     def __post_init__(self) -> None:
         shapes = tuple(self.clean.shape), tuple(self.corrupt.shape)
@@ -35,7 +38,8 @@ class PairBatch:
         if shapes[0] != shapes[1]:
             raise UserError(f"clean prompts have shape {shapes[0]} and corrupt prompts {shapes[1]}",
                             expected="the same number of prompts and of tokens",
-                            cure="choose circumstances of as many tokens, or use mean or zero ablation, which need no pair")
+                            cure="choose circumstances of as many tokens, or use mean, zero or resample ablation, which need no pair: "
+                                 "baseline='mean'")
         if tuple(self.index.shape) != (shapes[0][0],):
             raise UserError(f"the pair index has shape {tuple(self.index.shape)}", expected=f"({shapes[0][0]},)")
 
@@ -44,7 +48,7 @@ class PairBatch:
 
     def rows(self, chosen: slice | Int[torch.Tensor, "row"]) -> "PairBatch":
         """Some of the pairs."""
-        return PairBatch(self.clean[chosen], self.corrupt[chosen], self.index[chosen])
+        return PairBatch(self.clean[chosen], self.corrupt[chosen], self.index[chosen], self.baseline)
 
 
 def group_pairs(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[PairBatch]:

@@ -53,7 +53,7 @@ def forward(
     changes: Mapping[str, Change] | None = None,
 ) -> Pass:
     """A forward pass; `changes` maps hook names to functions that replace what the hook holds."""
-    with _tapped(anatomy, taps, changes or {}) as seen:
+    with tapped(anatomy, taps, changes or {}) as seen:
         logits = anatomy.model(tokens)
     return Pass({name: value.detach() for name, value in seen.items()}, {}, measure(metric, logits, index))
 
@@ -86,7 +86,7 @@ def differentiate(
     changes = dict(changes or {})
     entry = changes.get(anatomy.embedding, lambda value: value)
     changes[anatomy.embedding] = lambda value: entry(value).detach().requires_grad_()
-    with torch.enable_grad(), _tapped(anatomy, taps, changes) as seen:
+    with torch.enable_grad(), tapped(anatomy, taps, changes) as seen:
         value = measure(metric, anatomy.model(tokens), index)
         if not value.requires_grad:
             raise UserError("the metric has no gradient with respect to the logits",
@@ -107,7 +107,7 @@ def differentiate(
 
 
 @contextmanager
-def _tapped(anatomy: Anatomy, taps: Iterable[str], changes: Mapping[str, Change]) -> Iterator[dict[str, Tensor]]:
+def tapped(anatomy: Anatomy, taps: Iterable[str], changes: Mapping[str, Change]) -> Iterator[dict[str, Tensor]]:
     """Hooks on all taps and changes, gone afterwards whatever happens."""
     seen: dict[str, Tensor] = {}
     wanted = list(dict.fromkeys([*changes, *taps]))

@@ -6,7 +6,7 @@ patched for real lets slot v alone read the corrupt stream plus what u's change 
     effect = M(corrupt run with the patch) - M(corrupt run)
 
 With `background` "clean" the patch goes the other way, into the clean run, and the effect is M(clean) - M(clean run with the
-corrupt value): what is lost without the node or edge. The two differ where several causes have to come together.
+corrupt value): what is lost without the node or edge; so it is for prompts with a baseline, whatever is asked for. The two differ where several causes have to come together.
 """
 
 from collections.abc import Sequence
@@ -136,6 +136,8 @@ class Patcher:
     def _sides(self, background: str) -> tuple[Pass, Pass, Pair]:
         """The run that is patched, the run the values come from, and the change between them as a pair of its own."""
         clean, corrupt = self.pair.clean, self.pair.corrupt
+        if self.pair.ablated:
+            return clean, corrupt, Pair(corrupt, clean)
         return (corrupt, clean, self.pair) if background == "corrupt" else (clean, corrupt, Pair(corrupt, clean))
 
     @property
@@ -144,9 +146,10 @@ class Patcher:
 
     def _effects(self, jobs: Sequence[_Job], count: int, background: str) -> Float[Tensor, "prompt item"]:
         base, _, _ = self._sides(background)
-        tokens = self.chunk.corrupt if background == "corrupt" else self.chunk.clean
+        incoming = background == "corrupt" and not self.pair.ablated
+        tokens = self.chunk.corrupt if incoming else self.chunk.clean
         found = base.metric.new_zeros(len(self.chunk), count)
-        sign = 1.0 if background == "corrupt" else -1.0
+        sign = 1.0 if incoming else -1.0
         for job in jobs:
             items = torch.arange(len(job.places)).repeat_interleave(len(self.chunk))
             prompts = torch.arange(len(self.chunk)).repeat(len(job.places))

@@ -71,8 +71,9 @@ def _activation(anatomy: Anatomy, number: int) -> list[tuple[str, Callable]]:
     def rule(value: Tensor, hook: object) -> Tensor:
         parts = [held[name] for name in (pre, factor) if name in held]
         held.clear()
-        # each factor x of the value y gets the gradient y / x, shared evenly; the sum of the shares is y itself
-        return sum(part * (value / _apart(part)).detach() for part in parts) / len(parts)
+        # each factor x of the value y gets the gradient y / x, shared evenly; the value stays y
+        linear = sum(part * (value / _apart(part)).detach() for part in parts) / len(parts)
+        return value.detach() + linear - linear.detach()
 
     gated = [(factor, keep(factor))] if factor in anatomy.points else []
     return [(pre, keep(pre)), *gated, (post, rule)]

@@ -8,31 +8,28 @@ run, and gradients are averaged over midpoints of the strength,
 
 so the edges that leave the direction are an exact split of its effect: into the logits directly (what the unembedding makes of the
 push itself), and into each head's queries, keys and values and each MLP behind the site. They add up to M(steered) -
-M(unsteered) as the steps grow; the remainder is in the result. At a later site features and error are all there is, and the change of
-each is its own path-integrated derivative: `feature_shares` follows df/dalpha by forward-mode differentiation instead of the
-difference of the two ends (Macar et al. 2026, arXiv 2603.21396).
+M(unsteered) as the steps grow (`metric_clean` and `metric_corrupt` of the result). For the features of later sites see
+`attribution.steered_features`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.autograd.forward_ad as forward_ad
 from jaxtyping import Float
 from torch import Tensor
 
 from emocircuits.artifacts.attribution_result import AttributionResult, EdgeEffects
-from emocircuits.attribution.components import stacked, tokens_at_once
+from emocircuits.attribution.components import tokens_at_once
 from emocircuits.attribution.graph import Graph, component_graph
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
 from emocircuits.attribution.parts import Features, Injection, Pair
 from emocircuits.attribution.passes import Pass, differentiate, forward
-from emocircuits.errors import Failure
-from emocircuits.interventions.dictionary import Dictionary
+from emocircuits.attribution.shared import Shared
+from emocircuits.errors import Failure, UserError
 from emocircuits.models.anatomy import Anatomy, open_anatomy
-from emocircuits.models.hook_points import hooked
 
 STEPS = 8
 
@@ -50,6 +47,10 @@ class Push:
     name: str
     site: str
     vector: Float[Tensor, "d_model"]
+
+    def change(self, amount: float) -> dict[str, Callable[[Tensor], Tensor]]:
+        """The hook that adds so much of it."""
+        return {self.site: lambda value: value + amount * self.vector.to(value)}
 
 
 def steering_attribution(
@@ -74,27 +75,23 @@ def steering_attribution(
     """
     anatomy = open_anatomy(model, batches[0].corrupt)
     graph = steered_graph(anatomy, push, features)
-    order, rows = np.argsort(all_indices(batches), kind="stable"), 0
-    nodes, links, steered, plain = [], [], [], []
-    for chunk in chunks(batches, tokens_at_once(graph, max_tokens)):
+    shared = Shared(batches, tokens_at_once(graph, max_tokens), "steering attribution")
+    for chunk in shared.mine():
         pair = steered_pair(graph, chunk, metric, push)
         written = graph.written(pair) if edges else None
         effect, edge = 0.0, 0.0
         for weight, point in steering_path(graph, chunk, metric, push, steps):
             effect = effect + weight * graph.node_effects(pair, point)
             edge = edge + weight * graph.edge_effects(written, point) if edges else edge
-        nodes.append(effect)
-        links.append(edge)
-        steered.append(pair.clean.metric)
-        plain.append(pair.corrupt.metric)
-        rows += (2 + 2 * steps) * len(chunk)
-    found = EdgeEffects.of(*graph.pairs, stacked(links)[order], len(graph.nodes)) if edges else None
+        shared.keep(chunk, effect, pair.clean.metric, pair.corrupt.metric, *([edge] if edges else []), passes=2 + 2 * steps)
+    (effects, steered, plain, *links), passes = shared.collect()
+    found = EdgeEffects.of(*graph.pairs, links[0], len(graph.nodes)) if edges else None
     conventions = {
         "method": "steering", "sign": "positive: what the push changes raises the metric", "baseline": "unsteered run",
         "gradient": f"averaged over {steps} midpoints of the strength", "positions": "summed", "site": push.site,
     }
-    return AttributionResult(behaviour, graph.nodes, stacked(nodes)[order], stacked(steered)[order], stacked(plain)[order],
-                             conventions, passes=-(-rows // len(order)), edges=found, slots=graph.slots)
+    return AttributionResult(behaviour, graph.nodes, effects, steered, plain, conventions, passes=int(np.ceil(passes - 1e-9)), edges=found,
+                             slots=graph.slots)
 
 
 def steered_graph(anatomy: Anatomy, push: Push, features: Sequence[Features] = ()) -> Graph:
@@ -114,8 +111,7 @@ def steered_pair(graph: Graph, chunk: PairBatch, metric: Metric, push: Push, tap
     """
     taps = tuple(dict.fromkeys([*graph.value_taps, push.site, *taps]))
     plain = forward(graph.anatomy, chunk.corrupt, metric, chunk.index, taps)
-    steered = forward(graph.anatomy, chunk.corrupt, metric, chunk.index, taps,
-                      changes={push.site: lambda value: value + push.vector.to(value)})
+    steered = forward(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, changes=push.change(1.0))
     if torch.equal(plain.values[push.site], steered.values[push.site]):
         raise Failure(f"pushing along {push.name} at {push.site} changed nothing", cure="check the strength and the site")
     return Pair(steered, plain)
@@ -127,77 +123,20 @@ def steering_path(
     """Differentiated passes at the midpoints of the strength, with equal weights; `taps` besides what the graph needs."""
     taps = tuple(dict.fromkeys([*graph.taps, *taps]))
     for step in range(steps):
-        amount = (step + 0.5) / steps
-        changes = {push.site: lambda value, amount=amount: value + amount * push.vector.to(value)}
+        changes = push.change((step + 0.5) / steps)
         yield 1 / steps, differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, changes=changes)
 
 
-def feature_shares(
-    model: Any, dictionary: Dictionary, batches: Sequence[PairBatch], metric: Metric, push: Push, *, steps: int = STEPS,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-) -> tuple[Float[np.ndarray, "prompt part"], Float[np.ndarray, "prompt"]]:
-    """What runs through each feature of a later site, and through its error, by forward- and reverse-mode differentiation.
-
-        share of f = integral over alpha of  dM/df(alpha) * df/dalpha
-
-    Args:
-        model: any TransformerLens object.
-        dictionary: the SAE of a site behind the push.
-        batches: prompts, as for `steering_attribution`.
-        metric: logits -> one value per prompt.
-        push: the direction.
-        steps: midpoints of the strength.
-        max_tokens: tokens per pass.
-
-    Returns:
-        Shares (prompt, d_sae + 1), the error last, and per prompt what is missing to M(steered) - M(unsteered).
+def mean_difference(model: Any, batches: Sequence[PairBatch], metric: Metric, site: str) -> Push:
+    """The push from corrupt to clean: the mean difference of the streams at a site, over prompts and positions.
 
     Raises:
-        Failure: the model cannot be differentiated in forward mode.
+        UserError: streams that do not differ on average.
     """
-    anatomy, order = open_anatomy(model, batches[0].corrupt), np.argsort(all_indices(batches), kind="stable")
-    found, missing = [], []
-    for chunk in chunks(batches, max_tokens):
-        total = 0.0
-        for step in range(steps):
-            amount = (step + 0.5) / steps
-            stream, rate = _tangent(anatomy, chunk, push, dictionary.site, amount)
-            changes = {push.site: lambda value, amount=amount: value + amount * push.vector.to(value)}
-            grad = differentiate(anatomy, chunk.corrupt, metric, chunk.index, (dictionary.site,), changes=changes).grads[dictionary.site]
-            active = dictionary.encode(stream) != 0
-            moves = (rate @ dictionary.encoder) * active
-            error = rate - moves @ dictionary.decoder
-            parts = torch.cat([moves * (grad @ dictionary.decoder.T), (error * grad).sum(-1, keepdim=True)], dim=-1)
-            total = total + parts.sum(1) / steps
-        pair = [forward(anatomy, chunk.corrupt, metric, chunk.index,
-                        changes={push.site: lambda value, amount=amount: value + amount * push.vector.to(value)}).metric
-                for amount in (0.0, 1.0)]
-        found.append(total)
-        missing.append(pair[1] - pair[0] - total.sum(1))
-    return stacked(found)[order], stacked(missing)[order]
-
-
-@torch.no_grad()
-def _tangent(anatomy: Anatomy, chunk: PairBatch, push: Push, site: str, amount: float) -> tuple[Tensor, Tensor]:
-    """The stream at a site with so much of the push, and its derivative with respect to the amount."""
-    seen: list[tuple[Tensor, Tensor]] = []
-
-    def enter(value: Tensor, hook: object) -> Tensor:
-        vector = push.vector.to(value).expand_as(value).contiguous()
-        return forward_ad.make_dual((value + amount * vector).contiguous(), vector)
-
-    def leave(value: Tensor, hook: object) -> None:
-        primal, tangent = forward_ad.unpack_dual(value)
-        if tangent is None:
-            raise Failure(f"no derivative with respect to the push at {push.site} reaches {site}",
-                          cure="choose a site behind the push")
-        seen.append((primal.detach(), tangent.detach()))
-
-    with forward_ad.dual_level(), hooked(anatomy.model, anatomy.points, [(push.site, enter), (site, leave)]):
-        try:
-            anatomy.model(chunk.corrupt)
-        except NotImplementedError as error:
-            raise Failure(f"the model cannot be differentiated in forward mode ({str(error).splitlines()[0]})",
-                          cure="use steering_attribution, which needs gradients only") from error
-    return seen[0]
-
+    anatomy, total, count = open_anatomy(model, batches[0].corrupt), 0.0, 0
+    for chunk in chunks(batches):
+        streams = [forward(anatomy, tokens, metric, chunk.index, (site,)).values[site] for tokens in (chunk.clean, chunk.corrupt)]
+        total, count = total + (streams[0] - streams[1]).sum((0, 1)), count + chunk.clean.numel()
+    if float(total.norm()) == 0.0:
+        raise UserError(f"clean and corrupt streams do not differ at {site} on average", cure="give a push: Push(name, site, vector)")
+    return Push("clean-corrupt", site, total / count)

@@ -106,7 +106,13 @@ class _Search:
         if edges:
             self._busy = {side: np.any([one.busy(self._pairs, side).numpy() for one in self._patchers], axis=0)
                           for side in BACKGROUNDS}
+            if self._ablated:
+                self._busy["clean"] = np.zeros_like(self._busy["clean"])
             self.known = ~self._busy["corrupt"] & ~self._busy["clean"]
+
+    @property
+    def _ablated(self) -> bool:
+        return self._patchers[0].pair.ablated
 
     @property
     def spent(self) -> float:
@@ -168,7 +174,7 @@ class _Search:
     def patch_silent_nodes(self) -> None:
         """Step 4; whether a node's edges are patched in the clean run follows from it."""
         silent = np.flatnonzero(self.node_known & self._changed() & (self.strength <= NOTHING * self._scale))
-        silent = silent[: self._room(int(AUDIT * self._budget))]
+        silent = silent[: 0 if self._ablated else self._room(int(AUDIT * self._budget))]
         lost = np.abs(self._patched("nodes", silent, "clean")).mean(0)
         self.strength[silent] = np.maximum(self.strength[silent], lost)
         self._only_clean[silent] = lost > NOTHING * self._scale
@@ -220,6 +226,8 @@ class _Search:
         )
 
     def _take_edges(self, chosen: np.ndarray, background: str) -> None:
+        if background == "clean" and self._ablated:  # there is one run to patch, and it was patched
+            return
         found = np.zeros((len(self._order), len(chosen)))
         busy = self._busy[background][chosen]
         found[:, busy] = self._patched("edges", [self._pairs[edge] for edge in chosen[busy]], background)

@@ -10,6 +10,7 @@ from emocircuits.errors import unknown
 from emocircuits.registry import Registry
 
 PROMPTS = Path(__file__).parent / "prompts"
+NATURAL_NOTE = "Of the scenario's candidate words those that are single tokens of the model; wordings of equal length for its tokenizer."
 Split = Literal["find", "score"]
 SPLITS: tuple[Split, ...] = ("find", "score")
 
@@ -47,6 +48,8 @@ class Material:
         targets: action words of the behaviour, each one token of the models this register is for.
         honest: the words they compete with.
         note: what a reader must know about the choice of words.
+        scenario: file in `natural/` that pairs are made of for each model (`natural_prompts`); "" where they are ready as JSONL.
+        mails: ordinary mails in every prompt of the scenario, to make it long.
         folder: where its prompts lie.
     """
 
@@ -55,6 +58,8 @@ class Material:
     targets: tuple[str, ...]
     honest: tuple[str, ...]
     note: str = ""
+    scenario: str = ""
+    mails: int = 0
     folder: Path = PROMPTS
 
     @property
@@ -112,6 +117,7 @@ def register(
     description: str,
     expected_direction: int,
     materials: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], str]],
+    natural: Mapping[str, int] = MappingProxyType({}),
     folder: str | Path = PROMPTS,
 ) -> Behaviour:
     """Makes a card and registers it.
@@ -119,7 +125,10 @@ def register(
     Args:
         name, title, description, expected_direction: as in `Behaviour`.
         materials: a material's name -> (targets, honest, note).
+        natural: name of a material made of `natural/<name>.toml` -> ordinary mails in its prompts; tried after the others.
         folder: where the prompts `<behaviour>.<material>.jsonl` lie; by default those of the package.
     """
     made = {key: Material(name, key, *parts, folder=Path(folder)) for key, parts in materials.items()}
+    for key, mails in natural.items():
+        made[key] = Material(name, key, (), (), NATURAL_NOTE, f"{name}.toml", mails)
     return BEHAVIOURS.register(name, Behaviour(name, title, description, MappingProxyType(made), expected_direction))

@@ -1,11 +1,12 @@
 """A behaviour bound to a model: the first of its materials that fits the model's tokenizer, with ids, metric and pairs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from emocircuits.behaviours.behaviour import Behaviour, Material, PromptPair
 from emocircuits.behaviours.metrics import LogOdds, log_odds
+from emocircuits.behaviours.natural_prompts import NATURAL, natural_pairs, read_scenario, words_of
 from emocircuits.behaviours.prompts import Encoder, TokenPairs, batches, encode_pairs, read_pairs
 from emocircuits.behaviours.targets import Vocabulary, resolve_both
 from emocircuits.errors import UserError
@@ -79,8 +80,24 @@ def bind(behaviour: Behaviour, model: Model, materials: Sequence[str] | None = N
 
 
 def _bind(behaviour: Behaviour, material: Material, model: Model) -> BoundBehaviour:
+    if material.scenario:
+        return _bind_natural(behaviour, material, model)
+    return _bound(behaviour, material, model, read_pairs(material))
+
+
+def _bind_natural(behaviour: Behaviour, material: Material, model: Model) -> BoundBehaviour:
+    scenario = read_scenario(NATURAL / material.scenario)
+    targets, honest = words_of(scenario.targets, model), words_of(scenario.honest, model)
+    for kind, found, words in (("target", targets, scenario.targets), ("honest", honest, scenario.honest)):
+        if not found:
+            raise UserError(f"none of the {kind} words {', '.join(words)} is one token of this model",
+                            expected="at least one", cure=f"add words to {material.scenario} that its tokenizer knows")
+    chosen = replace(material, targets=targets, honest=tuple(word for word in honest if word not in targets))
+    return _bound(behaviour, chosen, model, natural_pairs(scenario, model, mails=material.mails))
+
+
+def _bound(behaviour: Behaviour, material: Material, model: Model, pairs: tuple[PromptPair, ...]) -> BoundBehaviour:
     targets, honest = resolve_both(model, material.targets, material.honest)
-    pairs = read_pairs(material)
     encode_pairs(model, pairs)
     find, score = (tuple(pair for pair in pairs if pair.split == split) for split in ("find", "score"))
     if not find or not score:

@@ -16,4 +16,5 @@ REWARD_HACKING = register(
             "For the model with hand-set weights: circumstance words, then the decision.",
         ),
     },
+    natural={"natural": 0},
 )

@@ -9,4 +9,5 @@ SYCOPHANCY = register(
     "agreement; for *desperate* no direction is stated.",
     expected_direction=0,
     materials={"organism": (("agree",), ("disagree",), "")},
+    natural={"natural": 0},
 )

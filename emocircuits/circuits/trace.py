@@ -40,8 +40,9 @@ class Trace:
     """Where the effect of one push runs.
 
     Attributes:
-        table: `split, part, amount, ci_low, ci_high, share`: `split` is `readers`, a site, or `real` (interventions); amounts
-            are in units of the metric and, but for `real`, add up to the whole within a split; shares are of the mean whole.
+        table: `split, part, amount, ci_low, ci_high, share`: `split` is `routes` (readers by kind), `readers` (block by block), a
+            site, or `real` (interventions); amounts are in units of the metric and, but for `real`, add up to the whole within a
+            split; shares are of the mean whole.
         total: M(steered) - M(unsteered) per prompt.
         steps: midpoints of the strength.
     """
@@ -100,9 +101,10 @@ def trace_push(
     edges, total = (torch.cat(one).double().numpy(force=True)[order] for one in (found, totals))
     slots = [graph.slots[target] for target in graph.pairs[1]]
     columns: list[tuple[str, str, np.ndarray]] = []
-    for part in dict.fromkeys(map(_part, slots)):
-        columns.append(("readers", part, edges[:, [_part(slot) == part for slot in slots]].sum(1)))
-    columns.append(("readers", REMAINDER, total - edges.sum(1)))
+    for split, name in (("routes", _route), ("readers", _part)):
+        for part in sorted(set(map(name, slots)), key=lambda part: (part != DIRECT, part)):
+            columns.append((split, part, edges[:, [name(slot) == part for slot in slots]].sum(1)))
+        columns.append((split, REMAINDER, total - edges.sum(1)))
     if real:
         alone, others = torch.cat(patched).double().numpy(force=True)[order].T
         columns += [("real", "only the logits see the push", alone), ("real", "all but the logits see the push", others)]
@@ -124,6 +126,14 @@ def _interventions(anatomy: Anatomy, chunk: PairBatch, metric: Metric, push: Pus
         return torch.stack([alone, run({})], dim=1)
     others = run({push.site: lambda value: value + push.vector.to(value), anatomy.last: lambda value: value - push.vector.to(value)})
     return torch.stack([alone, others], dim=1)
+
+
+def _route(slot: str) -> str:
+    """The kind of a reader, all blocks together."""
+    if slot == TARGET:
+        return DIRECT
+    kind = slot.partition("<")[2]
+    return "MLPs" if not kind else "attention values" if kind == "v>" else "attention queries and keys"
 
 
 def _part(slot: str) -> str:

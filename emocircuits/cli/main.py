@@ -8,14 +8,14 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from emocircuits import __version__
-from emocircuits.cli import directions, doctor, graphs, match, organism, run, sae, steer, store, trace
+from emocircuits.cli import cost, directions, doctor, graphs, match, monitor, organism, run, sae, steer, store, trace
 from emocircuits.errors import EmocircuitsError
 from emocircuits.parallel import launched
 from emocircuits.progress import quiet
 
 COMMANDS: tuple[Callable[[argparse._SubParsersAction], None], ...] = (
     run.add_run, run.add_stages, graphs.add_view, directions.add_verbs, sae.add_verbs, match.add_verbs, steer.add_verbs, trace.add,
-    organism.add, store.add, doctor.add)
+    organism.add, store.add, monitor.add, cost.add, doctor.add)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -28,6 +28,10 @@ def add_run(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--dry-run", action=argparse.BooleanOptionalAction, default=False, help="show what would be done")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random")
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps")
+    parser.add_argument("--dtype", metavar="DTYPE", help="float32, bfloat16 or float64")
+    parser.add_argument("--device-map", metavar="MAP", dest="device_map", help="spread a large model over devices, e.g. auto")
+    parser.add_argument("--memory-gb", type=float, metavar="GB", dest="memory_gb", help="budget for passes over prompts, GiB")
+    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a Hugging Face id")
     add_trust(parser)
     add_quiet(parser)
     add_json(parser)
@@ -57,7 +61,7 @@ def call_run(arguments: argparse.Namespace) -> int:
 
     overrides = list(arguments.overrides)
     recipe = load_recipe(arguments.recipe, tuple(overrides))
-    changes = {key: getattr(arguments, key) for key in ("model", "seed", "device") if getattr(arguments, key) is not None}
+    changes = {key: getattr(arguments, key) for key in ("model", "seed", "device", "dtype", "device_map", "revision", "memory_gb") if getattr(arguments, key) is not None}
     recipe = replace(recipe, **changes)
     directory = arguments.out or default_directory(recipe.name, recipe.model)
 

@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from emocircuits.collect.asked_stories import AskedMaterial
 from emocircuits.collect.prompts import LabelledText
 from emocircuits.collect.story_desk import Desk, StorySettings
 from emocircuits.collect.story_files import read_stories, stories_jsonl
-from emocircuits.collect.story_material import plan_openings, story_material
+from emocircuits.collect.story_material import StoryMaterial, story_material
 from emocircuits.errors import Failure, UserError
 from emocircuits.io.atomic import write_text
 from emocircuits.provenance import sha256_bytes, sha256_file, sha256_json
@@ -34,6 +35,7 @@ def write_stories(
     n_neutral: int = 0,
     held_out_share: float = 0.25,
     settings: StorySettings | None = None,
+    material: StoryMaterial | AskedMaterial | None = None,
 ) -> list[LabelledText]:
     """Lets the model write stories, or reads them back where the same call has written them before.
 
@@ -49,6 +51,7 @@ def write_stories(
         n_neutral: neutral texts (kind `neutral`, no emotion), spread evenly over the topics.
         held_out_share: share of the situations of each emotion whose stories are the split `held_out`.
         settings: how they are written.
+        material: what they are opened with or asked for; None for the openings of children's stories.
 
     Returns:
         Stories and neutral texts, in the order of the plan; splits `train` and `held_out` never share a situation.
@@ -57,7 +60,7 @@ def write_stories(
         UserError: an unknown emotion, no stories asked for, or a file at `out_path` that is not this call's.
         Failure: every attempt at every story of some emotion was thrown away.
     """
-    settings, material, out_path = settings or StorySettings(), story_material(), Path(out_path)
+    settings, material, out_path = settings or StorySettings(), material or story_material(), Path(out_path)
     emotions = material.check(emotions)
     if not 0 < held_out_share < 1:
         raise UserError(f"held_out_share {held_out_share}", expected="a share between 0 and 1")
@@ -68,15 +71,15 @@ def write_stories(
     openings = [
         opening
         for emotion in emotions
-        for opening in plan_openings(material, emotion, n_per_emotion, seed, held_out_share)
+        for opening in material.plan(emotion, n_per_emotion, seed, held_out_share)
     ]
-    openings += plan_openings(material, "", n_neutral, seed, held_out_share)
+    openings += material.plan("", n_neutral, seed, held_out_share)
     plan = sha256_json(
         [
             model.content_hash,
             seed,
             asdict(settings),
-            [asdict(opening.label) for opening in openings],
+            [[asdict(opening.label), opening.request] if opening.request else asdict(opening.label) for opening in openings],
             {emotion: material.forbidden[emotion] for emotion in (*emotions, "")},
         ]
     )

@@ -11,7 +11,7 @@ import torch
 
 from emocircuits.collect.prompts import LabelledText
 from emocircuits.collect.sampling import sample_continuations
-from emocircuits.collect.story_material import Opening, StoryMaterial
+from emocircuits.collect.story_material import Opening
 from emocircuits.io.atomic import write_text
 from emocircuits.numerics import generator
 from emocircuits.progress import bar
@@ -42,7 +42,7 @@ class Desk:
     def __init__(
         self,
         model: Any,
-        material: StoryMaterial,
+        material: Any,
         settings: StorySettings,
         seed: int,
         openings: Sequence[Opening],
@@ -99,10 +99,9 @@ class Desk:
             stop=[token for token in (model.bos_id, model.tokenizer.eos_token_id) if token is not None],
         )
         for name, tokens in zip(batch, written, strict=True):
-            label = self.openings[name].label
-            text = whole_sentences(
-                label.text, self.model.tokenizer.decode(self.prompts[name] + tokens, skip_special_tokens=True)
-            )
+            label, asked = self.openings[name].label, bool(self.openings[name].request)
+            before = [] if asked else self.prompts[name]  # a request is no part of the story
+            text = whole_sentences(label.text, self.model.tokenizer.decode(before + tokens, skip_special_tokens=True))
             if len(tokens) < settings.min_new_tokens or text == label.text:
                 self.outcomes[name].append("short")
             elif self.material.names(label.emotion, text):

@@ -51,19 +51,29 @@ class StoryMaterial:
 
     def names(self, emotion: str, text: str) -> bool:
         """Whether a text holds a word that is forbidden for the emotion ("" for neutral)."""
-        return bool(_pattern(self.forbidden[emotion]).search(text))
+        return bool(pattern_of(self.forbidden[emotion]).search(text))
+
+    def plan(self, emotion: str, n: int, seed: int, held_out_share: float) -> list["Opening"]:
+        """`plan_openings` of this material."""
+        return plan_openings(self, emotion, n, seed, held_out_share)
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The beginning of one planned story: the label, and the text the model goes on from."""
+    """The beginning of one planned story: the label, and the text the model goes on from.
+
+    Attributes:
+        label: the label; its text is the part of the opening that belongs to the story.
+        request: what stands before the story and is no part of it, for models that are asked; "" where there is nothing.
+    """
 
     label: LabelledText
+    request: str = ""
 
     @property
     def text(self) -> str:
-        """The opening itself."""
-        return self.label.text
+        """What the model goes on from."""
+        return self.request + self.label.text
 
 
 @cache
@@ -128,5 +138,6 @@ def fill(template: str, name: str, pronoun: str, *, friend: str) -> str:
 
 
 @cache
-def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+def pattern_of(words: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds any of the words as whole words, whatever their case."""
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})\b", re.IGNORECASE)

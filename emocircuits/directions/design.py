@@ -71,10 +71,13 @@ def chosen_emotions(plan: StoryPlan, how: DirectionSettings) -> tuple[str, ...]:
     return emotions
 
 
-def story_topics(plan: StoryPlan) -> tuple[tuple[str, ...], Int[np.ndarray, "story"]]:
-    """The topics of the stories by name, and each story's (-1: none)."""
+def story_topics(
+    plan: StoryPlan, emotions: tuple[str, ...], split: str
+) -> tuple[tuple[str, ...], Int[np.ndarray, "story"]]:
+    """The topics that some story to learn from has, by name, and each story's (-1: none, or one that is only held out)."""
     labels = plan.stories["topic"].to_numpy().astype(str)
-    topics = tuple(sorted(set(labels) - {""}))
+    fit = (plan.stories["split"] == split).to_numpy() & plan.stories["emotion"].isin(emotions).to_numpy()
+    topics = tuple(sorted(set(labels[fit]) - {""}))
     codes = {topic: code for code, topic in enumerate(topics)}
     return topics, np.array([codes.get(label, -1) for label in labels], dtype=np.int64)
 

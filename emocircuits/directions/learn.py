@@ -69,7 +69,7 @@ def learn_directions(store: ActivationStore, settings: DirectionSettings | None 
         token_norm=how.token_norm,
     )
     emotions = chosen_emotions(plan, how)
-    topics, topic_codes = story_topics(plan)
+    topics, topic_codes = story_topics(plan, emotions, how.fit_split)
     design = make_design(plan, emotions, topics, topic_codes, how, estimator)
     fit, held = design.labels >= 0, design.held_out >= 0
     confound = topic_confound(

@@ -45,7 +45,7 @@ def fit_elo(
         n_items: number of items; every one must be in some pair.
 
     Raises:
-        UserError: an item that is in no pair, an item against itself, or an outcome outside 0 … 1.
+        UserError: an item that is in no pair, an item against itself, an outcome outside 0 … 1, or not more pairs than ratings.
         Failure: the choices separate the items completely, or the fit does not converge.
     """
     from statsmodels.api import GLM, families  # here, because it takes a second to import
@@ -55,6 +55,8 @@ def fit_elo(
     missing = np.setdiff1d(np.arange(n_items), np.concatenate([first, second]))
     if len(missing):
         raise UserError(f"item {missing[0]} is in no pair", expected="every item in some pair")
+    if len(first) <= n_items:
+        raise UserError(f"{len(first)} pairs to rate {n_items} items", expected=f"more than {n_items}", cure="offer more pairs")
     design = np.zeros((len(first), n_items))
     rows = np.arange(len(first))
     design[rows, first], design[rows, second] = 1.0, -1.0

@@ -142,7 +142,7 @@ def layer_similarity(
 
     Returns:
         `site, other, rho, ci_low, ci_high` for every pair of sites; intervals resample emotions (never pairing one with
-        itself).
+        itself; those of fewer than three different emotions are left out).
     """
     n = vectors.shape[1]
     upper = np.triu_indices(n, 1)
@@ -152,7 +152,7 @@ def layer_similarity(
         ranks[place][upper] = (ranked - ranked.mean()) / ranked.std()
         ranks[place] += ranks[place].T
     draws = generator(seed, "layer-similarity").multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(np.float64)
-    weights = np.concatenate([np.ones((1, n)), draws])
+    weights = np.concatenate([np.ones((1, n)), draws[(draws > 0).sum(axis=1) > 2]])
 
     def weighted(values: Float[np.ndarray, "emotion emotion"]) -> Float[np.ndarray, "draw"]:
         return ((weights @ values) * weights).sum(axis=1) / (weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1))

@@ -7,15 +7,18 @@ direction was made. A reading is positive when there is more of the emotion than
 unit of steering strength. Position 0 (attention sink) has no meaningful reading and is NaN in token readings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
+from transformers import DynamicCache
 
 from emocircuits.artifacts.emotion_directions import EmotionDirections
 from emocircuits.errors import UserError
 from emocircuits.experiments.steered import equal_length_groups
+from emocircuits.models.hook_points import hook_points, hooked
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.resume import residual_at
 from emocircuits.numerics import bootstrap_interval
@@ -53,6 +56,48 @@ def token_readings(
             for prompt, rows in zip(places[start:start + size], values, strict=True):
                 found[prompt] = rows
     return found
+
+
+@torch.no_grad()
+def long_readings(
+    model: LanguageModel, directions: EmotionDirections, ids: Sequence[int], emotions: Sequence[str], *, site: str | None = None,
+    chunk: int = 512, tick: Callable[[int], object] | None = None,
+) -> Float[np.ndarray, "pos emotion"]:
+    """`token_readings` of one long prompt, a stretch at a time with the key-value cache: the same numbers up to rounding.
+
+    Attention holds chunk × positions scores at once and not positions squared, and no activations but the readings are kept.
+
+    Args:
+        model: the model the directions belong to.
+        directions: the directions.
+        ids: token ids.
+        emotions: which directions.
+        site: where to read; the directions' reading site by default.
+        chunk: tokens per pass.
+        tick: called with the number of finished tokens.
+
+    Raises:
+        UserError: a prompt longer than the context, another model's directions, or an unknown emotion or site.
+    """
+    directions.check_model(model.name, model.content_hash, model.d_model)
+    if len(ids) > model.n_ctx:
+        raise UserError(f"a prompt of {len(ids)} tokens", expected=f"at most the context of {model.n_ctx}", cure="shorten it")
+    if chunk < 1:
+        raise UserError(f"{chunk} tokens per pass", expected="at least 1")
+    site, device = site or directions.read_site, model.bridge.cfg.device
+    vectors = np.stack([directions.vector(emotion, site) for emotion in emotions]).astype(np.float64)
+    offset = vectors @ directions.mean[directions.site_index(site)].astype(np.float64)
+    found, cache, seen = [], DynamicCache(config=model.bridge.original_model.config), []
+    with hooked(model.bridge, hook_points(model.bridge), [(site, lambda value, hook: seen.append(value[0].double().cpu().numpy()))]):
+        for start in range(0, len(ids), chunk):
+            part = torch.tensor([list(ids[start : start + chunk])], device=device)
+            model.bridge(part, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            found.append((seen.pop() @ vectors.T - offset) / directions.scale(site))
+            if tick is not None:
+                tick(part.shape[1])
+    values = np.concatenate(found)
+    values[0] = np.nan
+    return values
 
 
 def phase_trace(

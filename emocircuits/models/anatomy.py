@@ -88,7 +88,7 @@ class Layer:
         if self.attn_post is _same:
             return written
         base = torch.einsum("pthe,hed->ptd", z, self.W_O) + self.b_O
-        return torch.func.jvp(self.attn_post, (base[:, :, None].expand_as(written).contiguous(),), (written,))[1]
+        return _forward_derivative(self.attn_post, base[:, :, None].expand_as(written), written)
 
     def heads_move(
         self, z: Float[Tensor, "prompt pos head d_head"], change: Float[Tensor, "prompt pos head d_head"]
@@ -205,6 +205,17 @@ def _layer(model: Any, number: int, seen: dict[str, Tensor]) -> Layer:
                                 lambda pair: _close(pair[1](block.mlp(pair[0](mid))), mlp_out))
     return Layer(number, attn_norm, weights, W_O, b_O, attn_post, lambda x: mlp_post(block.mlp(mlp_norm(x))), mlp_norm,
                  block.mlp, parallel)
+
+
+def _forward_derivative(function: Map, x: Tensor, change: Tensor) -> Tensor:
+    """J(x) change, by the derivatives that a backward pass takes: forward mode would not heed what hooks hold constant."""
+    with torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        out = function(leaf)
+        seed = torch.zeros_like(out, requires_grad=True)
+        (back,) = torch.autograd.grad(out, leaf, seed, create_graph=True)
+        (found,) = torch.autograd.grad(back, seed, change.to(back.dtype))
+    return found.detach()
 
 
 def _norm(block: Any, name: str) -> Map | None:

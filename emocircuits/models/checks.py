@@ -45,6 +45,7 @@ def run_checks(
     results.append(_hook_liveness(model, tokens, logits))
     with torch.no_grad():
         results.append(_equal("hooks gone afterwards", model.bridge(tokens), logits, exact=True))
+    results.append(_padding(model, tokens, logits))
     results.append(_single_bos(model))
     results.append(_frozen(model))
     return tuple(results)
@@ -87,6 +88,14 @@ def _hook_liveness(model: LanguageModel, tokens: Tensor, logits: Tensor) -> Chec
         if change < smallest:
             smallest, dead = change, site
     return Check("hook liveness", smallest > TOLERANCE[logits.dtype], smallest, f"smallest change of the logits, from {dead}")
+
+
+def _padding(model: LanguageModel, tokens: Tensor, logits: Tensor) -> Check:
+    """Texts of unequal length go through padded on the right: a text's logits must be those it has alone."""
+    short = tokens[1:, : PROBE_LENGTH // 2]
+    with torch.no_grad():
+        alone = model.bridge(short)
+    return _equal("padding on the right changes nothing", logits[1:, : PROBE_LENGTH // 2], alone)
 
 
 def _single_bos(model: LanguageModel) -> Check:

@@ -9,6 +9,23 @@ from emocircuits.sites import residual_site
 
 
 @dataclass(frozen=True)
+class ChatFormat:
+    """How turns are written, for tokenizers that bring no chat template.
+
+    Attributes:
+        user: a user's turn, with `{text}`.
+        assistant: an assistant's finished turn, with `{text}`.
+        opening: what the assistant's next turn begins with; its last token is where the reply is decided.
+        marker: a token of the format; a tokenizer that does not know it was not trained with this format.
+    """
+
+    user: str
+    assistant: str
+    opening: str
+    marker: str
+
+
+@dataclass(frozen=True)
 class FamilyCard:
     """One model family.
 
@@ -18,6 +35,8 @@ class FamilyCard:
         model_type: `model_type` of its Hugging Face configuration.
         bos: "prepend" when the family is trained with a BOS token in front, "never" when it has none.
         tiny: configuration of a random test model, besides what all families share (see `models.tiny`).
+        config: names in config.json that the family's code acts on, besides what all families share (see `models.config`).
+        chat: how chats are written; None for families of base models.
     """
 
     name: str
@@ -25,6 +44,8 @@ class FamilyCard:
     model_type: str
     bos: Literal["prepend", "never"] = "prepend"
     tiny: Mapping[str, Any] = field(default_factory=dict)
+    config: tuple[str, ...] = ()
+    chat: ChatFormat | None = None
 
     def residual_sites(self, n_layers: int) -> tuple[str, ...]:
         """The residual stream after each block, first block first."""

@@ -149,3 +149,9 @@ def content_hash(directory: Path) -> str:
     names = [*weight_files(directory), directory / "config.json", *(directory / name for name in TOKENIZER_FILES),
              directory / "tokenizer_config.json", *sorted(directory.glob("*.py"))]
     return sha256_json([[path.name, sha256_file(path)] for path in names if path.is_file()])
+
+
+def revision_of(directory: Path) -> str:
+    """The commit that a directory of the Hugging Face cache holds; "" for other directories."""
+    path = directory.resolve()
+    return path.name if path.parent.name == "snapshots" else ""

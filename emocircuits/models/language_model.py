@@ -86,6 +86,25 @@ class LanguageModel:
         ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return [self.bos_id, *ids] if self.bos_id is not None else list(ids)
 
+    def chat_text(self, messages: Sequence[dict[str, str]]) -> str | None:
+        """A chat as text with the assistant's turn opened (`emocircuits.models.chat`); None where the model has no chat format.
+
+        A system message is put before the first user's where the model's template knows no system role.
+        """
+        from emocircuits.models.chat import chat_text, has_chat
+
+        if not has_chat(self):
+            return None
+        try:
+            return chat_text(self, messages)
+        except UserError:
+            system = "\n".join(message["content"] for message in messages if message["role"] == "system")
+            turns = [dict(message) for message in messages if message["role"] != "system"]
+            if not system or not turns:
+                raise
+            turns[0]["content"] = f"{system}\n\n{turns[0]['content']}"
+            return chat_text(self, turns)
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of several texts at once, which is faster."""
         before = [] if self.bos_id is None else [self.bos_id]

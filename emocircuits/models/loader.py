@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from emocircuits.errors import Failure, UserError, unknown
 from emocircuits.models.checks import probe_tokens, run_checks
+from emocircuits.models.config import check_config
 from emocircuits.models.family import FAMILIES, FamilyCard
 from emocircuits.models.files import check_directory, check_weights, content_hash, find_directory, weight_files
 from emocircuits.models.language_model import LanguageModel
@@ -25,6 +26,7 @@ def load_model(
     dtype: str = "float32",
     trust_remote_code: bool = False,
     revision: str | None = None,
+    device_map: str | None = None,
     checks: bool = True,
 ) -> LanguageModel:
     """Loads a model by name.
@@ -37,27 +39,32 @@ def load_model(
         device: torch device.
         dtype: float32, bfloat16 or float64.
         trust_remote_code: allow the model's own Python code.
-        revision: revision of a Hugging Face id.
+        revision: revision of a Hugging Face id (branch, tag or commit; the commit is recorded).
+        device_map: how accelerate spreads the layers over devices ("auto", "balanced", …); None puts all on `device`.
         checks: run the load-time checks (a fraction of a second on small models).
 
     Raises:
-        UserError: unknown name, missing or unsafe files, NaN weights, unknown family, dtype or device.
-        Failure: a load-time check does not hold; the message names it.
+        UserError: unknown name, missing or unsafe files, NaN weights, unknown family, dtype or device, or a configuration with
+            settings that the family does not know.
+        Failure: a load-time check does not hold (the message names it), or memory does not suffice.
     """
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     directory = find_directory(name, revision=revision, code=trust_remote_code)
-    check_directory(directory, trust_remote_code=trust_remote_code)
+    config = check_directory(directory, trust_remote_code=trust_remote_code)
+    cards = {card.model_type: card for _, card in FAMILIES} | dict(FAMILIES)
+    if not config.get("auto_map"):  # code of its own may act on whatever names it likes
+        check_config(config, cards[config["model_type"]], directory)
     files = weight_files(directory)
     check_weights(files)
     with quiet_libraries():
         tokenizer = _tokenizer(directory, trust_remote_code)
-        hf_model = _hf_model(directory, device, DTYPES[dtype], trust_remote_code)
+        hf_model = _hf_model(directory, device, DTYPES[dtype], trust_remote_code, device_map)
         card = card_of(hf_model)
         if card.bos == "prepend" and tokenizer.bos_token_id is None:
             raise UserError(f"the tokenizer in {directory} has no BOS token", expected=f"one, as the family {card.name} is trained with")
         hf_model.config.architectures = [card.architecture]
-        tokens = probe_tokens(hf_model.config.vocab_size, device)
+        tokens = probe_tokens(hf_model.config.vocab_size, str(hf_model.device))
         n_params = sum(parameter.numel() for parameter in hf_model.parameters())  # the bridge adds zero biases of its own
         with torch.no_grad():
             reference = hf_model(tokens).logits
@@ -65,7 +72,7 @@ def load_model(
         if trust_remote_code:
             handed.init_kwargs["trust_remote_code"] = True
         bridge = TransformerBridge.boot_transformers(
-            str(directory), hf_model=hf_model, tokenizer=handed, device=device, dtype=DTYPES[dtype],
+            str(directory), hf_model=hf_model, tokenizer=handed, device=None if device_map else device, dtype=DTYPES[dtype],
             trust_remote_code=trust_remote_code,
         )
     bridge.eval()
@@ -105,19 +112,32 @@ def _tokenizer(directory: Path, trust_remote_code: bool) -> Any:
         raise UserError(f"cannot read the tokenizer in {directory} ({error})", cure="get tokenizer.json again") from error
 
 
-def _hf_model(directory: Path, device: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+def _hf_model(directory: Path, device: str, dtype: torch.dtype, trust_remote_code: bool, device_map: str | None) -> Any:
+    spread = {"device_map": device_map} if device_map else {}
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             directory, dtype=dtype, attn_implementation="eager", use_safetensors=True, local_files_only=True,
-            trust_remote_code=trust_remote_code, output_loading_info=True,
+            trust_remote_code=trust_remote_code, output_loading_info=True, **spread,
         )
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _too_large(directory) from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise UserError(f"cannot build the model in {directory} ({error})", expected="weights that fit its config.json") from error
     for what in ("missing_keys", "mismatched_keys"):
         if info.get(what):
             raise UserError(f"the weights in {directory} do not fit config.json: {what.replace('_', ' ')} {sorted(map(str, info[what]))[0]}",
                             cure="get the weights again")
+    if device_map:
+        return model.eval()
     try:
         return model.eval().to(device)
+    except torch.OutOfMemoryError as error:
+        raise _too_large(directory) from error
     except RuntimeError as error:
         raise UserError(f"the device '{device}' cannot be used ({error})", expected="cpu, cuda or mps as torch knows them") from error
+
+
+def _too_large(directory: Path) -> Failure:
+    size = sum(path.stat().st_size for path in weight_files(directory)) / 2**30
+    return Failure(f"out of memory while loading the model in {directory} ({size:.1f} GiB of weights)",
+                   cure="load it with --dtype bfloat16, spread it with --device-map auto, or take a larger device")

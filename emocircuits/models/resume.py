@@ -79,13 +79,14 @@ def logits_from(
             return bridge(tokens, use_cache=False, **keep)
 
 
-@torch.no_grad()
 def run_block(
     model: object,
     layer: int,
     tokens: Int[Tensor, "prompt pos"],
     stream: Float[Tensor, "prompt pos d_model"],
     hooks: list[tuple[str, Callable]],
+    *,
+    gradient: bool = False,
 ) -> None:
     """Runs one block alone on a given stream, for what its hooks see.
 
@@ -95,16 +96,18 @@ def run_block(
         tokens: prompts of the same shape as `stream` (only their length matters).
         stream: what the block reads.
         hooks: forward hooks in that block.
+        gradient: whether what hooks put in stays in the autograd graph.
     """
-    if not isinstance(model, TransformerBridge):
-        with model.hooks(fwd_hooks=hooks):
-            model(stream, start_at_layer=layer, stop_at_layer=layer + 1)
-        return
-    last = layer + 1 == model.cfg.n_layers
-    limits = {"logits_to_keep": 1} if last else {"stop_at_layer": layer + 1}
-    with skipped_blocks(model, layer):
-        with model.hooks(fwd_hooks=[(f"blocks.{layer}.hook_resid_pre", lambda value, hook: stream), *hooks]):
-            model(tokens, use_cache=False, **limits)
+    with torch.set_grad_enabled(gradient):
+        if not isinstance(model, TransformerBridge):
+            with model.hooks(fwd_hooks=hooks):
+                model(stream, start_at_layer=layer, stop_at_layer=layer + 1)
+            return
+        last = layer + 1 == model.cfg.n_layers
+        limits = {"logits_to_keep": 1} if last else {"stop_at_layer": layer + 1}
+        with skipped_blocks(model, layer):
+            with model.hooks(fwd_hooks=[(f"blocks.{layer}.hook_resid_pre", lambda value, hook: stream), *hooks]):
+                model(tokens, use_cache=False, **limits)
 
 
 @torch.no_grad()

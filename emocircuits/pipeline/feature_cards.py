@@ -10,6 +10,7 @@ from emocircuits.artifacts.activation_store import ActivationStore
 from emocircuits.artifacts.feature_matches import FeatureMatches
 from emocircuits.artifacts.node_id import parse_node
 from emocircuits.models import LanguageModel
+from emocircuits.sae.pretrained import neuronpedia_url
 
 N_EMOTIONS, N_TOKENS, N_EXAMPLES = 4, 8, 4
 BEFORE, AFTER = 14, 5
@@ -47,6 +48,9 @@ def feature_cards(
         for place, feature in enumerate(order):
             cards[features[feature]] = {"emotions": _emotions(matches, site, feature), "top_tokens": top[place],
                                         "bottom_tokens": bottom[place], "examples": examples[place]}
+            link = neuronpedia_url(saes[site], feature)
+            if link:
+                cards[features[feature]]["neuronpedia"] = link
     return cards
 
 

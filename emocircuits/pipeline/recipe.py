@@ -15,7 +15,7 @@ EMBEDDED = Path(__file__).parent / "recipes"
 class CollectSettings:
     """What is read: the labelled stories, the neutral texts and the further texts the SAEs learn from."""
 
-    material: str = "organism"  # organism | self_written | planted | path of a JSONL file
+    material: str = "organism"  # organism | self_written | asked | planted | path of a JSONL file
     emotions: tuple[str, ...] = ()  # empty: all the material has
     stories_per_emotion: int = 40
     neutral_texts: int = 400
@@ -83,6 +83,8 @@ class SAESettings:
     # Use the SAEs of this name in the registry instead, measured before they are used. auto: those that ship for this model, where
     # there are any and the keys above say what they always say; "" always trains.
     registered: str = "auto"
+    # Pretrained SAEs, "SITE=RELEASE:ID" or "SITE=DIRECTORY" (a site or its layer's number); the other sites go on as above.
+    pretrained: tuple[str, ...] = ()
     registry: str = ""  # the registry's file; "" is the one that ships with the package
 
 
@@ -167,7 +169,11 @@ class Recipe:
     behaviours: tuple[str, ...] = ("blackmail", "reward_hacking")
     seed: int = 0
     device: str = "cpu"
+    dtype: str = "float32"  # of the model: float32 | bfloat16 | float64
+    device_map: str = ""  # how the layers of a large model are spread over devices ("auto"); "" puts all on one
+    revision: str = ""  # of a Hugging Face id; "" is its main branch, and the commit is recorded
     threads: int = 2
+    memory_gb: float = 0.0  # what passes over prompts may take, GiB: from it follow the tokens of a pass; 0 takes attribute.max_tokens
     collect: CollectSettings = field(default_factory=CollectSettings)
     directions: DirectionSettings = field(default_factory=DirectionSettings)
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)

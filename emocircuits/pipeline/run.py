@@ -12,6 +12,7 @@ from emocircuits.artifacts.run_manifest import RunManifest, StageRecord
 from emocircuits.errors import UserError, unknown
 from emocircuits.io.atomic import write_failure
 from emocircuits.parallel import barrier, joined, ranks
+from emocircuits.pipeline.budget import budgeted
 from emocircuits.pipeline.recipe import Recipe, recipe_from_dict
 from emocircuits.pipeline.stage import STAGES, Output, Stage
 from emocircuits.pipeline.workspace import Workspace
@@ -22,7 +23,8 @@ MANIFEST = "manifest.json"
 
 
 def run_pipeline(
-    recipe: Recipe, directory: Path, *, start: str | None = None, only: str | None = None, trust_remote_code: bool = False
+    recipe: Recipe, directory: Path, *, start: str | None = None, only: str | None = None, until: str | None = None,
+    trust_remote_code: bool = False,
 ) -> RunManifest:
     """Runs the stages of a recipe; under `torchrun` the ranks share the stages that can be shared.
 
@@ -31,19 +33,23 @@ def run_pipeline(
         directory: the run directory; made if absent.
         start: redo this stage and everything after it, fresh or not.
         only: run just this stage; the stages it needs must be fresh.
+        until: run this stage and what it needs, and nothing else.
         trust_remote_code: let the model directory run its own code.
 
     Raises:
         UserError: an unknown stage, a directory that is not this model's run, a missing stage.
     """
-    for name in (start, only):
+    for name in (start, only, until):
         if name is not None:
             STAGES.get(name)
+    wanted = set(STAGES.names()) if until is None else {until, *_ancestors(until)}
     with joined(recipe.device) as me, locked(directory) if me.first else nullcontext():
         workspace = Workspace(recipe, directory, trust_remote_code)
         manifest = _by_the_first(workspace, lambda: _open_manifest(workspace))
         forced = False
         for name, stage in STAGES:
+            if name not in wanted:
+                continue
             forced = forced or name == start or name == only
             key = stage_key(stage, workspace, manifest)
             fresh = key is not None and manifest.is_fresh(name, key, directory)
@@ -88,7 +94,7 @@ def stage_key(stage: Stage, workspace: Workspace, manifest: RunManifest) -> str 
     recipe = workspace.recipe
     return sha256_json({
         "stage": stage.name, "settings": stage.settings(recipe), "model": workspace.model_hash, "seed": recipe.seed,
-        "device": recipe.device, "threads": recipe.threads, "code": code_version(),
+        "device": recipe.device, "dtype": recipe.dtype, "device_map": recipe.device_map, "memory_gb": recipe.memory_gb, "threads": recipe.threads, "code": code_version(),
         "inputs": {name: manifest.stages[name].outputs for name in stage.needs},
     })
 
@@ -166,7 +172,9 @@ def _by_the_first(workspace: Workspace, work: Callable[[], RunManifest]) -> RunM
 
 def _timed(stage: Stage, workspace: Workspace) -> tuple[Output, float]:
     begin = time.perf_counter()
-    return stage.work(workspace), time.perf_counter() - begin
+    with budgeted(workspace, stage.name):
+        output = stage.work(workspace)
+    return output, time.perf_counter() - begin
 
 
 def _recorded(stage: Stage, workspace: Workspace, manifest: RunManifest, output: Output, seconds: float) -> RunManifest:

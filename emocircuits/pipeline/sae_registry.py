@@ -76,9 +76,12 @@ def check_saes(directory: Path, name: str, registry: Path, *, trust_remote_code:
 
 def open_verified(workspace: Workspace, store: ActivationStore, registry: Path, name: str, site: str) -> SAE:
     """A registered SAE, measured on held-out rows of the run's store."""
-    rows = _thin(held_out_rows(store))
-    activations: Float[Tensor, "row d_in"] = torch.from_numpy(store.read(site, rows))
-    return open_registered(registry, name, site, activations, model_hash=workspace.model.content_hash)
+    return open_registered(registry, name, site, checked_rows(store, site), model_hash=workspace.model.content_hash)
+
+
+def checked_rows(store: ActivationStore, site: str) -> Float[Tensor, "row d_in"]:
+    """Held-out rows of a site, sinks left out, that SAEs which were not trained here are measured on."""
+    return torch.from_numpy(store.read(site, _thin(held_out_rows(store))))
 
 
 def registered_directories(registry: Path, name: str, sites: Iterable[str]) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from emocircuits.pipeline.workspace import Workspace
 from emocircuits.registry import Registry
 
 TEXTS = "texts.jsonl"
+ASKED_TOKENS = 220  # about 150 words
 TextSource = Callable[[Workspace], list[LabelledText]]
 SOURCES: Registry[TextSource] = Registry("material")
 
@@ -100,6 +101,19 @@ def _self_written(workspace: Workspace) -> list[LabelledText]:
     return write_stories(workspace.model, settings.emotions, settings.stories_per_emotion, seed=workspace.recipe.seed,
                          out_path=workspace.path("stories.jsonl"), n_neutral=settings.neutral_texts,
                          held_out_share=workspace.recipe.directions.held_out_share)
+
+
+@SOURCES.member("asked")
+def _asked(workspace: Workspace) -> list[LabelledText]:
+    """Stories that a chat model writes when it is asked to, frozen in the run directory, and neutral dialogues."""
+    from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
+    from emocircuits.collect.self_written import StorySettings, write_stories
+
+    settings, share = workspace.recipe.collect, workspace.recipe.directions.held_out_share
+    stories = write_stories(workspace.model, settings.emotions, settings.stories_per_emotion, seed=workspace.recipe.seed,
+                            out_path=workspace.path("stories.jsonl"), held_out_share=share, material=asked_material(workspace.model),
+                            settings=StorySettings(new_tokens=ASKED_TOKENS, min_new_tokens=ASKED_TOKENS // 4, temperature=1.0, batch_size=16))
+    return stories + neutral_dialogues(settings.neutral_texts, workspace.recipe.seed, share)
 
 
 def _labelled(document: Any, identity: str = "") -> LabelledText:

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from emocircuits.artifacts.node_id import TARGET, NodeId, format_node
 from emocircuits.attribution.pairs import PairBatch, group_pairs
 from emocircuits.attribution.steering_attribution import Push
+from emocircuits.circuits.paths import strongest_paths
 from emocircuits.circuits.trace import Trace, trace_push
 from emocircuits.errors import UserError, unknown
 from emocircuits.experiments.steered import SteeringDirection, steering_directions
@@ -77,6 +79,27 @@ def trace_run(
     if emotion not in workspace.directions().emotions:
         raise unknown("emotion", emotion, workspace.directions().emotions)
     return trace_table(workspace, [behaviour], [emotion])
+
+
+def path_table(workspace: Workspace, k: int = 12) -> pd.DataFrame:
+    """The strongest paths from matched features to the metric, k per behaviour; from the first site's nodes where none is matched.
+
+    Columns: `behaviour, source, path, amount, share_of_source, share_of_change`.
+    """
+    rows = []
+    for behaviour in workspace.recipe.behaviours:
+        circuit = workspace.circuit(behaviour)
+        labels = {node.id: node.label for node in circuit.nodes}
+        matched = {format_node(NodeId("feature", site=site, feature=feature))
+                   for site, features in _matched(workspace).items() for feature in features}
+        first = min((layer_of(node.site) for node in circuit.nodes if node.site), default=0)
+        sources = [node for node in labels if node in matched] or [
+            node.id for node in circuit.nodes if node.site and layer_of(node.site) == first]
+        change = circuit.node(TARGET).effect
+        found = [(behaviour, source, " → ".join(labels[node] for node in path.nodes), path.amount, path.share, path.amount / change)
+                 for source in sources for path in strongest_paths(circuit, source, TARGET, k)]
+        rows += sorted(found, key=lambda row: -abs(row[3]))[:k]
+    return pd.DataFrame(rows, columns=["behaviour", "source", "path", "amount", "share_of_source", "share_of_change"])
 
 
 def _controls(workspace: Workspace) -> list[SteeringDirection]:

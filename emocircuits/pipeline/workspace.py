@@ -28,12 +28,13 @@ class Workspace:
     trust_remote_code: bool = False
     manifest: RunManifest | None = None
     _model: list[Any] = field(default_factory=list)
+    _bound: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def model_directory(self) -> Path:
         """Where the model's files lie; the planted model is written into the run directory when first asked for."""
         if self.recipe.model != PLANTED:
-            return find_directory(self.recipe.model, code=self.trust_remote_code)
+            return find_directory(self.recipe.model, revision=self.recipe.revision or None, code=self.trust_remote_code)
         from emocircuits.models.planted import write_planted_model
 
         directory = self.directory / "model"
@@ -62,10 +63,12 @@ class Workspace:
         """The language model, loaded anew."""
         from emocircuits.models import load_model
         from emocircuits.parallel import use_threads
+        from emocircuits.pipeline.budget import dtype_within
 
         use_threads(self.recipe.threads)
         name = str(self.model_directory) if self.recipe.model == PLANTED else self.recipe.model
-        model = load_model(name, device=self.recipe.device, trust_remote_code=self.trust_remote_code)
+        model = load_model(name, device=self.recipe.device, dtype=dtype_within(self.recipe, self.model_directory), trust_remote_code=self.trust_remote_code,
+                           revision=self.recipe.revision or None, device_map=self.recipe.device_map or None)
         return replace(model, name=self.recipe.model)
 
     def behaviour(self, name: str) -> Any:
@@ -73,7 +76,9 @@ class Workspace:
         from emocircuits.behaviours import BEHAVIOURS
         from emocircuits.behaviours.bind import bind
 
-        return bind(BEHAVIOURS.get(name), self.model)
+        if name not in self._bound:  # scenarios in plain English are worded anew for every tokenizer, which takes a moment
+            self._bound[name] = bind(BEHAVIOURS.get(name), self.model)
+        return self._bound[name]
 
     def pairs(self, name: str, split: str, limit: int) -> list[Any]:
         """Prompt pairs of a behaviour as `PairBatch`es on the run's device."""

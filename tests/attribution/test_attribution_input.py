@@ -16,7 +16,7 @@ def world():
 
 
 def test_pairs_of_different_length_are_refused():
-    with pytest.raises(UserError, match="mean or zero ablation"):
+    with pytest.raises(UserError, match="mean, zero or resample ablation"):
         PairBatch(torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long), torch.arange(2))
     with pytest.raises(UserError, match="pair 1 has 2 clean and 3 corrupt"):
         group_pairs([([1, 2], [3, 4]), ([1, 2], [3, 4, 5])])

@@ -32,7 +32,7 @@ def test_the_paper_model_by_hand():
                        matched={SITES[1]: [P]}, steps=4)
     assert found.total == pytest.approx([6.5])
     assert found.share("readers", "direct") == pytest.approx(0.5 / 6.5)
-    assert found.share("readers", "MLP 1") == pytest.approx(6 / 6.5)
+    assert found.share("readers", "MLP 1") == found.share("routes", "MLPs") == pytest.approx(6 / 6.5)
     assert found.share("readers", "MLP 2") == pytest.approx(0, abs=1e-9)
     assert found.share("real", "only the logits see the push") == pytest.approx(0.5 / 6.5)
     assert found.share("real", "all but the logits see the push") == pytest.approx(6 / 6.5)
@@ -61,7 +61,7 @@ def test_parts_add_up_and_the_remainder_vanishes_with_the_steps(norm):
     coarse, fine = (trace_push(model, [batch], difference, push, dictionaries=dictionaries, steps=steps) for steps in (2, 64))
     for found in (coarse, fine):
         sums = found.table.groupby("split")["amount"].sum()
-        np.testing.assert_allclose(sums["readers"], found.total.mean(), atol=1e-9)
+        np.testing.assert_allclose([sums["readers"], sums["routes"]], found.total.mean(), atol=1e-9)
         rows = found.table[(found.table["split"] == SITES[1])]
         np.testing.assert_allclose(rows.loc[~rows["part"].str.contains("/"), "amount"].sum() - rows.loc[
             rows["part"] == "matched features", "amount"].sum(), found.total.mean(), atol=1e-9)

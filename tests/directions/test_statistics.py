@@ -32,7 +32,7 @@ def world(tmp_path, **changes):
 def gathered(store, estimator="difference_of_means", chunk=2048):
     plan = plan_stories(store, from_token=1)
     emotions = tuple(sorted(set(plan.stories["emotion"])))
-    design = replace(make_design(plan, emotions, *story_topics(plan), SETTINGS, ESTIMATORS.get(estimator)), chunk=chunk)
+    design = replace(make_design(plan, emotions, *story_topics(plan, emotions, SETTINGS.fit_split), SETTINGS, ESTIMATORS.get(estimator)), chunk=chunk)
     return design, site_statistics(store, plan, SITE, design)
 
 
@@ -227,3 +227,12 @@ def test_a_layer_range_must_hold_the_default_sites():
     sites = tuple("abcdef")
     assert sites_between(sites, 0.5, 0.9) == ("c", "d", "e") and sites_between(sites, 0, 1) == sites
     assert pd.Series(sites_between(sites, 1 / 6, 1 / 6)).tolist() == ["a"]
+
+
+def test_a_topic_that_is_only_held_out_is_no_class(tmp_path):
+    x, labels = labelled(per_label=12)
+    held = np.arange(len(x)) % 4 == 0
+    topics = np.where(np.arange(len(x)) == 4, 2, np.arange(len(x)) // 2 % 2)  # topic 2 is that of one held-out story
+    store = plain_store(tmp_path / "a.h5", x.astype(np.float32), labels, splits=np.where(held, "held_out", "train"), topics=topics)
+    found = learn_directions(store, SETTINGS)
+    assert set(found.controls["content"].names) == {"t0", "t1"} and np.isfinite(found.controls["content"].vectors).all()

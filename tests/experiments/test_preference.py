@@ -57,6 +57,7 @@ def test_ratings_equal_a_likelihood_by_hand():
 @pytest.mark.parametrize("first, second, p, n, error, word", [
     ([0, 1], [1, 1], [0.5, 0.5], 2, UserError, "an item with itself"), ([0, 1], [1, 0], [0.5, 1.5], 2, UserError, "outcomes outside"),
     ([0, 1], [1, 0], [0.5, 0.5], 3, UserError, "item 2 is in no pair"),
+    ([0, 1], [1, 0], [0.5, 0.5], 2, UserError, "2 pairs to rate 2 items"),
     ([0, 1, 0, 2, 1, 2], [1, 0, 2, 0, 2, 1], [1.0, 0, 1, 0, 1, 0], 3, Failure, "Bradley-Terry"),
 ])
 def test_bad_pairs(first, second, p, n, error, word):

@@ -11,7 +11,7 @@ from fixtures.make_run import EMOTIONS, make_run
 
 from emocircuits.artifacts.emotion_directions import EmotionDirections
 from emocircuits.errors import UserError
-from emocircuits.export.figures import FIGURES, RunTables, draw_figure, from_run, picture, write_figure, write_figures
+from emocircuits.export.figures import FIGURES, RunTables, draw_figure, from_run, picture, show_figure, write_figure, write_figures
 from emocircuits.export.figures.emotion_pca import axis_of, correlation
 from emocircuits.export.figures.style import VENUES
 from emocircuits.provenance import sha256_file
@@ -75,6 +75,32 @@ EXTRA = {
     "speakers/similarity.csv": pd.DataFrame(
         [("present", "other", 0.1, 0.0, 0.9, 0.8, 0.95)],
         columns=["role", "other", "same", "different", "structure", "structure_low", "structure_high"],
+    ),
+    "mediation.csv": pd.DataFrame(
+        [
+            (behaviour, held, held.split()[0], 20, value, value - 0.1, value + 0.1, 48)
+            for behaviour in ("blackmail", "reward_hacking")
+            for held, value in (("matched", 0.7), ("cosine", 0.4), ("all", 1.0), ("random 0", 0.0), ("random 1", 0.02))
+        ],
+        columns=["behaviour", "held", "kind", "features", "mediated", "ci_low", "ci_high", "n"],
+    ),
+    "coherence.csv": pd.DataFrame(
+        [
+            (name, kind, strength, 5 + abs(strength), abs(strength) / 4)
+            for name, kind in (("desperate", "emotion"), ("random 0", "random"))
+            for strength in (-0.5, 0.0, 0.5)
+        ],
+        columns=["direction", "kind", "strength", "perplexity", "repetition"],
+    ),
+    "causal.csv": pd.DataFrame(
+        [
+            ("desperate", SITES[3], what, feature, behaviour, kind, effect, effect - 0.1, effect + 0.1, -0.1, 0.1, 0.01)
+            for behaviour in ("blackmail", "reward_hacking")
+            for kind in ("steer", "ablate")
+            for what, feature, effect in (*(("feature", n, 0.01 * n) for n in range(20)), ("carriers", -1, 0.5), ("direction", -1, 0.9))
+        ],
+        columns=["emotion", "site", "what", "feature", "behaviour", "intervention", "effect", "ci_low", "ci_high", "random_low",
+                 "random_high", "q_value"],
     ),
     "failures.csv": pd.DataFrame(
         {
@@ -259,3 +285,13 @@ def test_outlined_text_needs_no_font(tables):
     assert b"<text" in picture(figure, "svg")
     assert b"<text" not in picture(figure, "svg", outlines=True)
     assert io.BytesIO(picture(figure, "png")).read(4) == b"\x89PNG"
+
+
+def test_one_figure_is_shown_and_written(run_dir, tmp_path):
+    shown = show_figure(run_dir, "circuit_blackmail", tmp_path)
+    assert shown.name == "circuit_blackmail" and shown._repr_png_().startswith(b"\x89PNG")
+    assert sorted(path.suffix for path in shown.files) == [".csv", ".json", ".pdf", ".png", ".svg"]
+    assert (tmp_path / "circuit_blackmail.png").read_bytes() == shown.png
+    for name, known in (("circut", "circuit"), ("circuit_blackmial", "circuit_blackmail"), ("steerin", "steering")):
+        with pytest.raises(UserError, match=f"unknown figure '{name}'.*{known}"):
+            show_figure(run_dir, name)

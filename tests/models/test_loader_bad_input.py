@@ -151,6 +151,62 @@ def test_several_tokens_show_the_pieces(good):
     assert " | " in str(caught.value)
 
 
+@pytest.mark.parametrize(("setting", "value"), [("num_local_experts", 8), ("quantization_config", {"bits": 4}), ("clip_qkv", 8.0)])
+def test_settings_that_would_be_ignored_are_refused(copy, setting, value):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {setting: value}))
+    text = refused(copy)
+    assert setting in text and "does not know" in text
+
+
+def test_settings_that_nothing_was_tested_with_are_refused(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"is_encoder_decoder": True}))
+    assert "is_encoder_decoder = True" in refused(copy)
+
+
+def test_settings_without_effect_are_no_obstacle(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"pretraining_tp": 2, "unsloth_version": "1", "some_flag": False}))
+    assert load_model(str(copy)).card.name == "llama"
+
+
+def test_memory_that_does_not_suffice_says_what_to_do(copy, monkeypatch):
+    from emocircuits.models import loader
+
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loader.AutoModelForCausalLM, "from_pretrained", full)
+    with pytest.raises(Failure, match="out of memory.*bfloat16.*--device-map auto"):
+        load_model(str(copy))
+
+
+def test_layers_can_be_spread_over_devices(good):
+    one, spread = load_model(str(good)), load_model(str(good), device_map="auto")
+    tokens = torch.arange(3, 12)[None]
+    assert torch.equal(one.bridge(tokens), spread.bridge(tokens.to(spread.bridge.cfg.device)).cpu())
+
+
+def test_hub_errors_have_cures(monkeypatch):
+    import huggingface_hub
+    from httpx import Request, Response
+    from huggingface_hub import errors
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    answer = Response(404, request=Request("GET", "https://huggingface.co"))
+    for raised, says in ((errors.GatedRepoError("x", response=answer), "is gated.*accept its licence"),
+                         (errors.RevisionNotFoundError("x", response=answer), "has no revision 'v9'"),
+                         (errors.RepositoryNotFoundError("x", response=answer), "the hub does not know it"),
+                         (ConnectionError("no route"), "the hub cannot be reached")):
+        def download(*, local_files_only=False, raised=raised, **options):
+            raise FileNotFoundError("not in the cache") if local_files_only else raised
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+        with pytest.raises(UserError, match=says):
+            load_model("some/model", revision="v9")
+
+
 def test_a_failing_check_names_itself(good, monkeypatch):
     monkeypatch.setattr(checks, "_single_bos", lambda model: checks.Check("single BOS", False, 2.0, "two of them"))
     with pytest.raises(Failure, match="single BOS"):
@@ -183,7 +239,7 @@ def test_real_models(name, layers, capfd):
         with pytest.raises(UserError, match="--trust-remote-code"):
             load_model(str(path))
     model = load_model(str(path), trust_remote_code=name == "tinystories-sp2M")
-    assert (model.n_layers, model.card.name, len(model.checks)) == (layers, "llama", 8)
+    assert (model.n_layers, model.card.name, len(model.checks)) == (layers, "llama", 9)
     text = " Once upon a time there was a sad dog."
     assert "".join(model.token_texts(model.encode(text.strip()))) == "<s>" + text
     assert capfd.readouterr().err == ""

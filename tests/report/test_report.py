@@ -36,6 +36,7 @@ def test_every_part_is_there_and_linked(page):
         "directions",
         "saes",
         "matches",
+        "trace",
         "circuits",
         "steering",
         "checks",

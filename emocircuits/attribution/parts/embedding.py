@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emocircuits.attribution.parts.part import Edit, Pair
+from emocircuits.attribution.parts.part import POSITIONS, Edit, Pair
 from emocircuits.attribution.passes import Pass
 from emocircuits.models.anatomy import Anatomy
 
@@ -41,9 +41,10 @@ class Embeddings:
     def patch(self, source: Pass, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Edit:
         """See `Writer`; exact because both embeddings are only added."""
         wanted = self._parts(source)[prompts, nodes]
+        live = POSITIONS if POSITIONS in source.values else self._positions
 
         def edit(value: Tensor) -> Tensor:
-            positions = torch.zeros_like(wanted) if self._positions is None else source.values[self._positions][:1]
+            positions = torch.zeros_like(wanted) if self._positions is None else source.values[live][:1]
             other = value - positions  # the tokens' part; positions are the same on all prompts of a length
             return torch.where((nodes == 0)[:, None, None], wanted + positions, other + wanted)
 

@@ -12,11 +12,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from emocircuits.artifacts.node_id import NodeId, format_node
-from emocircuits.attribution.linearise import SiteRun
-from emocircuits.attribution.parts.part import Edit, Pair
+from emocircuits.attribution.parts.part import ERROR, FEATURES, Edit, Pair
 from emocircuits.attribution.passes import Pass
+from emocircuits.attribution.site_run import SiteRun
 from emocircuits.attribution.slopes import SLOPE_LIMIT, slopes
 from emocircuits.errors import UserError
+from emocircuits.interventions.ablate import Baseline
 from emocircuits.interventions.dictionary import Dictionary
 from emocircuits.sites import layer_of
 
@@ -53,23 +54,27 @@ class Features:
     def effects(self, pair: Pair, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
         """< change of the activation, gradient along the decoder row >, and the same for the error."""
         run = self._site_run(pair)
-        features = (run.delta_features[..., self.chosen] * (grads[self._site] @ self._dictionary.decoder[self.chosen].T)).sum(1)
+        features = (run.columns(self.chosen) * (grads[self._site] @ self._dictionary.decoder[self.chosen].T)).sum(1)
         return torch.cat([features, (run.delta_error * grads[self._site]).sum((1, 2))[:, None]], dim=1)
 
     def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
         """See `Writer`."""
         run = self._site_run(pair)
-        features = torch.einsum("ptn,nd->pntd", run.delta_features[..., self.chosen], self._dictionary.decoder[self.chosen])
+        features = torch.einsum("ptn,nd->pntd", run.columns(self.chosen), self._dictionary.decoder[self.chosen])
         return torch.cat([features, run.delta_error[:, None]], dim=1)
 
     def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
+        if self._site + FEATURES in pair.clean.values:  # from the clean run to its baseline
+            return -self.written(Pair(pair.corrupt, pair.clean, ablated=True))[prompts, nodes]
         return self.written(pair)[prompts, nodes]
 
     def patch(self, source: Pass, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Edit:
         """See `Writer`."""
-        values = source.values[self._site][prompts]
-        wanted, error = self._split(values)
+        if self._site + FEATURES in source.values:
+            wanted, error = source.values[self._site + FEATURES][prompts][..., self.chosen], source.values[self._site + ERROR][prompts]
+        else:
+            wanted, error = self._split(source.values[self._site][prompts])
 
         def edit(value: Tensor) -> Tensor:
             features, rest = self._split(value)
@@ -99,6 +104,12 @@ class Features:
         added = self._difference(moved - features, rest - error, slots)
         return self._site, lambda value: value + added
 
+    def parts(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """All features and the error of the stream at the site, by the names under which a baseline holds them."""
+        x = values[self._site]
+        features = self._dictionary.encode(x)
+        return {self._site + FEATURES: features, self._site + ERROR: x - self._dictionary.decode(features)}
+
     def _split(self, x: Float[Tensor, "row pos d_model"]) -> tuple[Tensor, Tensor]:
         features = self._dictionary.encode(x)
         return features[..., self.chosen], x - self._dictionary.decode(features)
@@ -113,5 +124,9 @@ class Features:
 
     def _site_run(self, pair: Pair) -> SiteRun:
         if self._run is None or self._run[0] is not pair:
-            self._run = pair, SiteRun(self._dictionary, pair.clean.values[self._site], pair.corrupt.values[self._site])
+            clean, corrupt = (side.values[self._site] for side in (pair.clean, pair.corrupt))
+            values = [pair.corrupt.values.get(self._site + part) for part in (FEATURES, ERROR)]
+            # a mean or nothing is the same on all prompts; a resampled prompt has a stream of its own
+            shared = None if values[0] is None else Baseline(*(value[:1, :1] for value in values))
+            self._run = pair, SiteRun(self._dictionary, clean, corrupt, baseline=shared, ablated=pair.ablated)
         return self._run[1]

@@ -38,7 +38,7 @@ class Heads:
 
     def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
         """See `Writer`."""
-        return self.layer.heads_write(pair.corrupt.values[self._z], pair.change(self._z)).transpose(1, 2)
+        return self.layer.heads_write(pair.live.values[self._z], pair.change(self._z)).transpose(1, 2)
 
     def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""

@@ -22,12 +22,28 @@ Edit = tuple[str, Callable[[Tensor], Tensor]]
 """A hook name, and what replaces the hook's value."""
 
 
+FEATURES, ERROR, POSITIONS = ".features", ".error", "live positions"  # what a baseline holds besides hooks
+
+
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Forward passes of one batch on the clean and the corrupt prompts."""
+    """Forward passes of one batch on the clean and the corrupt prompts.
+
+    Where prompts have a baseline instead, `corrupt` holds the baseline of every hook, and the clean run is the live one.
+
+    Attributes:
+        clean, corrupt: what the hooks hold.
+        ablated: whether `corrupt` is a baseline.
+    """
 
     clean: Pass
     corrupt: Pass
+    ablated: bool = False
+
+    @property
+    def live(self) -> Pass:
+        """The run that gradients are taken on and that patches go into."""
+        return self.clean if self.ablated else self.corrupt
 
     def change(self, hook: str) -> Tensor:
         """clean - corrupt of what a hook holds."""

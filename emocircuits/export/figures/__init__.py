@@ -16,6 +16,10 @@ from emocircuits.export.figures import (
     sae_pareto,
     match_null,
     steering,
+    trace,
+    coherence,
+    mediation,
+    causal_check,
     circuit_diagram,
     feature_dashboard,
     attribution_exact,
@@ -24,6 +28,7 @@ from emocircuits.export.figures import (
     token_reading,
 )
 from emocircuits.export.figures.card import FIGURES, FigureCard, Missing, RunTables
+from emocircuits.export.figures.show import Picture, show_figure
 from emocircuits.export.figures.style import picture
 from emocircuits.export.figures.write import draw_figure, from_run, write_figure, write_figures
 
@@ -31,9 +36,12 @@ __all__ = [
     "FIGURES",
     "FigureCard",
     "Missing",
+    "Picture",
     "RunTables",
     "attribution_exact",
+    "causal_check",
     "circuit_diagram",
+    "coherence",
     "decision_failures",
     "direction_quality",
     "draw_figure",
@@ -47,13 +55,16 @@ __all__ = [
     "intensity",
     "logit_lens",
     "match_null",
+    "mediation",
     "picture",
     "preference",
     "sae_pareto",
     "sae_quality",
+    "show_figure",
     "speaker_directions",
     "steering",
     "token_reading",
+    "trace",
     "write_figure",
     "write_figures",
 ]

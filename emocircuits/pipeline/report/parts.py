@@ -7,8 +7,10 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+from emocircuits.io.documents import read_json
 from emocircuits.pipeline.report.answer import badge, overview, steering_table, verdict
 from emocircuits.pipeline.report.run_data import RunData
+from emocircuits.pipeline.report.trace_part import trace
 from emocircuits.pipeline.report.tables import Cell, esc, facts, frame, interval, number, table
 from emocircuits.pipeline.report.token_parts import token_boxes
 
@@ -279,10 +281,21 @@ def provenance(run: RunData, pictures: dict[str, str]) -> str:
             ]
         )
         + table(["stage", "seconds", "peak memory (MiB)", "key"], stages)
+        + _model_checks(run)
         + f"<details><summary>Output files and their SHA-256</summary>{table(['stage', 'file', 'sha-256'], outputs, tall=True)}</details>"
         + f"<details><summary>All settings</summary>{table(['setting', 'value'], settings, tall=True)}</details>"
         + f"<details><summary>Versions</summary>{table(['package', 'version'], versions())}</details>"
     )
+
+
+def _model_checks(run: RunData) -> str:
+    """What was checked when the model was loaded, and what was measured."""
+    path = run.directory / "model.json"
+    if not path.is_file():
+        return ""
+    about = read_json(path)
+    rows = [[check["name"], "passed" if check["passed"] else "failed", check["value"], check["detail"]] for check in about.get("checks", ())]
+    return f"<h3>Checks of the model when it was loaded</h3>{table(['check', 'result', 'measured', 'what'], rows)}" if rows else ""
 
 
 def versions() -> list[list[str]]:
@@ -307,6 +320,7 @@ PARTS: tuple[tuple[str, str, Callable[[RunData, dict[str, str]], str]], ...] = (
     ("directions", "Emotion directions", directions),
     ("saes", "Sparse autoencoders", saes),
     ("matches", "Feature matches", matches),
+    ("trace", "From the emotion to the tokens", trace),
     ("circuits", "Circuits", circuits),
     ("steering", "Steering", steering),
     ("checks", "How far to trust it", checks),

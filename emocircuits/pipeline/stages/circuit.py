@@ -19,7 +19,7 @@ from emocircuits.io.documents import write_csv, write_json
 from emocircuits.pipeline.example_tokens import example_tokens
 from emocircuits.pipeline.feature_cards import card_label, feature_cards
 from emocircuits.pipeline.stage import Output, Stage
-from emocircuits.pipeline.tracing import trace_table
+from emocircuits.pipeline.tracing import path_table, trace_table
 from emocircuits.pipeline.viewer_evidence import viewer_evidence
 from emocircuits.pipeline.workspace import Workspace
 
@@ -27,8 +27,8 @@ from emocircuits.pipeline.workspace import Workspace
 def work(workspace: Workspace) -> Output:
     """Writes `circuit_<behaviour>.json`, the circuit over all find prompts and unrolled over one of them;
     `evidence_<behaviour>.json`, its nodes under pushes and on the corrupt prompt; `tokens_<behaviour>.json`, readings and attention
-    on that prompt; `trace.csv`, where the effect of pushing
-    along the emotion runs; and `overlap.json`, what the circuits of the behaviours have in common.
+    on that prompt; `trace.csv`, where the effect of pushing along the emotion runs; `paths.csv`, the strongest paths of the
+    circuits; and `overlap.json`, what the circuits of the behaviours have in common.
     """
     recipe, model, saes = workspace.recipe, workspace.model, workspace.saes()
     settings, tokens = recipe.circuit, recipe.attribute.max_tokens
@@ -67,8 +67,9 @@ def work(workspace: Workspace) -> Output:
         paths += [path, beside, words]
     emotions = [name for name in (recipe.emotion, recipe.opposite) if name in workspace.directions().emotions]
     write_csv(workspace.path("trace.csv"), trace_table(workspace, recipe.behaviours, emotions))
+    write_csv(workspace.path("paths.csv"), path_table(workspace))
     write_json(workspace.path("overlap.json"), {"pairs": _overlaps(workspace)})
-    return Output((*paths, "trace.csv", "overlap.json"))
+    return Output((*paths, "trace.csv", "paths.csv", "overlap.json"))
 
 
 def _size(workspace: Workspace, result: AttributionResult) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from emocircuits.io.documents import write_json
+from emocircuits.models.files import revision_of
 from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.workspace import Workspace
 
@@ -13,7 +14,7 @@ def work(workspace: Workspace) -> Output:
     bound = {name: workspace.behaviour(name) for name in workspace.recipe.behaviours}
     about = {
         "name": workspace.recipe.model, "content_hash": model.content_hash, "family": model.card.name, "n_params": model.n_params,
-        "n_layers": model.n_layers, "d_model": model.d_model, "d_vocab": model.d_vocab, "n_ctx": model.n_ctx,
+        "revision": revision_of(workspace.model_directory), "dtype": workspace.recipe.dtype, "n_layers": model.n_layers, "d_model": model.d_model, "d_vocab": model.d_vocab, "n_ctx": model.n_ctx,
         "checks": [asdict(check) for check in model.checks],
         "behaviours": {name: {"title": one.behaviour.title, "description": one.behaviour.description, "material": one.material.name,
                               "targets": list(one.material.targets), "honest": list(one.material.honest), "note": one.material.note,

@@ -11,11 +11,12 @@ from emocircuits.io.atomic import write_bytes
 from emocircuits.io.documents import write_csv
 from emocircuits.parallel import ranks
 from emocircuits.pipeline.recipe import Recipe
-from emocircuits.pipeline.sae_registry import open_verified, registered_directories
+from emocircuits.pipeline.sae_registry import checked_rows, open_verified, registered_directories
 from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.workspace import Workspace
 from emocircuits.progress import track
 from emocircuits.sae import SAESettings, load_sae, quality_row, train_saes
+from emocircuits.sae.pretrained import adopt, find_pretrained, parse_pretrained
 from emocircuits.sae.registered import registered_for, shipped_registry
 
 SUGGESTED_FVU, SUGGESTED_DEAD = 0.25, 0.1
@@ -28,12 +29,16 @@ def work(workspace: Workspace) -> Output:
     """
     recipe, store, model = workspace.recipe, workspace.store(), workspace.model
     how, out = recipe.sae, workspace.path("saes")
+    given = parse_pretrained(how.pretrained, store.sites)
+    if ranks().first:
+        _adopt_pretrained(workspace, given)
+    left = [site for site in store.sites if site not in given]
     registry, name = _registered(workspace)
     if how.directory or name:
         if ranks().first:
-            _adopt(workspace, registry, name)
-    else:
-        train_saes(store, store.sites, training_settings(recipe), out, workers=how.workers, device=recipe.device,
+            _adopt(workspace, registry, name, left)
+    elif left:
+        train_saes(store, left, training_settings(recipe), out, workers=how.workers, device=recipe.device,
                    checkpoint_minutes=how.checkpoint_minutes)
     if not ranks().first:
         return Output(())
@@ -65,15 +70,23 @@ def _registered(workspace: Workspace) -> tuple[Path, str]:
     return registry, registered_for(registry, workspace.model.content_hash, workspace.store().sites) if usual and not how.directory else ""
 
 
-def _adopt(workspace: Workspace, registry: Path, name: str) -> None:
+def _adopt_pretrained(workspace: Workspace, given: dict[str, str]) -> None:
+    """Converts pretrained SAEs into the run, once each was measured on the run's activations."""
+    store, model = workspace.store(), workspace.model
+    for site, name in given.items():
+        adopt(find_pretrained(name), workspace.path("saes") / site, site=site, d_in=model.d_model, model_name=model.name,
+              model_hash=model.content_hash, prepend_bos=model.bos_id is not None, activations=checked_rows(store, site))
+
+
+def _adopt(workspace: Workspace, registry: Path, name: str, sites: list[str]) -> None:
     """Copies given SAEs `<site>/cfg.json, sae_weights.safetensors` into the run, once each was opened and fits."""
     how, store = workspace.recipe.sae, workspace.store()
     if how.directory and name:
         raise UserError("the recipe has both sae.directory and sae.registered", expected="one of them")
     if name:
-        sources = registered_directories(registry, name, store.sites)
+        sources = registered_directories(registry, name, sites)
     else:
-        sources = {site: Path(how.directory) / site for site in store.sites}
+        sources = {site: Path(how.directory) / site for site in sites}
     for site, source in sources.items():
         if not source.is_dir():
             raise UserError(f"there is no SAE for {site} in {source}", expected=f"{source}/cfg.json and weights")

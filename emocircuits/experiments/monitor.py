@@ -1,0 +1,288 @@
+"""Readings while a model writes, and what to do about them before a token is emitted.
+
+The reading of a token comes out of the same forward pass as the logits of the next one (`experiments.readings` has its formula).
+When it crosses a threshold that was calibrated on neutral text, the next token is not yet drawn: it can be marked, drawn again
+under a push, or not drawn at all.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from transformers import DynamicCache
+
+from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.errors import UserError, unknown
+from emocircuits.experiments.readings import token_readings
+from emocircuits.interventions.dial import dial_vectors
+from emocircuits.models.hook_points import hook_points, hooked
+from emocircuits.models.language_model import LanguageModel
+
+ACTIONS = ("log", "annotate", "steer", "stop")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds and what they were calibrated on.
+
+    Attributes:
+        thresholds: emotion -> reading that is too high.
+        false_positive_rate: what was asked for, per token.
+        tokens: neutral tokens.
+        window: readings are averaged over so many tokens before they are compared.
+    """
+
+    thresholds: dict[str, float]
+    false_positive_rate: float
+    tokens: int
+    window: int = 1
+
+
+def calibrate(
+    model: LanguageModel, directions: EmotionDirections, texts: Sequence[str], emotions: Sequence[str], *, false_positive_rate: float = 0.01,
+    window: int = 1, site: str | None = None,
+) -> Calibration:
+    """The least thresholds that neutral tokens exceed at most at the stated rate.
+
+    The threshold is the ceil((n + 1)(1 - rate))-th smallest of n neutral readings, so that the rate holds in expectation for
+    further tokens of such text and not just for these (conformal; Vovk et al. 2005).
+
+    Args:
+        model: the model.
+        directions: its directions.
+        texts: neutral texts.
+        emotions: which readings.
+        false_positive_rate: per token, above 0 and below 1.
+        window: tokens that a reading is averaged over.
+        site: where to read; the directions' reading site by default.
+
+    Raises:
+        UserError: a rate that so few tokens cannot show, or no texts.
+    """
+    if not 0 < false_positive_rate < 1 or window < 1:
+        raise UserError(f"false-positive rate {false_positive_rate} with a window of {window}", expected="a rate between 0 and 1, a window of 1 or more")
+    if not texts:
+        raise UserError("there are no neutral texts to calibrate on", cure="give a file of neutral texts, one a line")
+    found = token_readings(model, directions, [model.encode(text) for text in texts], list(emotions), site=site)
+    pooled = np.concatenate([_pooled(values[1:], window) for values in found if len(values) > 1])
+    place = int(np.ceil((len(pooled) + 1) * (1 - false_positive_rate)))
+    if place > len(pooled):
+        raise UserError(f"{len(pooled)} neutral tokens for a false-positive rate of {false_positive_rate:g}",
+                        expected=f"at least {int(np.ceil(1 / false_positive_rate))} tokens", cure="give more neutral text or a higher rate")
+    thresholds = np.sort(pooled, axis=0)[place - 1]
+    return Calibration(dict(zip(emotions, map(float, thresholds), strict=True)), false_positive_rate, len(pooled), window)
+
+
+def _pooled(values: Float[np.ndarray, "pos emotion"], window: int) -> Float[np.ndarray, "pos emotion"]:
+    """Mean of the last `window` readings at every token, of as many as there are at the beginning."""
+    total = np.cumsum(np.concatenate([np.zeros((1, values.shape[1])), values]), axis=0)
+    stop = np.arange(1, len(values) + 1)
+    start = np.maximum(0, stop - window)
+    return (total[stop] - total[start]) / (stop - start)[:, None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token.
+
+    Attributes:
+        position: its place, 0 is the first token of the prompt.
+        token: its id; None for the token that was not drawn when writing was stopped.
+        text: what it stands for.
+        readings: emotion -> reading at the token before it, from which it was decided.
+        features: feature -> rectified preactivation there (of a TopK SAE only the k largest of all features are active).
+        above: emotions above their threshold.
+        action: "", or what was done.
+    """
+
+    position: int
+    token: int | None
+    text: str
+    readings: dict[str, float]
+    features: dict[str, float]
+    above: tuple[str, ...]
+    action: str
+
+    def line(self, request: Any) -> str:
+        """As a line of JSON."""
+        return json.dumps({"request": request, "position": self.position, "token": self.token, "text": self.text,
+                           "readings": {name: round(value, 6) for name, value in self.readings.items()},
+                           "features": {name: round(value, 6) for name, value in self.features.items()}, "above": list(self.above),
+                           "action": self.action}, ensure_ascii=False)
+
+
+@dataclass(eq=False)
+class Monitor:
+    """Watches a model while it writes; every call of `write` is a request with a state of its own.
+
+    Attributes:
+        model: the model.
+        directions: its directions.
+        calibration: thresholds; the emotions that are read.
+        action: `log`, `annotate` (the text is marked), `steer` (the next token and the rest are drawn under `steering`) or `stop`.
+        steering: emotion -> strength, for `steer`.
+        site: where to read; the directions' reading site by default.
+        dictionary: an SAE opened as a `Dictionary` at that site, for features.
+        features: which features are read.
+        seconds: time spent in forward passes and in all the rest of the monitor's own work, for its cost.
+    """
+
+    model: LanguageModel
+    directions: EmotionDirections
+    calibration: Calibration
+    action: str = "log"
+    steering: dict[str, float] = field(default_factory=dict)
+    site: str | None = None
+    dictionary: Any = None
+    features: tuple[int, ...] = ()
+    seconds: dict[str, float] = field(default_factory=lambda: {"model": 0.0, "monitor": 0.0})
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise unknown("action", self.action, ACTIONS)
+        if self.action == "steer" and not any(self.steering.values()):
+            raise UserError("the action 'steer' without a direction", expected="emotions and strengths, e.g. calm=0.05")
+        self.directions.check_model(self.model.name, self.model.content_hash, self.model.d_model)
+        self.site = self.site or self.directions.read_site
+        place, emotions = self.directions.site_index(self.site), list(self.calibration.thresholds)
+        vectors = np.stack([self.directions.vector(emotion, self.site) for emotion in emotions]).astype(np.float64)
+        scale, device = self.directions.scale(self.site), self.model.bridge.cfg.device
+        rows = [torch.from_numpy(vectors.T / scale)]
+        offset = [vectors @ self.directions.mean[place].astype(np.float64) / scale]
+        if self.features:
+            if self.dictionary is None or self.dictionary.site != self.site:
+                raise UserError(f"features without an SAE at {self.site}", expected="the SAE of the reading site")
+            if max(self.features) >= self.dictionary.d_sae:
+                raise UserError(f"feature {max(self.features)}", expected=f"below {self.dictionary.d_sae}")
+            chosen = list(self.features)
+            rows.append(self.dictionary.encoder[:, chosen].double().cpu())
+            offset.append(-self.dictionary.encoder_bias[chosen].double().cpu().numpy())
+        # everything that is read is one small matrix product per token
+        self._read = torch.cat(rows, dim=1).float().to(device)
+        self._offset = torch.from_numpy(np.concatenate(offset)).float().to(device)
+        self._emotions = emotions
+        self._thresholds = np.array([self.calibration.thresholds[emotion] for emotion in emotions])
+        self._points = hook_points(self.model.bridge)
+        self._push = dial_vectors(self.model, self.directions, self.steering) if self.action == "steer" else {}
+
+    @torch.no_grad()
+    def write(self, prompt: str, n_tokens: int, *, temperature: float | int = 1.0, seed: int = 0) -> Iterator[Step]:
+        """Writes on, one step per token; the steps before the first new token are the prompt's own.
+
+        Args:
+            prompt: what to go on from.
+            n_tokens: most tokens to write.
+            temperature: 0 takes the most likely token.
+            seed: seed of the sampling.
+
+        Raises:
+            UserError: an empty prompt, or one that leaves no room in the context.
+        """
+        ids = self.model.encode(prompt)
+        if len(ids) < 2:
+            raise UserError("the prompt is empty")
+        if len(ids) + n_tokens > self.model.n_ctx:
+            raise UserError(f"a prompt of {len(ids)} tokens and {n_tokens} to write", expected=f"at most the context of {self.model.n_ctx}",
+                            cure="shorten the prompt or lower --tokens")
+        request = _Request(self, torch.Generator().manual_seed(seed), float(temperature))
+        yield from request.prompt_steps(ids)
+        stop = {token for token in (self.model.tokenizer.eos_token_id,) if token is not None}
+        for number in range(n_tokens):
+            step = request.next_step(len(ids) + number)
+            yield step
+            if step.token is None or step.token in stop:
+                return
+
+
+class _Request:
+    """One request: cache, readings so far, whether the push is on."""
+
+    def __init__(self, monitor: Monitor, source: torch.Generator, temperature: float):
+        self.monitor, self.source, self.temperature = monitor, source, temperature
+        self.cache, self.pushed = DynamicCache(), False
+        self.history: list[np.ndarray] = []
+        self.last = -1
+        self.logits = torch.empty(0)
+        self._seen = torch.empty(0)
+
+    def _forward(self, tokens: torch.Tensor) -> np.ndarray:
+        """One pass; the logits of the last position are kept, the values that are read are returned for all its positions."""
+        monitor, begin = self.monitor, time.perf_counter()
+
+        def read(value: torch.Tensor, hook: object) -> None:
+            self._seen = torch.addmm(-monitor._offset, value[0].float(), monitor._read)
+
+        def push(site: str) -> Any:
+            return lambda value, hook: value + monitor._push[site].to(value)
+
+        hooks = [(site, push(site)) for site in monitor._push] if self.pushed else []
+        with hooked(monitor.model.bridge, monitor._points, [*hooks, (monitor.site, read)]):
+            logits = monitor.model.bridge(tokens, past_key_values=self.cache, use_cache=True)
+        self.logits = logits[0, -1].float()
+        values = self._seen.double().cpu().numpy()
+        monitor.seconds["model"] += time.perf_counter() - begin
+        return values
+
+    def prompt_steps(self, ids: list[int]) -> Iterator[Step]:
+        """The prompt in one pass; the attention sink at position 0 has no reading."""
+        device = self.monitor.model.bridge.cfg.device
+        values = self._forward(torch.tensor([ids], device=device))
+        values[0] = np.nan
+        texts = self.monitor.model.token_texts(ids)
+        for position in range(1, len(ids)):
+            self.history.append(values[position])
+            yield self._step(position, ids[position], texts[position], "")
+        self.last = ids[-1]
+
+    def next_step(self, position: int) -> Step:
+        """Decides on the reading of the last token, then draws the next one."""
+        monitor, begin = self.monitor, time.perf_counter()
+        above = self._above()
+        monitor.seconds["monitor"] += time.perf_counter() - begin
+        if above and monitor.action == "stop":
+            return self._step(position, None, "", "stopped")
+        action = ""
+        device = monitor.model.bridge.cfg.device
+        if above and monitor.action == "steer" and not self.pushed:
+            self.pushed, action = True, "steered"
+            self.cache.crop(-1)  # the last token again, now under the push: what it hands on is what the next token is drawn from
+            self.history[-1] = self._forward(torch.tensor([[self.last]], device=device))[-1]
+        elif above and monitor.action == "annotate":
+            action = "marked"
+        begin = time.perf_counter()
+        token = self._draw()
+        monitor.seconds["model"] += time.perf_counter() - begin
+        step = self._step(position, token, monitor.model.token_texts([token])[0], action, above)
+        self.last = token
+        self.history.append(self._forward(torch.tensor([[token]], device=device))[-1])
+        return step
+
+    def _above(self) -> tuple[str, ...]:
+        monitor = self.monitor
+        recent = np.mean(self.history[-monitor.calibration.window :], axis=0)[: len(monitor._emotions)]
+        return tuple(emotion for emotion, high in zip(monitor._emotions, recent > monitor._thresholds, strict=True) if high)
+
+    def _step(self, position: int, token: int | None, text: str, action: str, above: tuple[str, ...] | None = None) -> Step:
+        begin = time.perf_counter()
+        values, count = self.history[-1], len(self.monitor._emotions)
+        step = Step(position, token, text, dict(zip(self.monitor._emotions, values[:count].tolist(), strict=True)),
+                    dict(zip(map(str, self.monitor.features), np.maximum(values[count:], 0).tolist(), strict=True)),
+                    self._above() if above is None else above, action)
+        self.monitor.seconds["monitor"] += time.perf_counter() - begin
+        return step
+
+    def _draw(self) -> int:
+        if self.temperature == 0:
+            return int(self.logits.argmax())
+        chances = (self.logits / self.temperature).softmax(-1).cpu()
+        return int(torch.multinomial(chances, 1, generator=self.source))
+
+
+def marked_text(steps: Sequence[Step]) -> str:
+    """The text with what was above its threshold in brackets behind the token that followed it."""
+    return "".join(step.text + (f"[{', '.join(step.above)}]" if step.action == "marked" else "") for step in steps)

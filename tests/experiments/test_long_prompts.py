@@ -1,0 +1,93 @@
+"""Long prompts: chunked readings are the whole pass's, memory stays inside what was stated, killed calls go on."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from experiments.tiny_world import tiny_directions, tiny_model
+
+from emocircuits.errors import UserError
+from emocircuits.experiments.read_prompts import read_prompts
+from emocircuits.experiments.readings import long_readings, token_readings
+from emocircuits.models import FAMILIES
+from emocircuits.models.memory import GIB, Shape, chunk_for, pairs_at_once, shape_of
+
+
+@pytest.mark.parametrize("family", FAMILIES.names())
+def test_chunked_readings_are_those_of_the_whole_prompt(family, tmp_path):
+    """Sliding windows of 8 tokens are crossed by chunks of 5 and 16."""
+    model = tiny_model(tmp_path, family, n_layers=2)
+    directions = tiny_directions(model)
+    ids = [model.bos_id or 3, *np.random.default_rng(0).integers(3, model.d_vocab, 60).tolist()]
+    whole = token_readings(model, directions, [ids], ["sad", "calm"])[0]
+    for chunk in (5, 16, 100):
+        found = long_readings(model, directions, ids, ["sad", "calm"], chunk=chunk)
+        assert np.isnan(found[0]).all()
+        np.testing.assert_allclose(found[1:], whole[1:], atol=2e-4 * np.nanmax(np.abs(whole)))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    model = tiny_model(tmp_path_factory.mktemp("long"), n_ctx=4096, n_layers=2)
+    return model, tiny_directions(model)
+
+
+def test_a_killed_call_goes_on_with_the_next_prompt(world, tmp_path, monkeypatch):
+    from emocircuits.experiments import read_prompts as module
+
+    prompts = [(f"p{n}", "The doctor read the letter again and felt calm. " * (5 + n)) for n in range(3)]
+    real, calls = module.long_readings, []
+
+    def counted(model, directions, ids, *arguments, **options):
+        calls.append(len(ids))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(model, directions, ids, *arguments, **options)
+
+    monkeypatch.setattr(module, "long_readings", counted)
+    with pytest.raises(KeyboardInterrupt):
+        read_prompts(*world, prompts, ["sad"], tmp_path)
+    paths = read_prompts(*world, prompts, ["sad"], tmp_path)
+    assert len(calls) == 4  # the first prompt was not read again
+    found = json.loads(paths[2].read_text())
+    assert found["id"] == "p2" and len(found["tokens"]) == len(found["readings"]) and found["readings"][0] is None
+    with pytest.raises(UserError, match="'long' has .* tokens; expected at most the context of 4096"):
+        read_prompts(*world, [("long", "doctor " * 9000)], ["sad"], tmp_path)
+
+
+def test_the_budget_decides_the_chunk_and_says_what_to_lower(world):
+    model, _ = world
+    fixed = shape_of(model).fixed_gb
+    assert chunk_for(model, 4096, fixed + 2) == 2048
+    assert chunk_for(model, 4096, fixed + 0.02) < 512
+    with pytest.raises(UserError, match="a memory budget of 0.5 GiB; expected more than"):
+        chunk_for(model, 4096, 0.5)
+    with pytest.raises(UserError, match="a prompt of 4096 tokens takes .*bfloat16, or fewer sites"):
+        pairs_at_once(shape_of(model), 4096, fixed + 0.05, d_sae=256, sites=2)
+    assert pairs_at_once(shape_of(model), 256, fixed + 1, d_sae=256, sites=2) > pairs_at_once(shape_of(model), 512, fixed + 1, d_sae=256, sites=2)
+
+
+def test_chunked_memory_grows_in_proportion_to_the_prompt():
+    shape = Shape(10_000_000, 6, 256, 8, 1024, 32_000)
+    sizes = [shape.forward_bytes(tokens, 256) for tokens in (256, 1024, 4096)]
+    assert sizes[1] / sizes[0] <= 4 and sizes[2] / sizes[0] <= 16
+    assert shape.forward_bytes(4096) > 4 * shape.forward_bytes(4096, 256)
+
+
+def test_the_estimate_covers_what_is_really_allocated(world):
+    """Bytes of all tensors that a backward pass keeps, counted by autograd's own hooks, against the estimate for them."""
+    model, _ = world
+    shape, tokens, kept = shape_of(model), 256, {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    entry = [("blocks.0.hook_resid_pre", lambda value, hook: value.detach().requires_grad_(True))]
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), model.bridge.hooks(fwd_hooks=entry):
+        model.bridge(torch.randint(3, model.d_vocab, (1, tokens)), use_cache=False)[:, -1].logsumexp(-1).sum().backward()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.bridge.original_model.parameters()}
+    held = sum(size for place, size in kept.items() if place not in weights)
+    estimate = shape.attribution_bytes(tokens, 0, 0)
+    assert 0.3 * estimate < held < estimate, (held / GIB, estimate / GIB)
