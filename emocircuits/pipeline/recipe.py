@@ -116,7 +116,7 @@ class CircuitSettings:
 
     from_depth: float = 0.5  # the circuit starts behind this fraction of depth; what lies before is left whole
     max_share: float = 0.05  # most nodes, as a share of those active on the find prompts
-    max_nodes: int = 150
+    max_nodes: int = 200
     looks: int = 6  # how often nodes are scored anew around the circuit so far
     edge_threshold: float = 0.002  # share of the mean change of the metric
     max_edges: int = 400  # each is patched for real
