@@ -43,4 +43,11 @@ def recomputed_blocks(model: Any, tokens: Int[torch.Tensor, "prompt pos"], allow
 
 
 def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *given, **options: checkpoint(forward, *given, use_reentrant=False, **options)
+    def run(*given: Any, **options: Any) -> Any:
+        # a cache of keys would grow once more when the block is run again
+        without = {name: None if "past_k" in name else value for name, value in options.items()}
+        if "use_cache" in without:
+            without["use_cache"] = False
+        return checkpoint(forward, *given, use_reentrant=False, **without)
+
+    return run
