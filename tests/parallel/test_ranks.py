@@ -32,6 +32,22 @@ def torchrun(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment)
 
 
+@pytest.mark.slow
+def test_three_ranks_harvest_the_bytes_of_one(tmp_path):
+    from parallel.harvest_driver import main
+
+    main(tmp_path / "alone", 200, "organism")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3",
+               str(DRIVER.with_name("harvest_driver.py")), str(tmp_path / "three"), "200"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone").rglob("*.h5"))
+    assert len(names) > 3
+    for name in names:
+        assert sha256_file(tmp_path / "alone" / name) == sha256_file(tmp_path / "three" / name), name
+
+
 def weights(directory: Path) -> dict[str, torch.Tensor]:
     return load_file(directory / SITES[0] / "sae_weights.safetensors")
 
