@@ -29,7 +29,7 @@ demo: $(VENV)/.installed
 	$(BIN)/emocircuits run --out $(RUN)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/emocircuits run analyses/recipes/debug.toml --out runs/debug --quiet

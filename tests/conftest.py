@@ -1,9 +1,9 @@
-"""Settings for every test: checked shapes, one seed, one thread, no network."""
+"""Settings for every test: checked shapes, one seed, few threads, no network."""
 
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")  # side by side: one each
 
 from jaxtyping import install_import_hook
 

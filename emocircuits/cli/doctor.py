@@ -6,8 +6,11 @@ import os
 import platform
 import shutil
 import sys
+import tomllib
+from collections.abc import Sequence
 from importlib import metadata
 from importlib.resources import files
+from pathlib import Path
 
 from emocircuits import __version__
 from emocircuits.cli.options import add_json
@@ -33,6 +36,7 @@ def call(arguments: argparse.Namespace) -> int:
     checks = quick_checks()
     if not arguments.quick:
         checks += deep_checks()
+    checks += demo_parts(checks)
     if arguments.json:
         print(json.dumps([{"check": name, "found": found, "ok": ok} for name, found, ok in checks]))
     else:
@@ -57,9 +61,33 @@ def quick_checks() -> list[tuple[str, str, bool]]:
     checks.append(("organism weights", "present" if weights.is_file() else "missing: emocircuits organism train", weights.is_file()))
     free = shutil.disk_usage(os.getcwd()).free / 2**30
     checks.append(("free disk", f"{free:.1f} GiB (the demo writes about {NEEDED_DISK_GB})", free > NEEDED_DISK_GB))
+    shipped = shipped_saes()
+    checks.append(("SAEs of the organism", shipped or "none: the demo trains its own (about ten minutes more)", True))
+    offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
+    checks.append(("Hugging Face hub", "off (HF_HUB_OFFLINE): models and SAEs from directories and the cache only" if offline
+                   else "asked for ids that are not in the cache", True))
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     checks.append(("chromium", chromium or "not found (only browser tests need it)", True))
     return checks
+
+
+def shipped_saes() -> str:
+    """Names of the SAEs in the registry that ships with the package; "" where there is none."""
+    package = Path(__file__).parents[1]
+    for path in (package / "_saes" / "registry.toml", package.parent / "saes" / "registry.toml"):
+        if path.is_file():
+            entries = tomllib.loads(path.read_text(encoding="utf-8")).get("sae", [])
+            return ", ".join(dict.fromkeys(str(entry["name"]) for entry in entries))
+    return ""
+
+
+def demo_parts(checks: Sequence[tuple[str, str, bool]]) -> list[tuple[str, str, bool]]:
+    """Which parts of the demo will run, from what was found."""
+    failed = {name for name, _, ok in checks if not ok}
+    needs = {"run": ("torch", "transformer-lens", "sae-lens", "transformers", "h5py", "organism weights", "free disk", "free memory"),
+             "figures and report": ("matplotlib", "pandas", "scipy"), "notebook views": ("circuitsvis",), "graph exports": ("networkx",)}
+    return [(f"demo: {part}", "will run" if not failed & set(names) else f"will not run: {', '.join(sorted(failed & set(names)))}",
+             not failed & set(names)) for part, names in needs.items()]
 
 
 def deep_checks() -> list[tuple[str, str, bool]]:
@@ -70,9 +98,15 @@ def deep_checks() -> list[tuple[str, str, bool]]:
     from emocircuits.models import load_model
 
     memory = psutil.virtual_memory().available / 2**30
-    devices = ["cpu"] + [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    devices = ["cpu"]
+    for i in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(i)
+        devices.append(f"cuda:{i} {torch.cuda.get_device_name(i)} ({free / 2**30:.0f} of {total / 2**30:.0f} GiB free)")
+    devices += ["mps"] if torch.backends.mps.is_available() else []
     checks = [("free memory", f"{memory:.1f} GiB (the demo needs about {NEEDED_MEMORY_GB})", memory > NEEDED_MEMORY_GB),
-              ("devices", ", ".join(devices), True), ("threads", str(torch.get_num_threads()), True)]
+              ("devices", ", ".join(devices), True), ("threads", str(torch.get_num_threads()), True),
+              ("several processes", "gloo" + (" and NCCL" if torch.distributed.is_nccl_available() else "") if torch.distributed.is_available()
+               else "this torch has no distributed package: one process only", True)]
     model = load_model("organism")
     checks += [(f"check {check.name}", check.detail, check.passed) for check in model.checks]
     return checks

@@ -190,13 +190,16 @@ class Monitor:
             raise UserError(f"a prompt of {len(ids)} tokens and {n_tokens} to write", expected=f"at most the context of {self.model.n_ctx}",
                             cure="shorten the prompt or lower --tokens")
         request = _Request(self, torch.Generator().manual_seed(seed), float(temperature))
-        yield from request.prompt_steps(ids)
         stop = {token for token in (self.model.tokenizer.eos_token_id,) if token is not None}
-        for number in range(n_tokens):
-            step = request.next_step(len(ids) + number)
-            yield step
-            if step.token is None or step.token in stop:
-                return
+        # hooks stand as long as the request (setting them costs as much as a small model's part of a pass) and sleep between its
+        # passes, so that whatever else the model is asked in between is neither read nor pushed
+        with hooked(self.model.bridge, self._points, request.hooks()):
+            yield from request.prompt_steps(ids)
+            for number in range(n_tokens):
+                step = request.next_step(len(ids) + number)
+                yield step
+                if step.token is None or step.token in stop:
+                    return
 
 
 class _Request:
@@ -204,28 +207,35 @@ class _Request:
 
     def __init__(self, monitor: Monitor, source: torch.Generator, temperature: float):
         self.monitor, self.source, self.temperature = monitor, source, temperature
-        self.cache, self.pushed = DynamicCache(), False
+        self.cache, self.pushed, self.awake = DynamicCache(), False, False
         self.history: list[np.ndarray] = []
         self.last = -1
         self.logits = torch.empty(0)
         self._seen = torch.empty(0)
 
-    def _forward(self, tokens: torch.Tensor) -> np.ndarray:
-        """One pass; the logits of the last position are kept, the values that are read are returned for all its positions."""
-        monitor, begin = self.monitor, time.perf_counter()
+    def hooks(self) -> list[tuple[str, Any]]:
+        """What reads and what pushes, asleep outside this request's own passes."""
+        monitor = self.monitor
 
         def read(value: torch.Tensor, hook: object) -> None:
-            self._seen = torch.addmm(-monitor._offset, value[0].float(), monitor._read)
+            if self.awake:
+                self._seen = torch.addmm(-monitor._offset, value[0].float(), monitor._read)
 
         def push(site: str) -> Any:
-            return lambda value, hook: value + monitor._push[site].to(value)
+            return lambda value, hook: value + monitor._push[site].to(value) if self.awake and self.pushed else None
 
-        hooks = [(site, push(site)) for site in monitor._push] if self.pushed else []
-        with hooked(monitor.model.bridge, monitor._points, [*hooks, (monitor.site, read)]):
-            logits = monitor.model.bridge(tokens, past_key_values=self.cache, use_cache=True)
+        return [*((site, push(site)) for site in monitor._push), (str(monitor.site), read)]
+
+    def _forward(self, tokens: torch.Tensor) -> np.ndarray:
+        """One pass; the logits of the last position are kept, the values that are read are returned for all its positions."""
+        begin, self.awake = time.perf_counter(), True
+        try:
+            logits = self.monitor.model.bridge(tokens, past_key_values=self.cache, use_cache=True)
+        finally:
+            self.awake = False
         self.logits = logits[0, -1].float()
-        values = self._seen.double().cpu().numpy()
-        monitor.seconds["model"] += time.perf_counter() - begin
+        values = self._seen.cpu().numpy().astype(np.float64)
+        self.monitor.seconds["model"] += time.perf_counter() - begin
         return values
 
     def prompt_steps(self, ids: list[int]) -> Iterator[Step]:
@@ -263,8 +273,11 @@ class _Request:
         return step
 
     def _above(self) -> tuple[str, ...]:
-        monitor = self.monitor
-        recent = np.mean(self.history[-monitor.calibration.window :], axis=0)[: len(monitor._emotions)]
+        monitor, window = self.monitor, self.monitor.calibration.window
+        recent = self.history[-1] if window == 1 else np.mean(self.history[-window:], axis=0)
+        recent = recent[: len(monitor._emotions)]
+        if not (recent > monitor._thresholds).any():
+            return ()
         return tuple(emotion for emotion, high in zip(monitor._emotions, recent > monitor._thresholds, strict=True) if high)
 
     def _step(self, position: int, token: int | None, text: str, action: str, above: tuple[str, ...] | None = None) -> Step:

@@ -1,0 +1,31 @@
+"""Harvests with the ranks of a job: harvest_driver.py FOLDER TEXTS [DIRECTORY OF A MODEL]; prints the seconds inside."""
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from emocircuits.collect import LabelledText, collect_residuals
+from emocircuits.models import load_model
+from emocircuits.models.planted_text import planted_stories
+from emocircuits.parallel import barrier, joined, ranks
+
+
+def main(folder: Path, n_texts: int, name: str) -> None:
+    torch.set_num_threads(1)
+    with joined():
+        model = load_model(name, checks=False)
+        texts = [LabelledText(id=str(number), text=story.text) for number, story in enumerate(planted_stories(n_texts))]
+        if ranks().first:
+            folder.mkdir(parents=True, exist_ok=True)
+        barrier()
+        begin = time.perf_counter()
+        collect_residuals(model, texts, folder / "a.h5", shard_rows=2048)
+        barrier()
+        if ranks().first:
+            print(f"seconds {time.perf_counter() - begin:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "organism")
