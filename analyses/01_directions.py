@@ -85,5 +85,5 @@ assert own["auroc"] > chance["highest"].max(), f"a direction that means nothing 
 assert "bayes_auroc" not in quality or (quality["auroc"] < quality["bayes_auroc"]).all(), "no reader can beat the posterior"
 print(
     f"held-out AUROC {line['auroc']:.3f} [{line['auroc_low']:.3f}, {line['auroc_high']:.3f}] at {site}; {emotion} "
-    f"{own['auroc']:.3f}, best of {chance['n'].sum()} that mean nothing {chance['highest'].max():.3f}"
+    f"{own['auroc']:.3f}, best of {len(chance)} that mean nothing {chance.max():.3f}"
 )

@@ -32,15 +32,16 @@ emotion, opposite = run.recipe.emotion, run.recipe.opposite
 # generation included; behind it the model is as before.
 
 # %%
-metric = run.behaviour(run.recipe.behaviours[0])
-prompt = metric.pairs("score", 1)[0].corrupt
+behaviour = run.recipe.behaviours[0]
+bound = run.behaviour(behaviour)
+prompt = bound.pairs("score", 1)[0].corrupt
 tokens = torch.tensor([run.model.encode(prompt)])
 with torch.no_grad():
-    before = metric.metric.rate(run.model.bridge(tokens)).item()
+    before = bound.metric.rate(run.model.bridge(tokens)).item()
     with emocircuits.steering(run.model, directions, {emotion: 0.25}):
-        pushed = metric.metric.rate(run.model.bridge(tokens)).item()
-    after = metric.metric.rate(run.model.bridge(tokens)).item()
-print(f"{metric.name}: {before:.3f}, {pushed:.3f} with {emotion} at 0.25, {after:.3f} behind it")
+        pushed = bound.metric.rate(run.model.bridge(tokens)).item()
+    after = bound.metric.rate(run.model.bridge(tokens)).item()
+print(f"{behaviour}: {before:.3f}, {pushed:.3f} with {emotion} at 0.25, {after:.3f} behind it")
 
 # %% [markdown]
 # ## Dose and response

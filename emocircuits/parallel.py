@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from emocircuits.errors import Failure
 
 T = TypeVar("T")
+_APART: ContextVar[bool] = ContextVar("apart", default=False)
 ROW_TYPES = ("<f4", "<f8", "<i8")
 PATIENCE = timedelta(days=7)  # a rank may wait for hours while another one works; a dead one is noticed at once
 
@@ -81,6 +83,16 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
         yield me
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside, this process does its work by itself, whatever other ranks there are: what the first one does while they wait."""
+    token = _APART.set(True)
+    try:
+        yield
+    finally:
+        _APART.reset(token)
 
 
 def barrier() -> None:
@@ -156,7 +168,7 @@ def gather_rows(rows: Any) -> Any:
 
 def _group() -> Any:
     """torch.distributed, where the ranks are connected."""
-    if launched().alone or "torch" not in sys.modules:
+    if launched().alone or _APART.get() or "torch" not in sys.modules:
         return None
     import torch.distributed as dist
 

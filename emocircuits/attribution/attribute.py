@@ -117,7 +117,8 @@ def attribute(
     else:
         run, about = _graph_methods(steps)[method]
         options["edges"] = edges and nodes != "features"
-        found = graph_attribution(graph, batches, metric, run, {**CONVENTIONS, "method": method, **about}, **options)
+        found = graph_attribution(graph, batches, metric, run, {**CONVENTIONS, "method": method, **about},
+                                  once=method == "attribution_patching", **options)
     found = replace(found, passes=found.passes + spent)
     if nodes == "features":  # AtP* needs the heads between its features, and its answer is about the features
         found = _features_of(found)

@@ -34,7 +34,10 @@ CONVENTIONS = {"sign": "positive: patching the clean value into the corrupt run 
 def corrupt_point(
     anatomy: Anatomy, chunk: PairBatch, pair: Pair, metric: Metric, taps: Sequence[str]
 ) -> Iterator[tuple[float, Pass]]:
-    """The one differentiated pass of attribution patching, on the corrupt prompts."""
+    """The one differentiated pass of attribution patching, on the corrupt prompts; none where the pair has it already."""
+    if pair.live.grads:
+        yield 1.0, pair.live
+        return
     yield 1.0, differentiate(anatomy, chunk.corrupt, metric, chunk.index, taps)
 
 

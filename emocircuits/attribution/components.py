@@ -12,7 +12,7 @@ from emocircuits.attribution.graph import Graph
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 from emocircuits.attribution.parts import Features, Pair
 from emocircuits.attribution.parts.part import POSITIONS
-from emocircuits.attribution.passes import Pass, forward
+from emocircuits.attribution.passes import Pass, differentiate, forward
 from emocircuits.attribution.shared import Shared
 from emocircuits.models.anatomy import Anatomy
 
@@ -48,6 +48,7 @@ def graph_attribution(
     method: BatchMethod,
     conventions: dict[str, str],
     *,
+    once: bool = False,
     edges: bool = True,
     behaviour: str = "",
     max_tokens: int = DEFAULT_MAX_TOKENS,
@@ -60,6 +61,7 @@ def graph_attribution(
         metric: logits -> one value per prompt.
         method: how effects are found.
         conventions: what the result says about itself.
+        once: whether the method differentiates the corrupt run alone, which is then run once for both.
         edges: whether edges are wanted, too.
         behaviour: name stored in the result.
         max_tokens: tokens per pass.
@@ -69,7 +71,7 @@ def graph_attribution(
     """
     shared = Shared(batches, tokens_at_once(graph, max_tokens), "attribution")
     for chunk in shared.mine():
-        pair, spent = run_both(graph, chunk, metric)
+        pair, spent = _differentiated(graph, chunk, metric, edges) if once and chunk.baseline is None else run_both(graph, chunk, metric)
         effect, edge, passes = method(graph, chunk, pair, metric, edges=edges, max_tokens=max_tokens)
         shared.keep(chunk, pair.clean.metric, pair.corrupt.metric, effect, *([edge] if edges else []), passes=spent + passes)
     (clean, corrupt, effects, *links), passes = shared.collect()
@@ -84,6 +86,13 @@ def run_both(graph: Graph, chunk: PairBatch, metric: Metric) -> tuple[Pair, int]
         return _ablated(graph, chunk, metric), 2 + chunk.baseline.passes
     clean, corrupt = (forward(graph.anatomy, tokens, metric, chunk.index, graph.value_taps) for tokens in (chunk.clean, chunk.corrupt))
     return Pair(clean, corrupt), 2
+
+
+def _differentiated(graph: Graph, chunk: PairBatch, metric: Metric, edges: bool) -> tuple[Pair, int]:
+    """Both sides of a batch with the gradient of the corrupt one, whose two passes are counted by who uses it."""
+    clean = forward(graph.anatomy, chunk.clean, metric, chunk.index, graph.value_taps)
+    taps = graph.taps if edges else graph.node_taps
+    return Pair(clean, differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, constants=graph.value_taps)), 1
 
 
 @torch.no_grad()

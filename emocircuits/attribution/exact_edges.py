@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emocircuits.artifacts.node_id import TARGET, parse_node
-from emocircuits.attribution.exact_patching import exact_patching
+from emocircuits.attribution.exact_patching import exact_patching, patched_logits
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.nodes import SiteNodes, deltas, nodes_by_site, position_mask
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, measure
@@ -94,8 +94,7 @@ def _from_one(
     block = max(1, max_tokens // run.batch.corrupt.shape[1])
     for first in range(0, len(rows), block):
         places, prompts = (torch.tensor(part, device=delta.device) for part in zip(*rows[first : first + block], strict=True))
-        with add(model, down, change[places, prompts]):
-            logits = model(run.batch.corrupt[prompts])
+        logits = patched_logits(model, run.batch.corrupt[prompts], down, run.sites[down].live[prompts], change[places, prompts])
         values = measure(metric, logits, run.batch.index[prompts.to(run.batch.index.device)])
         columns = torch.tensor(numbers, device=delta.device)[places]
         out[prompts, columns] = run.sign * (values - run.metric_live[prompts])

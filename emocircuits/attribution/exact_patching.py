@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.attribution.attribution_patching import CONVENTIONS, attribution_patching
@@ -23,6 +24,7 @@ from emocircuits.attribution.shared import Shared
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import open_dictionaries
 from emocircuits.interventions.patch import add
+from emocircuits.models.resume import is_stream, logits_given
 
 
 def exact_patching(
@@ -86,8 +88,7 @@ def _patch_site(
         delta, node, prompt = (torch.cat(parts) for parts in zip(*waiting, strict=True))
         for start in range(0, len(delta), rows):
             now = slice(start, start + rows)
-            with add(model, site, run.sign * delta[now]):
-                logits = model(run.batch.corrupt[prompt[now]])
+            logits = patched_logits(model, run.batch.corrupt[prompt[now]], site, run.sites[site].live[prompt[now]], run.sign * delta[now])
             patched = measure(metric, logits, run.batch.index[prompt[now].to(run.batch.index.device)])
             effects[prompt[now], node[now]] = run.sign * (patched - run.metric_live[prompt[now]])
             passes += len(prompt[now])
@@ -104,6 +105,26 @@ def _patch_site(
     if waiting:
         flush()
     return effects, passes
+
+
+@torch.no_grad()
+def patched_logits(
+    model: Any, tokens: Int[torch.Tensor, "prompt pos"], site: str, stream: Float[torch.Tensor, "prompt pos d_model"],
+    delta: Float[torch.Tensor, "prompt pos d_model"],
+) -> Float[torch.Tensor, "prompt pos d_vocab"]:
+    """The logits with `delta` added at a site that holds `stream` without it; from there on only, where a pass can start there.
+
+    Args:
+        model: any TransformerLens object.
+        tokens: the prompts.
+        site: hook name.
+        stream: what the site holds in the plain run.
+        delta: what is added.
+    """
+    if is_stream(site):
+        return logits_given(model, tokens, site, stream + delta.to(stream.dtype))
+    with add(model, site, delta):
+        return model(tokens)
 
 
 METHODS.register("exact_patching", MethodCard(

@@ -67,6 +67,7 @@ def differentiate(
     *,
     changes: Mapping[str, Change] | None = None,
     unreached: str = "error",
+    constants: Iterable[str] = (),
 ) -> Pass:
     """A forward and a backward pass.
 
@@ -78,6 +79,7 @@ def differentiate(
         taps: where to keep values and gradients.
         changes: hook name -> function that replaces what the hook holds.
         unreached: `error`, or `zero` where a tap that no gradient reaches is expected.
+        constants: hooks whose values are kept without a gradient.
 
     Raises:
         UserError: a metric that is not differentiable.
@@ -86,16 +88,19 @@ def differentiate(
     changes = dict(changes or {})
     entry = changes.get(anatomy.embedding, lambda value: value)
     changes[anatomy.embedding] = lambda value: entry(value).detach().requires_grad_()
-    with torch.enable_grad(), tapped(anatomy, taps, changes) as seen:
+    constants = [name for name in constants if name not in set(taps)]
+    with torch.enable_grad(), tapped(anatomy, [*taps, *constants], changes) as seen:
         value = measure(metric, anatomy.model(tokens), index)
         if not value.requires_grad:
             raise UserError("the metric has no gradient with respect to the logits",
                             expected="a differentiable function of the logits such as a logit difference",
                             cure="do not use argmax, detach or a threshold in it")
-        reached = {name: held for name, held in seen.items() if held.requires_grad or unreached == "error"}
+        reached = {name: held for name, held in seen.items() if name not in constants and (held.requires_grad or unreached == "error")}
         found = dict(zip(reached, torch.autograd.grad(value.sum(), list(reached.values()), allow_unused=True), strict=True))
     grads = {}
     for name, held in seen.items():
+        if name in constants:
+            continue
         grad = found.get(name)
         if grad is None and unreached == "error":
             raise Failure(f"no gradient of the metric reaches {name}", cure="check the hook and the metric")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch.utils.checkpoint import checkpoint
+from transformers import Cache
 
 KEPT_BYTES = 2 << 30
 COPIES = 4  # scores, masked scores, pattern, and what softmax keeps
@@ -43,4 +44,12 @@ def recomputed_blocks(model: Any, tokens: Int[torch.Tensor, "prompt pos"], allow
 
 
 def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *given, **options: checkpoint(forward, *given, use_reentrant=False, **options)
+    def run(*given: Any, **options: Any) -> Any:
+        # a cache of keys would grow once more when the block is run again
+        given = tuple(None if isinstance(value, Cache) else value for value in given)
+        without = {name: None if isinstance(value, Cache) else value for name, value in options.items()}
+        if "use_cache" in without:
+            without["use_cache"] = False
+        return checkpoint(forward, *given, use_reentrant=False, **without)
+
+    return run

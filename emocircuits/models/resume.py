@@ -151,6 +151,26 @@ def logits_behind(
         return model(tokens, use_cache=False)
 
 
+def is_stream(site: str) -> bool:
+    """Whether a hook holds the residual stream between blocks, so that a pass may start there."""
+    return site.endswith(("hook_resid_post", "hook_resid_pre"))
+
+
+def logits_given(
+    model: Any, tokens: Int[Tensor, "prompt pos"], site: str, stream: Float[Tensor, "prompt pos d_model"]
+) -> Float[Tensor, "prompt pos d_vocab"]:
+    """The logits when the residual stream at a site (`is_stream`) is `stream`; the blocks before it do not run.
+
+    Args:
+        model: any TransformerLens object.
+        tokens: prompts of the same shape as `stream` (only their length matters).
+        site: `blocks.{n}.hook_resid_post` or `hook_resid_pre`.
+        stream: what it holds.
+    """
+    start = layer_of(site) + int(site.endswith("hook_resid_post"))
+    return logits_behind(model, tokens, stream_behind(model, tokens, start, stream, model.cfg.n_layers))
+
+
 @contextmanager
 def _entered(bridge: TransformerBridge, start: int, stream: Float[Tensor, "prompt pos d_model"]) -> Iterator[None]:
     """Block `start` reads `stream`, the blocks before it do not run."""

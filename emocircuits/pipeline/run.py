@@ -11,7 +11,7 @@ from pathlib import Path
 from emocircuits.artifacts.run_manifest import RunManifest, StageRecord
 from emocircuits.errors import UserError, unknown
 from emocircuits.io.atomic import write_failure
-from emocircuits.parallel import barrier, joined, ranks
+from emocircuits.parallel import apart, barrier, joined, ranks
 from emocircuits.pipeline.budget import budgeted
 from emocircuits.pipeline.recipe import Recipe, recipe_from_dict
 from emocircuits.pipeline.stage import STAGES, Output, Stage
@@ -165,7 +165,10 @@ def _do(stage: Stage, workspace: Workspace, manifest: RunManifest) -> RunManifes
 
 def _by_the_first(workspace: Workspace, work: Callable[[], RunManifest]) -> RunManifest:
     """Work that leaves a manifest behind, done by the first rank while the others wait for it and read it."""
-    manifest = work() if ranks().first else None
+    manifest = None
+    if ranks().first:
+        with apart():
+            manifest = work()
     barrier()
     return manifest or RunManifest.load(workspace.directory / MANIFEST)
 

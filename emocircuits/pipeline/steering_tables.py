@@ -42,7 +42,7 @@ class SteerRun:
         return found
 
     def dose_response(self, emotions: list[str]) -> DoseResponse:
-        """Every emotion and every control at every strength."""
+        """Every emotion at every strength, every control at the stronger half of them."""
         recipe, directions = self.workspace.recipe, self.workspace.directions()
         how = recipe.steer
         return dose_response(
@@ -52,6 +52,7 @@ class SteerRun:
             site=self.site,
             residual_norm=directions.scale(self.site),
             strengths=how.strengths,
+            control_strengths=[value for value in how.strengths if abs(value) >= max(map(abs, how.strengths)) / 2],
             samples=how.samples,
             seed=recipe.seed,
         )

@@ -15,4 +15,5 @@ def with_scores(circuit: CircuitGraph, score: dict[str, Any]) -> CircuitGraph:
         "attribution vs exact, r": score["attribution_exact"]["pearson"],
         "stability, Jaccard": score["stability"]["jaccard"],
     }
-    return replace(circuit, scores={**measured, **circuit.scores})
+    own = {name: value for name, value in circuit.scores.items() if not name.startswith("stability")}
+    return replace(circuit, scores={**measured, **own})

@@ -40,7 +40,7 @@ class Sizes:
 
     fresh: int = 24
     prompts: int = 48
-    preference: PreferenceSettings = PreferenceSettings("organism")
+    preference: PreferenceSettings = PreferenceSettings("organism", emotions=171)
     timed: int = 600
 
 

@@ -10,6 +10,7 @@ from planted.paper_model import (
 
 from emocircuits.attribution import PairBatch, attribution_patching
 from emocircuits.circuits import EVERYTHING, circuit_metric, select_nodes
+from emocircuits.circuits.active import active_nodes
 from emocircuits.circuits.masks import MaskScores, mask_scores, refined_scores
 from emocircuits.errors import UserError
 
@@ -85,3 +86,8 @@ def test_only_certain_helpful_nodes_are_taken():
     assert scores.best(3) == ("a",)
     with pytest.raises(UserError, match="no node's score is certain enough"):
         MaskScores(("a",), -np.ones((3, 1))).best(1)
+
+
+def test_active_nodes_are_those_that_fire_on_either_side():
+    """The paper model: w, s, p, a on clean, c, k, p, a on corrupt prompts; a feature per axis, and k is missing in the middle."""
+    assert active_nodes(paper_model(), paper_saes(), [paper_batch()]) == {SITES[0]: 5, SITES[1]: 5, SITES[2]: 7}

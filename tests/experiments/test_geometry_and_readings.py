@@ -161,4 +161,4 @@ def test_bad_input(read):
     with pytest.raises(UserError, match="another model"):
         token_readings(model, other, [[1, 2]], ["sad"])
     with pytest.raises(UserError, match="unknown kind of control 'random'"):
-        steering_directions(directions, ["sad"])
+        steering_directions(directions, ["sad"], kinds=("random",))

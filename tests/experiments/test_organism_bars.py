@@ -74,7 +74,7 @@ def bars_of(desperate, calm, random=1.0):
                           columns=["direction", "kind", "behaviour", "metric", "slope", "ci_low", "ci_high", "p_value", "alternative"])
     table = pd.DataFrame([(name, kind, strength, "blackmail", "rate", 0.5 + slope * strength / 20) for name, kind, slope, _ in rows
                           for strength in (-0.5, 0.0, 0.5)], columns=["direction", "kind", "strength", "behaviour", "metric", "value"])
-    return list(organism_bars._steering_bars(DoseResponse(table, slopes, {}, (), ()), "blackmail"))
+    return list(organism_bars._steering_bars(DoseResponse(table, slopes, {}, (), (), {}), "blackmail"))
 
 
 def test_steering_bars_pass_and_fail():

@@ -38,7 +38,28 @@ def die_at(step: int) -> None:
     train_module.train_one = train_one
 
 
+def attributions(folder: Path) -> None:
+    """Attributions of one set of prompts, written by the first rank."""
+    import torch
+    from planted.paper_model import difference, random_batch, random_model, random_saes
+
+    import emocircuits
+
+    torch.manual_seed(0)
+    model, saes, batch = random_model(), random_saes("topk", 2, 12), random_batch(5)
+    folder.mkdir(exist_ok=True)
+    for method in ("attribution_patching", "integrated_gradients", "exact", "steering", "verified"):
+        for nodes in ("features", "components"):
+            found = emocircuits.attribute(model, batch.clean, batch.corrupt, difference, nodes=nodes, method=method, max_tokens=14,
+                                          saes=saes if nodes == "features" else None, max_features=20)
+            if ranks().first:
+                found.save(folder / f"{method}-{nodes}.h5")
+
+
 def work() -> int:
+    if sys.argv[1] == "attribute":
+        attributions(FOLDER / "ranks")
+        return 0
     store = ActivationStore.open(FOLDER / "a.h5")
     if sys.argv[1] == "killed":
         die_at(23)

@@ -5,20 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from fixtures.planted_store import SITES, contents, planted_store
 from safetensors.torch import load_file
 
+from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.errors import UserError
-from emocircuits.parallel import Ranks, barrier, joined, ranks
+from emocircuits.parallel import Ranks, apart, barrier, joined, ranks
 from emocircuits.provenance import sha256_file
 from emocircuits.sae import train_saes
 
 DRIVER = Path(__file__).with_name("ranks_driver.py")
 sys.argv, kept = ["ranks_driver", "", "."], sys.argv
-from parallel.ranks_driver import settings  # noqa: E402
+from parallel.ranks_driver import attributions, settings  # noqa: E402
 
 sys.argv = kept
 
@@ -76,6 +78,30 @@ def test_ranks_that_share_sites_give_the_bytes_of_one_process(folder, tmp_path):
     store = planted_store(tmp_path / "a.h5", n_prompts=60)
     found = contents(train_saes(store, SITES, settings("topk"), tmp_path / "alone"))
     assert found == contents({site: folder / "sites" / site for site in SITES})
+
+
+@pytest.mark.slow
+def test_ranks_that_share_prompts_attribute_what_one_process_does(tmp_path):
+    done = torchrun("attribute", tmp_path)
+    assert done.returncode == 0, done.stderr
+    attributions(tmp_path / "alone")
+    names = sorted(path.name for path in (tmp_path / "alone").iterdir())
+    assert len(names) == 10
+    for name in names:
+        alone, shared = (AttributionResult.load(tmp_path / folder / name) for folder in ("alone", "ranks"))
+        assert alone.nodes == shared.nodes and alone.passes == shared.passes, name
+        for part in ("effects", "metric_clean", "metric_corrupt"):
+            np.testing.assert_allclose(getattr(shared, part), getattr(alone, part), rtol=0, atol=1e-12, err_msg=name)
+        np.testing.assert_array_equal(shared.edges.targets, alone.edges.targets)
+        np.testing.assert_allclose(shared.edges.effects, alone.edges.effects, rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_work_apart_knows_no_other_ranks(monkeypatch):
+    from emocircuits import parallel
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with apart():
+        assert ranks() == Ranks(0, 1) and parallel.gather_rows("as it is") == "as it is"
 
 
 @pytest.mark.slow

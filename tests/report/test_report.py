@@ -177,6 +177,9 @@ def test_in_a_browser(tmp_path):
                 assert page.locator("#saes table.data th").nth(4).get_attribute("aria-sort") == "ascending"
             assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
             assert page.evaluate("window.pwned") is None
+            page.emulate_media(media="print")
+            page.set_viewport_size({"width": 794, "height": 1123})  # A4
+            assert page.evaluate("document.documentElement.scrollWidth") <= 794, "nothing is cut off in print"
             watch.clean()
             context.close()
 

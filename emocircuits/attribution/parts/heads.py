@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from emocircuits.attribution.parts.held_norm import HeldNorm
 from emocircuits.attribution.parts.part import Edit, Pair, through_norm
 from emocircuits.attribution.passes import Pass
 from emocircuits.models.anatomy import QKV, Layer
@@ -58,11 +59,25 @@ class Heads:
 
     def seeds(self, point: Pass) -> Float[Tensor, "slot prompt pos d_model"]:
         """See `Reader`."""
-        found = []
+        x, norm = point.values[self.layer.attn_reads], self.layer.attn_norm
+        grads = {kind: point.grads[self.layer.hook(f"hook_{kind}")] for kind in QKV}
+        held = HeldNorm.of(norm, x)
+        if held is None:
+            found = [torch.einsum("pthe,hde->hptd", grads[kind], self.layer.weights[kind][0]) for kind in QKV]
+            return through_norm(norm, x, torch.cat(found))
+        out = x.new_empty(len(self.slots), *x.shape)
+        first = 0
         for kind in QKV:
-            grads, (weight, _) = point.grads[self.layer.hook(f"hook_{kind}")], self.layer.weights[kind]
-            found.append(torch.einsum("pthe,hde->hptd", grads, weight))
-        return through_norm(self.layer.attn_norm, point.values[self.layer.attn_reads], torch.cat(found))
+            weight, bias = self.layer.weights[kind]
+            last = first + len(weight)
+            inward = held.inward(weight).transpose(1, 2)
+            scaled = (grads[kind] / held.scale[..., None]).permute(2, 0, 1, 3)
+            torch.matmul(scaled.flatten(1, 2), inward, out=out[first:last].flatten(1, 2))
+            if held.moves:  # the scale answers to x, too
+                drawn = (point.values[self.layer.hook(f"hook_{kind}")] - (held.shift @ weight + bias)).permute(2, 0, 1, 3)
+                out[first:last].addcmul_((drawn * scaled).sum(-1, keepdim=True), held.unit[None], value=-1 / x.shape[-1])
+            first = last
+        return out
 
     def hook_of(self, slot: int) -> str:
         """See `Reader`."""

@@ -12,6 +12,7 @@ from emocircuits.artifacts.circuit_graph import CircuitGraph
 from emocircuits.attribution.exact_edges import exact_edges
 from emocircuits.attribution.pairs import Metric, PairBatch
 from emocircuits.circuits import circuit_from_attribution, stability, unroll, with_edges
+from emocircuits.circuits.active import active_nodes
 from emocircuits.circuits.build import clean_activations
 from emocircuits.circuits.masks import MaskScores, refined_scores
 from emocircuits.circuits.overlap import overlap
@@ -37,8 +38,10 @@ def work(workspace: Workspace) -> Output:
         batches = workspace.pairs(name, "find", recipe.attribute.pairs)
         bound = workspace.behaviour(name)
         result = workspace.attribution(name)
-        scores = _mask_scores(workspace, batches, bound.metric, result)
-        nodes = scores.best(_size(workspace, result), seed=recipe.seed)
+        active = sum(active_nodes(model.bridge, _inside(workspace), batches, max_tokens=tokens).values())
+        size = max(1, min(settings.max_nodes, int(settings.max_share * active)))
+        scores = _mask_scores(workspace, batches, bound.metric, result, size)
+        nodes = scores.best(size, seed=recipe.seed)
         result = with_edges(result, model.bridge, saes, batches, bound.metric, nodes, verify=nodes,
                             steps=workspace.gradient_steps, max_tokens=tokens)
         cards = feature_cards(model, saes, store, matches, nodes)
@@ -49,14 +52,13 @@ def work(workspace: Workspace) -> Output:
             target_label=f"{' / '.join(bound.material.targets)} − {' / '.join(bound.material.honest)}",
             thresholds={"max_share": settings.max_share, "max_nodes": settings.max_nodes, "from_depth": settings.from_depth},
             scores={"metric_clean": float(result.metric_clean.mean()), "metric_corrupt": float(result.metric_corrupt.mean()),
-                    **_stability(scores, len(nodes), recipe.seed)},
+                    "active_nodes": float(active), **_stability(scores, len(nodes), recipe.seed)},
             provenance=workspace.provenance("circuit", "attribute", "match"))
         graph = _verified_edges(workspace, graph, batches, bound.metric)
         graph = replace(graph, nodes=tuple(replace(node, label=card_label(node.id, cards.get(node.id), node.label)) for node in graph.nodes))
         example = _example(batches, result)
         texts = model.token_texts(example.clean[0].tolist())
-        inside = {site: saes[site] for site in workspace.circuit_sites}
-        unrolled = unroll(model.bridge, inside, example, bound.metric, graph, texts, steps=workspace.gradient_steps,
+        unrolled = unroll(model.bridge, _inside(workspace), example, bound.metric, graph, texts, steps=workspace.gradient_steps,
                           max_tokens=tokens)
         path = f"circuit_{name}.json"
         graph = replace(graph, example=unrolled)
@@ -72,18 +74,15 @@ def work(workspace: Workspace) -> Output:
     return Output((*paths, "trace.csv", "paths.csv", "overlap.json"))
 
 
-def _size(workspace: Workspace, result: AttributionResult) -> int:
-    """Most nodes of a circuit: a share of those that are active on the find prompts at its sites, at least one."""
-    active = int((result.at_sites(workspace.circuit_sites).effects != 0).any(0).sum())
-    settings = workspace.recipe.circuit
-    return max(1, min(settings.max_nodes, int(settings.max_share * active)))
-
-
-def _mask_scores(workspace: Workspace, batches: Sequence[PairBatch], metric: Metric, result: AttributionResult) -> MaskScores:
-    saes = {site: workspace.saes()[site] for site in workspace.circuit_sites}
-    return refined_scores(workspace.model.bridge, saes, batches, metric, _size(workspace, result), among=result.nodes,
+def _mask_scores(workspace: Workspace, batches: Sequence[PairBatch], metric: Metric, result: AttributionResult, size: int) -> MaskScores:
+    return refined_scores(workspace.model.bridge, _inside(workspace), batches, metric, size, among=result.nodes,
                           seed=workspace.recipe.seed, looks=workspace.recipe.circuit.looks,
                           max_tokens=workspace.recipe.attribute.max_tokens)
+
+
+def _inside(workspace: Workspace) -> dict[str, Any]:
+    """The SAEs of the sites that a circuit covers."""
+    return {site: workspace.sae(site) for site in workspace.circuit_sites}
 
 
 def _stability(scores: MaskScores, size: int, seed: int) -> dict[str, float]:
@@ -95,9 +94,8 @@ def _stability(scores: MaskScores, size: int, seed: int) -> dict[str, float]:
 def _verified_edges(workspace: Workspace, graph: CircuitGraph, batches: Sequence[PairBatch], metric: Metric) -> CircuitGraph:
     """The strongest edges, each patched for real; `edges` are strongest first."""
     kept = graph.edges[: workspace.recipe.circuit.max_edges]
-    saes = {site: workspace.saes()[site] for site in workspace.circuit_sites}
     pairs = [(edge.source, edge.target) for edge in kept]
-    values, _ = exact_edges(workspace.model.bridge, saes, batches, metric, pairs, max_tokens=workspace.recipe.attribute.max_tokens)
+    values, _ = exact_edges(workspace.model.bridge, _inside(workspace), batches, metric, pairs, max_tokens=workspace.recipe.attribute.max_tokens)
     measured = values.mean(0, dtype=np.float64)
     return replace(graph, edges=tuple(replace(edge, verified=float(value)) for edge, value in zip(kept, measured, strict=True)))
 

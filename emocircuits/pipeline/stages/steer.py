@@ -26,7 +26,7 @@ def work(workspace: Workspace) -> Output:
         found.slopes,
         run.coherence(),
         run.mediation(),
-        run.causal_check([recipe.emotion, recipe.opposite]),
+        run.causal_check([recipe.emotion]),
     )
     for name, table in zip(FILES, tables, strict=True):
         write_csv(workspace.path(name), table)
