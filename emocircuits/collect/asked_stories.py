@@ -18,6 +18,7 @@ from emocircuits.numerics import generator
 from emocircuits.organism.world import lexicon
 
 MATERIAL = Path(__file__).parent / "natural" / "stories.toml"
+DIALOGUES = MATERIAL.with_name("dialogues.toml")
 SHOWN_WORDS = 6
 
 
@@ -99,7 +100,7 @@ def asked_material(model: Any, path: Path = MATERIAL) -> AskedMaterial:
                          {"": every + tuple(table["neutral_forbidden"]), **forbidden})
 
 
-def neutral_dialogues(n: int, seed: int = 0, held_out_share: float = 0.25, path: Path = MATERIAL.with_name("dialogues.toml")) -> list[LabelledText]:
+def neutral_dialogues(n: int, seed: int = 0, held_out_share: float = 0.25, path: Path = DIALOGUES) -> list[LabelledText]:
     """Neutral dialogues of two to four exchanges each; topics are not shared between the splits.
 
     Raises:

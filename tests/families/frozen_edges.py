@@ -7,7 +7,6 @@ alone reads the stream plus what the edge's source writes. No derivative is take
 
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
 import emocircuits
