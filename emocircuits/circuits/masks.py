@@ -24,6 +24,7 @@ from torch import Tensor
 from emocircuits.artifacts.node_id import NodeId, format_node
 from emocircuits.attribution.linearise import run_pair
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks, measure
+from emocircuits.circuits.faithfulness import EVERYTHING, circuit_metric
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.interventions.hooks import edited
@@ -134,6 +135,32 @@ def refined_scores(
         new = np.where(np.isin(found.nodes, circuit), weaker, grown)
         found = MaskScores(found.nodes, (1 - LEARN) * found.scores + LEARN * new)
     return found
+
+
+def closest(
+    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, ranked: Sequence[str], *,
+    sizes: int = 12, tolerance: float = 0.01, max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> tuple[str, ...]:
+    """The first so many of ranked nodes whose faithfulness on these prompts is closest to 1: the fewest, where several are as close.
+
+    More helpful nodes are not always better: what holds the behaviour back may be among those left out, and a circuit that does more
+    than the model is not what the model does.
+
+    Args:
+        model: any TransformerLens object.
+        saes: site -> SAE of the sites that the circuit covers.
+        batches: the find prompts.
+        metric: logits -> one value per prompt.
+        ranked: nodes, the most important first.
+        sizes: how many sizes are tried, evenly spaced on a logarithmic axis.
+        tolerance: differences of faithfulness that do not count.
+        max_tokens: tokens per pass.
+    """
+    tried = sorted({round(size) for size in np.geomspace(1, len(ranked), sizes)})
+    circuits = [(), EVERYTHING, *(tuple(ranked[:size]) for size in tried)]
+    empty, full, *kept = circuit_metric(model, saes, batches, metric, circuits, max_tokens=max_tokens).mean(1)
+    away = np.abs(1 - (np.array(kept) - empty) / (full - empty))
+    return tuple(ranked[: tried[int(np.flatnonzero(away <= away.min() + tolerance)[0])]])
 
 
 def _masks(circuit: Sequence[str], dictionaries: Mapping[str, Dictionary]) -> dict[str, Float[Tensor, "1 node"]]:

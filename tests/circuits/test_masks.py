@@ -11,7 +11,7 @@ from planted.paper_model import (
 from emocircuits.attribution import PairBatch, attribution_patching
 from emocircuits.circuits import EVERYTHING, circuit_metric, select_nodes
 from emocircuits.circuits.active import active_nodes
-from emocircuits.circuits.masks import MaskScores, mask_scores, refined_scores
+from emocircuits.circuits.masks import MaskScores, closest, mask_scores, refined_scores
 from emocircuits.errors import UserError
 
 
@@ -91,3 +91,16 @@ def test_only_certain_helpful_nodes_are_taken():
 def test_active_nodes_are_those_that_fire_on_either_side():
     """The paper model: w, s, p, a on clean, c, k, p, a on corrupt prompts; a feature per axis, and k is missing in the middle."""
     assert active_nodes(paper_model(), paper_saes(), [paper_batch()]) == {SITES[0]: 5, SITES[1]: 5, SITES[2]: 7}
+
+
+def test_a_circuit_that_would_do_more_than_the_model_is_cut_short(world):
+    """Nodes that help, then nodes that hold back left out: the size closest to the model is taken, the fewest of equals."""
+    model, saes, batch = world
+    found = mask_scores(model, saes, [batch], difference)
+    ranked = found.best(200)
+    taken = closest(model, saes, [batch], difference, ranked, sizes=40)
+    whole, empty = gap(model, saes, batch).mean(), circuit_metric(model, saes, [batch], difference, [()])[0].mean()
+    away = [abs(1 - (circuit_metric(model, saes, [batch], difference, [ranked[:size]])[0].mean() - empty) / whole)
+            for size in range(1, len(ranked) + 1)]
+    assert taken == ranked[: len(taken)] and away[len(taken) - 1] <= min(away) + 0.02
+    assert closest(model, saes, [batch], difference, ranked[:1]) == ranked[:1]

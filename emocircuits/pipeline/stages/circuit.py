@@ -14,7 +14,7 @@ from emocircuits.attribution.pairs import Metric, PairBatch
 from emocircuits.circuits import circuit_from_attribution, stability, unroll, with_edges
 from emocircuits.circuits.active import active_nodes
 from emocircuits.circuits.build import clean_activations
-from emocircuits.circuits.masks import MaskScores, refined_scores
+from emocircuits.circuits.masks import MaskScores, closest, refined_scores
 from emocircuits.circuits.overlap import overlap
 from emocircuits.io.documents import write_csv, write_json
 from emocircuits.pipeline.example_tokens import example_tokens
@@ -41,7 +41,7 @@ def work(workspace: Workspace) -> Output:
         active = sum(active_nodes(model.bridge, _inside(workspace), batches, max_tokens=tokens).values())
         size = max(1, min(settings.max_nodes, int(settings.max_share * active)))
         scores = _mask_scores(workspace, batches, bound.metric, result, size)
-        nodes = scores.best(size, seed=recipe.seed)
+        nodes = closest(model.bridge, _inside(workspace), batches, bound.metric, scores.best(size, seed=recipe.seed), max_tokens=tokens)
         result = with_edges(result, model.bridge, saes, batches, bound.metric, nodes, verify=nodes,
                             steps=workspace.gradient_steps, max_tokens=tokens)
         cards = feature_cards(model, saes, store, matches, nodes)
