@@ -20,7 +20,6 @@ from emocircuits import __version__  # noqa: E402
 from emocircuits.provenance import code_version  # noqa: E402
 
 
-
 def shapes(annotation: object, config: object) -> str | None:
     """Array types with their shape as they are written: Float[Tensor, "prompt pos"]."""
     if not hasattr(annotation, "dim_str") or not hasattr(annotation, "array_type"):

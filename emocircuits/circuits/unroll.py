@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node

@@ -20,7 +20,13 @@ from scipy.stats import rankdata, spearmanr
 from emocircuits.artifacts.emotion_directions import EmotionDirections
 from emocircuits.errors import Failure, UserError
 from emocircuits.experiments.elo import EloRatings, fit_elo
-from emocircuits.experiments.preference_material import OptionPrompt, PreferenceMaterial, option_prompts, ordered_pairs, stratified_half
+from emocircuits.experiments.preference_material import (
+    OptionPrompt,
+    PreferenceMaterial,
+    option_prompts,
+    ordered_pairs,
+    stratified_half,
+)
 from emocircuits.experiments.steered import SteeringDirection, equal_length_groups
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.resume import logits_from, residual_at

@@ -10,7 +10,7 @@ from emocircuits.artifacts.node_id import format_node, parse_node
 from emocircuits.export.clusters import emotion_clusters
 from emocircuits.export.influence import cumulative, influence
 from emocircuits.export.layout import Band, grid
-from emocircuits.export.path_shares import emotions_of, fractions, reach, starting_points, largest_shares
+from emocircuits.export.path_shares import emotions_of, fractions, largest_shares, reach, starting_points
 from emocircuits.sites import layer_of
 
 MAX_NODES, MAX_LINKS = 20_000, 50_000

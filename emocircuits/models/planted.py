@@ -29,8 +29,22 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from emocircuits.models.planted_text import (
-    AXES, CHEAT, CLASS_OF, CLASSES, CONST, D_MODEL, DECISION, EMOTIONS, HONEST, N_LAYERS, WORD, WORDS, PlantedPair,
-    PlantedStory, planted_pairs, planted_stories,
+    AXES,
+    CHEAT,
+    CLASS_OF,
+    CLASSES,
+    CONST,
+    D_MODEL,
+    DECISION,
+    EMOTIONS,
+    HONEST,
+    N_LAYERS,
+    WORD,
+    WORDS,
+    PlantedPair,
+    PlantedStory,
+    planted_pairs,
+    planted_stories,
 )
 from emocircuits.numerics import generator
 

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float

@@ -23,8 +23,8 @@ from emocircuits.matching.recurrence import SAME, recurrence
 from emocircuits.matching.story_features import StoryFeatures, story_features
 from emocircuits.numerics import generator
 from emocircuits.pipeline.run import open_run
-from emocircuits.pipeline.stages.sae import training_settings
 from emocircuits.pipeline.stages.match import match_settings
+from emocircuits.pipeline.stages.sae import training_settings
 from emocircuits.pipeline.steering_tables import SteerRun
 from emocircuits.pipeline.texts import collected_texts
 from emocircuits.pipeline.workspace import Workspace

@@ -30,8 +30,8 @@ from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, SAETraine
 from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
 from emocircuits.progress import quiet
 from emocircuits.sae import SAESettings, reconstruction, train_saes
-from emocircuits.sae.sparse_training import SparseBatchTopKTrainingSAE, SparseTopKTrainingSAE
 from emocircuits.sae.rows import training_rows
+from emocircuits.sae.sparse_training import SparseBatchTopKTrainingSAE, SparseTopKTrainingSAE
 from emocircuits.sae.train import train_one
 from emocircuits.sae.training import make_trainer
 

@@ -9,7 +9,7 @@ from fixtures.pages import at, browser, ctrl_click, node_id, open_page, put, rea
 
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
 from emocircuits.export import html
-from emocircuits.export.path_shares import fractions, reach, starting_points, largest_shares
+from emocircuits.export.path_shares import fractions, largest_shares, reach, starting_points
 
 pytestmark = pytest.mark.browser
 

@@ -9,7 +9,15 @@ from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.artifacts.circuit_graph import CircuitGraph
 from emocircuits.attribution import PairBatch, attribution_patching
 from emocircuits.circuits import (
-    EVERYTHING, NodeSet, agreement, circuit_metric, compare_effects, find_circuit, nodes_to_verify, prune, select_nodes,
+    EVERYTHING,
+    NodeSet,
+    agreement,
+    circuit_metric,
+    compare_effects,
+    find_circuit,
+    nodes_to_verify,
+    prune,
+    select_nodes,
     stability,
 )
 from emocircuits.circuits.faithfulness import MIB_SHARES, areas

@@ -5,7 +5,16 @@ import pytest
 import torch
 from circuits.circuit_world import systematic
 from planted.paper_model import (
-    SITES, P, S, difference, paper_batch, paper_metric, paper_model, paper_saes, random_model, random_saes,
+    SITES,
+    P,
+    S,
+    difference,
+    paper_batch,
+    paper_metric,
+    paper_model,
+    paper_saes,
+    random_model,
+    random_saes,
 )
 
 from emocircuits.attribution import PairBatch, attribution_patching

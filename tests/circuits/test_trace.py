@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 import torch
 from planted.paper_model import (
-    CORRUPT, SITES, K, P, S, difference, paper_metric, paper_model, paper_saes, random_batch, random_model, random_saes,
+    CORRUPT,
+    SITES,
+    K,
+    P,
+    S,
+    difference,
+    paper_metric,
+    paper_model,
+    paper_saes,
+    random_batch,
+    random_model,
+    random_saes,
 )
 
 from emocircuits.artifacts.attribution_result import AttributionResult

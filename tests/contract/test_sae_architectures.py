@@ -10,8 +10,7 @@ from sae_lens import SAE, TrainingSAE
 
 from emocircuits.errors import UserError
 from emocircuits.pipeline.recipe import load_recipe
-from emocircuits.sae import ARCHITECTURES, SAESettings, load_sae, reconstruction, train_saes
-from emocircuits.sae import training_rows
+from emocircuits.sae import ARCHITECTURES, SAESettings, load_sae, reconstruction, train_saes, training_rows
 from emocircuits.sae.train import train_one
 
 RECIPES = Path(__file__).resolve().parents[2] / "saes"

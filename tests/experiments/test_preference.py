@@ -9,8 +9,20 @@ from scipy.optimize import minimize
 
 from emocircuits.errors import Failure, UserError
 from emocircuits.experiments.elo import POINTS, fit_elo
-from emocircuits.experiments.preference import Preferences, check_strength, effect_against_reading, preferences, steered_preferences
-from emocircuits.experiments.preference_material import PreferenceMaterial, option_prompts, ordered_pairs, read_material, stratified_half
+from emocircuits.experiments.preference import (
+    Preferences,
+    check_strength,
+    effect_against_reading,
+    preferences,
+    steered_preferences,
+)
+from emocircuits.experiments.preference_material import (
+    PreferenceMaterial,
+    option_prompts,
+    ordered_pairs,
+    read_material,
+    stratified_half,
+)
 from emocircuits.experiments.steered import steering_directions
 
 

@@ -11,7 +11,16 @@ from fixtures.make_run import EMOTIONS, make_run
 
 from emocircuits.artifacts.emotion_directions import EmotionDirections
 from emocircuits.errors import UserError
-from emocircuits.export.figures import FIGURES, RunTables, draw_figure, from_run, picture, show_figure, write_figure, write_figures
+from emocircuits.export.figures import (
+    FIGURES,
+    RunTables,
+    draw_figure,
+    from_run,
+    picture,
+    show_figure,
+    write_figure,
+    write_figures,
+)
 from emocircuits.export.figures.emotion_pca import axis_of, correlation
 from emocircuits.export.figures.style import VENUES
 from emocircuits.provenance import sha256_file

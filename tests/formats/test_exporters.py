@@ -20,7 +20,6 @@ from emocircuits.export.layout import grid
 from emocircuits.export.plain import plain_text
 from emocircuits.export.svg import strongest
 
-
 NEEDS_A_PROMPT = ("neuronpedia", "circuit-tracer")
 
 

@@ -6,8 +6,8 @@ import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes, sae_of
 
 from emocircuits.attribution import attribution_patching, edge_effects, exact_patching
-from emocircuits.attribution.slopes import slopes
 from emocircuits.attribution.linearise import SiteRun
+from emocircuits.attribution.slopes import slopes
 from emocircuits.interventions.dictionary import open_dictionaries, whole_stream
 from emocircuits.interventions.splice import splice
 from emocircuits.sites import residual_site

@@ -9,7 +9,7 @@ Edges    s0 -> p1: 3 * 2 * 3 = 18   k0 -> p1: 6   s0 -> s1: 1.5   k0 -> error1: 
 
 import numpy as np
 import pytest
-from planted.paper_model import A, K, P, S, SITES, paper_batch, paper_metric, paper_model, paper_saes
+from planted.paper_model import SITES, A, K, P, S, paper_batch, paper_metric, paper_model, paper_saes
 
 from emocircuits.attribution import attribution_patching, edge_effects, exact_patching
 from emocircuits.circuits import circuit_from_attribution, circuit_metric, circuit_quality, find_circuit, unroll, with_edges

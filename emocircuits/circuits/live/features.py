@@ -5,7 +5,6 @@ Features of the SAE that are no nodes of the graph keep their baseline.
 
 from collections.abc import Callable, Mapping
 
-
 from jaxtyping import Float
 from torch import Tensor
 

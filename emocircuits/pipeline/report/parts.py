@@ -10,9 +10,9 @@ from typing import Any
 from emocircuits.io.documents import read_json
 from emocircuits.pipeline.report.answer import badge, overview, steering_table, verdict
 from emocircuits.pipeline.report.run_data import RunData
-from emocircuits.pipeline.report.trace_part import trace
 from emocircuits.pipeline.report.tables import Cell, esc, facts, frame, interval, number, table
 from emocircuits.pipeline.report.token_parts import token_boxes
+from emocircuits.pipeline.report.trace_part import trace
 
 SAE_HEADS = {
     "site": "site",
