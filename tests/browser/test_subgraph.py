@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from fixtures.chromium import wait_until
 from fixtures.make_circuit import make_circuit
 from fixtures.make_evidence import make_evidence
 from fixtures.pages import at, browser, ctrl_click, node_id, open_page, put, ready, state  # noqa: F401 (fixtures)
@@ -161,7 +162,7 @@ def test_a_saved_subgraph_comes_back_and_foreign_files_are_refused(open_page, ci
         page.locator("input[type=file]").set_input_files(file)
 
     load(saved)
-    page.wait_for_function("circuit.state().pinned.length === 2")
+    wait_until(page, "circuit.state().pinned.length === 2")
     assert state(page)["groups"] == [{"name": "pair", "ids": chosen}]
     notice = page.locator(".ec-notice")
     for text, message in (
@@ -172,7 +173,7 @@ def test_a_saved_subgraph_comes_back_and_foreign_files_are_refused(open_page, ci
         (json.dumps({**json.loads(saved), "behaviour": "<b>other"}), "Saved from the circuit of <b>other"),
     ):
         load(text)
-        page.wait_for_function("text => document.querySelector('.ec-notice').textContent.includes(text)", arg=message)
+        wait_until(page, "text => document.querySelector('.ec-notice').textContent.includes(text)", arg=message)
         assert notice.is_visible()
     watch.clean()
 

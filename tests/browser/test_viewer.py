@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from fixtures.chromium import wait_until
 from fixtures.make_circuit import make_circuit
 from fixtures.make_evidence import CHANGED, make_evidence
 from fixtures.pages import at, browser, ctrl_click, node_id, open_page, put, ready, state  # noqa: F401 (fixtures)
@@ -70,7 +71,7 @@ def test_dragging_moves_the_picture_and_ctrl_wheel_zooms(open_page, circuit, ful
     page.keyboard.down("Control")
     page.mouse.wheel(0, -300)
     page.keyboard.up("Control")
-    page.wait_for_function("([id, x]) => Math.abs(circuit.pos(id).x - x) > 5", arg=[trapped, x + 100])
+    wait_until(page, "([id, x]) => Math.abs(circuit.pos(id).x - x) > 5", arg=[trapped, x + 100])
     page.get_by_role("button", name="Show everything").click()
     assert at(page, trapped) == pytest.approx((x, y), abs=1)
     watch.clean()
@@ -157,7 +158,7 @@ def test_paths_from_the_emotion_to_the_metric(open_page, circuit, full):
     before = page.evaluate(PIXELS)
     box.get_by_role("button", name="Show on the grid").click()
     assert state(page)["from"] == "desperate"
-    page.wait_for_function(f"before => ({PIXELS})() !== before", arg=before)
+    wait_until(page, f"before => ({PIXELS})() !== before", arg=before)
     rows.nth(1).get_by_role("button").click()
     assert state(page)["path"] == 1
     box.get_by_label("Paths from").select_option("=")
@@ -177,7 +178,7 @@ def test_controls_stand_on_the_same_grid(open_page, circuit, full):
     switch.get_by_role("button", name="calm").click()
     assert state(page)["control"] == "calm"
     assert at(page, trapped) == place
-    page.wait_for_function(f"before => ({PIXELS})() !== before", arg=before)
+    wait_until(page, f"before => ({PIXELS})() !== before", arg=before)
     panel = page.locator(".ec-panel").inner_text()
     assert "along calm" in panel
     assert f"−{abs(effect) / 2:.3g}" in panel

@@ -5,7 +5,7 @@ import re
 
 import pandas as pd
 import pytest
-from fixtures.chromium import Watch, launched, require_chromium
+from fixtures.chromium import Watch, launched, require_chromium, wait_until
 from fixtures.make_run import make_run
 
 from emocircuits.errors import UserError
@@ -163,7 +163,7 @@ def test_in_a_browser(tmp_path):
             page = context.new_page()
             watch = Watch(page)
             page.goto(path.as_uri())
-            page.wait_for_function("document.querySelectorAll('[data-ready]').length === 2")
+            wait_until(page, "document.querySelectorAll('[data-ready]').length === 2")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert page.locator(".token-view").count() == 6
             assert page.locator("#tokens-1-2-0 canvas").count() > 0
