@@ -141,7 +141,7 @@ def closest(
     model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, ranked: Sequence[str], *,
     sizes: int = 12, tolerance: float = 0.01, max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> tuple[str, ...]:
-    """The first so many of ranked nodes whose faithfulness on these prompts is closest to 1: the fewest, where several are as close.
+    """All of ranked nodes, or where together they would do more than the model, the first so many that come closest to it.
 
     More helpful nodes are not always better: what holds the behaviour back may be among those left out, and a circuit that does more
     than the model is not what the model does.
@@ -153,14 +153,17 @@ def closest(
         metric: logits -> one value per prompt.
         ranked: nodes, the most important first.
         sizes: how many sizes are tried, evenly spaced on a logarithmic axis.
-        tolerance: differences of faithfulness that do not count.
+        tolerance: differences of faithfulness that do not count; the most nodes are taken of sizes that are as close.
         max_tokens: tokens per pass.
     """
     tried = sorted({round(size) for size in np.geomspace(1, len(ranked), sizes)})
     circuits = [(), EVERYTHING, *(tuple(ranked[:size]) for size in tried)]
     empty, full, *kept = circuit_metric(model, saes, batches, metric, circuits, max_tokens=max_tokens).mean(1)
-    away = np.abs(1 - (np.array(kept) - empty) / (full - empty))
-    return tuple(ranked[: tried[int(np.flatnonzero(away <= away.min() + tolerance)[0])]])
+    beyond = (np.array(kept) - empty) / (full - empty) - 1
+    if beyond[-1] <= tolerance:
+        return tuple(ranked)
+    near = np.flatnonzero(np.abs(beyond) <= np.abs(beyond).min() + tolerance)
+    return tuple(ranked[: tried[int(near[-1])]])
 
 
 def _masks(circuit: Sequence[str], dictionaries: Mapping[str, Dictionary]) -> dict[str, Float[Tensor, "1 node"]]:

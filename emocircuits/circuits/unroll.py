@@ -62,11 +62,10 @@ def unroll(
     scale = abs(float(found.metric_clean[0] - found.metric_corrupt[0]))
     effects = dict(zip(found.nodes, found.effects[0].tolist(), strict=True))
     members = {node.id for node in circuit.nodes}
-    chosen = [node for node in found.nodes if _without_position(node) in members and abs(effects[node]) >= share * scale]
-    chosen = sorted(chosen, key=lambda node: -abs(effects[node]))[:max_nodes]
-    if not chosen:
-        raise UserError(f"no node of the circuit reaches {share} of the metric's change on this pair",
-                        cure="choose another pair or lower the share")
+    own = sorted((node for node in found.nodes if _without_position(node) in members and effects[node]), key=lambda node: -abs(effects[node]))
+    if not own:
+        raise UserError("no node of the circuit does anything on this pair", cure="choose another pair")
+    chosen = [node for node in own if abs(effects[node]) >= share * scale][:max_nodes] or own[:1]
     words = [node for node in found.nodes if parse_node(node).site == EMBEDDED and abs(effects[node]) >= share * scale]
     ordered = [*words, *sorted(chosen, key=found.nodes.index)]
     edges = edge_effects(model, sites, [pair], metric, ordered, steps=steps, max_tokens=max_tokens)

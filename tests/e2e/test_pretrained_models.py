@@ -7,9 +7,11 @@ import pytest
 from conftest import ROOT, real_model
 
 RECIPE = str(ROOT / "analyses/recipes/tinystories.toml")
-SMALL = ["collect.stories_per_emotion=8", "collect.neutral_texts=24", "sae.training_rows=30000", "match.permutations=50", "evaluate.exact_nodes=50",
-         "circuit.max_nodes=20", "evaluate.sizes=[5,20]", "evaluate.random_circuits=5",
-         "steer.strengths=[-0.5,0.0,0.5]", "sae.expansion=4"]
+SMALL = ["collect.stories_per_emotion=8", "collect.neutral_texts=24", "sae.training_rows=30000", "match.permutations=50", "evaluate.exact_nodes=20", "attribute.pairs=6",
+         "attribute.steps=3", "circuit.max_nodes=8", "circuit.looks=2", "trace.prompts=2", "trace.control_steps=1", "trace.random_controls=1",
+         "trace.content_controls=1", "evaluate.pairs=4", "evaluate.sizes=[5]", "evaluate.random_circuits=5", "steer.prompts=4",
+         "steer.samples=2", "steer.random_sets=2", "steer.check_prompts=2", "steer.coherence_texts=2", "steer.strengths=[-0.5,0.0,0.5]",
+         "sae.expansion=2"]
 
 
 def finite(value):
