@@ -13,6 +13,7 @@ from torch import Tensor
 from emocircuits.behaviours.behaviour import SPLITS, Material, PromptPair
 from emocircuits.errors import UserError
 from emocircuits.io.atomic import write_text
+from emocircuits.io.documents import read_jsonl
 
 FIELDS = ("id", "clean", "corrupt", "split", "true_clean", "true_corrupt", "details")
 REQUIRED = ("id", "clean", "corrupt", "split")
@@ -51,28 +52,10 @@ def read_pairs(source: Material | str | Path, split: str | None = None) -> tuple
         UserError: no such file, or a line that is not right; the message names the line and the field.
     """
     path = source.path if isinstance(source, Material) else Path(source)
-    if not path.is_file():
-        raise UserError(
-            f"prompt file {path} does not exist", expected=f"a JSONL file with lines {{{', '.join(FIELDS)}}}"
-        )
     if split is not None and split not in SPLITS:
         raise UserError(f"split '{split}' of prompt pairs", expected=" or ".join(SPLITS))
-    pairs: dict[str, PromptPair] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"prompt file {path} is not UTF-8 text") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            pair = _pair(line, f"{path.name} line {number}")
-            if pair.id in pairs:
-                raise UserError(
-                    f"{path.name} line {number}: id '{pair.id}' occurs twice", expected="a new id in every line"
-                )
-            pairs[pair.id] = pair
-    if not pairs:
-        raise UserError(f"prompt file {path} holds no pairs", expected="at least one line")
-    return tuple(pair for pair in pairs.values() if split in (None, pair.split))
+    pairs = read_jsonl(path, "prompt", "pairs", _pair)
+    return tuple(pair for pair in pairs if split in (None, pair.split))
 
 
 def write_pairs(path: str | Path, pairs: Sequence[PromptPair]) -> None:
@@ -129,13 +112,7 @@ def batches(model: Encoder, pairs: Sequence[PromptPair], batch_size: int | None 
     return made
 
 
-def _pair(line: str, where: str) -> PromptPair:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where} is not JSON: {error}", expected="one JSON object per line") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where} holds {type(row).__name__}", expected="a JSON object")
+def _pair(row: dict[str, Any], where: str, _: str) -> PromptPair:
     strange = [key for key in row if key not in FIELDS]
     missing = [key for key in REQUIRED if key not in row]
     if strange or missing:

@@ -4,9 +4,9 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from emocircuits.cli.options import add_json, add_quiet, add_trust
+from emocircuits.cli.tables import print_rows
 
 DEFAULT_RUN = Path("runs/organism")
 SHOWN = ("estimator", "site", "auroc", "auroc_low", "auroc_high", "linear_auroc", "bayes_auroc", "accuracy", "reliability", "valence_r",
@@ -57,7 +57,7 @@ def call_validate(arguments: argparse.Namespace) -> int:
     """Prints one row per estimator and site."""
     from emocircuits.pipeline.direction_studies import validate_directions
 
-    return _print(validate_directions(arguments.directory, _names(arguments.estimators)), arguments.json, SHOWN)
+    return print_rows(validate_directions(arguments.directory, _names(arguments.estimators)), arguments.json, SHOWN)
 
 
 def call_read(arguments: argparse.Namespace) -> int:
@@ -72,7 +72,7 @@ def call_read(arguments: argparse.Namespace) -> int:
     print(f"mean reading at {found['site']}, in units of the mean residual norm; 0 is the average story")
     for emotion, value in found["mean"].items():
         print(f"  {value:+.3f}  {emotion}")
-    return _print([{**row, "token": _plain(row["token"])} for row in found["tokens"]], False)
+    return print_rows([{**row, "token": _plain(row["token"])} for row in found["tokens"]], False)
 
 
 def call_scan(arguments: argparse.Namespace) -> int:
@@ -102,9 +102,9 @@ def call_speakers(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"readings": readings, "similarity": similarity}))
         return 0
-    _print(readings, False)
+    print_rows(readings, False)
     print()
-    return _print(similarity, False)
+    return print_rows(similarity, False)
 
 
 def call_preference(arguments: argparse.Namespace) -> int:
@@ -117,10 +117,10 @@ def call_preference(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, ensure_ascii=False))
         return 0
     print(f"{found['n_pairs']:,} ordered pairs; read and steered at {found['site']}")
-    _print(found["sites"], False)
+    print_rows(found["sites"], False)
     print()
     rows = [row for row in found["emotions"] if row["delta_elo"] is not None]
-    _print(sorted(rows, key=lambda row: -row["delta_elo"]), False, ("direction", "kind", "r", "delta_elo", "delta_low", "delta_high"))
+    print_rows(sorted(rows, key=lambda row: -row["delta_elo"]), False, ("direction", "kind", "r", "delta_elo", "delta_low", "delta_high"))
     agreement = found["agreement"]
     print(f"\nreading against effect over {agreement['n_emotions']} emotions: r = {agreement['r']:.2f} "
           f"[{agreement['ci_low']:.2f}, {agreement['ci_high']:.2f}]")
@@ -142,21 +142,3 @@ def _names(text: str | None) -> list[str] | None:
 def _plain(text: str) -> str:
     """Text for a terminal: no control characters, white space as single spaces."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split()) or "␣"
-
-
-def _print(rows: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...] = ()) -> int:
-    if as_json:
-        print(json.dumps(rows))
-        return 0
-    names = [name for name in columns or rows[0] if name in rows[0]]
-    cells = [names] + [[_cell(row[name]) for name in names] for row in rows]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(names))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    return 0
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,11 +1,10 @@
 """`emocircuits sae RUN`, the stage, and the verbs `sae eval|compare|sweep|train|register|check` around it."""
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 from emocircuits.cli.options import add_json, add_quiet, add_trust
+from emocircuits.cli.tables import print_rows
 
 VERBS = ("eval", "compare", "sweep", "train", "register", "check")
 SHOWN = (
@@ -119,14 +118,14 @@ def call_eval(arguments: argparse.Namespace) -> int:
     rows = evaluate_saes(
         arguments.directory, arguments.saes, floors=arguments.floors, trust_remote_code=arguments.trust_remote_code
     )
-    return _print(rows, arguments.json)
+    return print_rows(rows, arguments.json, SHOWN)
 
 
 def call_compare(arguments: argparse.Namespace) -> int:
     """Prints how well the features of two sets pair up."""
     from emocircuits.pipeline.sae_studies import compare_saes
 
-    return _print(compare_saes(arguments.first, arguments.second), arguments.json)
+    return print_rows(compare_saes(arguments.first, arguments.second), arguments.json, SHOWN)
 
 
 def call_sweep(arguments: argparse.Namespace) -> int:
@@ -150,7 +149,7 @@ def call_sweep(arguments: argparse.Namespace) -> int:
         floors=arguments.floors,
         trust_remote_code=arguments.trust_remote_code,
     )
-    return _print(rows, arguments.json)
+    return print_rows(rows, arguments.json, SHOWN)
 
 
 def call_train(arguments: argparse.Namespace) -> int:
@@ -184,7 +183,7 @@ def call_register(arguments: argparse.Namespace) -> int:
         recipe=arguments.recipe,
         trust_remote_code=arguments.trust_remote_code,
     )
-    return _print(rows, arguments.json)
+    return print_rows(rows, arguments.json, SHOWN)
 
 
 def call_check(arguments: argparse.Namespace) -> int:
@@ -195,7 +194,7 @@ def call_check(arguments: argparse.Namespace) -> int:
     rows = check_saes(
         arguments.directory, arguments.name, arguments.registry or shipped_registry(), trust_remote_code=arguments.trust_remote_code
     )
-    return _print(rows, arguments.json)
+    return print_rows(rows, arguments.json, SHOWN)
 
 
 def rewrite(arguments: list[str]) -> list[str]:
@@ -203,17 +202,3 @@ def rewrite(arguments: list[str]) -> list[str]:
     if len(arguments) > 1 and arguments[0] == "sae" and arguments[1] in VERBS:
         return [f"sae-{arguments[1]}", *arguments[2:]]
     return arguments
-
-
-def _print(rows: list[dict[str, Any]], as_json: bool) -> int:
-    if as_json:
-        print(json.dumps(rows))
-        return 0
-    names = [name for name in SHOWN if name in rows[0]]
-    cells = [names] + [
-        [f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in names] for row in rows
-    ]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(names))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    return 0

@@ -9,7 +9,6 @@ As JSONL, one dialogue a line:
 `felt` names the emotion of each speaker, `shown` of those who mask it; a line is speech unless `voice` says narration.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from emocircuits.collect.spans import SpanText
 from emocircuits.errors import UserError
+from emocircuits.io.documents import read_jsonl
 
 VOICES = ("speech", "narration")
 
@@ -112,32 +112,10 @@ def read_dialogues(path: str | Path) -> list[LabelledDialogue]:
     Raises:
         UserError: no such file, or a line that is not right; the message names line and field.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"dialogue file {path} does not exist", expected="a JSONL file, one dialogue per line")
-    try:
-        rows = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"dialogue file {path} is not UTF-8 text") from error
-    found = {}
-    for number, row in enumerate(rows, start=1):
-        if row.strip():
-            dialogue = _dialogue(row, f"{path.name} line {number}", f"{path.stem}/{number}")
-            if dialogue.id in found:
-                raise UserError(f"{path.name} line {number}: id '{dialogue.id}' occurs twice", expected="one id per dialogue")
-            found[dialogue.id] = dialogue
-    if not found:
-        raise UserError(f"dialogue file {path} holds no dialogues", expected="at least one line")
-    return list(found.values())
+    return read_jsonl(path, "dialogue", "dialogues", _dialogue)
 
 
-def _dialogue(row: str, where: str, default_id: str) -> LabelledDialogue:
-    try:
-        value = json.loads(row)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where} is not JSON: {error}", expected="one JSON object per line") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{where} holds {type(value).__name__}", expected="a JSON object")
+def _dialogue(value: dict[str, Any], where: str, default_id: str) -> LabelledDialogue:
     known = ("id", "split", "topic", "felt", "shown", "lines")
     for key in value:
         if key not in known:

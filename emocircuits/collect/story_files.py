@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from emocircuits.collect.prompts import LabelledText
 from emocircuits.errors import UserError
 from emocircuits.io.atomic import write_text
+from emocircuits.io.documents import read_jsonl
 
 FIELDS = {item.name: item.type for item in fields(LabelledText)}
 
@@ -20,23 +22,7 @@ def read_stories(path: str | Path) -> list[LabelledText]:
     Raises:
         UserError: no such file, or a line that is not right; the message names line and field.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"story file {path} does not exist", expected="a JSONL file, one text per line")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"story file {path} is not UTF-8 text") from error
-    texts: dict[str, LabelledText] = {}
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            text = _text(line, f"{path.name} line {number}", f"{path.stem}/{number}")
-            if text.id in texts:
-                raise UserError(f"{path.name} line {number}: id '{text.id}' occurs twice", expected="one id per text")
-            texts[text.id] = text
-    if not texts:
-        raise UserError(f"story file {path} holds no texts", expected="at least one line")
-    return list(texts.values())
+    return read_jsonl(path, "story", "texts", _text)
 
 
 def save_stories(path: str | Path, texts: Sequence[LabelledText]) -> None:
@@ -49,13 +35,7 @@ def stories_jsonl(texts: Sequence[LabelledText]) -> str:
     return "".join(json.dumps(asdict(text), ensure_ascii=False) + "\n" for text in texts)
 
 
-def _text(line: str, where: str, default_id: str) -> LabelledText:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where} is not JSON: {error}", expected="one JSON object per line") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where} holds {type(row).__name__}", expected="a JSON object")
+def _text(row: dict[str, Any], where: str, default_id: str) -> LabelledText:
     for key, value in row.items():
         if key not in FIELDS:
             raise UserError(f"{where}: unknown field '{key}'", expected=f"some of {', '.join(FIELDS)}")

@@ -1,13 +1,64 @@
-"""JSON documents with a schema name and version, and CSV tables; written atomically, never with NaN."""
+"""JSON documents with a schema name and version, JSONL files, and CSV tables; written atomically, never with NaN."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 
 from emocircuits.errors import UserError
 from emocircuits.io.atomic import atomic_path, write_text
+
+
+@runtime_checkable
+class Named(Protocol):
+    """What a line of a JSONL file becomes."""
+
+    id: str
+
+
+T = TypeVar("T", bound=Named)
+
+
+def read_jsonl(path: str | Path, kind: str, things: str, make: Callable[[dict[str, Any], str, str], T]) -> list[T]:
+    """Reads a JSONL file, one JSON object a line with an id of its own; empty lines do not count.
+
+    Args:
+        path: the file.
+        kind: what kind of file it is ("story"), for messages.
+        things: what its lines are ("texts"), for messages.
+        make: (object, where it stands, id where the object has none) -> what the line becomes.
+
+    Raises:
+        UserError: no such file, not UTF-8, no line, an id that occurs twice, or a line that is no JSON object; the message names the
+            line. Whatever `make` raises.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{kind} file {path} does not exist", expected="a JSONL file, one object per line")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{kind} file {path} is not UTF-8 text") from error
+    found: dict[str, T] = {}
+    for number, line in enumerate(lines, start=1):
+        where = f"{path.name} line {number}"
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where} is not JSON: {error}", expected="one JSON object per line") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{where} holds {type(row).__name__}", expected="a JSON object")
+        made = make(row, where, f"{path.stem}/{number}")
+        if made.id in found:
+            raise UserError(f"{where}: id '{made.id}' occurs twice", expected="one id per line")
+        found[made.id] = made
+    if not found:
+        raise UserError(f"{kind} file {path} holds no {things}", expected="at least one line")
+    return list(found.values())
 
 
 def write_json(path: str | Path, value: Any, *, schema: str | None = None, version: int | None = None) -> None:

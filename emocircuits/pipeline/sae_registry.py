@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from sae_lens import SAE
@@ -17,6 +16,7 @@ from emocircuits.pipeline.workspace import Workspace
 from emocircuits.progress import track
 from emocircuits.sae import held_out_rows, load_sae, quality_row
 from emocircuits.sae.registered import Quality, entry_of, find_registered, open_registered, register
+from emocircuits.sae.rows import evenly_spaced
 
 CHECKED_ROWS = 1 << 14
 
@@ -81,7 +81,7 @@ def open_verified(workspace: Workspace, store: ActivationStore, registry: Path, 
 
 def checked_rows(store: ActivationStore, site: str) -> Float[Tensor, "row d_in"]:
     """Held-out rows of a site, sinks left out, that SAEs which were not trained here are measured on."""
-    return torch.from_numpy(store.read(site, _thin(held_out_rows(store))))
+    return torch.from_numpy(store.read(site, evenly_spaced(held_out_rows(store), CHECKED_ROWS)))
 
 
 def registered_directories(registry: Path, name: str, sites: Iterable[str]) -> dict[str, Path]:
@@ -95,10 +95,6 @@ def registered_directories(registry: Path, name: str, sites: Iterable[str]) -> d
     if missing:
         raise UserError(f"{name} has no SAE for {', '.join(missing)}", expected=f"one of {', '.join(found)}")
     return {site: registry.parent / found[site].path for site in sites}
-
-
-def _thin(rows: np.ndarray) -> np.ndarray:
-    return rows[:: max(1, -(-len(rows) // CHECKED_ROWS))]
 
 
 def _open(directory: Path, trust_remote_code: bool) -> Workspace:

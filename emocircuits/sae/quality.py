@@ -12,6 +12,7 @@ from torch import Tensor
 from emocircuits.artifacts.activation_store import ActivationStore
 from emocircuits.errors import Failure, UserError
 from emocircuits.sae.geometry import decoder_encoder_cosine
+from emocircuits.sae.rows import evenly_spaced
 
 BLOCK = 8192
 DENSE = 0.1
@@ -218,13 +219,13 @@ def quality_row(
     split = store.prompts["split"].to_numpy() if "split" in store.prompts else np.full(store.n_prompts, "")
     held = split == "held_out"
     held = held if held.any() else np.ones_like(held)
-    everything = _thin(store.select(np.ones(store.n_prompts, dtype=bool), start=skip_positions), max_rows)
-    rows = _thin(store.select(held, start=skip_positions), max_rows)
+    everything = evenly_spaced(store.select(np.ones(store.n_prompts, dtype=bool), start=skip_positions), max_rows)
+    rows = evenly_spaced(store.select(held, start=skip_positions), max_rows)
     counted, measured = reconstruction(sae, store, site, everything), reconstruction(sae, store, site, rows)
     mean = store.read(site, everything).mean(0, dtype=np.float64)
     lengths = store.prompts["n_tokens"].to_numpy()
     chosen = np.flatnonzero(held & (lengths >= skip_positions + 2))
-    chosen = _thin(chosen, max(1, int(loss_tokens / max(1.0, float(lengths[chosen].mean()) if len(chosen) else 1.0))))
+    chosen = evenly_spaced(chosen, max(1, int(loss_tokens / max(1.0, float(lengths[chosen].mean()) if len(chosen) else 1.0))))
     loss = loss_recovered(model, sae, site, equal_length_batches(store, chosen), mean, skip_positions=skip_positions)
     return {
         "site": site,
@@ -249,10 +250,6 @@ def quality_row(
         "shrinkage": measured.shrinkage,
         "decoder_encoder_cosine": decoder_encoder_cosine(sae),
     }
-
-
-def _thin(index: np.ndarray, most: int) -> np.ndarray:
-    return index[:: max(1, -(-len(index) // most))]
 
 
 def encode_dense(sae: Any, x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_sae"]:

@@ -36,6 +36,11 @@ def training_rows(store: ActivationStore, settings: SAESettings | None = None) -
     return rows
 
 
+def evenly_spaced(rows: Int[np.ndarray, "given"], most: int) -> Int[np.ndarray, "kept"]:
+    """At most so many of the rows, from the first on at equal distances."""
+    return rows[:: max(1, -(-len(rows) // most))]
+
+
 def as_selection(rows: Int[np.ndarray, "chosen"] | RowSelection, n_rows: int) -> RowSelection:
     """Rows of a store as a selection, which holds one bit per row."""
     return rows if isinstance(rows, RowSelection) else RowSelection.of(np.asarray(rows, dtype=np.int64), n_rows)

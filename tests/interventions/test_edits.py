@@ -1,0 +1,168 @@
+"""Edits of a running model: the paper model by hand, linearity where all is held, caches, bad input, and predicted next to real."""
+
+import pytest
+import torch
+from planted.paper_model import (
+    CLEAN, CORRUPT, SITES, P, paper_batch, paper_metric, paper_model, paper_saes, random_batch, random_model,
+)
+from transformer_lens.model_bridge import TransformerBridge
+
+from emocircuits.attribution import attribution_patching
+from emocircuits.circuits.predicted import TOGETHER, predicted_effect
+from emocircuits.errors import Failure, UserError
+from emocircuits.interventions.edits import Edit, ablate, add, clamp, freeze, scale
+from emocircuits.interventions.generate import sample
+from emocircuits.interventions.intervene import intervene, node_values
+
+PLAN, SUM = f"feature/{SITES[1]}/{P}", f"error/{SITES[1]}"
+CLEAN_TOKENS, CORRUPT_TOKENS = torch.tensor([CLEAN]), torch.tensor([CORRUPT])
+
+
+def metric_of(tokens, *edits, **options) -> float:
+    model = paper_model()
+    with intervene(model, edits, saes=paper_saes(), **options):
+        return float(paper_metric(model(tokens)))
+
+
+@pytest.mark.parametrize(("tokens", "edit", "expected"), [
+    (CORRUPT_TOKENS, clamp(PLAN, 10.0), 26.5),  # a = 3 (10 - 1)
+    (CORRUPT_TOKENS, add(PLAN, 1.0), 5.5),  # p = 3
+    (CLEAN_TOKENS, scale(PLAN, 2.0), 58.5),  # p = 20
+    (CLEAN_TOKENS, scale(PLAN, 0.0), 1.5),  # only s/2 is left
+    (CLEAN_TOKENS, ablate(PLAN), 1.5),
+    (CLEAN_TOKENS, ablate("m1"), 1.5),
+    (CLEAN_TOKENS, ablate("a0.h0"), 9.0),  # s = 0: p = 4, a = 9
+    (CLEAN_TOKENS, ablate("a0.h0<v>"), 9.0),
+    (CORRUPT_TOKENS, ablate(SUM), 3.0),  # k is what the middle SAE does not know
+    (CLEAN_TOKENS, scale(PLAN, 0.0, [5]), 1.5),  # the metric reads the last position
+    (CLEAN_TOKENS, scale(PLAN, 0.0, slice(5, None)), 1.5),
+    (CLEAN_TOKENS, scale(PLAN, 0.0, slice(0, 5)), 28.5),
+])
+def test_every_edit_by_hand(tokens, edit, expected):
+    assert metric_of(tokens, edit) == pytest.approx(expected)
+
+
+def test_values_of_other_prompts():
+    assert metric_of(CLEAN_TOKENS, ablate(PLAN, "resample"), reference=CORRUPT_TOKENS) == pytest.approx(4.5)  # p = 2, a = 3
+    assert metric_of(CLEAN_TOKENS, ablate(SUM, "resample"), reference=CORRUPT_TOKENS) == pytest.approx(28.0)  # k = 1 comes in
+    held = node_values(paper_model(), CLEAN_TOKENS, [PLAN], paper_saes())[PLAN]
+    assert float(held[0, -1]) == pytest.approx(10)
+    assert metric_of(CORRUPT_TOKENS, freeze(PLAN, held)) == pytest.approx(26.5)
+    mean = float(node_values(paper_model(), CORRUPT_TOKENS, [PLAN], paper_saes())[PLAN].mean())
+    assert metric_of(CLEAN_TOKENS, ablate(PLAN, "mean"), reference=CORRUPT_TOKENS) == pytest.approx(3 * (mean - 1) + 1.5)
+
+
+def test_edits_of_one_site_are_made_at_once_and_of_one_node_after_another():
+    assert metric_of(CLEAN_TOKENS, scale(PLAN, 0.0), add(PLAN, 3.0)) == pytest.approx(3 * 2 + 1.5)
+    assert metric_of(CORRUPT_TOKENS, clamp(PLAN, 10.0), ablate(SUM)) == pytest.approx(27.0)
+
+
+def test_with_patterns_norms_and_mlps_held_the_model_answers_linearly():
+    torch.manual_seed(0)
+    model, tokens = random_model(), random_batch(3).clean
+    vector, narrow = torch.randn(12, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+
+    def change(*edits, hold=("patterns", "norms", "mlps")) -> torch.Tensor:
+        kept = []
+        with model.hooks([(SITES[2], lambda value, hook: kept.append(value))]):
+            model(tokens)
+            with intervene(model, edits, hold=hold, tokens=tokens):
+                model(tokens)
+        return kept[1] - kept[0]
+
+    one, two, other = change(add("m0", vector)), change(add("m0", 2 * vector)), change(add("a1.h2", narrow))
+    torch.testing.assert_close(two, 2 * one)
+    torch.testing.assert_close(change(add("m0", vector), add("a1.h2", narrow)), one + other)
+    free = [change(add("m0", factor * vector), hold=()) for factor in (1, 2)]
+    assert (free[1] - 2 * free[0]).abs().max() > 0.01 * free[0].abs().max()
+
+
+@pytest.mark.parametrize("hold", [(), ("patterns", "norms")])
+def test_a_cached_generation_is_edited_like_whole_prompts(hold):
+    torch.manual_seed(0)
+    model = TransformerBridge.boot_native(dict(d_model=12, d_head=4, n_heads=3, n_layers=3, n_ctx=16, d_vocab=17, d_mlp=20,
+                                               act_fn="gelu", seed=0), device="cpu")
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.5)
+    tokens, vector = random_batch(3).clean, 2 * torch.randn(12)
+    edits = [add("m1", vector, slice(3, None)), ablate("a1.h1")]
+    plain = sample(model, tokens, 6, seed=1)
+    written = []
+    for cache in (True, False):
+        with intervene(model, edits, hold=hold, tokens=tokens):
+            written.append(sample(model, tokens, 6, seed=1, cache=cache))
+    assert torch.equal(*written) and not torch.equal(written[0], plain)
+    with intervene(model, [add("m1", vector, "generated")]):
+        behind = sample(model, tokens, 6, seed=1)
+    assert torch.equal(behind[:, :1], plain[:, :1]) and not torch.equal(behind, plain)  # the prompt itself is left alone
+    assert torch.equal(sample(model, tokens, 6, seed=1), plain)
+
+
+@pytest.mark.parametrize(("make", "text"), [
+    (lambda: clamp(PLAN, float("nan")), "NaN or infinite"),
+    (lambda: Edit(PLAN, "clampp", 1.0), "unknown kind of edit"),
+    (lambda: ablate(PLAN, "median"), "unknown baseline"),
+    (lambda: clamp(f"{PLAN}/p3", 1.0), "expected a node over all positions"),
+    (lambda: clamp("embed", 1.0), "an edit of embed"),
+    (lambda: clamp(PLAN, 1.0, [-1]), "counted from the front"),
+])
+def test_edits_that_make_no_sense_are_refused(make, text):
+    with pytest.raises(UserError, match=text):
+        make()
+
+
+@pytest.mark.parametrize(("edits", "options", "text"), [
+    ([], {}, "no edit was given"),
+    ([clamp(f"feature/{SITES[1]}/99", 1.0)], {}, "outside its SAE"),
+    ([clamp("feature/blocks.9.hook_resid_post/0", 1.0)], {}, "no SAE for the site"),
+    ([ablate("m7")], {}, "a block below 3"),
+    ([ablate("a0.h5")], {}, "a head below 1"),
+    ([ablate(PLAN, "mean")], {}, "nothing to take the baseline"),
+    ([clamp(PLAN, 1.0)], {"hold": ("patterns",)}, "nothing to hold patterns to"),
+    ([clamp(PLAN, 1.0)], {"hold": ("paterns",), "tokens": CLEAN_TOKENS}, "unknown part to hold"),
+    ([clamp(PLAN, torch.ones(3))], {}, "has shape"),
+    ([freeze(PLAN, torch.ones(2, 6))], {}, r"have shape \(2, 6\)"),
+])
+def test_what_the_model_or_the_saes_do_not_have_is_refused_and_no_hook_stays(edits, options, text):
+    model = paper_model()
+    with pytest.raises(UserError, match=text), intervene(model, edits, saes=paper_saes(), **options):
+        model(CLEAN_TOKENS)
+    assert sum(len(point.fwd_hooks) for point in model.hook_dict.values()) == 0
+
+
+def test_an_edit_that_changes_nothing_is_an_error_unless_it_says_so():
+    with pytest.raises(Failure, match="ran and changed nothing"):
+        metric_of(CLEAN_TOKENS, clamp(PLAN, 10.0, [5]))  # it holds 10 there
+    assert metric_of(CLEAN_TOKENS, scale(PLAN, 1.0)) == pytest.approx(28.5)
+    assert metric_of(CLEAN_TOKENS, clamp(PLAN, 10.0, [5]), must_change=False) == pytest.approx(28.5)
+
+
+def test_predicted_next_to_real_on_one_linear_piece():
+    """p changes by 8 and is worth 24; doubling its 10 moves it by 10, which is 10 / 8 of that."""
+    model, saes, batch = paper_model(), paper_saes(), paper_batch()
+    result = attribution_patching(model, saes, [batch], paper_metric)
+    edits = [ablate(PLAN, "resample", [5]), scale(PLAN, 2.0, [5])]
+    table = predicted_effect(result, edits, model, batch.clean, batch.corrupt, paper_metric, saes)
+    alone = table[table["edit"] != TOGETHER]
+    # along the prompt p changes elsewhere, too, where the metric does not look: shares are of the whole move
+    moves = [float((node_values(model, tokens, [PLAN], saes)[PLAN]).square().sum()) for tokens in (batch.clean, batch.corrupt)]
+    assert moves[0] != moves[1]
+    assert alone["effect"].tolist() == pytest.approx([24, 24]) and alone["real"].tolist() == pytest.approx([-24, 30])
+    share = alone["share"].to_numpy()
+    assert share[1] / share[0] == pytest.approx(-10 / 8) and alone["predicted"].to_numpy() == pytest.approx(24 * share)
+    everywhere = predicted_effect(result, [ablate(PLAN, "resample")], model, batch.clean, batch.corrupt, paper_metric, saes)
+    assert everywhere[["share", "predicted", "real"]].iloc[0].tolist() == pytest.approx([-1, -24, -24])
+    other_run = predicted_effect(result, [ablate(PLAN, "resample")], model, batch.clean, batch.corrupt, paper_metric, saes, run="corrupt")
+    assert other_run[["share", "predicted", "real"]].iloc[0].tolist() == pytest.approx([1, 24, 24])
+
+
+def test_predictions_of_what_is_not_known_are_refused():
+    model, saes, batch = paper_model(), paper_saes(), paper_batch()
+    result = attribution_patching(model, saes, [batch], paper_metric)
+    given = (model, batch.clean, batch.corrupt, paper_metric, saes)
+    with pytest.raises(UserError, match="no effect is known of m1"):
+        predicted_effect(result, [ablate("m1")], *given)
+    with pytest.raises(UserError, match="no edit was given"):
+        predicted_effect(result, [], *given)
+    with pytest.raises(UserError, match="expected clean or corrupt"):
+        predicted_effect(result, [ablate(PLAN)], *given, run="both")
