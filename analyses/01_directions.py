@@ -75,13 +75,13 @@ show_figure(run.directory, "emotion_similarity", out)
 
 # %% [markdown]
 # **Answer.** Yes: at the reading site the directions read held-out stories far above chance, and the emotion's own
-# reads at least as well as 95 % of those that mean nothing. They stay below what the text allows.
+# reads at least as well as the best of those that mean nothing. They stay below what the text allows.
 
 # %%
 line = quality[(quality["site"] == site) & (quality["estimator"] == directions.estimator)].iloc[0]
 own, chance = controls.iloc[0], np.array(meaningless)
 assert line["auroc_low"] > 0.5, "the directions read no better than chance"
-assert own["auroc"] >= np.quantile(chance, 0.95), f"directions that mean nothing read {emotion} as well"
+assert own["auroc"] >= chance.max(), f"directions that mean nothing read {emotion} as well"
 assert "bayes_auroc" not in quality or (quality["auroc"] < quality["bayes_auroc"]).all(), "no reader can beat the posterior"
 print(
     f"held-out AUROC {line['auroc']:.3f} [{line['auroc_low']:.3f}, {line['auroc_high']:.3f}] at {site}; {emotion} "

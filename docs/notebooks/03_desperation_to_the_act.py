@@ -115,7 +115,7 @@ print(f"{kept}; random circuits {np.round(random_kept, 2).tolist()}")
 
 # %%
 assert correlation > 0.8, "attribution must agree with real patches"
-assert kept > (0.3 if FULL else 0.5) and kept > max(random_kept), "the circuit must keep most of the effect, and more than chance"
+assert kept > 0.5 and kept > max(random_kept), "the circuit must keep most of the effect, and more than chance"
 pd.Series({"circuit": float(kept), **{f"random {i}": value for i, value in enumerate(random_kept)}}).plot.barh(
     figsize=(5.4, 2.2), color=["#D55E00", *["#8A8F97"] * 5], xlabel="faithfulness on held-out prompts"
 )

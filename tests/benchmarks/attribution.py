@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.attribution            # 8 prompts of 64 tokens, 6 layers
     python -m tests.benchmarks.attribution --quick    # fewer repeats
+    python -m tests.benchmarks.attribution --d-model 256
 
 Random weights and TopK SAEs at every layer; one thread; processor time of this process, so other work on the machine counts little; the
 median of several rounds in which everything is measured once. Rows are compared with
@@ -54,10 +55,12 @@ def main() -> int:
     """Prints the ratios next to their bars; 1 where one is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
-    rounds = 3 if parser.parse_args().quick else 9
+    parser.add_argument("--d-model", type=int, default=SETTINGS["d_model"], help="width of the model; d_sae is eight times that")
+    arguments = parser.parse_args()
+    rounds, settings = 3 if arguments.quick else 9, {**SETTINGS, "d_model": arguments.d_model, "d_sae": 8 * arguments.d_model}
     torch.set_num_threads(1)
-    model, saes, *_ = random_world(SETTINGS)
-    clean, corrupt = torch.randint(0, SETTINGS["d_vocab"], (2, PROMPTS, SETTINGS["positions"]))
+    model, saes, *_ = random_world(settings)
+    clean, corrupt = torch.randint(0, settings["d_vocab"], (2, PROMPTS, settings["positions"]))
     batch = PairBatch(clean, corrupt, torch.arange(PROMPTS))
     found = attribution_patching(model, saes, [batch], difference)
     sites = list(saes)
@@ -89,7 +92,7 @@ def main() -> int:
         ("component edges / model", ratio("component edges", "model"), 1.2),
         ("component edges, 5 steps / model", ratio("component edges, 5 steps", "model"), 5.0),
     ]
-    print(f"{PROMPTS} prompts of {SETTINGS['positions']} tokens, {SETTINGS['layers']} layers, d {SETTINGS['d_model']}, d_sae {SETTINGS['d_sae']}; "
+    print(f"{PROMPTS} prompts of {SETTINGS['positions']} tokens, {SETTINGS['layers']} layers, d {settings['d_model']}, d_sae {settings['d_sae']}; "
           f"median of {rounds}; spliced {1e3 * min(times['spliced']):.0f} ms, model {1e3 * min(times['model']):.0f} ms")
     for text, value, bar in rows:
         print(f"{text:46s} {value:6.3f}   bar {bar}   {'kept' if value <= bar else 'MISSED'}")

@@ -3,7 +3,16 @@
 import pytest
 import torch
 from planted.paper_model import (
-    CLEAN, CORRUPT, SITES, P, paper_batch, paper_metric, paper_model, paper_saes, random_batch, random_model,
+    CLEAN,
+    CORRUPT,
+    SITES,
+    P,
+    paper_batch,
+    paper_metric,
+    paper_model,
+    paper_saes,
+    random_batch,
+    random_model,
 )
 from transformer_lens.model_bridge import TransformerBridge
 
