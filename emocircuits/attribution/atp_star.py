@@ -46,7 +46,7 @@ def atp_star(
     patterns = [reader.layer.hook("hook_pattern") for reader in heads]
     point = differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, (*graph.taps, *patterns))
     written = graph.written(pair)
-    links, passes, column = graph.edge_effects(written, point), 2.0, 0
+    links, passes, column = graph.edge_effects(pair, graph.seeds(point)), 2.0, 0
     for reader in graph.readers:
         seen = graph.seen_by(reader)
         width = (seen.stop - seen.start) * len(reader.slots)

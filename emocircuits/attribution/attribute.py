@@ -20,7 +20,7 @@ from emocircuits.attribution.graph import Graph, component_graph
 from emocircuits.attribution.integrated_gradients import input_path
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 from emocircuits.attribution.parts import Features
-from emocircuits.attribution.relp import relp_point
+from emocircuits.attribution.relp import relp
 from emocircuits.attribution.steering_attribution import STEPS as STRENGTHS
 from emocircuits.attribution.steering_attribution import Push, mean_difference, steering_attribution
 from emocircuits.attribution.verified import verified_graph
@@ -152,7 +152,7 @@ def _graph_methods(steps: int | None) -> dict[str, tuple[BatchMethod, dict[str, 
     return {
         "attribution_patching": (by_points(corrupt_point), {}),
         "integrated_gradients": (by_points(partial(input_path, steps=steps)), {"gradient": path}),
-        "relp": (by_points(relp_point), {"gradient": "corrupt run, rules of relevance propagation"}),
+        "relp": (relp, {"gradient": "corrupt run, rules of relevance propagation"}),
         "atp_star": (atp_star, {"gradient": "corrupt run; softmax of queries and keys exact; GradDrop over blocks"}),
     }
 

@@ -92,6 +92,9 @@ def effects_of(
         raise UserError("no node differs between the clean and the corrupt prompts",
                         cure="check that the pairs differ and that the metric reads the last token")
     used, column = np.unique(codes, return_inverse=True)
+    if (used % width == width - 1).all() and width > 1:
+        raise UserError(f"no feature of the SAEs at {', '.join(dictionaries)} differs between the clean and the corrupt prompts, only their errors do",
+                        expected="features that are active on these prompts", cure="check that the SAEs were trained on this model and site")
     effects = np.zeros((len(index), len(used)), dtype=values.dtype)
     effects[np.searchsorted(index, prompts), column] = values
     names = [_name(int(code), list(dictionaries), length, width, positions) for code in used]

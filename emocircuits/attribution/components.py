@@ -28,15 +28,12 @@ def by_points(points: Points) -> BatchMethod:
     """The method that averages gradients over the points of a path."""
 
     def method(graph: Graph, chunk: PairBatch, pair: Pair, metric: Metric, *, edges: bool, max_tokens: int) -> Effects:
-        written = None
-        effect, edge, passes = 0.0, 0.0, 0.0
+        seeds, effect, passes = None, 0.0, 0.0
         for weight, point in points(graph.anatomy, chunk, pair, metric, graph.taps if edges else graph.node_taps):
-            if edges and written is None:  # under the rules of the method, which hold from its first point on
-                written = graph.written(pair)
             effect = effect + weight * graph.node_effects(pair, point)
-            edge = edge + weight * graph.edge_effects(written, point) if edges else edge
+            seeds = graph.seeds(point, weight, seeds) if edges else None
             passes += 2
-        return effect, edge if edges else None, passes
+        return effect, graph.edge_effects(pair, seeds) if edges else None, passes
 
     return method
 

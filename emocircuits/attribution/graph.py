@@ -3,7 +3,7 @@
 Where every head and every MLP is a node, nothing but addition lies between parts, so the direct path from a node to a slot is
 the identity, and all edges of a batch are one matrix product per reader:
 
-    edge(u -> v) = sum over positions of < written(u) , seed(v) >
+    edge(u -> v) = sum over positions of < written(u) , seed(v) >         seed(v) summed over the points of a path
 
 The edges that leave a node add up to its effect (to first order around the point where the gradients were taken).
 """
@@ -18,8 +18,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from emocircuits.attribution.parts import MLP, Embeddings, Features, Heads, Logits, Pair, Reader, Writer
+from emocircuits.attribution.parts.seeds import Scratch, Seeds
+from emocircuits.attribution.parts.window import EVERYTHING, Window, within
 from emocircuits.attribution.passes import Pass
 from emocircuits.models.anatomy import Anatomy
+
+PIECE = 1 << 22  # numbers of what all nodes write that are worked on at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,20 +91,44 @@ class Graph:
         """The reader of a slot, and which of its slots it is."""
         return _part_of(self.readers, lambda reader: reader.slots, slot)
 
-    def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
-        """What the change of every node writes into the stream, to first order."""
-        return torch.cat([writer.written(pair) for writer in self.writers], dim=1)
+    def written(
+        self, pair: Pair, window: Window = EVERYTHING, scratch: Scratch | None = None
+    ) -> Float[Tensor, "some_prompts node some_pos d_model"]:
+        """What the change of every node writes into the stream inside a window, to first order."""
+        like = within(pair.clean.values[self.anatomy.last], window)
+        shape, first, like = like.shape, 0, like.new_empty(0, dtype=torch.promote_types(like.dtype, torch.float32))
+        out = (scratch or Scratch()).take(like, len(self.nodes), *shape)
+        for writer in self.writers:
+            writer.write(pair, window, out[first : first + len(writer.nodes)])
+            first += len(writer.nodes)
+        return out.transpose(0, 1)
 
     def node_effects(self, pair: Pair, point: Pass) -> Float[Tensor, "prompt node"]:
         """Effects under the gradients of one pass."""
         return torch.cat([writer.effects(pair, point.grads) for writer in self.writers], dim=1)
 
-    def edge_effects(self, written: Float[Tensor, "prompt node pos d_model"], point: Pass) -> Float[Tensor, "prompt edge"]:
-        """Edges under the gradients of one pass, in the order of `pairs`."""
-        flat, found = written.flatten(2), []
-        for reader in self.readers:
-            seeds = reader.seeds(point).flatten(2).permute(1, 2, 0)  # (prompt, pos * d_model, slot)
-            found.append((flat[:, self.seen_by(reader)] @ seeds.to(flat)).transpose(1, 2).flatten(1))
+    def seeds(self, point: Pass, weight: float = 1.0, onto: Sequence[Seeds] | None = None) -> list[Seeds]:
+        """Gradients at what every reader's slots read under one pass, times a weight, added to those of other points."""
+        found = [reader.seeds(point, weight) for reader in self.readers]
+        return found if onto is None else [one.plus(new) for one, new in zip(onto, found, strict=True)]
+
+    def edge_effects(self, pair: Pair, seeds: Sequence[Seeds]) -> Float[Tensor, "prompt edge"]:
+        """Edges under the gradients of `seeds`, in the order of `pairs`."""
+        n_prompts, length, width = pair.clean.values[self.anatomy.last].shape
+        most = max(1, PIECE // (width * len(self.nodes)))  # tokens at once
+        written, at, rows = Scratch(), Scratch(), max(1, most // length)
+        return torch.cat([
+            sum(self._edges_within(pair, seeds, (slice(row, row + rows), slice(first, first + most)), written, at)
+                for first in range(0, length, most))
+            for row in range(0, n_prompts, rows)])
+
+    def _edges_within(
+        self, pair: Pair, seeds: Sequence[Seeds], window: Window, *scratch: Scratch
+    ) -> Float[Tensor, "some_prompts edge"]:
+        flat, found = self.written(pair, window, scratch[0]).flatten(2), []
+        for reader, one in zip(self.readers, seeds, strict=True):
+            at = one.dense(window, scratch[1]).flatten(2).permute(1, 2, 0)  # (prompt, pos * d_model, slot)
+            found.append((flat[:, self.seen_by(reader)] @ at.to(flat)).transpose(1, 2).flatten(1))
         return torch.cat(found, dim=1)
 
 

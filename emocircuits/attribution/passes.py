@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from emocircuits.attribution.pairs import Metric, measure
 from emocircuits.errors import Failure, UserError
 from emocircuits.models.anatomy import Anatomy, unsplit
 from emocircuits.models.hook_points import hooked
 
-MLP_INPUT = "mlp.input"
+MLP_INPUT, MLP_STREAM = "mlp.input", "mlp.stream"
 Change = Callable[[Tensor], Tensor]
 
 
@@ -40,6 +40,11 @@ class Pass:
 def mlp_input(layer: int) -> str:
     """Name under which the input of a block's MLP is kept."""
     return f"blocks.{layer}.{MLP_INPUT}"
+
+
+def mlp_stream(layer: int) -> str:
+    """Name under which what the norm before a block's MLP reads is kept, apart from the stream that runs past it."""
+    return f"blocks.{layer}.{MLP_STREAM}"
 
 
 @torch.no_grad()
@@ -105,7 +110,7 @@ def differentiate(
         if grad is None and unreached == "error":
             raise Failure(f"no gradient of the metric reaches {name}", cure="check the hook and the metric")
         grads[name] = torch.zeros_like(held) if grad is None else grad
-        if not bool(torch.isfinite(grads[name]).all()):
+        if not finite(grads[name]):
             raise Failure(f"the gradient of the metric at {name} is NaN or infinite",
                           cure="check the metric and the model's precision")
     return Pass({name: held.detach() for name, held in seen.items()}, grads, value.detach())
@@ -116,7 +121,7 @@ def tapped(anatomy: Anatomy, taps: Iterable[str], changes: Mapping[str, Change])
     """Hooks on all taps and changes, gone afterwards whatever happens."""
     seen: dict[str, Tensor] = {}
     wanted = list(dict.fromkeys([*changes, *taps]))
-    inside = [name for name in wanted if name.endswith(MLP_INPUT)]
+    inside = [name for name in wanted if name.endswith((MLP_INPUT, MLP_STREAM))]
 
     def keep(name: str, value: Tensor) -> Tensor:
         change = changes.get(name)
@@ -131,7 +136,7 @@ def tapped(anatomy: Anatomy, taps: Iterable[str], changes: Mapping[str, Change])
 
     kept = set(taps)
     hooks = [(name, lambda value, hook, name=name: keep(name, value)) for name in wanted if name not in inside]
-    handles = [anatomy.layers[int(name.split(".")[1])].mlp_module.register_forward_pre_hook(module_hook(name)) for name in inside]
+    handles = [_entered(anatomy, name).register_forward_pre_hook(module_hook(name)) for name in inside]
     try:
         with unsplit(anatomy.model), hooked(anatomy.model, anatomy.points, hooks):
             yield seen
@@ -141,3 +146,13 @@ def tapped(anatomy: Anatomy, taps: Iterable[str], changes: Mapping[str, Change])
     missing = [name for name in wanted if name in kept and name not in seen]
     if missing:
         raise Failure(f"the hook {missing[0]} never ran", cure="check that the model has it")
+
+
+def _entered(anatomy: Anatomy, name: str) -> nn.Module:
+    layer = anatomy.layers[int(name.split(".")[1])]
+    return layer.mlp_module if name.endswith(MLP_INPUT) else layer.mlp_norm
+
+
+def finite(values: Tensor) -> bool:
+    """Whether all values are finite; their sum says so in one pass, and only a sum that overflows is looked into."""
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())

@@ -10,14 +10,16 @@ deep models with saturating parts these gradients are less noisy; what queries a
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from jaxtyping import Float
 from torch import Tensor
 
+from emocircuits.attribution.graph import Graph
 from emocircuits.attribution.pairs import Metric, PairBatch
 from emocircuits.attribution.parts import Pair
-from emocircuits.attribution.passes import Pass, differentiate
+from emocircuits.attribution.passes import differentiate
 from emocircuits.errors import Failure
 from emocircuits.models.anatomy import Anatomy
 from emocircuits.models.hook_points import hooked
@@ -26,15 +28,18 @@ EPSILON = 1e-6
 NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")
 
 
-def relp_point(
-    anatomy: Anatomy, chunk: PairBatch, pair: Pair, metric: Metric, taps: Sequence[str]
-) -> Iterator[tuple[float, Pass]]:
-    """The one differentiated pass of RelP, on the corrupt prompts.
+def relp(
+    graph: Graph, chunk: PairBatch, pair: Pair, metric: Metric, *, edges: bool, max_tokens: int
+) -> tuple[Float[Tensor, "prompt node"], Float[Tensor, "prompt edge"] | None, float]:
+    """Effects of nodes and edges of one batch, and the passes spent: one differentiated pass on the corrupt prompts.
 
-    The rules hold until the caller asks for the next point, so that what it takes back through a norm follows them, too.
+    What is taken through a norm on the way to an edge follows the rules, too.
     """
-    with relp_rules(anatomy):
-        yield 1.0, differentiate(anatomy, chunk.corrupt, metric, chunk.index, taps, unreached="zero")
+    with relp_rules(graph.anatomy):
+        taps = graph.taps if edges else graph.node_taps
+        point = differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, unreached="zero")
+        links = graph.edge_effects(pair, graph.seeds(point)) if edges else None
+        return graph.node_effects(pair, point), links, 2.0
 
 
 @contextmanager

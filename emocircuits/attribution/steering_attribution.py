@@ -78,12 +78,12 @@ def steering_attribution(
     shared = Shared(batches, tokens_at_once(graph, max_tokens), "steering attribution")
     for chunk in shared.mine():
         pair = steered_pair(graph, chunk, metric, push)
-        written = graph.written(pair) if edges else None
-        effect, edge = 0.0, 0.0
+        effect, seeds = 0.0, None
         for weight, point in steering_path(graph, chunk, metric, push, steps):
             effect = effect + weight * graph.node_effects(pair, point)
-            edge = edge + weight * graph.edge_effects(written, point) if edges else edge
-        shared.keep(chunk, effect, pair.clean.metric, pair.corrupt.metric, *([edge] if edges else []), passes=2 + 2 * steps)
+            seeds = graph.seeds(point, weight, seeds) if edges else None
+        links = [graph.edge_effects(pair, seeds)] if edges else []
+        shared.keep(chunk, effect, pair.clean.metric, pair.corrupt.metric, *links, passes=2 + 2 * steps)
     (effects, steered, plain, *links), passes = shared.collect()
     found = EdgeEffects.of(*graph.pairs, links[0], len(graph.nodes)) if edges else None
     conventions = {

@@ -138,15 +138,15 @@ class _Search:
         """Step 1."""
         nodes, links = [], []
         for one in self._patchers:
-            written = self.graph.written(one.pair)
-            effect, edge = 0.0, 0.0
+            effect, seeds = 0.0, None
             for weight, point in input_path(self.graph.anatomy, one.chunk, one.pair, self._metric, self.graph.taps,
                                             steps=self.steps):
                 effect = effect + weight * self.graph.node_effects(one.pair, point)
-                edge = edge + weight * self.graph.edge_effects(written, point) if edges else edge
+                seeds = self.graph.seeds(point, weight, seeds) if edges else None
                 one.rows += 2 * len(one.chunk)
             nodes.append(effect)
-            links.append(edge)
+            if edges:
+                links.append(self.graph.edge_effects(one.pair, seeds))
         self.nodes = np.where(self.node_known, 0.0, stacked(nodes))
         self.strength = np.abs(self.nodes).mean(0)
         if edges:

@@ -85,12 +85,12 @@ def trace_push(
     parts: dict[str, list[torch.Tensor]] = {site: [] for site in sites}
     for chunk in chunks(batches, max_tokens):
         pair = steered_pair(graph, chunk, metric, push, sites)
-        written, edge = graph.written(pair), 0.0
+        seeds = None
         grads = dict.fromkeys(sites, 0.0)
         for weight, point in steering_path(graph, chunk, metric, push, steps, sites):
-            edge = edge + weight * graph.edge_effects(written, point)
+            seeds = graph.seeds(point, weight, seeds)
             grads = {site: total + weight * point.grads[site] for site, total in grads.items()}
-        found.append(edge)
+        found.append(graph.edge_effects(pair, seeds))
         totals.append(pair.clean.metric - pair.corrupt.metric)
         for site, dictionary in sites.items():
             run = SiteRun(dictionary, pair.clean.values[site], pair.corrupt.values[site], grads[site])

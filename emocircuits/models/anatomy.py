@@ -6,10 +6,11 @@ several query heads share a key. So nothing is assumed: the maps are put togethe
 with what its hooks hold on a probe, once.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -81,14 +82,14 @@ class Layer:
         return self.attn_post(torch.einsum("...he,hed->...d", z, self.W_O) + self.b_O)
 
     def heads_write(
-        self, z: Float[Tensor, "prompt pos head d_head"], change: Float[Tensor, "prompt pos head d_head"]
-    ) -> Float[Tensor, "prompt pos head d_model"]:
-        """What a change of each head's output alone adds to the stream, to first order where a norm follows the heads."""
-        written = torch.einsum("pthe,hed->pthd", change, self.W_O)
-        if self.attn_post is _same:
-            return written
-        base = torch.einsum("pthe,hed->ptd", z, self.W_O) + self.b_O
-        return _forward_derivative(self.attn_post, base[:, :, None].expand_as(written), written)
+        self, z: Float[Tensor, "prompt pos head d_head"], change: Float[Tensor, "prompt pos head d_head"],
+        out: Float[Tensor, "head prompt pos d_model"],
+    ) -> None:
+        """Fills `out` with what a change of each head's output alone adds to the stream, to first order where a norm follows the heads."""
+        torch.bmm(change.permute(2, 0, 1, 3).flatten(1, 2).to(out), self.W_O.to(out), out=out.flatten(1, 2))
+        if self.attn_post is not _same:
+            base = torch.einsum("pthe,hed->ptd", z, self.W_O) + self.b_O
+            out.copy_(_forward_derivative(self.attn_post, base.expand_as(out), out))
 
     def heads_move(
         self, z: Float[Tensor, "prompt pos head d_head"], change: Float[Tensor, "prompt pos head d_head"]
@@ -99,6 +100,30 @@ class Layer:
             return written
         base = torch.einsum("pthe,hed->ptd", z, self.W_O) + self.b_O
         return self.attn_post(base[:, :, None] + written) - self.attn_post(base)[:, :, None]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How the modules of one block are put together.
+
+    Attributes:
+        n_heads: heads of q, k and v.
+        attn_norm, attn_post: names of the norms before and behind attention.
+        mlp: names of the norms before and behind the MLP; None where there is no MLP.
+        parallel: whether the MLP reads the same stream as attention.
+        positions: whether the model adds position embeddings.
+    """
+
+    n_heads: Mapping[str, int]
+    attn_norm: str | None
+    attn_post: str | None
+    mlp: tuple[str | None, str | None] | None
+    parallel: bool
+    positions: bool
+
+
+_ARRANGEMENTS: WeakKeyDictionary[nn.Module, tuple[tuple[tuple[str, type], ...], tuple[Arrangement, ...]]] = WeakKeyDictionary()
+"""Found once per model, which costs a forward pass; weights are read anew each time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,17 +157,28 @@ def open_anatomy(model: Any, tokens: Int[Tensor, "prompt pos"]) -> Anatomy:
     Raises:
         UserError: a hook is missing, or no arrangement of the model's modules gives what its hooks hold.
     """
-    probe = tokens[:1, :PROBE_POSITIONS]
+    points, built = hook_points(model), _build(model)
+    known = _ARRANGEMENTS.get(model)
+    if known is None or known[0] != built:
+        known = _ARRANGEMENTS[model] = built, _arrangements(model, tokens[:1, :PROBE_POSITIONS], points)
+    layers = tuple(_layer(model.blocks[number], number, how) for number, how in enumerate(known[1]))
+    last = f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
+    positions = "hook_pos_embed" if any(how.positions for how in known[1]) else None
+    return Anatomy(model, layers, "blocks.0.hook_resid_pre", positions, last, points)
+
+
+def _build(model: Any) -> tuple[tuple[str, type], ...]:
+    """What the blocks are made of: as long as it is the same, so is their arrangement."""
+    return tuple((name, type(module)) for block in model.blocks for name, module in block._modules.items())
+
+
+def _arrangements(model: Any, probe: Int[Tensor, "1 pos"], points: Mapping[str, HookPoint]) -> tuple["Arrangement", ...]:
     names = {f"blocks.{layer}.{name}" for layer in range(model.cfg.n_layers) for name in (
         "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_z",
         "hook_attn_out", "hook_mlp_out")} | {"hook_pos_embed"}
-    points = hook_points(model)
     with torch.no_grad(), unsplit(model), _recorded(model, points, names) as seen:
         model(probe)
-    layers = tuple(_layer(model, number, seen) for number in range(model.cfg.n_layers))
-    last = f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
-    positions = "hook_pos_embed" if "hook_pos_embed" in seen else None
-    return Anatomy(model, layers, "blocks.0.hook_resid_pre", positions, last, points)
+    return tuple(_arrangement(model.blocks[number], number, seen) for number in range(model.cfg.n_layers))
 
 
 @contextmanager
@@ -171,40 +207,42 @@ def _recorded(model: Any, points: Mapping[str, HookPoint], names: set[str]) -> I
         yield seen
 
 
-def _layer(model: Any, number: int, seen: dict[str, Tensor]) -> Layer:
-    block, where = model.blocks[number], f"blocks.{number}"
+def _arrangement(block: Any, number: int, seen: dict[str, Tensor]) -> Arrangement:
+    where = f"blocks.{number}"
     missing = [name for name in ("hook_resid_pre", "attn.hook_q", "attn.hook_z", "hook_attn_out") if f"{where}.{name}" not in seen]
     if missing:
         raise UserError(f"the model has no {where}.{missing[0]}", expected="a transformer whose attention has heads",
                         cure="use nodes='features', which needs the residual stream alone")
     pre, attn_out = seen[f"{where}.hook_resid_pre"], seen[f"{where}.hook_attn_out"]
-    norms = {name: _norm(block, name) for name in ("ln1", "ln1_post", "ln2", "ln2_post")}
-    attn, z = block.attn, seen[f"{where}.attn.hook_z"]
-    weights = {kind: _projection(attn, kind, seen[f"{where}.attn.hook_{kind}"].shape[-2], pre) for kind in QKV}
-    W_O, b_O = _weight(attn, "W_O", pre), _bias(attn, "b_O", pre)
-    queries = seen[f"{where}.attn.hook_q"]
-    probe = {kind: weights[kind] for kind in QKV}
-
-    def fits_q(norm: Map) -> bool:
-        weight, bias = probe["q"]
-        return _close(torch.einsum("...d,hde->...he", norm(pre), weight) + bias, queries)
-
-    attn_norm = _first(f"{where}: what its queries are made from", (norms["ln1"], _same), fits_q)
-    summed = torch.einsum("pthe,hed->ptd", z, W_O) + b_O
-    attn_post = _first(f"{where}: what its heads add up to", (_same, norms["ln1_post"], norms["ln1"]),
-                       lambda post: _close(post(summed), attn_out))
-    mid, parallel = seen.get(f"{where}.hook_resid_mid"), False
+    attn, z, queries = block.attn, seen[f"{where}.attn.hook_z"], seen[f"{where}.attn.hook_q"]
+    n_heads = {kind: seen[f"{where}.attn.hook_{kind}"].shape[-2] for kind in QKV}
+    weight, bias = _projection(attn, "q", n_heads["q"], pre)
+    attn_norm = _first(f"{where}: what its queries are made from", [("ln1",), (None,)],
+                       lambda norm: _close(torch.einsum("...d,hde->...he", _norm(block, norm)(pre), weight) + bias, queries), block)[0]
+    summed = torch.einsum("pthe,hed->ptd", z, _weight(attn, "W_O", pre)) + _bias(attn, "b_O", pre)
+    attn_post = _first(f"{where}: what its heads add up to", [(None,), ("ln1_post",), ("ln1",)],
+                       lambda post: _close(_norm(block, post)(summed), attn_out), block)[0]
+    positions, mid = "hook_pos_embed" in seen, seen.get(f"{where}.hook_resid_mid")
     if f"{where}.hook_mlp_out" not in seen:
-        return Layer(number, attn_norm, weights, W_O, b_O, attn_post, None, _same, None, False)
+        return Arrangement(n_heads, attn_norm, attn_post, None, False, positions)
     mlp_out = seen[f"{where}.hook_mlp_out"]
     both = mid is None or not _close(pre + attn_out, mid) or not _close(mid + mlp_out, seen[f"{where}.hook_resid_post"])
     mid, parallel = (pre, True) if both else (mid, False)
-    pairs = [(norm, post) for norm in (norms["ln2"], norms["ln1"], _same) for post in (_same, norms["ln2_post"], norms["ln2"])
-             if norm is not None and post is not None]
-    mlp_norm, mlp_post = _first(f"{where}: what its MLP reads and writes", pairs,
-                                lambda pair: _close(pair[1](block.mlp(pair[0](mid))), mlp_out))
-    return Layer(number, attn_norm, weights, W_O, b_O, attn_post, lambda x: mlp_post(block.mlp(mlp_norm(x))), mlp_norm,
-                 block.mlp, parallel)
+    pairs = [(norm, post) for norm in ("ln2", "ln1", None) for post in (None, "ln2_post", "ln2")]
+    mlp = _first(f"{where}: what its MLP reads and writes", pairs,
+                 lambda norm, post: _close(_norm(block, post)(block.mlp(_norm(block, norm)(mid))), mlp_out), block)
+    return Arrangement(n_heads, attn_norm, attn_post, mlp, parallel, positions)
+
+
+def _layer(block: Any, number: int, how: Arrangement) -> Layer:
+    like = next(value for value in block.parameters() if value.is_floating_point())
+    weights = {kind: _projection(block.attn, kind, how.n_heads[kind], like) for kind in QKV}
+    outward = _weight(block.attn, "W_O", like), _bias(block.attn, "b_O", like)
+    attention = _norm(block, how.attn_norm), weights, *outward, _norm(block, how.attn_post)
+    if how.mlp is None:
+        return Layer(number, *attention, None, _same, None, False)
+    norm, post = (_norm(block, name) for name in how.mlp)
+    return Layer(number, *attention, lambda x: post(block.mlp(norm(x))), norm, block.mlp, how.parallel)
 
 
 def _forward_derivative(function: Map, x: Tensor, change: Tensor) -> Tensor:
@@ -218,9 +256,9 @@ def _forward_derivative(function: Map, x: Tensor, change: Tensor) -> Tensor:
     return found.detach()
 
 
-def _norm(block: Any, name: str) -> Map | None:
-    module = block._modules.get(name)
-    return module if isinstance(module, nn.Module) else None
+def _norm(block: Any, name: str | None) -> Map:
+    """A norm of a block by its name; none hands on what it is given."""
+    return _same if name is None else block._modules[name]
 
 
 def _projection(attn: Any, kind: str, n_heads: int, like: Tensor) -> tuple[Tensor, Tensor | float]:
@@ -242,10 +280,12 @@ def _bias(attn: Any, name: str, like: Tensor) -> Tensor | float:
     return bias.detach().to(like) if isinstance(bias, Tensor) else 0.0
 
 
-def _first(what: str, options: Any, fits: Callable[[Any], bool]) -> Any:
-    """The first option that fits."""
+def _first(
+    what: str, options: Sequence[tuple[str | None, ...]], fits: Callable[..., bool], block: Any
+) -> tuple[str | None, ...]:
+    """The first of the names of a block's norms that fit."""
     for option in options:
-        if option is not None and fits(option):
+        if all(name is None or isinstance(block._modules.get(name), nn.Module) for name in option) and fits(*option):
             return option
     raise Failure(f"{what} cannot be put together from the model's own modules",
                   cure="this architecture is not understood: use nodes='features', which needs the residual stream alone")

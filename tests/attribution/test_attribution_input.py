@@ -1,10 +1,13 @@
 """What attribution refuses, what a metric may be, and that results are ordered by the prompts' index."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes
 
+import emocircuits
 from emocircuits.attribution import METHODS, PairBatch, attribution_patching, edge_effects, exact_patching, group_pairs
 from emocircuits.errors import Failure, UserError
 
@@ -76,6 +79,33 @@ def test_wrong_nodes_and_prompts_are_refused(world):
 def test_an_sae_of_another_width_is_refused(world):
     with pytest.raises(UserError, match="d_in 8"):
         attribution_patching(world[0], random_saes("topk", 1, 8), [world[2]], difference)
+
+
+def test_an_sae_of_another_site_is_refused(world):
+    model, saes, batch = world
+    first = saes["blocks.0.hook_resid_post"]
+    with pytest.raises(UserError, match="trained on blocks.0.hook_resid_post; give it under its own site"):
+        attribution_patching(model, {"blocks.1.hook_resid_post": first}, [batch], difference)
+    beyond = copy.deepcopy(first)
+    beyond.cfg.metadata.hook_name = "blocks.9.hook_resid_post"
+    with pytest.raises(UserError, match="no hook blocks.9.hook_resid_post"):
+        attribution_patching(model, {"blocks.9.hook_resid_post": beyond}, [batch], difference)
+
+
+def test_saes_without_an_active_feature_are_refused(world):
+    model, _, batch = world
+    dead = random_saes("topk", 2, 12)
+    for sae in dead.values():
+        sae.b_enc.data -= 1e6
+    with pytest.raises(UserError, match="no feature of the SAEs at blocks.0.hook_resid_post, blocks.1.hook_resid_post differs"):
+        attribution_patching(model, dead, [batch], difference)
+
+
+def test_a_budget_that_buys_nothing_is_refused(world):
+    model, saes, batch = world
+    for nodes in ("components", "features"):
+        with pytest.raises(UserError, match="budget"):
+            emocircuits.attribute(model, batch.clean, batch.corrupt, difference, nodes=nodes, saes=saes, method="verified", budget=2)
 
 
 def test_negating_the_metric_flips_and_permuting_features_permutes(world):

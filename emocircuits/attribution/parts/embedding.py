@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from emocircuits.attribution.parts.part import POSITIONS, Edit, Pair
+from emocircuits.attribution.parts.window import EVERYTHING, Window, within
 from emocircuits.attribution.passes import Pass
 from emocircuits.models.anatomy import Anatomy
 
@@ -28,15 +29,15 @@ class Embeddings:
 
     def effects(self, pair: Pair, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
         """< change, gradient at the stream before the first block >."""
-        return torch.einsum("pntd,ptd->pn", self.written(pair), grads[self._stream])
+        return torch.einsum("pntd,ptd->pn", self._change(pair), grads[self._stream])
 
-    def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
+    def write(self, pair: Pair, window: Window, out: Float[Tensor, "node prompt pos d_model"]) -> None:
         """See `Writer`."""
-        return self._parts(pair.clean) - self._parts(pair.corrupt)
+        out.copy_(self._change(pair, window).transpose(0, 1))
 
     def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
-        return self.written(pair)[prompts, nodes]
+        return self._change(pair)[prompts, nodes]
 
     def patch(self, source: Pass, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Edit:
         """See `Writer`; exact because both embeddings are only added."""
@@ -50,9 +51,12 @@ class Embeddings:
 
         return self._stream, edit
 
-    def _parts(self, one: Pass) -> Float[Tensor, "prompt node pos d_model"]:
-        stream = one.values[self._stream]
+    def _change(self, pair: Pair, window: Window = EVERYTHING) -> Float[Tensor, "prompt node pos d_model"]:
+        return self._parts(pair.clean, window) - self._parts(pair.corrupt, window)
+
+    def _parts(self, one: Pass, window: Window = EVERYTHING) -> Float[Tensor, "prompt node pos d_model"]:
+        stream = within(one.values[self._stream], window)
         if self._positions is None:
             return stream[:, None]
-        positions = one.values[self._positions].expand_as(stream)
+        positions = within(one.values[self._positions], window).expand_as(stream)
         return torch.stack([stream - positions, positions], dim=1)

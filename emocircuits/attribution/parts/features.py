@@ -13,6 +13,8 @@ from torch import Tensor
 
 from emocircuits.artifacts.node_id import NodeId, format_node
 from emocircuits.attribution.parts.part import ERROR, FEATURES, Edit, Pair
+from emocircuits.attribution.parts.seeds import StreamSeeds
+from emocircuits.attribution.parts.window import Window
 from emocircuits.attribution.passes import Pass
 from emocircuits.attribution.site_run import SiteRun
 from emocircuits.attribution.slopes import SLOPE_LIMIT, slopes
@@ -50,6 +52,7 @@ class Features:
         self.taps = self.read_taps = (site,)
         self.writes_at = self.reads_at = 4.0 * layer_of(site) + AFTER[kind]
         self._run: tuple[Pair, SiteRun] | None = None
+        self._columns: tuple[SiteRun, Tensor] | None = None
 
     def effects(self, pair: Pair, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
         """< change of the activation, gradient along the decoder row >, and the same for the error."""
@@ -57,8 +60,15 @@ class Features:
         features = (run.columns(self.chosen) * (grads[self._site] @ self._dictionary.decoder[self.chosen].T)).sum(1)
         return torch.cat([features, (run.delta_error * grads[self._site]).sum((1, 2))[:, None]], dim=1)
 
-    def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
+    def write(self, pair: Pair, window: Window, out: Float[Tensor, "node prompt pos d_model"]) -> None:
         """See `Writer`."""
+        run = self._site_run(pair)
+        if self._columns is None or self._columns[0] is not run:
+            self._columns = run, run.columns(self.chosen)
+        torch.mul(self._columns[1][window].permute(2, 0, 1)[..., None], self._dictionary.decoder[self.chosen][:, None, None], out=out[:-1])
+        out[-1] = run.delta_error[window]
+
+    def _change(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
         run = self._site_run(pair)
         features = torch.einsum("ptn,nd->pntd", run.columns(self.chosen), self._dictionary.decoder[self.chosen])
         return torch.cat([features, run.delta_error[:, None]], dim=1)
@@ -66,8 +76,8 @@ class Features:
     def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
         if self._site + FEATURES in pair.clean.values:  # from the clean run to its baseline
-            return -self.written(Pair(pair.corrupt, pair.clean, ablated=True))[prompts, nodes]
-        return self.written(pair)[prompts, nodes]
+            return -self._change(Pair(pair.corrupt, pair.clean, ablated=True))[prompts, nodes]
+        return self._change(pair)[prompts, nodes]
 
     def patch(self, source: Pass, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Edit:
         """See `Writer`."""
@@ -82,14 +92,14 @@ class Features:
 
         return self._site, edit
 
-    def seeds(self, point: Pass) -> Float[Tensor, "slot prompt pos d_model"]:
+    def seeds(self, point: Pass, weight: float) -> StreamSeeds:
         """See `Reader`; the slopes are those between the two runs of the latest pair."""
         if self._run is None:
             raise UserError("slots of features were asked for before the two runs", cure="compute `written` first")
-        grad, encoder = point.grads[self._site], self._dictionary.encoder
-        weight = slopes(self._run[1], SLOPE_LIMIT) * (grad @ self._dictionary.decoder.T)
-        features = torch.einsum("ptn,dn->nptd", weight[..., self.chosen], encoder[:, self.chosen])
-        return torch.cat([features, (grad - weight @ encoder.T)[None]])
+        grad, encoder = weight * point.grads[self._site], self._dictionary.encoder
+        pull = slopes(self._run[1], SLOPE_LIMIT) * (grad @ self._dictionary.decoder.T)
+        features = torch.einsum("ptn,dn->nptd", pull[..., self.chosen], encoder[:, self.chosen])
+        return StreamSeeds(torch.cat([features, (grad - pull @ encoder.T)[None]]))
 
     def hook_of(self, slot: int) -> str:
         """See `Reader`."""

@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emocircuits.attribution.parts.held_norm import HeldNorm
+from emocircuits.attribution.parts.held_norm import NormParts
 from emocircuits.attribution.parts.part import Edit, Pair, through_norm
+from emocircuits.attribution.parts.seeds import ProjectedSeeds, Seeds, StreamSeeds
+from emocircuits.attribution.parts.window import Window, within
 from emocircuits.attribution.passes import Pass
 from emocircuits.models.anatomy import QKV, Layer
 
@@ -32,14 +34,15 @@ class Heads:
         self.taps = (self._z,)
         self.read_taps = (layer.attn_reads, *(layer.hook(f"hook_{kind}") for kind in QKV))
         self.reads_at, self.writes_at = 4.0 * where, 4.0 * where + 1
+        self._way: tuple[NormParts | None, list[Tensor]] | None = None
 
     def effects(self, pair: Pair, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
         """< change of z, gradient at z >, per head."""
         return (pair.change(self._z) * grads[self._z]).sum((1, 3))
 
-    def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
+    def write(self, pair: Pair, window: Window, out: Float[Tensor, "node prompt pos d_model"]) -> None:
         """See `Writer`."""
-        return self.layer.heads_write(pair.live.values[self._z], pair.change(self._z)).transpose(1, 2)
+        self.layer.heads_write(within(pair.live.values[self._z], window), pair.change(self._z, window), out)
 
     def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
@@ -57,27 +60,32 @@ class Heads:
 
         return self._z, edit
 
-    def seeds(self, point: Pass) -> Float[Tensor, "slot prompt pos d_model"]:
+    def seeds(self, point: Pass, weight: float) -> Seeds:
         """See `Reader`."""
-        x, norm = point.values[self.layer.attn_reads], self.layer.attn_norm
-        grads = {kind: point.grads[self.layer.hook(f"hook_{kind}")] for kind in QKV}
-        held = HeldNorm.of(norm, x)
-        if held is None:
+        x = point.values[self.layer.attn_reads]
+        grads = {kind: weight * point.grads[self.layer.hook(f"hook_{kind}")] for kind in QKV}
+        parts, inward = self._reads_through(x)
+        if parts is None:
             found = [torch.einsum("pthe,hde->hptd", grads[kind], self.layer.weights[kind][0]) for kind in QKV]
-            return through_norm(norm, x, torch.cat(found))
-        out = x.new_empty(len(self.slots), *x.shape)
-        first = 0
-        for kind in QKV:
-            weight, bias = self.layer.weights[kind]
-            last = first + len(weight)
-            inward = held.inward(weight).transpose(1, 2)
-            scaled = (grads[kind] / held.scale[..., None]).permute(2, 0, 1, 3)
-            torch.matmul(scaled.flatten(1, 2), inward, out=out[first:last].flatten(1, 2))
-            if held.moves:  # the scale answers to x, too
-                drawn = (point.values[self.layer.hook(f"hook_{kind}")] - (held.shift @ weight + bias)).permute(2, 0, 1, 3)
-                out[first:last].addcmul_((drawn * scaled).sum(-1, keepdim=True), held.unit[None], value=-1 / x.shape[-1])
-            first = last
-        return out
+            return StreamSeeds(through_norm(self.layer.attn_norm, x, torch.cat(found)))
+        held = parts.at(x)
+        drawn = [(grads[kind] / held.scale[..., None]).permute(2, 0, 1, 3) for kind in QKV]
+        if not held.moves:
+            return ProjectedSeeds(inward, drawn, [])
+        pulls = []  # the scale answers to x, too
+        for kind, one in zip(QKV, drawn, strict=True):
+            matrix, bias = self.layer.weights[kind]
+            linear = (point.values[self.layer.hook(f"hook_{kind}")] - (parts.shift @ matrix + bias)).permute(2, 0, 1, 3)
+            pulls.append((linear * one).sum(-1, keepdim=True) / x.shape[-1])
+        return ProjectedSeeds(inward, drawn, [(torch.cat(pulls), held.unit)])
+
+    def _reads_through(self, x: Tensor) -> tuple[NormParts | None, list[Tensor]]:
+        """The norm before the projections, and the way back from the projections to the stream; found at the first stream."""
+        if self._way is None:
+            parts = NormParts.of(self.layer.attn_norm, x)
+            inward = [] if parts is None else [parts.inward(self.layer.weights[kind][0]).transpose(1, 2) for kind in QKV]
+            self._way = parts, inward
+        return self._way
 
     def hook_of(self, slot: int) -> str:
         """See `Reader`."""

@@ -6,7 +6,7 @@ and for a gradient u at its output, with y = norm(x) - shift and the unit stream
 
     gradient at x = ( C (w * u) - (y . u) unit / d ) / sigma
 
-All of it is read off the norm's own module with its scale held; where the module is made otherwise, `HeldNorm.of` says None.
+All of it is read off the norm's own module with its scale held; where the module is made otherwise, `NormParts.of` says None.
 """
 
 import warnings
@@ -18,9 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emocircuits.attribution.parts.part import through_norm
-
 TOLERANCE = 1e-4
+CHECKED = 16  # tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,59 +27,76 @@ class HeldNorm:
     """A norm at a stream.
 
     Attributes:
-        weight: w.
-        centred: whether C takes the mean off.
-        shift: what is added.
         scale: sigma(x).
-        normed: y, the output without its shift.
         unit: x C / sigma.
         moves: whether the scale answers to x; not so where a rule holds it.
     """
 
-    weight: Float[Tensor, "d_model"]
-    centred: bool
-    shift: Float[Tensor, "d_model"]
     scale: Float[Tensor, "prompt pos 1"]
-    normed: Float[Tensor, "prompt pos d_model"]
     unit: Float[Tensor, "prompt pos d_model"]
     moves: bool
 
+
+@dataclass(frozen=True, eq=False)
+class NormParts:
+    """What a norm is made of.
+
+    Attributes:
+        norm: its module, or a function that hands on what it is given.
+        weight: w.
+        centred: whether C takes the mean off.
+        shift: what is added.
+    """
+
+    norm: Callable[[Tensor], Tensor]
+    weight: Float[Tensor, "d_model"]
+    centred: bool
+    shift: Float[Tensor, "d_model"]
+
     @classmethod
     @torch.no_grad()
-    def of(cls, norm: Callable[[Tensor], Tensor], x: Float[Tensor, "prompt pos d_model"]) -> "HeldNorm | None":
-        """The parts of a norm at x, checked against its own derivative at one prompt; None where they are others."""
+    def of(cls, norm: Callable[[Tensor], Tensor], x: Float[Tensor, "prompt pos d_model"]) -> "NormParts | None":
+        """The parts of a norm, checked against its own derivative at a few tokens of a stream; None where they are others."""
         width = x.shape[-1]
         if not isinstance(norm, nn.Module):
             zero = x.new_zeros(1, 1, width)
-            return None if norm(zero) is not zero else cls(
-                torch.ones(width).to(x), False, torch.zeros(width).to(x), torch.ones_like(x[..., :1]), x, x, False)
+            return None if norm(zero) is not zero else cls(norm, torch.ones(width).to(x), False, torch.zeros(width).to(x))
         if not hasattr(norm, "hook_scale"):
             return None
-        with torch.enable_grad():
-            seen: list[Tensor] = []
-            out = _hooked(norm, lambda value: seen.append(value), x.detach().requires_grad_())
-        scale, moves = seen[0].detach(), seen[0].requires_grad
         signs = 1 - 2 * (torch.arange(width) % 2).to(x)
         nothing, level, mixed = _hooked(norm, torch.ones_like, torch.stack([0 * signs, signs.abs(), signs])[None])[0].to(x)
         centred = width > 1 and float((level - nothing).abs().max()) < TOLERANCE * float((mixed - nothing).abs().max())
-        weight = (mixed - nothing) / (signs - signs.mean() if centred else signs)
-        unit = (x - x.mean(-1, keepdim=True) if centred else x) / scale
-        found = cls(weight, centred, nothing, scale.to(x), (out.detach() - nothing).to(x), unit, moves)
-        probe = found.normed[:1].flip(-1)
-        exact = through_norm(norm, x[:1], probe[None])[0]
-        return found if float((found.back(probe) - exact).abs().max()) <= TOLERANCE * float(exact.abs().max()) else None
+        found = cls(norm, (mixed - nothing) / (signs - signs.mean() if centred else signs), centred, nothing)
+        few = x[:1, :CHECKED].detach()
+        probe = few.flip(-1)
+        with torch.enable_grad():
+            leaf = few.clone().requires_grad_()
+            out = norm(leaf)
+            (exact,) = torch.autograd.grad(out, leaf, probe.to(out.dtype))
+        return found if float((found._back(few, probe) - exact).abs().max()) <= TOLERANCE * float(exact.abs().max()) else None
+
+    @torch.no_grad()
+    def at(self, x: Float[Tensor, "prompt pos d_model"]) -> HeldNorm:
+        """The norm at a stream."""
+        if not isinstance(self.norm, nn.Module):
+            return HeldNorm(torch.ones_like(x[..., :1]), x, False)
+        seen: list[Tensor] = []
+        with torch.enable_grad():
+            _hooked(self.norm, lambda value: seen.append(value), x.detach().requires_grad_())
+        scale = seen[0].detach().to(x)
+        return HeldNorm(scale, (x - x.mean(-1, keepdim=True) if self.centred else x) / scale, seen[0].requires_grad)
 
     def inward(self, columns: Float[Tensor, "head d_model some"]) -> Float[Tensor, "head d_model some"]:
         """C (w * u) of vectors u at the norm's output that stand in columns."""
         out = self.weight[:, None] * columns
         return out - out.mean(1, keepdim=True) if self.centred else out
 
-    def back(self, grads: Float[Tensor, "1 pos d_model"]) -> Float[Tensor, "1 pos d_model"]:
-        """A gradient at the output of the first prompt, taken back to its stream."""
-        out = self.inward(grads.transpose(1, 2)).transpose(1, 2)
-        if self.moves:
-            out = out - (self.normed[:1] * grads).sum(-1, keepdim=True) * self.unit[:1] / grads.shape[-1]
-        return out / self.scale[:1]
+    def _back(self, x: Float[Tensor, "1 pos d_model"], grads: Float[Tensor, "1 pos d_model"]) -> Float[Tensor, "1 pos d_model"]:
+        """A gradient at the output taken back to the stream."""
+        held, out = self.at(x), self.inward(grads.transpose(1, 2)).transpose(1, 2)
+        if held.moves:
+            out = out - (self.weight * held.unit * grads).sum(-1, keepdim=True) * held.unit / grads.shape[-1]
+        return out / held.scale
 
 
 def _hooked(norm: Any, function: Callable[[Tensor], Tensor | None], x: Tensor) -> Tensor:

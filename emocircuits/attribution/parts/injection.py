@@ -8,6 +8,7 @@ from torch import Tensor
 from emocircuits.artifacts.node_id import NodeId, format_node
 from emocircuits.attribution.parts.features import AFTER
 from emocircuits.attribution.parts.part import Edit, Pair
+from emocircuits.attribution.parts.window import EVERYTHING, Window
 from emocircuits.attribution.passes import Pass
 from emocircuits.errors import UserError
 from emocircuits.sites import layer_of
@@ -40,9 +41,9 @@ class Injection:
         """< push, gradient at the site >."""
         return (self._everywhere(pair) * grads[self.site]).sum((1, 2))[:, None]
 
-    def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
+    def write(self, pair: Pair, window: Window, out: Float[Tensor, "node prompt pos d_model"]) -> None:
         """See `Writer`."""
-        return self._everywhere(pair)[:, None]
+        out[0] = self._everywhere(pair, window)
 
     def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
@@ -52,6 +53,6 @@ class Injection:
         """See `Writer`; the stream of `source` holds the push or not."""
         return self.site, lambda value: source.values[self.site][prompts].expand_as(value)
 
-    def _everywhere(self, pair: Pair) -> Float[Tensor, "prompt pos d_model"]:
+    def _everywhere(self, pair: Pair, window: Window = EVERYTHING) -> Float[Tensor, "prompt pos d_model"]:
         # from the two runs rather than from `push`, so that the sign follows which of them is steered
-        return pair.change(self.site)
+        return pair.change(self.site, window)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from emocircuits.artifacts.node_id import TARGET
 from emocircuits.attribution.parts.part import Edit
+from emocircuits.attribution.parts.seeds import StreamSeeds
 from emocircuits.attribution.passes import Pass
 from emocircuits.models.anatomy import Anatomy
 
@@ -19,9 +20,9 @@ class Logits:
         self._stream = anatomy.last
         self.read_taps = (self._stream,)
 
-    def seeds(self, point: Pass) -> Float[Tensor, "slot prompt pos d_model"]:
+    def seeds(self, point: Pass, weight: float) -> StreamSeeds:
         """See `Reader`."""
-        return point.grads[self._stream][None]
+        return StreamSeeds(weight * point.grads[self._stream][None])
 
     def hook_of(self, slot: int) -> str:
         """See `Reader`."""

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from emocircuits.attribution.parts.seeds import Seeds
+from emocircuits.attribution.parts.window import EVERYTHING, Window, within
 from emocircuits.attribution.passes import Pass
 
 Edit = tuple[str, Callable[[Tensor], Tensor]]
@@ -45,9 +47,9 @@ class Pair:
         """The run that gradients are taken on and that patches go into."""
         return self.clean if self.ablated else self.corrupt
 
-    def change(self, hook: str) -> Tensor:
+    def change(self, hook: str, window: Window = EVERYTHING) -> Tensor:
         """clean - corrupt of what a hook holds."""
-        return self.clean.values[hook] - self.corrupt.values[hook]
+        return within(self.clean.values[hook], window) - within(self.corrupt.values[hook], window)
 
 
 @runtime_checkable
@@ -72,8 +74,8 @@ class Writer(Protocol):
         """Effect of every node under gradients at its taps."""
         ...
 
-    def written(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
-        """What every node's change writes into the stream, to first order."""
+    def write(self, pair: Pair, window: Window, out: Float[Tensor, "node prompt pos d_model"]) -> None:
+        """Fills `out` with what every node's change writes into the stream inside a window, to first order."""
         ...
 
     def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
@@ -99,8 +101,8 @@ class Reader(Protocol):
     read_taps: tuple[str, ...]
     reads_at: float
 
-    def seeds(self, point: Pass) -> Float[Tensor, "slot prompt pos d_model"]:
-        """Gradient of the metric at what each slot reads from the stream."""
+    def seeds(self, point: Pass, weight: float) -> Seeds:
+        """Gradient of the metric at what each slot reads from the stream, times a weight."""
         ...
 
     def hook_of(self, slot: int) -> str:

@@ -1,0 +1,99 @@
+"""Gradients at what the slots of a part read, added up over the points of a path, and the edges they make.
+
+    edge(u -> v) = < written(u) , sum over points k of weight_k seed_k(v) >
+
+Many slots times a stream are the largest arrays of an attribution over components, so heads keep the narrow gradients of their own
+projections and take the sum back to the stream once, however many points there were.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emocircuits.attribution.parts.window import Window
+
+
+@runtime_checkable
+class Seeds(Protocol):
+    """Gradients of the metric at what each slot of a reader reads."""
+
+    def plus(self, other: "Seeds") -> "Seeds":
+        """These and those of another point."""
+        ...
+
+    def dense(self, window: Window, scratch: "Scratch") -> Float[Tensor, "slot some_prompts some_pos d_model"]:
+        """The gradients inside a window; they hold until the scratch is used again."""
+        ...
+
+
+class Scratch:
+    """Memory that is used again for every reader: fresh pages cost more than the products that fill them."""
+
+    def __init__(self) -> None:
+        self._buffer: Tensor | None = None
+
+    def take(self, like: Tensor, *shape: int) -> Tensor:
+        """An uninitialised tensor of this shape, of the type and device of another."""
+        size = torch.Size(shape).numel()
+        if self._buffer is None or self._buffer.numel() < size or self._buffer.dtype != like.dtype or self._buffer.device != like.device:
+            self._buffer = like.new_empty(size)
+        return self._buffer[:size].view(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class StreamSeeds:
+    """Seeds of few slots, kept as they are.
+
+    Attributes:
+        values: the gradients.
+    """
+
+    values: Float[Tensor, "slot prompt pos d_model"]
+
+    def plus(self, other: "StreamSeeds") -> "StreamSeeds":
+        """See `Seeds`."""
+        return StreamSeeds(self.values + other.values)
+
+    def dense(self, window: Window, scratch: Scratch) -> Float[Tensor, "slot some_prompts some_pos d_model"]:
+        """See `Seeds`."""
+        return self.values[:, *window]
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectedSeeds:
+    """Seeds of projections that read a stream through one norm.
+
+        seed(v) = drawn(v) @ inward(v) - sum over points of pull(v) * unit
+
+    Attributes:
+        inward: (slots of one kind, the map from their projections' outputs back to the stream), kind by kind.
+        drawn: gradients at the projections' outputs over the norm's scale, summed over points.
+        pulls: point by point what the answering scale takes off, and the direction it takes it off along.
+    """
+
+    inward: Sequence[Float[Tensor, "_ d_head d_model"]]
+    drawn: Sequence[Float[Tensor, "_ prompt pos d_head"]]
+    pulls: Sequence[tuple[Float[Tensor, "slot prompt pos 1"], Float[Tensor, "prompt pos d_model"]]]
+
+    def plus(self, other: "ProjectedSeeds") -> "ProjectedSeeds":
+        """See `Seeds`."""
+        drawn = [one + two for one, two in zip(self.drawn, other.drawn, strict=True)]
+        return ProjectedSeeds(self.inward, drawn, [*self.pulls, *other.pulls])
+
+    def dense(self, window: Window, scratch: Scratch) -> Float[Tensor, "slot some_prompts some_pos d_model"]:
+        """See `Seeds`."""
+        drawn = [one[:, *window] for one in self.drawn]
+        _, prompts, length, _ = drawn[0].shape
+        out, first = scratch.take(drawn[0], sum(map(len, drawn)), prompts, length, self.inward[0].shape[-1]), 0
+        for inward, one in zip(self.inward, drawn, strict=True):
+            last = first + len(one)
+            torch.bmm(one.flatten(1, 2), inward, out=out[first:last].flatten(1, 2))
+            for pull, unit in self.pulls:
+                out[first:last].addcmul_(pull[first:last, *window], unit[window], value=-1)
+            first = last
+        return out
+
