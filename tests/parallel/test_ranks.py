@@ -25,9 +25,9 @@ from parallel.ranks_driver import attributions, settings  # noqa: E402
 sys.argv = kept
 
 
-def torchrun(*arguments) -> subprocess.CompletedProcess:
-    """Two ranks on this machine."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(DRIVER)]
+def torchrun(*arguments, count: int = 2) -> subprocess.CompletedProcess:
+    """Some ranks on this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), str(DRIVER)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment)
 
@@ -81,8 +81,9 @@ def test_ranks_that_share_sites_give_the_bytes_of_one_process(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_ranks_that_share_prompts_attribute_what_one_process_does(tmp_path):
-    done = torchrun("attribute", tmp_path)
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_that_share_prompts_attribute_what_one_process_does(tmp_path, count):
+    done = torchrun("attribute", tmp_path, count=count)
     assert done.returncode == 0, done.stderr
     attributions(tmp_path / "alone")
     names = sorted(path.name for path in (tmp_path / "alone").iterdir())
@@ -125,9 +126,10 @@ def test_a_whole_run_of_two_ranks_leaves_the_files_of_one(debug_run, tmp_path):
     done = torchrun("run", tmp_path / "run", ROOT / "analyses" / "recipes" / "debug.toml")
     assert done.returncode == 0, done.stderr
     names = ["activations.h5", "directions.h5", "saes.csv", "matches.csv", "steering.csv", "scores.json"]
+    names += [path.name for kind in ("attribution_*.h5", "circuit_*.json", "evidence_*.json") for path in debug_run.glob(kind)]
     names += [path.relative_to(debug_run).as_posix() for path in debug_run.glob("saes/*/*")]
     names += [path.relative_to(debug_run).as_posix() for path in debug_run.glob("activations.shards/*.h5")]
-    assert len(names) > 8
+    assert len(names) > 11
     for name in names:
         assert sha256_file(tmp_path / "run" / name) == sha256_file(debug_run / name), name
 
