@@ -7,6 +7,9 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+import pandas as pd
+
+from emocircuits.artifacts.feature_page import feature_page
 from emocircuits.io.documents import read_json
 from emocircuits.pipeline.report.answer import badge, overview, steering_table, verdict
 from emocircuits.pipeline.report.run_data import RunData
@@ -135,7 +138,7 @@ def saes(run: RunData, pictures: dict[str, str]) -> str:
 
 def matches(run: RunData, pictures: dict[str, str]) -> str:
     """Feature matches."""
-    data = run.matches
+    data = _linked(run)
     first = data[data.emotion.isin([run.emotion, run.opposite])].sort_values(
         ["emotion", "p_value"], ascending=[run.emotion < run.opposite, True], kind="stable"
     )
@@ -150,6 +153,19 @@ def matches(run: RunData, pictures: dict[str, str]) -> str:
         + pictures.get("match_null", "")
         + f"<details><summary>All {len(data)} matches</summary>{frame(data, tall=True)}</details>"
     )
+
+
+def _linked(run: RunData) -> pd.DataFrame:
+    """The matches; features whose SAE is known on Neuronpedia are links to their pages."""
+    ids = {path.parent.name: (read_json(path).get("metadata") or {}).get("neuronpedia_id") for path in run.directory.glob("saes/*/cfg.json")}
+    data = run.matches
+    if not any(feature_page(name, 0) for name in ids.values()):
+        return data
+    return data.assign(feature=[_feature(feature_page(ids.get(site), feature), feature) for site, feature in zip(data.site, data.feature, strict=True)])
+
+
+def _feature(page: str, feature: int) -> Cell | int:
+    return Cell(f'<a href="{esc(page)}" rel="noopener noreferrer">{number(feature)}</a>', float(feature)) if page else feature
 
 
 def circuits(run: RunData, pictures: dict[str, str]) -> str:
