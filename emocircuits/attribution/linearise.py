@@ -65,8 +65,8 @@ def run_pair(
 ) -> PairRun:
     """Runs both sides of a batch: two forward passes, and one backward pass where `gradient`.
 
-    Where a gradient is taken of long prompts, attention makes no patterns (`models.fused_attention`), and blocks are run once more
-    in the backward pass where what they keep would not fit into two gigabytes.
+    Where a gradient is taken of long prompts, attention makes no patterns (`models.fused_attention`), and blocks are run
+    once more in the backward pass where what they keep would not fit into two gigabytes.
 
     Args:
         model: any TransformerLens object; frozen parameters are fine.
@@ -85,7 +85,8 @@ def run_pair(
 
 
 def _both_runs(
-    model: Any, dictionaries: Mapping[str, Dictionary], batch: PairBatch, metric: Metric, gradient: bool, keep_graph: bool, fused: bool
+    model: Any, dictionaries: Mapping[str, Dictionary], batch: PairBatch, metric: Metric, gradient: bool, keep_graph: bool,
+    fused: bool,
 ) -> PairRun:
     live, value, grads, inside, passes = _live_run(model, dictionaries, batch, metric, gradient, keep_graph, fused)
     if batch.baseline is not None:
@@ -104,7 +105,8 @@ def _both_runs(
 
 
 def _live_run(
-    model: Any, dictionaries: Mapping[str, Dictionary], batch: PairBatch, metric: Metric, gradient: bool, keep_graph: bool, fused: bool
+    model: Any, dictionaries: Mapping[str, Dictionary], batch: PairBatch, metric: Metric, gradient: bool, keep_graph: bool,
+    fused: bool,
 ) -> tuple[Streams, torch.Tensor, Streams, Streams, int]:
     """The run that the gradient is taken on: streams, metric, gradients, streams inside the graph, and passes."""
     tokens, seen = batch.clean if batch.baseline is not None else batch.corrupt, {}

@@ -65,7 +65,7 @@ class FeatureRuns:
 
     @torch.no_grad()
     def metric(self, masks: Masks, ablation: str = "resample") -> Float[np.ndarray, "circuit prompt"]:
-        """The metric under each circuit, prompts in the order of their index; the ranks of a job take turns over the batches.
+        """The metric under each circuit, prompts in the order of their index; ranks of a job take turns over the batches.
 
         Args:
             masks: what each circuit keeps.

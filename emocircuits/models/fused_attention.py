@@ -1,9 +1,9 @@
 """Attention whose patterns are never made: for passes that read the streams alone and whose prompts are long.
 
-A bridge computes scores and patterns, positions^2 numbers per head, so that hooks can read them. Where nothing reads them the same
-attention comes out of PyTorch's `scaled_dot_product_attention`, whose memory grows with the positions, not with their square, in the
-backward pass too (Dao et al. 2022, arXiv 2205.14135). The Hugging Face module behind the bridge does the rest, as it does for any
-other attention function. That both ways agree is checked on a few tokens whenever the way is taken.
+A bridge computes scores and patterns, positions^2 numbers per head, so that hooks can read them. Where nothing reads them the
+same attention comes out of PyTorch's `scaled_dot_product_attention`, whose memory grows with the positions, not with their
+square, in the backward pass too (Dao et al. 2022, arXiv 2205.14135). The Hugging Face module behind the bridge does the rest, as
+it does for any other attention function. That both ways agree is checked on a few tokens whenever the way is taken.
 """
 
 from collections.abc import Iterator
@@ -59,7 +59,8 @@ def _in_window(
         end, before = min(start + CHUNK, length), start - window + 1
         first = max(before, 0)
         seen, mask = slice(first, end), band[: end - start, first - before: end - before]
-        parts.append(scaled_dot_product_attention(query[:, :, start:end], key[:, :, seen], value[:, :, seen], attn_mask=mask, scale=scaling))
+        parts.append(scaled_dot_product_attention(query[:, :, start:end], key[:, :, seen], value[:, :, seen], attn_mask=mask,
+                                                  scale=scaling))
     return torch.cat(parts, dim=2)
 
 
@@ -68,10 +69,10 @@ AttentionInterface.register(NAME, _attend)
 
 @contextmanager
 def fused_attention(model: Any, tokens: Int[torch.Tensor, "prompt pos"], *, wanted: bool = True) -> Iterator[bool]:
-    """Inside, attention is computed without patterns where the patterns of one prompt are large and the model gives the same without.
+    """Inside, attention is computed without patterns where those of one prompt are large and the model gives the same without.
 
-    Where they are small, a hook reads or edits something inside attention, the model is no bridge, its attention is of another kind
-    (soft caps, sinks), or a probe gives other streams or logits, nothing is changed. Yields whether attention is fused.
+    Where they are small, a hook reads or edits something inside attention, the model is no bridge, its attention is of another
+    kind (soft caps, sinks), or a probe gives other streams or logits, nothing is changed. Yields whether attention is fused.
 
     Args:
         model: any TransformerLens object.
@@ -81,7 +82,8 @@ def fused_attention(model: Any, tokens: Int[torch.Tensor, "prompt pos"], *, want
     if _is_fused(model):  # by a context around this one
         yield True
         return
-    if not wanted or pattern_bytes(model, tokens[:1]) <= SMALL_BYTES or not _can_be(model) or not _agrees(model, tokens[:1, :PROBE_LENGTH]):
+    large = wanted and pattern_bytes(model, tokens[:1]) > SMALL_BYTES
+    if not (large and _can_be(model) and _agrees(model, tokens[:1, :PROBE_LENGTH])):
         yield False
         return
     with _fused(model):
@@ -99,8 +101,9 @@ def _can_be(model: Any) -> bool:
     whole = model.original_model
     if not (getattr(whole, "_supports_sdpa", False) and getattr(whole, "_supports_flash_attn", False)):
         return False
-    return all(isinstance(getattr(block, "attn", None), AttentionBridge) and "forward" not in vars(block.attn)
-               and hasattr(block.attn.original_component, "config") and not _hooked_inside(block.attn) for block in model.blocks)
+    parts = [getattr(block, "attn", None) for block in model.blocks]
+    return all(isinstance(part, AttentionBridge) and "forward" not in vars(part) and hasattr(part.original_component, "config")
+               and not _hooked_inside(part) for part in parts)
 
 
 def _hooked_inside(attention: AttentionBridge) -> bool:

@@ -17,7 +17,7 @@ KEPT_BYTES = 2 << 30
 COPIES = 4  # scores, masked scores, pattern, and what softmax keeps
 
 
-STREAMS, INNER = 12, 3  # what a block keeps beside: norms, queries, keys, values, sums; before and behind the MLP's activation
+STREAMS, INNER = 12, 3  # beside: norms, queries, keys, values, sums; before and behind the MLP's activation
 
 
 def pattern_bytes(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> int:
@@ -49,7 +49,8 @@ def recomputed_blocks(
         allowed: whether it may be so at all.
         fused: whether attention makes no patterns (`models.fused_attention`), so that only the rest counts.
     """
-    again = allowed and pattern_bytes(model, tokens) > KEPT_BYTES and not (fused and stream_bytes(model, tokens) <= KEPT_BYTES)
+    large = pattern_bytes(model, tokens) > KEPT_BYTES and (not fused or stream_bytes(model, tokens) > KEPT_BYTES)
+    again = allowed and large
     if not again:
         yield False
         return

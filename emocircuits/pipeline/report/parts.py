@@ -157,15 +157,18 @@ def matches(run: RunData, pictures: dict[str, str]) -> str:
 
 def _linked(run: RunData) -> pd.DataFrame:
     """The matches; features whose SAE is known on Neuronpedia are links to their pages."""
-    ids = {path.parent.name: (read_json(path).get("metadata") or {}).get("neuronpedia_id") for path in run.directory.glob("saes/*/cfg.json")}
-    data = run.matches
+    about = {path.parent.name: read_json(path).get("metadata") or {} for path in run.directory.glob("saes/*/cfg.json")}
+    ids, data = {site: one.get("neuronpedia_id") for site, one in about.items()}, run.matches
     if not any(feature_page(name, 0) for name in ids.values()):
         return data
-    return data.assign(feature=[_feature(feature_page(ids.get(site), feature), feature) for site, feature in zip(data.site, data.feature, strict=True)])
+    pairs = zip(data.site, data.feature, strict=True)
+    return data.assign(feature=[_feature(feature_page(ids.get(site), feature), feature) for site, feature in pairs])
 
 
 def _feature(page: str, feature: int) -> Cell | int:
-    return Cell(f'<a href="{esc(page)}" rel="noopener noreferrer">{number(feature)}</a>', float(feature)) if page else feature
+    if not page:
+        return feature
+    return Cell(f'<a href="{esc(page)}" rel="noopener noreferrer">{number(feature)}</a>', float(feature))
 
 
 def circuits(run: RunData, pictures: dict[str, str]) -> str:
