@@ -28,6 +28,8 @@ from emocircuits.errors import Failure, UserError
 from emocircuits.interventions.dictionary import Dictionary
 from emocircuits.interventions.hooks import edited
 from emocircuits.models.anatomy import Anatomy
+from emocircuits.models.fused_attention import fused_attention
+from emocircuits.models.recompute import recomputed_blocks
 
 STEPS = 8
 
@@ -78,7 +80,8 @@ def integrated_gradients(
         raise UserError(f"{steps} steps of integrated gradients", expected="at least 1")
 
     def run(dictionaries: Mapping[str, Dictionary], chunk: PairBatch) -> PairRun:
-        return with_path_gradients(model, run_pair(model, dictionaries, chunk, metric, gradient=False), metric, steps)
+        with fused_attention(model, chunk.clean):
+            return with_path_gradients(model, run_pair(model, dictionaries, chunk, metric, gradient=False), metric, steps)
 
     conventions = {"method": "integrated_gradients", "gradient": f"mean over {steps} midpoints from corrupt to clean"}
     return effects_of(model, saes, batches, run, behaviour=behaviour, positions=positions, max_tokens=max_tokens,
@@ -87,14 +90,15 @@ def integrated_gradients(
 
 def with_path_gradients(model: Any, run: PairRun, metric: Metric, steps: int) -> PairRun:
     """The run with the gradient of every site averaged along its path from corrupt to clean."""
-    sites = {}
-    for site, at in run.sites.items():
-        total = torch.zeros_like(at.corrupt)
-        for step in range(steps):
-            middle = at.corrupt + (step + 0.5) / steps * (at.clean - at.corrupt)
-            total += _gradient_at(model, run.batch, metric, site, middle)
-        sites[site] = replace(at, grad=total / steps)
-    return replace(run, sites=sites, passes=run.passes + 2 * steps * len(sites))
+    sites, corrupt = {}, run.batch.corrupt
+    with fused_attention(model, corrupt) as fused, recomputed_blocks(model, corrupt, fused=fused) as again:
+        for site, at in run.sites.items():
+            total = torch.zeros_like(at.corrupt)
+            for step in range(steps):
+                middle = at.corrupt + (step + 0.5) / steps * (at.clean - at.corrupt)
+                total += _gradient_at(model, run.batch, metric, site, middle)
+            sites[site] = replace(at, grad=total / steps)
+    return replace(run, sites=sites, passes=run.passes + (3 if again else 2) * steps * len(sites))
 
 
 def _gradient_at(

@@ -20,6 +20,7 @@ from emocircuits.errors import Failure, UserError
 from emocircuits.interventions.ablate import Baseline as Values
 from emocircuits.interventions.dictionary import Dictionary
 from emocircuits.interventions.hooks import edited
+from emocircuits.models.fused_attention import fused_attention
 from emocircuits.models.recompute import recomputed_blocks
 
 Streams = dict[str, torch.Tensor]
@@ -64,8 +65,8 @@ def run_pair(
 ) -> PairRun:
     """Runs both sides of a batch: two forward passes, and one backward pass where `gradient`.
 
-    Where the attention patterns of all blocks would not fit into two gigabytes, blocks are run once more in the backward pass
-    instead of being kept.
+    Where a gradient is taken of long prompts, attention makes no patterns (`models.fused_attention`), and blocks are run
+    once more in the backward pass where what they keep would not fit into two gigabytes.
 
     Args:
         model: any TransformerLens object; frozen parameters are fine.
@@ -79,7 +80,15 @@ def run_pair(
         UserError: the metric is not one differentiable value per prompt.
         Failure: a site without gradient, or with NaN in it.
     """
-    live, value, grads, inside, passes = _live_run(model, dictionaries, batch, metric, gradient, keep_graph)
+    with fused_attention(model, batch.clean, wanted=gradient) as fused:
+        return _both_runs(model, dictionaries, batch, metric, gradient, keep_graph, fused)
+
+
+def _both_runs(
+    model: Any, dictionaries: Mapping[str, Dictionary], batch: PairBatch, metric: Metric, gradient: bool, keep_graph: bool,
+    fused: bool,
+) -> PairRun:
+    live, value, grads, inside, passes = _live_run(model, dictionaries, batch, metric, gradient, keep_graph, fused)
     if batch.baseline is not None:
         other, baseline = _baseline(model, dictionaries, batch, live)
         with torch.no_grad(), _recorded(model, list(dictionaries.values())[-1:], lambda site, x: other[site].to(x.dtype)):
@@ -96,7 +105,8 @@ def run_pair(
 
 
 def _live_run(
-    model: Any, dictionaries: Mapping[str, Dictionary], batch: PairBatch, metric: Metric, gradient: bool, keep_graph: bool
+    model: Any, dictionaries: Mapping[str, Dictionary], batch: PairBatch, metric: Metric, gradient: bool, keep_graph: bool,
+    fused: bool,
 ) -> tuple[Streams, torch.Tensor, Streams, Streams, int]:
     """The run that the gradient is taken on: streams, metric, gradients, streams inside the graph, and passes."""
     tokens, seen = batch.clean if batch.baseline is not None else batch.corrupt, {}
@@ -110,7 +120,8 @@ def _live_run(
         x = x.detach().requires_grad_() if site == first else x.view_as(x)
         return seen.setdefault(site, x) if site not in seen else x  # a block that is run once more hands on what it has
 
-    with torch.enable_grad(), _recorded(model, dictionaries.values(), enter), recomputed_blocks(model, tokens, not keep_graph) as again:
+    with (torch.enable_grad(), _recorded(model, dictionaries.values(), enter),
+          recomputed_blocks(model, tokens, allowed=not keep_graph, fused=fused) as again):
         value = measure(metric, model(tokens), batch.index)
         if not value.requires_grad:
             raise UserError("the metric has no gradient with respect to the logits",

@@ -19,11 +19,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from emocircuits.attribution.linearise import run_pair
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks, measure
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks, measure
 from emocircuits.errors import UserError
 from emocircuits.interventions.ablate import ABLATIONS, AblationCard, Baseline, Keep, ablate
 from emocircuits.interventions.dictionary import Dictionary
 from emocircuits.models.resume import logits_behind, stream_behind
+from emocircuits.parallel import gather_rows, ranks
 from emocircuits.progress import bar
 from emocircuits.sites import layer_of
 
@@ -64,7 +65,7 @@ class FeatureRuns:
 
     @torch.no_grad()
     def metric(self, masks: Masks, ablation: str = "resample") -> Float[np.ndarray, "circuit prompt"]:
-        """The metric under each circuit, prompts in the order of their index.
+        """The metric under each circuit, prompts in the order of their index; ranks of a job take turns over the batches.
 
         Args:
             masks: what each circuit keeps.
@@ -72,9 +73,9 @@ class FeatureRuns:
         """
         card = ABLATIONS.get(ablation)
         n_circuits = len(next(iter(masks.values()))[1])
-        order, done, ranked = np.argsort(all_indices(self.batches), kind="stable"), [], _alike_together(masks)
-        with bar(n_circuits * len(order), "circuits") as shown:
-            for streams in self._streams():
+        index, done, ranked = [], [], _alike_together(masks)
+        with bar(n_circuits * sum(map(len, ranks().mine(self._chunks))), "circuits") as shown:
+            for streams in self._own_streams():
                 part = []
                 block = max(1, STREAM_BYTES // (streams.start.numel() * streams.start.element_size()))
                 for first in range(0, n_circuits, block):
@@ -82,22 +83,32 @@ class FeatureRuns:
                     kept = {site: (features[now], error[now]) for site, (features, error) in masks.items()}
                     part.append(self._block(streams, kept, card))
                     shown.update(part[-1].numel())
-                done.append(torch.cat(part)[ranked.argsort()])
-        return torch.cat(done, dim=1).numpy(force=True)[:, order]
+                done.append(torch.cat(part)[ranked.argsort()].T.numpy(force=True))
+                index.append(streams.chunk.index.numpy(force=True))
+        rows, order = (gather_rows(np.concatenate(own) if own else None) for own in (done, index))
+        return np.ascontiguousarray(rows[np.argsort(order, kind="stable")].T)
 
     @cached_property
     def _kept(self) -> list[Streams] | None:
         """All streams, where they fit."""
         size = 4 * sum(batch.clean.numel() for batch in self.batches) * self.model.cfg.d_model * (len(self.dictionaries) + 1)
-        return list(self._computed()) if size <= KEPT_BYTES else None
+        return list(self._computed(self._chunks)) if size <= KEPT_BYTES else None
+
+    @cached_property
+    def _chunks(self) -> list[PairBatch]:
+        return list(chunks(self.batches, self.max_tokens))
 
     def _streams(self) -> Iterator[Streams]:
-        return iter(self._kept) if self._kept is not None else self._computed()
+        return iter(self._kept) if self._kept is not None else self._computed(self._chunks)
+
+    def _own_streams(self) -> Iterator[Streams]:
+        """This rank's."""
+        return iter(ranks().mine(self._kept)) if self._kept is not None else self._computed(ranks().mine(self._chunks))
 
     @torch.no_grad()
-    def _computed(self) -> Iterator[Streams]:
+    def _computed(self, some: Sequence[PairBatch]) -> Iterator[Streams]:
         first = next(iter(self.dictionaries))
-        for chunk in chunks(self.batches, self.max_tokens):
+        for chunk in some:
             run = run_pair(self.model, self.dictionaries, chunk, self.of, gradient=False)
             yield Streams(chunk, run.sites[first].clean, {site: at.corrupt for site, at in run.sites.items()})
 

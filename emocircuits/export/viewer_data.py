@@ -6,6 +6,7 @@ from typing import Any
 
 from emocircuits.artifacts.circuit_evidence import CircuitEvidence, Control
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
+from emocircuits.artifacts.feature_page import known_page
 from emocircuits.artifacts.node_id import format_node, parse_node
 from emocircuits.export.clusters import emotion_clusters
 from emocircuits.export.influence import cumulative, influence
@@ -235,6 +236,7 @@ def _cards(graph: CircuitGraph, details: dict[str, dict[str, Any]], texts: Texts
             }
             for example in examples
         ],
+        "neuronpedia": known_page,
         "emotions": lambda matches: [{key: _rounded(value) for key, value in match.items()} for match in matches],
     }
     for node in graph.nodes:

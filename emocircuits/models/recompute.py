@@ -17,19 +17,40 @@ KEPT_BYTES = 2 << 30
 COPIES = 4  # scores, masked scores, pattern, and what softmax keeps
 
 
+STREAMS, INNER = 12, 3  # beside: norms, queries, keys, values, sums; before and behind the MLP's activation
+
+
 def pattern_bytes(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> int:
     """What the attention of all blocks keeps for a backward pass over these prompts."""
-    size = torch.finfo(next(model.parameters()).dtype).bits // 8
-    return COPIES * size * model.cfg.n_layers * model.cfg.n_heads * tokens.shape[0] * tokens.shape[1] ** 2
+    return COPIES * _size(model) * model.cfg.n_layers * model.cfg.n_heads * tokens.shape[0] * tokens.shape[1] ** 2
+
+
+def stream_bytes(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> int:
+    """What all blocks keep beside their patterns, about."""
+    width = STREAMS * model.cfg.d_model + INNER * (model.cfg.d_mlp or 4 * model.cfg.d_model)
+    return _size(model) * model.cfg.n_layers * width * tokens.numel()
+
+
+def _size(model: Any) -> int:
+    return torch.finfo(next(model.parameters()).dtype).bits // 8
 
 
 @contextmanager
-def recomputed_blocks(model: Any, tokens: Int[torch.Tensor, "prompt pos"], allowed: bool = True) -> Iterator[bool]:
-    """Inside, blocks are run once more in the backward pass where their attention would take more than two gigabytes.
+def recomputed_blocks(
+    model: Any, tokens: Int[torch.Tensor, "prompt pos"], *, allowed: bool = True, fused: bool = False,
+) -> Iterator[bool]:
+    """Inside, blocks are run once more in the backward pass where what they would keep takes more than two gigabytes.
 
     Hooks inside a block are called once more, too. Yields whether that is so.
+
+    Args:
+        model: any TransformerLens object.
+        tokens: the prompts of one pass.
+        allowed: whether it may be so at all.
+        fused: whether attention makes no patterns (`models.fused_attention`), so that only the rest counts.
     """
-    again = allowed and pattern_bytes(model, tokens) > KEPT_BYTES
+    large = pattern_bytes(model, tokens) > KEPT_BYTES and (not fused or stream_bytes(model, tokens) > KEPT_BYTES)
+    again = allowed and large
     if not again:
         yield False
         return

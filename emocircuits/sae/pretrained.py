@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import torch
 from jaxtyping import Float
 from sae_lens import SAE
 from torch import Tensor
 
+from emocircuits.artifacts.feature_page import feature_page
 from emocircuits.errors import UserError, unknown
 from emocircuits.io.atomic import write_bytes
 from emocircuits.progress import say
@@ -29,7 +29,6 @@ from emocircuits.sites import layer_of
 
 FILES = ["*.json", "*.safetensors", "*.npz"]
 WORTHLESS = 0.95  # of the variance unexplained: no better than the mean
-NEURONPEDIA = "https://www.neuronpedia.org/"
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def check_measured(sae: SAE, source: Source, site: str, activations: Float[Tenso
 def neuronpedia_url(sae: Any, feature: int) -> str:
     """The page of a feature on Neuronpedia; "" where its SAE has no id there."""
     name = getattr(getattr(getattr(sae, "cfg", None), "metadata", None), "neuronpedia_id", None)
-    return f"{NEURONPEDIA}{quote(str(name))}/{int(feature)}" if name else ""
+    return feature_page(name, feature)
 
 
 def _save(sae: SAE, target: Path) -> None:

@@ -58,6 +58,18 @@ def test_mouse_hover_click_pin_and_clear(open_page, circuit, full):
     watch.clean()
 
 
+@pytest.mark.parametrize("address", ["https://www.neuronpedia.org/gemma-2-2b/12-res/7", "javascript:alert(1)", "https://evil.example/a/b/7"])
+def test_a_card_links_to_neuronpedia_and_nowhere_else(open_page, address):
+    node = Node.of("feature/blocks.0.hook_resid_post/7", effect=1.0, details={"neuronpedia": "https://www.neuronpedia.org/x/y/1"})
+    written = html.page(CircuitGraph("demo", (node, Node.of("target/logit_diff")), (Edge(node.id, "target/logit_diff", 1.0),)))
+    assert "https://www.neuronpedia.org/x/y/1" in written
+    page, watch = open_page(written.replace("https://www.neuronpedia.org/x/y/1", address))  # as if the page had been tampered with
+    put(page, selected=node.id)
+    links = page.locator(".ec-panel a").evaluate_all("all => all.map(a => [a.href, a.rel])")
+    assert links == ([[address, "noopener noreferrer"]] if "neuronpedia" in address else [])
+    watch.clean()
+
+
 def test_dragging_moves_the_picture_and_ctrl_wheel_zooms(open_page, circuit, full):
     page, watch = open_page(full)
     trapped = node_id(circuit.example, "trapped")

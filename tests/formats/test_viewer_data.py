@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from fixtures.make_circuit import make_circuit
@@ -9,6 +10,7 @@ from fixtures.make_evidence import make_evidence
 from fixtures.nasty_circuits import every_circuit
 
 from emocircuits.artifacts.circuit_evidence import CircuitEvidence, PathShare
+from emocircuits.artifacts.feature_page import feature_page
 from emocircuits.artifacts.node_id import parse_node
 from emocircuits.export import viewer_data as module
 from emocircuits.export.html import viewer_module
@@ -89,3 +91,25 @@ def test_the_viewers_parts_share_one_scope():
     names = re.findall(r"^(?:export )?(?:async )?(?:function|const|let|class) (\w+)", viewer_module(), flags=re.M)
     assert len(names) > 100
     assert [name for name in dict.fromkeys(names) if names.count(name) > 1] == []
+
+
+HOSTILE = ("javascript:alert(1)", "https://www.neuronpedia.org.evil.example/a/b/1", "http://www.neuronpedia.org/a/b/1",
+           "https://www.neuronpedia.org/a/../../b/1", "https://www.neuronpedia.org/a/b/1\n", "https://www.neuronpedia.org/a/b/1?x=<b>",
+           "https://www.neuronpedia.org/a/b/1\" onclick=\"x", "//evil.example/a/b/1", 7, None, ["https://www.neuronpedia.org/a/b/1"])
+
+
+def test_only_a_page_of_neuronpedia_stays_an_address():
+    circuit = replace(make_circuit(), example=None)
+    place = next(i for i, node in enumerate(circuit.nodes) if node.kind == "feature")
+
+    def shown(address):
+        node = replace(circuit.nodes[place], details={**circuit.nodes[place].details, "neuronpedia": address})
+        return viewer_data(replace(circuit, nodes=(*circuit.nodes[:place], node, *circuit.nodes[place + 1:])))["details"][node.id]["neuronpedia"]
+
+    assert shown(feature_page("gemma-2-2b/12-gemmascope-res-16k", 7)) == "https://www.neuronpedia.org/gemma-2-2b/12-gemmascope-res-16k/7"
+    assert [shown(address) for address in HOSTILE] == [""] * len(HOSTILE)
+
+
+@pytest.mark.parametrize("name", ["", None, 3, "gemma", "a/b/c", "../b", "a/..", "a/b?c", "a/b#c", "a b/c", "a/b\n", "a/<b>", "/a/b", "a//b"])
+def test_an_id_of_another_form_gives_no_page(name):
+    assert feature_page(name, 7) == ""

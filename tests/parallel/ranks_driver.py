@@ -72,7 +72,7 @@ def work() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "run":
-        sys.exit(main(["run", sys.argv[3], "--out", str(FOLDER), "--quiet"]))
+        sys.exit(main(["run", sys.argv[3], "--out", str(FOLDER), "--set", sys.argv[4], "--quiet"]))
     from emocircuits.errors import EmocircuitsError
 
     with joined():

@@ -1,6 +1,7 @@
 """Two ranks give what one process gives, and a killed rank ends the job with a line and loses nothing."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from fixtures.planted_store import SITES, contents, planted_store
 from safetensors.torch import load_file
 
 from emocircuits.artifacts.attribution_result import AttributionResult
+from emocircuits.cli.main import main
 from emocircuits.errors import UserError
 from emocircuits.parallel import Ranks, apart, barrier, joined, ranks
 from emocircuits.provenance import sha256_file
@@ -25,9 +27,9 @@ from parallel.ranks_driver import attributions, settings  # noqa: E402
 sys.argv = kept
 
 
-def torchrun(*arguments) -> subprocess.CompletedProcess:
-    """Two ranks on this machine."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(DRIVER)]
+def torchrun(*arguments, count: int = 2) -> subprocess.CompletedProcess:
+    """Some ranks on this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), str(DRIVER)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment)
 
@@ -81,8 +83,9 @@ def test_ranks_that_share_sites_give_the_bytes_of_one_process(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_ranks_that_share_prompts_attribute_what_one_process_does(tmp_path):
-    done = torchrun("attribute", tmp_path)
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_that_share_prompts_attribute_what_one_process_does(tmp_path, count):
+    done = torchrun("attribute", tmp_path, count=count)
     assert done.returncode == 0, done.stderr
     attributions(tmp_path / "alone")
     names = sorted(path.name for path in (tmp_path / "alone").iterdir())
@@ -122,14 +125,17 @@ def test_a_killed_rank_ends_the_job_and_the_job_goes_on(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_whole_run_of_two_ranks_leaves_the_files_of_one(debug_run, tmp_path):
-    done = torchrun("run", tmp_path / "run", ROOT / "analyses" / "recipes" / "debug.toml")
+    recipe, several = ROOT / "analyses" / "recipes" / "debug.toml", "attribute.max_tokens=200"  # several batches of prompts to share
+    alone = Path(shutil.copytree(debug_run, tmp_path / "alone"))
+    assert main(["run", str(recipe), "--out", str(alone), "--set", several, "--quiet"]) == 0
+    done = torchrun("run", tmp_path / "run", recipe, several)
     assert done.returncode == 0, done.stderr
     names = ["activations.h5", "directions.h5", "saes.csv", "matches.csv", "steering.csv", "scores.json"]
-    names += [path.relative_to(debug_run).as_posix() for path in debug_run.glob("saes/*/*")]
-    names += [path.relative_to(debug_run).as_posix() for path in debug_run.glob("activations.shards/*.h5")]
-    assert len(names) > 8
+    kinds = ("saes/*/*", "activations.shards/*.h5", "attribution_*.h5", "circuit_*.json", "evidence_*.json")
+    names += [path.relative_to(alone).as_posix() for kind in kinds for path in alone.glob(kind)]
+    assert len(names) > 11
     for name in names:
-        assert sha256_file(tmp_path / "run" / name) == sha256_file(debug_run / name), name
+        assert sha256_file(tmp_path / "run" / name) == sha256_file(alone / name), name
 
 
 def test_work_is_dealt_out_without_gaps():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -43,6 +44,17 @@ def test_every_part_is_there_and_linked(page):
         "provenance",
     }
     assert set(re.findall(r'<a href="#(\w+)"', page)) == ids
+
+
+def test_matched_features_of_a_known_sae_link_to_their_pages(run_dir, tmp_path):
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    first, second = list(dict.fromkeys(read_run(run).matches.site))[:2]
+    for site, name in ((first, "gemma-2-2b/12-res"), (second, "x/y\"onclick=\"z")):
+        (run / "saes" / site).mkdir(parents=True, exist_ok=True)
+        (run / "saes" / site / "cfg.json").write_text(json.dumps({"metadata": {"neuronpedia_id": name}}))
+    links = set(re.findall(r'<a href="(https?:[^"]*)"', build_report(run).read_text()))
+    features = read_run(run).matches.query("site == @first").feature
+    assert links == {f"https://www.neuronpedia.org/gemma-2-2b/12-res/{feature}" for feature in features}
 
 
 def test_the_numbers_are_those_of_the_files(page, run_dir):

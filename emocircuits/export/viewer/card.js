@@ -104,6 +104,15 @@ function heading(view, node, tools) {
       h("button", { type: "button", onclick: () => tools.select(null) }, "Close")));
 }
 
+const PAGE = /^https:\/\/www\.neuronpedia\.org\/[A-Za-z0-9][A-Za-z0-9._-]*\/[A-Za-z0-9][A-Za-z0-9._-]*\/[0-9]+$/;
+
+/** A link to the feature's page; nothing for an address of any other form. */
+function elsewhere(address) {
+  if (typeof address !== "string" || !PAGE.test(address)) return null;
+  return h("p", { class: "ec-note" }, h("a", { href: address, target: "_blank", rel: "noopener noreferrer" },
+    "This feature on Neuronpedia"));
+}
+
 /** The card of one node. `tools` selects, pins, renames and names nodes. */
 export function nodeCard(data, view, node, tools) {
   const card = data.details[node.base] ?? {}, { ins, outs, inTotal, outTotal } = neighbours(view, node);
@@ -112,7 +121,7 @@ export function nodeCard(data, view, node, tools) {
     node.kind === "error" && h("p", { class: "ec-note" },
       "What the SAE of this site does not explain. No emotion can be read from it."),
     card.note && h("p", { class: "ec-note" }, String(card.note)),
-    effectSection(view, node), emotions(card),
+    elsewhere(card.neuronpedia), effectSection(view, node), emotions(card),
     linkList(`Inputs${borrowed}, share of its input`, view, ins, inTotal, "source", tools),
     linkList(`Outputs${borrowed}, share of its output`, view, outs, outTotal, "target", tools),
     activation(data, view, node),

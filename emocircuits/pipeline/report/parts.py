@@ -7,6 +7,9 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+import pandas as pd
+
+from emocircuits.artifacts.feature_page import feature_page
 from emocircuits.io.documents import read_json
 from emocircuits.pipeline.report.answer import badge, overview, steering_table, verdict
 from emocircuits.pipeline.report.run_data import RunData
@@ -135,7 +138,7 @@ def saes(run: RunData, pictures: dict[str, str]) -> str:
 
 def matches(run: RunData, pictures: dict[str, str]) -> str:
     """Feature matches."""
-    data = run.matches
+    data = _linked(run)
     first = data[data.emotion.isin([run.emotion, run.opposite])].sort_values(
         ["emotion", "p_value"], ascending=[run.emotion < run.opposite, True], kind="stable"
     )
@@ -150,6 +153,22 @@ def matches(run: RunData, pictures: dict[str, str]) -> str:
         + pictures.get("match_null", "")
         + f"<details><summary>All {len(data)} matches</summary>{frame(data, tall=True)}</details>"
     )
+
+
+def _linked(run: RunData) -> pd.DataFrame:
+    """The matches; features whose SAE is known on Neuronpedia are links to their pages."""
+    about = {path.parent.name: read_json(path).get("metadata") or {} for path in run.directory.glob("saes/*/cfg.json")}
+    ids, data = {site: one.get("neuronpedia_id") for site, one in about.items()}, run.matches
+    if not any(feature_page(name, 0) for name in ids.values()):
+        return data
+    pairs = zip(data.site, data.feature, strict=True)
+    return data.assign(feature=[_feature(feature_page(ids.get(site), feature), feature) for site, feature in pairs])
+
+
+def _feature(page: str, feature: int) -> Cell | int:
+    if not page:
+        return feature
+    return Cell(f'<a href="{esc(page)}" rel="noopener noreferrer">{number(feature)}</a>', float(feature))
 
 
 def circuits(run: RunData, pictures: dict[str, str]) -> str:

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from emocircuits.attribution import METHODS
+from emocircuits.parallel import ranks
 from emocircuits.pipeline.stage import Output, Stage
 from emocircuits.pipeline.workspace import Workspace
 
 
 def work(workspace: Workspace) -> Output:
-    """Writes `attribution_<behaviour>.h5`."""
+    """Writes `attribution_<behaviour>.h5`; the ranks of a job share the prompts, the first writes."""
     settings, saes, paths = workspace.recipe.attribute, workspace.saes(), []
     method = METHODS.get(settings.method)
     extra = {"steps": workspace.gradient_steps} if workspace.gradient_steps else {}
@@ -16,11 +17,11 @@ def work(workspace: Workspace) -> Output:
         batches = workspace.pairs(name, "find", settings.pairs)
         result = method.run(workspace.model.bridge, saes, batches, workspace.behaviour(name).metric, behaviour=name,
                             max_tokens=settings.max_tokens, **extra)
-        path = f"attribution_{name}.h5"
-        replace(result, provenance=workspace.provenance("attribute", "plan", "sae")).save(workspace.path(path))
-        paths.append(path)
+        paths.append(f"attribution_{name}.h5")
+        if ranks().first:
+            replace(result, provenance=workspace.provenance("attribute", "plan", "sae")).save(workspace.path(paths[-1]))
     return Output(tuple(paths))
 
 
 STAGE = Stage("attribute", "the effect of SAE features and error nodes", ("plan", "directions", "sae"),
-              lambda recipe: {"attribute": recipe.to_dict()["attribute"], "behaviours": recipe.behaviours}, work)
+              lambda recipe: {"attribute": recipe.to_dict()["attribute"], "behaviours": recipe.behaviours}, work, shared=True)

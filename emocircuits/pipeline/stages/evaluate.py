@@ -12,6 +12,7 @@ from emocircuits.circuits import circuit_quality, compare_effects, nodes_to_veri
 from emocircuits.circuits.build import metric_scale
 from emocircuits.io.documents import write_csv, write_json
 from emocircuits.numerics import bootstrap_interval
+from emocircuits.parallel import apart, ranks
 from emocircuits.pipeline.organism_tables import failure_table, reading_table
 from emocircuits.pipeline.prompts import unpressed_prompts
 from emocircuits.pipeline.stage import Output, Stage
@@ -19,9 +20,19 @@ from emocircuits.pipeline.workspace import Workspace
 
 
 def work(workspace: Workspace) -> Output:
-    """Writes `scores.json`, and on the organism `failures.csv` and `readings.csv`."""
+    """Writes `scores.json`, and on the organism `failures.csv` and `readings.csv`.
+
+    The ranks of a job share the prompts of circuits and real patches; the first does the rest alone.
+    """
+    scores = {name: _scores(workspace, name) for name in workspace.recipe.behaviours}
+    if not ranks().first:
+        return Output(())
+    with apart():
+        return _written(workspace, {name: {**score, "rates": _rates(workspace, name)} for name, score in scores.items()})
+
+
+def _written(workspace: Workspace, scores: dict[str, dict[str, Any]]) -> Output:
     recipe = workspace.recipe
-    scores = {name: _scores(workspace, name) for name in recipe.behaviours}
     write_json(workspace.path("scores.json"), scores)
     paths, warnings = ["scores.json"], []
     for name, score in scores.items():
@@ -61,7 +72,6 @@ def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
         "attribution_exact": _agreement(workspace, result, find, metric),
         "sites": list(inside),
         "stability": {name.removeprefix("stability_"): value for name, value in circuit.scores.items() if name.startswith("stability_")},
-        "rates": _rates(workspace, name),
     }
 
 
@@ -113,4 +123,4 @@ def _rates(workspace: Workspace, name: str) -> dict[str, Any]:
 STAGE = Stage("evaluate", "faithfulness, exact patching and stability on held-out prompts",
               ("plan", "directions", "sae", "attribute", "circuit"),
               lambda recipe: {"evaluate": recipe.to_dict()["evaluate"], "attribute": recipe.to_dict()["attribute"],
-                              "behaviours": recipe.behaviours, "material": recipe.collect.material}, work)
+                              "behaviours": recipe.behaviours, "material": recipe.collect.material}, work, shared=True)
