@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from emocircuits.errors import Failure
+from emocircuits.models.hook_points import hook_points, hooked
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
 
@@ -27,6 +28,7 @@ def edited(model: Any, edits: Mapping[str, Edit], *, what: str, must_change: boo
         must_change: whether an activation that stays as it was is an error.
 
     Raises:
+        UserError: the model has no such site.
         Failure: a hook never ran, got something that is no tensor, changed the shape, or changed nothing.
     """
     ran = dict.fromkeys(edits, False)
@@ -47,7 +49,7 @@ def edited(model: Any, edits: Mapping[str, Edit], *, what: str, must_change: boo
 
         return hook
 
-    with model.hooks(fwd_hooks=[(site, hook_for(site, edit)) for site, edit in edits.items()]):
+    with hooked(model, hook_points(model), [(site, hook_for(site, edit)) for site, edit in edits.items()]):
         yield
     for site in edits:
         if not ran[site]:
