@@ -12,8 +12,9 @@ of all nodes add up to m(full) - m(empty). They are integrated gradients over ma
 outside by what adding them to that circuit does, nodes inside by what weakening them takes away.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,17 +23,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emocircuits.artifacts.node_id import NodeId, format_node
-from emocircuits.attribution.linearise import run_pair
+from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks, measure
+from emocircuits.attribution.site_run import SiteRun
 from emocircuits.circuits.faithfulness import EVERYTHING, circuit_metric
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.interventions.hooks import edited
+from emocircuits.models.resume import is_stream, logits_given
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.progress import track
 
 ALONG = (0.1, 0.3, 0.5, 0.7, 0.9)  # from nothing to everything
 GROW, SHRINK = (0.03, 0.12), (0.93,)  # a little more than the circuit, a little less: its neighbourhood
+KEPT_BYTES = 1 << 29  # of both sides' streams
 LOOKS, LEARN = 6, 0.25  # how often the nodes are scored, and the weight of a new look against those before
 
 
@@ -80,29 +84,8 @@ def mask_scores(
         inside: whether the line ends in the circuit instead of beginning there.
         max_tokens: tokens per pass.
     """
-    dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
-    kept = _masks(circuit, dictionaries)
-    order = np.argsort(all_indices(batches), kind="stable")
-    found = []
-    for chunk in track(list(chunks(batches, max_tokens)), "masks"):
-        run = run_pair(model, dictionaries, chunk, metric, gradient=False)
-        sign = torch.sign((run.metric_clean - run.metric_corrupt).mean())
-        total: list[Tensor] = []
-        for point in points:
-            at = {site: (mask * point if inside else mask + (1 - mask) * point) for site, mask in kept.items()}
-            leaves = {site: mask.expand(len(chunk), -1).clone().requires_grad_() for site, mask in at.items()}
-            with torch.enable_grad(), edited(model, {site: _edit(dictionary, run.sites[site], leaves[site])
-                                                     for site, dictionary in dictionaries.items()}, what="masks", must_change=False):
-                value = measure(metric, model(chunk.clean), chunk.index)
-            grads = torch.autograd.grad(value.sum(), list(leaves.values()))
-            total.append(torch.cat(grads, dim=1))
-        found.append(sign * torch.stack(total).mean(0))
-    nodes = tuple(format_node(NodeId("feature" if feature < dictionary.d_sae else "error", site=site,
-                                     feature=feature if feature < dictionary.d_sae else None))
-                  for site, dictionary in dictionaries.items() for feature in range(dictionary.d_sae + 1))
-    wanted = np.flatnonzero(np.ones(len(nodes), dtype=bool) if among is None else np.isin(nodes, list(among)))
-    scores = torch.cat([one[:, torch.from_numpy(wanted).to(one.device)] for one in found]).double().numpy(force=True)
-    return MaskScores(tuple(nodes[place] for place in wanted), scores[order])
+    return _Masked(model, open_dictionaries(saes, getattr(model.cfg, "d_model", None)), batches, metric, max_tokens).scores(
+        circuit, among, points, inside)
 
 
 def refined_scores(
@@ -125,16 +108,71 @@ def refined_scores(
     Raises:
         UserError: no node's interval lies above 0.
     """
-    found = mask_scores(model, saes, batches, metric, among=among, max_tokens=max_tokens)
+    masked = _Masked(model, open_dictionaries(saes, getattr(model.cfg, "d_model", None)), batches, metric, max_tokens)
+    found = masked.scores((), among, ALONG, False)
     for _ in range(looks - 1):
         circuit = found.best(size, seed=seed)
-        grown, weaker = (
-            mask_scores(model, saes, batches, metric, circuit=circuit, among=among, points=points, inside=inside,
-                        max_tokens=max_tokens).scores
-            for points, inside in ((GROW, False), (SHRINK, True)))
+        grown, weaker = (masked.scores(circuit, among, points, inside).scores for points, inside in ((GROW, False), (SHRINK, True)))
         new = np.where(np.isin(found.nodes, circuit), weaker, grown)
         found = MaskScores(found.nodes, (1 - LEARN) * found.scores + LEARN * new)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Masked:
+    """Prompt pairs that circuits are scored on, one after another: both sides are run once and kept where they fit."""
+
+    model: Any
+    dictionaries: Mapping[str, Dictionary]
+    batches: Sequence[PairBatch]
+    metric: Metric
+    max_tokens: int
+
+    def scores(self, circuit: Sequence[str], among: Collection[str] | None, points: Sequence[float], inside: bool) -> MaskScores:
+        """See `mask_scores`."""
+        kept, found = _masks(circuit, self.dictionaries), []
+        for run in self._runs():
+            sign = torch.sign((run.metric_clean - run.metric_corrupt).mean())
+            total: list[Tensor] = []
+            for point in points:
+                leaves = {site: (mask * point if inside else mask + (1 - mask) * point).expand(len(run.batch), -1).clone().requires_grad_()
+                          for site, mask in kept.items()}
+                with torch.enable_grad():
+                    value = measure(self.metric, self._logits(run, leaves), run.batch.index)
+                total.append(torch.cat(torch.autograd.grad(value.sum(), list(leaves.values())), dim=1))
+            found.append(sign * torch.stack(total).mean(0))
+        nodes = tuple(format_node(NodeId("feature" if feature < dictionary.d_sae else "error", site=site,
+                                         feature=feature if feature < dictionary.d_sae else None))
+                      for site, dictionary in self.dictionaries.items() for feature in range(dictionary.d_sae + 1))
+        wanted = np.flatnonzero(np.ones(len(nodes), dtype=bool) if among is None else np.isin(nodes, list(among)))
+        scores = torch.cat([one[:, torch.from_numpy(wanted).to(one.device)] for one in found]).double().numpy(force=True)
+        return MaskScores(tuple(nodes[place] for place in wanted), scores[np.argsort(all_indices(self.batches), kind="stable")])
+
+    def _logits(self, run: PairRun, masks: Mapping[str, Tensor]) -> Tensor:
+        """The clean run with everything masked; where the first site is a stream, nothing before it is run again."""
+        edits = {site: _edit(dictionary, run.sites[site], masks[site]) for site, dictionary in self.dictionaries.items()}
+        first = next(iter(edits))
+        if not is_stream(first):
+            with edited(self.model, edits, what="masks", must_change=False):
+                return self.model(run.batch.clean)
+        start = edits.pop(first)(run.sites[first].clean)
+        with edited(self.model, edits, what="masks", must_change=False):
+            return logits_given(self.model, run.batch.clean, first, start.to(run.sites[first].clean.dtype))
+
+    def _runs(self) -> Iterable[PairRun]:
+        return track(self._kept, "masks") if self._kept is not None else map(self._run, track(self._chunks, "masks"))
+
+    def _run(self, chunk: PairBatch) -> PairRun:
+        return run_pair(self.model, self.dictionaries, chunk, self.metric, gradient=False)
+
+    @cached_property
+    def _chunks(self) -> list[PairBatch]:
+        return list(chunks(self.batches, self.max_tokens))
+
+    @cached_property
+    def _kept(self) -> list[PairRun] | None:
+        size = 8 * sum(batch.clean.numel() for batch in self.batches) * self.model.cfg.d_model * len(self.dictionaries)
+        return [self._run(chunk) for chunk in self._chunks] if size <= KEPT_BYTES else None
 
 
 def closest(
@@ -176,8 +214,9 @@ def _masks(circuit: Sequence[str], dictionaries: Mapping[str, Dictionary]) -> di
     return masks
 
 
-def _edit(dictionary: Dictionary, run: Any, masks: Float[Tensor, "prompt node"]):  # noqa: ANN202
-    features, error = run.features_corrupt, run.corrupt.to(run.features_corrupt.dtype) - dictionary.decode(run.features_corrupt)
+def _edit(dictionary: Dictionary, run: SiteRun, masks: Float[Tensor, "prompt node"]):  # noqa: ANN202
+    features = dictionary.encode(run.corrupt)
+    error = run.corrupt.to(features.dtype) - dictionary.decode(features)
     keep, keep_error = masks[:, None, :-1], masks[:, None, -1:]
 
     def edit(x: Tensor) -> Tensor:

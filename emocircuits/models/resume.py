@@ -110,7 +110,6 @@ def run_block(
                 model(tokens, use_cache=False, **limits)
 
 
-@torch.no_grad()
 def stream_behind(
     model: Any, tokens: Int[Tensor, "prompt pos"], start: int, stream: Float[Tensor, "prompt pos d_model"], stop: int
 ) -> Float[Tensor, "prompt pos d_model"]:
@@ -140,7 +139,6 @@ def stream_behind(
     return kept[0]
 
 
-@torch.no_grad()
 def logits_behind(
     model: Any, tokens: Int[Tensor, "prompt pos"], stream: Float[Tensor, "prompt pos d_model"]
 ) -> Float[Tensor, "prompt pos d_vocab"]:
