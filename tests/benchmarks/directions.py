@@ -19,9 +19,11 @@ from emocircuits.directions.learn import learn_directions
 from emocircuits.directions.summaries import StoreSummary, summarise
 from emocircuits.directions.validation import auroc_intervals
 from emocircuits.experiments.emotion_limit import emotion_limits, story_of
+from emocircuits.experiments.preference import Preferences
 from emocircuits.experiments.steered import steering_directions
 from emocircuits.experiments.steering import DoseResponse, dose_response
 from emocircuits.organism.emotion_posterior import shown_levels
+from emocircuits.organism.world import APPRAISALS, lexicon
 from emocircuits.pipeline.direction_checks import preference_agreement, preference_study
 from emocircuits.pipeline.recipe import PreferenceSettings
 from emocircuits.pipeline.stages.directions import direction_settings
@@ -40,7 +42,7 @@ class Sizes:
 
     fresh: int = 24
     prompts: int = 48
-    preference: PreferenceSettings = PreferenceSettings("organism", emotions=171)
+    preference: PreferenceSettings = PreferenceSettings("organism", emotions=171, steer_pairs=640)
     timed: int = 600
 
 
@@ -207,6 +209,39 @@ def preference_rows(workspace: Workspace, directions: EmotionDirections, sizes: 
         f"{table['site'].iloc[0]}; ΔElo {effects.min():+.0f} to {effects.max():+.0f}, of {len(random)} random directions "
         f"{random.min():+.0f} to {random.max():+.0f}",
     )
+    emotions = table[table["kind"] == "emotion"].dropna(subset=["delta_elo"])
+    yield beside("the same of ranks (Spearman)", agreement["rho"])
+    yield beside(
+        "reliability of the probe–Elo correlations over emotions, halves of the activities brought to full size",
+        _reading_reliability(found, table["site"].iloc[0]),
+    )
+    for column, what in (("r", "probe–Elo correlation"), ("delta_elo", "steering ΔElo")):
+        share, weights = _appraisal_weights(emotions[column].to_numpy(float), tuple(emotions["direction"]))
+        shown = ", ".join(f"{name} {weight:+.2f}" for name, weight in zip(APPRAISALS, weights, strict=True))
+        yield beside(f"{what} of an emotion as a linear function of its true appraisals, R²", share, f"in its own spreads per unit: {shown}")
+
+
+def _reading_reliability(found: Preferences, site: str, splits: int = 50) -> float:
+    """Spearman–Brown corrected correlation over emotions between readings' correlations with Elo in two halves of the activities."""
+    readings, elo = found.readings[found.sites.index(site)], found.ratings.elo
+    source, halves = np.random.default_rng(0), []
+    for _ in range(splits):
+        order = source.permutation(len(elo))
+        first, second = (
+            [np.corrcoef(column, elo[part])[0, 1] for column in readings[part].T] for part in (order[::2], order[1::2])
+        )
+        halves.append(np.corrcoef(first, second)[0, 1])
+    half = float(np.mean(halves))
+    return 2 * half / (1 + half)
+
+
+def _appraisal_weights(values: Float[np.ndarray, "emotion"], emotions: tuple[str, ...]) -> tuple[float, Float[np.ndarray, "appraisal"]]:
+    """Share of the variance that a linear function of the emotions' coordinates explains, and its standardised weights."""
+    known = lexicon()
+    coordinates = known.coordinates[[known.index(emotion) for emotion in emotions]]
+    centred, values = coordinates - coordinates.mean(axis=0), (values - values.mean()) / values.std()
+    weights = np.linalg.lstsq(centred, values, rcond=None)[0]
+    return float(1 - ((values - centred @ weights) ** 2).mean()), weights
 
 
 def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
