@@ -17,10 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emocircuits.artifacts.node_id import TARGET, parse_node
-from emocircuits.attribution.exact_patching import exact_patching, patched_logits
+from emocircuits.attribution.exact_patching import exact_patching
+from emocircuits.attribution.from_site import FromSite
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.nodes import SiteNodes, deltas, nodes_by_site, position_mask
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, measure
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 from emocircuits.attribution.shared import Shared
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
@@ -61,9 +62,9 @@ def exact_edges(
     for chunk in shared.mine():
         run = run_pair(model, dictionaries, chunk, metric, gradient=False)
         part = run.metric_corrupt.new_zeros(len(chunk), len(edges))
-        rows = run.passes * len(chunk)
+        rows, metric_from = run.passes * len(chunk), FromSite.of(model, metric, chunk)
         for source, numbers in by_source.items():
-            rows += _from_one(model, dictionaries, run, metric, source, following, edges, numbers, part, max_tokens)
+            rows += _from_one(metric_from, dictionaries, run, source, following, edges, numbers, part, max_tokens)
         shared.keep(chunk, part, passes=rows / len(chunk))
     (values,), passes = shared.collect()
     if direct is not None:
@@ -77,7 +78,7 @@ def exact_edges(
 
 @torch.no_grad()
 def _from_one(
-    model: Any, dictionaries: Mapping[str, Dictionary], run: PairRun, metric: Metric, source: str, following: Mapping[str, str],
+    metric_from: FromSite, dictionaries: Mapping[str, Dictionary], run: PairRun, source: str, following: Mapping[str, str],
     edges: Sequence[tuple[str, str]], numbers: list[int], out: Tensor, max_tokens: int,
 ) -> int:
     """Fills in the edges of one source; returns how many prompts were run."""
@@ -85,6 +86,7 @@ def _from_one(
     down, n_prompts = following[up], len(run.batch)
     delta = deltas(run.sites[up], nodes_by_site([source], dictionaries)[up])[0]
     seen: list[Tensor] = []
+    model = metric_from.model
     with model.hooks(fwd_hooks=[(down, lambda value, hook: seen.append(value.detach()))]), add(model, up, run.sign * delta):
         model(run.batch.corrupt)
     targets = nodes_by_site([edges[number][1] for number in numbers], dictionaries)[down]
@@ -94,8 +96,8 @@ def _from_one(
     block = max(1, max_tokens // run.batch.corrupt.shape[1])
     for first in range(0, len(rows), block):
         places, prompts = (torch.tensor(part, device=delta.device) for part in zip(*rows[first : first + block], strict=True))
-        logits = patched_logits(model, run.batch.corrupt[prompts], down, run.sites[down].live[prompts], change[places, prompts])
-        values = measure(metric, logits, run.batch.index[prompts.to(run.batch.index.device)])
+        live, index = run.sites[down].live[prompts], run.batch.index[prompts.to(run.batch.index.device)]
+        values = metric_from(run.batch.corrupt[prompts], index, down, live + change[places, prompts].to(live.dtype))
         columns = torch.tensor(numbers, device=delta.device)[places]
         out[prompts, columns] = run.sign * (values - run.metric_live[prompts])
     return n_prompts + len(rows)

@@ -12,19 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.attribution.attribution_patching import CONVENTIONS, attribution_patching
+from emocircuits.attribution.from_site import FromSite
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.methods import METHODS, MethodCard
 from emocircuits.attribution.nodes import SiteNodes, deltas, nodes_by_site
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, measure
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 from emocircuits.attribution.shared import Shared
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import open_dictionaries
-from emocircuits.interventions.patch import add
-from emocircuits.models.resume import is_stream, logits_given
 
 
 def exact_patching(
@@ -60,10 +58,10 @@ def exact_patching(
     shared = Shared(batches, max_tokens, "exact patching")
     for chunk in shared.mine():
         run = run_pair(model, dictionaries, chunk, metric, gradient=False)
-        rows = run.passes * len(chunk)
+        rows, metric_from = run.passes * len(chunk), FromSite.of(model, metric, chunk)
         part = run.metric_corrupt.new_zeros(len(chunk), len(nodes))
         for site, group in groups.items():
-            values, spent = _patch_site(model, run, site, group, metric, max_tokens)
+            values, spent = _patch_site(metric_from, run, site, group, max_tokens)
             part[:, [column[node] for node in group.ids]] = values
             rows += spent
         shared.keep(chunk, part, run.metric_clean, run.metric_corrupt, passes=rows / len(chunk))
@@ -74,7 +72,7 @@ def exact_patching(
 
 @torch.no_grad()
 def _patch_site(
-    model: Any, run: PairRun, site: str, group: SiteNodes, metric: Metric, max_tokens: int
+    metric_from: FromSite, run: PairRun, site: str, group: SiteNodes, max_tokens: int
 ) -> tuple[torch.Tensor, int]:
     """Effects (prompt, node) of the nodes of one site, and how many prompts were run."""
     n_prompts, length = run.batch.corrupt.shape
@@ -88,8 +86,8 @@ def _patch_site(
         delta, node, prompt = (torch.cat(parts) for parts in zip(*waiting, strict=True))
         for start in range(0, len(delta), rows):
             now = slice(start, start + rows)
-            logits = patched_logits(model, run.batch.corrupt[prompt[now]], site, run.sites[site].live[prompt[now]], run.sign * delta[now])
-            patched = measure(metric, logits, run.batch.index[prompt[now].to(run.batch.index.device)])
+            live, index = run.sites[site].live[prompt[now]], run.batch.index[prompt[now].to(run.batch.index.device)]
+            patched = metric_from(run.batch.corrupt[prompt[now]], index, site, live + (run.sign * delta[now]).to(live.dtype))
             effects[prompt[now], node[now]] = run.sign * (patched - run.metric_live[prompt[now]])
             passes += len(prompt[now])
         waiting.clear()
@@ -105,26 +103,6 @@ def _patch_site(
     if waiting:
         flush()
     return effects, passes
-
-
-@torch.no_grad()
-def patched_logits(
-    model: Any, tokens: Int[torch.Tensor, "prompt pos"], site: str, stream: Float[torch.Tensor, "prompt pos d_model"],
-    delta: Float[torch.Tensor, "prompt pos d_model"],
-) -> Float[torch.Tensor, "prompt pos d_vocab"]:
-    """The logits with `delta` added at a site that holds `stream` without it; from there on only, where a pass can start there.
-
-    Args:
-        model: any TransformerLens object.
-        tokens: the prompts.
-        site: hook name.
-        stream: what the site holds in the plain run.
-        delta: what is added.
-    """
-    if is_stream(site):
-        return logits_given(model, tokens, site, stream + delta.to(stream.dtype))
-    with add(model, site, delta):
-        return model(tokens)
 
 
 METHODS.register("exact_patching", MethodCard(

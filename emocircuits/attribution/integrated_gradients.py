@@ -19,14 +19,14 @@ from jaxtyping import Float
 
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.attribution.attribution_patching import effects_of
+from emocircuits.attribution.from_site import FromSite
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.methods import METHODS, MethodCard
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, measure
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 from emocircuits.attribution.parts import Pair
-from emocircuits.attribution.passes import Pass, differentiate
+from emocircuits.attribution.passes import Pass, differentiate, finite
 from emocircuits.errors import Failure, UserError
 from emocircuits.interventions.dictionary import Dictionary
-from emocircuits.interventions.hooks import edited
 from emocircuits.models.anatomy import Anatomy
 from emocircuits.models.fused_attention import fused_attention
 from emocircuits.models.recompute import recomputed_blocks
@@ -90,24 +90,24 @@ def integrated_gradients(
 
 def with_path_gradients(model: Any, run: PairRun, metric: Metric, steps: int) -> PairRun:
     """The run with the gradient of every site averaged along its path from corrupt to clean."""
-    sites, corrupt = {}, run.batch.corrupt
+    sites, corrupt, metric_from = {}, run.batch.corrupt, FromSite.of(model, metric, run.batch)
     with fused_attention(model, corrupt) as fused, recomputed_blocks(model, corrupt, fused=fused) as again:
         for site, at in run.sites.items():
             total = torch.zeros_like(at.corrupt)
             for step in range(steps):
                 middle = at.corrupt + (step + 0.5) / steps * (at.clean - at.corrupt)
-                total += _gradient_at(model, run.batch, metric, site, middle)
+                total += _gradient_at(metric_from, run.batch, site, middle)
             sites[site] = replace(at, grad=total / steps)
     return replace(run, sites=sites, passes=run.passes + (3 if again else 2) * steps * len(sites))
 
 
 def _gradient_at(
-    model: Any, batch: PairBatch, metric: Metric, site: str, value: Float[torch.Tensor, "prompt pos d_model"]
+    metric_from: FromSite, batch: PairBatch, site: str, value: Float[torch.Tensor, "prompt pos d_model"]
 ) -> Float[torch.Tensor, "prompt pos d_model"]:
     """dM/dx where the stream at the site is `value`."""
     leaf = value.detach().requires_grad_()
-    with torch.enable_grad(), edited(model, {site: lambda x: leaf.to(x.dtype)}, what="integrated gradients", must_change=False):
-        metric_here = measure(metric, model(batch.corrupt), batch.index)
+    with torch.enable_grad():
+        metric_here = metric_from(batch.corrupt, batch.index, site, leaf)
         if not metric_here.requires_grad:
             raise UserError("the metric has no gradient with respect to the logits",
                             expected="a differentiable function of the logits such as a logit difference",
@@ -115,7 +115,7 @@ def _gradient_at(
         grad, = torch.autograd.grad(metric_here.sum(), [leaf], allow_unused=True)
     if grad is None:
         raise Failure(f"no gradient of the metric reaches {site}", cure="check the site's hook and the metric")
-    if not bool(torch.isfinite(grad).all()):
+    if not finite(grad):
         raise Failure(f"the gradient of the metric at {site} is NaN or infinite", cure="check the metric and the model's precision")
     return grad
 

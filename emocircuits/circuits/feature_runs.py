@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from emocircuits.attribution.from_site import reads_last_position
 from emocircuits.attribution.linearise import run_pair
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks, measure
-from emocircuits.errors import UserError
 from emocircuits.interventions.ablate import ABLATIONS, AblationCard, Baseline, Keep, ablate
 from emocircuits.interventions.dictionary import Dictionary
 from emocircuits.models.resume import logits_behind, stream_behind
@@ -126,7 +126,7 @@ class FeatureRuns:
 
     @cached_property
     def _last_only(self) -> bool:
-        return reads_last_position(self.model, self.of, self.batches[0])
+        return all(reads_last_position(self.model, self.of, batch) for batch in self.batches)
 
     def _base(self, streams: Streams, site: str, card: AblationCard, last: bool = False) -> Baseline:
         corrupt = streams.corrupt[site][:, -1:] if last else streams.corrupt[site]
@@ -207,19 +207,6 @@ def _edited(
                 live_error = x - dictionary.decode(found)
             out[place] = floor + (live_error if with_error else base.error) + moved[..., keep] @ dictionary.decoder[keep]
     return out, after.cpu()
-
-
-@torch.no_grad()
-def reads_last_position(model: Any, metric: Metric, batch: PairBatch) -> bool:
-    """Whether a metric gives the same on the last position's logits alone; found by asking it about random logits."""
-    probe = batch.rows(slice(0, 2))
-    logits = model(probe.clean)
-    logits = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
-    try:
-        whole, last = (measure(metric, value, probe.index) for value in (logits, logits[:, -1:]))
-    except (IndexError, RuntimeError, ValueError, UserError):  # it needs the other positions, or logits of the model
-        return False
-    return probe.clean.shape[1] > 1 and torch.equal(whole, last)
 
 
 def _values(dictionary: Dictionary, stream: Float[Tensor, "prompt pos d_model"]) -> Baseline:

@@ -23,14 +23,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emocircuits.artifacts.node_id import NodeId, format_node
+from emocircuits.attribution.from_site import FromSite
 from emocircuits.attribution.linearise import PairRun, run_pair
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks, measure
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
 from emocircuits.attribution.site_run import SiteRun
 from emocircuits.circuits.faithfulness import EVERYTHING, circuit_metric
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.interventions.hooks import edited
-from emocircuits.models.resume import is_stream, logits_given
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.progress import track
 
@@ -138,7 +138,7 @@ class _Masked:
                 leaves = {site: (mask * point if inside else mask + (1 - mask) * point).expand(len(run.batch), -1).clone().requires_grad_()
                           for site, mask in kept.items()}
                 with torch.enable_grad():
-                    value = measure(self.metric, self._logits(run, leaves), run.batch.index)
+                    value = self._masked_metric(run, leaves)
                 total.append(torch.cat(torch.autograd.grad(value.sum(), list(leaves.values())), dim=1))
             found.append(sign * torch.stack(total).mean(0))
         nodes = tuple(format_node(NodeId("feature" if feature < dictionary.d_sae else "error", site=site,
@@ -148,16 +148,13 @@ class _Masked:
         scores = torch.cat([one[:, torch.from_numpy(wanted).to(one.device)] for one in found]).double().numpy(force=True)
         return MaskScores(tuple(nodes[place] for place in wanted), scores[np.argsort(all_indices(self.batches), kind="stable")])
 
-    def _logits(self, run: PairRun, masks: Mapping[str, Tensor]) -> Tensor:
-        """The clean run with everything masked; where the first site is a stream, nothing before it is run again."""
+    def _masked_metric(self, run: PairRun, masks: Mapping[str, Tensor]) -> Float[Tensor, "prompt"]:
+        """The clean run with everything masked; nothing before the first site is run again."""
         edits = {site: _edit(dictionary, run.sites[site], masks[site]) for site, dictionary in self.dictionaries.items()}
-        first = next(iter(edits))
-        if not is_stream(first):
-            with edited(self.model, edits, what="masks", must_change=False):
-                return self.model(run.batch.clean)
-        start = edits.pop(first)(run.sites[first].clean)
+        first, live = next(iter(edits)), next(iter(run.sites.values())).clean
+        start = edits.pop(first)(live).to(live.dtype)
         with edited(self.model, edits, what="masks", must_change=False):
-            return logits_given(self.model, run.batch.clean, first, start.to(run.sites[first].clean.dtype))
+            return FromSite.of(self.model, self.metric, run.batch)(run.batch.clean, run.batch.index, first, start)
 
     def _runs(self) -> Iterable[PairRun]:
         return track(self._kept, "masks") if self._kept is not None else map(self._run, track(self._chunks, "masks"))

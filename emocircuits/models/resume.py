@@ -20,16 +20,20 @@ from emocircuits.sites import layer_of, residual_site
 @contextmanager
 def skipped_blocks(model: Any, before: int, stream: Float[Tensor, "prompt pos d_model"] | None = None) -> Iterator[None]:
     """Blocks 0 … `before` - 1 hand on their input inside this context, the last of them `stream` where one is given."""
-    blocks = [model.blocks[layer] for layer in range(before)]
+    blocks = [vars(model.blocks[layer]) for layer in range(before)]
+    held = [block.get("forward") for block in blocks]
     for number, block in enumerate(blocks):
         given = stream if number == before - 1 else None
         # `block.forward = …` would reach the wrapped Hugging Face block; the instance dictionary is what `__call__` reads
-        block.__dict__["forward"] = lambda hidden, *args, given=given, **kwargs: hidden if given is None else given
+        block["forward"] = lambda hidden, *args, given=given, **kwargs: hidden if given is None else given
     try:
         yield
     finally:
-        for block in blocks:
-            block.__dict__.pop("forward", None)
+        for block, forward in zip(blocks, held, strict=True):
+            if forward is None:
+                block.pop("forward", None)
+            else:  # a context around this one recomputes blocks
+                block["forward"] = forward
 
 
 @torch.no_grad()
@@ -155,8 +159,8 @@ def is_stream(site: str) -> bool:
 
 
 def logits_given(
-    model: Any, tokens: Int[Tensor, "prompt pos"], site: str, stream: Float[Tensor, "prompt pos d_model"]
-) -> Float[Tensor, "prompt pos d_vocab"]:
+    model: Any, tokens: Int[Tensor, "prompt pos"], site: str, stream: Float[Tensor, "prompt pos d_model"], *, last: bool = False
+) -> Float[Tensor, "prompt kept d_vocab"]:
     """The logits when the residual stream at a site (`is_stream`) is `stream`; the blocks before it do not run.
 
     Args:
@@ -164,9 +168,11 @@ def logits_given(
         tokens: prompts of the same shape as `stream` (only their length matters).
         site: `blocks.{n}.hook_resid_post` or `hook_resid_pre`.
         stream: what it holds.
+        last: whether only the last position's logits are wanted.
     """
     start = layer_of(site) + int(site.endswith("hook_resid_post"))
-    return logits_behind(model, tokens, stream_behind(model, tokens, start, stream, model.cfg.n_layers))
+    behind = stream_behind(model, tokens, start, stream, model.cfg.n_layers)
+    return logits_behind(model, tokens[:, -1:], behind[:, -1:]) if last else logits_behind(model, tokens, behind)
 
 
 @contextmanager

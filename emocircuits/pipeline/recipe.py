@@ -106,7 +106,7 @@ class AttributeSettings:
 
     method: str = "integrated_gradients"  # or attribution_patching: one gradient, cheaper, wrong where the metric saturates
     steps: int = 8  # midpoints of integrated gradients
-    pairs: int = 48
+    pairs: int = 64
     max_tokens: int = 4096  # tokens of one side per pass
 
 

@@ -12,10 +12,11 @@ from planted.paper_model import difference, random_saes
 import emocircuits
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.attribution import PairBatch
+from emocircuits.attribution.from_site import reads_last_position
 from emocircuits.circuits import circuit_quality
 from emocircuits.circuits.candidates import candidates_of
 from emocircuits.circuits.controls import neuron_basis, random_dictionary
-from emocircuits.circuits.feature_runs import FeatureRuns, reads_last_position
+from emocircuits.circuits.feature_runs import FeatureRuns
 from emocircuits.circuits.judge import Judge, first_of, largest_alike, log_sizes, random_alike
 from emocircuits.circuits.knockouts import knockouts
 from emocircuits.circuits.minimality import minimality
