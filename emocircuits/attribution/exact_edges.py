@@ -26,6 +26,7 @@ from emocircuits.attribution.shared import Shared
 from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.interventions.patch import add
+from emocircuits.models.resume import blocks_before, is_stream, stream_behind
 
 
 def exact_edges(
@@ -85,12 +86,8 @@ def _from_one(
     up = parse_node(source).site
     down, n_prompts = following[up], len(run.batch)
     delta = deltas(run.sites[up], nodes_by_site([source], dictionaries)[up])[0]
-    seen: list[Tensor] = []
-    model = metric_from.model
-    with model.hooks(fwd_hooks=[(down, lambda value, hook: seen.append(value.detach()))]), add(model, up, run.sign * delta):
-        model(run.batch.corrupt)
     targets = nodes_by_site([edges[number][1] for number in numbers], dictionaries)[down]
-    change = answers(dictionaries[down], run.sites[down].live, seen[0], targets)
+    change = answers(dictionaries[down], run.sites[down].live, _onward(metric_from.model, run, up, run.sign * delta, down), targets)
     # the nodes come back in the order they were given in
     rows = [(place, prompt) for place in range(len(targets)) for prompt in range(n_prompts)]
     block = max(1, max_tokens // run.batch.corrupt.shape[1])
@@ -101,6 +98,16 @@ def _from_one(
         columns = torch.tensor(numbers, device=delta.device)[places]
         out[prompts, columns] = run.sign * (values - run.metric_live[prompts])
     return n_prompts + len(rows)
+
+
+def _onward(model: Any, run: PairRun, up: str, delta: Float[Tensor, "prompt pos d_model"], down: str) -> Float[Tensor, "prompt pos d_model"]:
+    """The live stream at a lower site when `delta` is added at an upper one; where both are streams only the blocks between them run."""
+    if is_stream(up) and is_stream(down):
+        return stream_behind(model, run.batch.corrupt, blocks_before(up), run.sites[up].live + delta, blocks_before(down))
+    seen: list[Tensor] = []
+    with model.hooks(fwd_hooks=[(down, lambda value, hook: seen.append(value.detach()))]), add(model, up, delta):
+        model(run.batch.corrupt)
+    return seen[0]
 
 
 def answers(

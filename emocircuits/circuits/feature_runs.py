@@ -23,10 +23,9 @@ from emocircuits.attribution.linearise import run_pair
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks, measure
 from emocircuits.interventions.ablate import ABLATIONS, AblationCard, Baseline, Keep, ablate
 from emocircuits.interventions.dictionary import Dictionary
-from emocircuits.models.resume import logits_behind, stream_behind
+from emocircuits.models.resume import blocks_before, logits_behind, stream_behind
 from emocircuits.parallel import gather_rows, ranks
 from emocircuits.progress import bar
-from emocircuits.sites import layer_of
 
 STREAM_BYTES = 1 << 28  # of all circuits that are run side by side
 KEPT_BYTES = 1 << 29  # of the two runs' streams, kept from one call to the next
@@ -137,9 +136,9 @@ class FeatureRuns:
         if not all(site.endswith(("hook_resid_post", "hook_resid_pre")) for site in self.dictionaries):
             return self._in_one_pass(streams, masks, card)
         n_layers, which = self.model.cfg.n_layers, torch.zeros(len(next(iter(masks.values()))[1]), dtype=torch.long)
-        x, at = streams.start[None], _blocks_before(next(iter(self.dictionaries)))
+        x, at = streams.start[None], blocks_before(next(iter(self.dictionaries)))
         for site, dictionary in self.dictionaries.items():
-            here = _blocks_before(site)
+            here = blocks_before(site)
             x, at = self._onward(streams.chunk, x, at, here), here
             last = self._last_only and here == n_layers
             base = self._base(streams, site, card, last)
@@ -212,10 +211,6 @@ def _edited(
 def _values(dictionary: Dictionary, stream: Float[Tensor, "prompt pos d_model"]) -> Baseline:
     features = dictionary.encode(stream)
     return Baseline(features, stream.to(features.dtype) - dictionary.decode(features))
-
-
-def _blocks_before(site: str) -> int:
-    return layer_of(site) + int(site.endswith("hook_resid_post"))
 
 
 def _tokens(chunk: PairBatch, streams: Tensor) -> Tensor:

@@ -158,6 +158,11 @@ def is_stream(site: str) -> bool:
     return site.endswith(("hook_resid_post", "hook_resid_pre"))
 
 
+def blocks_before(site: str) -> int:
+    """How many blocks lie before a site that `is_stream`."""
+    return layer_of(site) + int(site.endswith("hook_resid_post"))
+
+
 def logits_given(
     model: Any, tokens: Int[Tensor, "prompt pos"], site: str, stream: Float[Tensor, "prompt pos d_model"], *, last: bool = False
 ) -> Float[Tensor, "prompt kept d_vocab"]:
@@ -170,7 +175,7 @@ def logits_given(
         stream: what it holds.
         last: whether only the last position's logits are wanted.
     """
-    start = layer_of(site) + int(site.endswith("hook_resid_post"))
+    start = blocks_before(site)
     behind = stream_behind(model, tokens, start, stream, model.cfg.n_layers)
     return logits_behind(model, tokens[:, -1:], behind[:, -1:]) if last else logits_behind(model, tokens, behind)
 
