@@ -27,7 +27,6 @@ from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.nodes import deltas, nodes_by_site
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, measure
 from emocircuits.attribution.parts import Features, Reader
-from emocircuits.attribution.parts.seeds import Scratch
 from emocircuits.attribution.parts.window import EVERYTHING
 from emocircuits.attribution.passes import Pass, tapped
 from emocircuits.attribution.shared import Shared
@@ -121,7 +120,12 @@ def _parts(
     slopes = {name: torch.zeros_like(value) for name, value in held.items()}
     slopes |= {tap: grad for tap, grad in zip(taps, grads, strict=True) if grad is not None}
     point = Pass(held, slopes, run.metric_live)
-    seeds = torch.cat([seed.to(held[down])[None], *(reader.seeds(point, 1.0).dense(EVERYTHING, Scratch()) for reader in readers)])
+    parts = [reader.seeds(point, 1.0) for reader in readers]
+    seeds, first = held[down].new_empty(1 + sum(len(reader.slots) for reader in readers), *seed.shape), 1
+    seeds[0] = seed
+    for reader, part in zip(readers, parts, strict=True):
+        part.fill(EVERYTHING, seeds[first : first + len(reader.slots)])
+        first += len(reader.slots)
     change = deltas(run.sites[up], nodes_by_site(sources, dictionaries)[up])
     return torch.einsum("sptd,vptd->psv", change.to(seeds), seeds)
 

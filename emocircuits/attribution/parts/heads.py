@@ -69,7 +69,7 @@ class Heads:
             found = [torch.einsum("pthe,hde->hptd", grads[kind], self.layer.weights[kind][0]) for kind in QKV]
             return StreamSeeds(through_norm(self.layer.attn_norm, x, torch.cat(found)))
         held = parts.at(x)
-        drawn = [(grads[kind] / held.scale[..., None]).permute(2, 0, 1, 3) for kind in QKV]
+        drawn = [(grads[kind] / held.scale[..., None]).permute(2, 0, 1, 3).contiguous() for kind in QKV]
         if not held.moves:
             return ProjectedSeeds(inward, drawn, [])
         pulls = []  # the scale answers to x, too
@@ -83,7 +83,7 @@ class Heads:
         """The norm before the projections, and the way back from the projections to the stream; found at the first stream."""
         if self._way is None:
             parts = NormParts.of(self.layer.attn_norm, x)
-            inward = [] if parts is None else [parts.inward(self.layer.weights[kind][0]).transpose(1, 2) for kind in QKV]
+            inward = [] if parts is None else [parts.inward(self.layer.weights[kind][0]).transpose(1, 2).contiguous() for kind in QKV]
             self._way = parts, inward
         return self._way
 

@@ -25,8 +25,8 @@ class Seeds(Protocol):
         """These and those of another point."""
         ...
 
-    def dense(self, window: Window, scratch: "Scratch") -> Float[Tensor, "slot some_prompts some_pos d_model"]:
-        """The gradients inside a window; they hold until the scratch is used again."""
+    def fill(self, window: Window, out: Float[Tensor, "slot some_prompts some_pos d_model"]) -> None:
+        """Puts the gradients inside a window into `out`."""
         ...
 
 
@@ -58,9 +58,9 @@ class StreamSeeds:
         """See `Seeds`."""
         return StreamSeeds(self.values + other.values)
 
-    def dense(self, window: Window, scratch: Scratch) -> Float[Tensor, "slot some_prompts some_pos d_model"]:
+    def fill(self, window: Window, out: Float[Tensor, "slot some_prompts some_pos d_model"]) -> None:
         """See `Seeds`."""
-        return self.values[:, *window]
+        out.copy_(self.values[:, *window])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +84,12 @@ class ProjectedSeeds:
         drawn = [one + two for one, two in zip(self.drawn, other.drawn, strict=True)]
         return ProjectedSeeds(self.inward, drawn, [*self.pulls, *other.pulls])
 
-    def dense(self, window: Window, scratch: Scratch) -> Float[Tensor, "slot some_prompts some_pos d_model"]:
+    def fill(self, window: Window, out: Float[Tensor, "slot some_prompts some_pos d_model"]) -> None:
         """See `Seeds`."""
-        drawn = [one[:, *window] for one in self.drawn]
-        _, prompts, length, _ = drawn[0].shape
-        out, first = scratch.take(drawn[0], sum(map(len, drawn)), prompts, length, self.inward[0].shape[-1]), 0
-        for inward, one in zip(self.inward, drawn, strict=True):
-            last = first + len(one)
-            torch.bmm(one.flatten(1, 2), inward, out=out[first:last].flatten(1, 2))
+        first = 0
+        for inward, drawn in zip(self.inward, self.drawn, strict=True):
+            last = first + len(drawn)
+            torch.bmm(drawn[:, *window].flatten(1, 2).to(out), inward.to(out), out=out[first:last].flatten(1, 2))
             for pull, unit in self.pulls:
-                out[first:last].addcmul_(pull[first:last, *window], unit[window], value=-1)
+                out[first:last].addcmul_(pull[first:last, *window].to(out), unit[window].to(out), value=-1)
             first = last
-        return out
-
