@@ -1,5 +1,6 @@
 """The benchmarks of directions and matching: their measures against plain computation, and that both commands run."""
 
+import json
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ from sklearn.metrics import average_precision_score
 
 from emocircuits.organism.corpus import document
 from emocircuits.organism.world import lexicon
+from emocircuits.pipeline.finished_run import finished_run
+from tests.benchmarks import circuits
 from tests.benchmarks.bars import at_least, at_most, beside, emotion_latents, print_rows, true_levels
 from tests.benchmarks.directions import _regression
 from tests.benchmarks.matching import _precision
@@ -70,3 +73,14 @@ def test_the_command_prints_every_row(name):
     done = subprocess.run([sys.executable, "-m", f"tests.benchmarks.{name}", "--quick"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| yes |") + done.stdout.count("| no |") >= 8
+
+
+def test_circuit_rows_are_what_the_run_measured(debug_run):
+    rows = {row.what: row for row in circuits.measure(finished_run(debug_run, until="evaluate"), False)}
+    scores = json.loads((debug_run / "scores.json").read_text())
+    assert len(rows) == 9 * len(scores)
+    for name, one in scores.items():
+        assert rows[f"{name}: faithfulness"].value == one["faithfulness"]
+        assert rows[f"{name}: faithfulness"].passes == (one["faithfulness"] >= 0.85)
+        assert rows[f"{name}: nodes of the circuit over active nodes"].value == pytest.approx(one["nodes"] / one["active_nodes"])
+    assert all(np.isfinite(row.value) for row in rows.values())
