@@ -23,7 +23,7 @@ SETTINGS = {
     "sae": {"expansion": 2, "k": 8, "training_rows": 6000, "batch_size": 256, "workers": 1},
     "match": {"permutations": 19, "min_stories": 2, "per_emotion": 2},
     "attribute": {"pairs": 4, "steps": 2},
-    "circuit": {"from_depth": 0.0, "max_nodes": 8},
+    "circuit": {"from_depth": 0.0, "max_nodes": 16, "max_share": 0.2, "edge_threshold": 0.0},
     "trace": {"prompts": 2, "steps": 1, "control_steps": 1, "random_controls": 1, "content_controls": 1},
     "evaluate": {"pairs": 4, "exact_nodes": 8, "random_circuits": 5, "sizes": [2, 8]},
     "steer": {"strengths": [-0.5, 0.0, 0.5], "prompts": 4, "samples": 2, "emotions": ["desperate", "calm"], "random_sets": 2,

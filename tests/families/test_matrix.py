@@ -60,7 +60,7 @@ def test_the_numbers_are_the_models_own(run):
     moved = steering[steering.direction == "desperate"].set_index("strength").logit_diff
     assert abs(moved[0.5] - moved[-0.5]) > 1e-3
     graph = CircuitGraph.load(run.directory / "circuit_reward_hacking.json")
-    # whether any edge of a random model is certain enough is chance; its nodes and every edge that is there were patched for real
+    assert any(edge.verified is not None for edge in graph.edges)
     assert all(one.verified is not None for one in (*graph.edges, *(node for node in graph.nodes if node.kind != "target")))
 
 
