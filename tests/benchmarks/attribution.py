@@ -44,6 +44,18 @@ def plain_passes(model, batch) -> None:  # noqa: ANN001
     model.requires_grad_(False)
 
 
+def least(settings: dict) -> float:
+    """Multiplications of component edges over those of one forward and backward pass with weight gradients, blocks alone.
+
+    Two forward passes and a backward pass without weight gradients, what each head writes, the queries', keys' and values' gradients taken back to
+    the stream, and the inner products of nodes and slots.
+    """
+    width, layers, heads = settings["d_model"], settings["layers"], settings["heads"]
+    model = 3 * 12 * width**2 * layers
+    products = sum((2 + layer * (heads + 1)) * 3 * heads for layer in range(layers)) * width
+    return (model + 4 * width**2 * layers + products) / model
+
+
 def timed(work) -> float:  # noqa: ANN001
     """Processor seconds."""
     start = time.process_time()
@@ -94,6 +106,7 @@ def main() -> int:
     ]
     print(f"{PROMPTS} prompts of {SETTINGS['positions']} tokens, {SETTINGS['layers']} layers, d {settings['d_model']}, d_sae {settings['d_sae']}; "
           f"median of {rounds}; spliced {1e3 * min(times['spliced']):.0f} ms, model {1e3 * min(times['model']):.0f} ms")
+    print(f"component edges / model cannot be less than {least(settings):.2f} by their multiplications")
     for text, value, bar in rows:
         print(f"{text:46s} {value:6.3f}   bar {bar}   {'kept' if value <= bar else 'MISSED'}")
     return int(any(value > bar for _, value, bar in rows))
