@@ -96,6 +96,14 @@ def test_feature_runs_equal_plain_ablation_for_any_metric_and_site():
     assert reads_last_position(model, difference, score) and reads_last_position(model, by_prompt, score)
     assert not reads_last_position(model, everywhere, score)
     assert not reads_last_position(model, lambda logits: logits[:, 4, 3], score)
+    # the fifth position, or the last of shorter prompts, is the last one of one batch only: every length is asked
+    shorter = PairBatch(score.clean[:, :5], score.corrupt[:, :5], score.index)
+
+    def fifth(logits):
+        return logits[:, min(4, logits.shape[1] - 1), 3]
+
+    assert reads_last_position(model, fifth, shorter) and not reads_last_position(model, fifth, score)
+    assert not FeatureRuns(model, open_dictionaries(sites), [shorter, score], fifth)._last_only
 
 
 def planted_judge(name, extra=()):
