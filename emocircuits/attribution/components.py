@@ -118,7 +118,7 @@ def _ablated(graph: Graph, chunk: PairBatch, metric: Metric) -> Pair:
 
 
 def _no_metric(logits: Tensor) -> Float[Tensor, "prompt"]:
-    return logits[:, 0, 0]
+    return logits[:, -1, 0]
 
 
 def tokens_at_once(graph: Graph, max_tokens: int) -> int:

@@ -23,9 +23,10 @@ from emocircuits.artifacts.node_id import TARGET, parse_node
 from emocircuits.attribution.edges import Seeds
 from emocircuits.attribution.graph import component_graph
 from emocircuits.attribution.integrated_gradients import with_path_gradients
+from emocircuits.attribution.last_position import run_metric
 from emocircuits.attribution.linearise import PairRun, run_pair
 from emocircuits.attribution.nodes import deltas, nodes_by_site
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, measure
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 from emocircuits.attribution.parts import Features, Reader
 from emocircuits.attribution.parts.window import EVERYTHING
 from emocircuits.attribution.passes import Pass, tapped
@@ -111,9 +112,9 @@ def _parts(
     taps = tuple(dict.fromkeys([up, down, *(tap for reader in readers for tap in reader.read_taps)]))
     seed = None if target == TARGET else Seeds(run.sites[down], limit)(nodes_by_site([target], dictionaries)[down])[0]
     with torch.enable_grad(), tapped(anatomy, taps, {up: lambda value: value.detach().requires_grad_()}) as seen:
-        logits = anatomy.model(run.batch.corrupt)
+        value = run_metric(anatomy.model, run.batch.corrupt, metric, run.batch.index)
         if target == TARGET:
-            (seed,) = torch.autograd.grad(measure(metric, logits, run.batch.index).sum(), seen[down], retain_graph=True)
+            (seed,) = torch.autograd.grad(value.sum(), seen[down], retain_graph=True)
         taps = [tap for tap in taps if seen[tap].requires_grad]
         grads = torch.autograd.grad(seen[down], [seen[tap] for tap in taps], seed.to(seen[down].dtype), allow_unused=True)
     held = {name: value.detach() for name, value in seen.items()}

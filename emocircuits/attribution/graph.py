@@ -127,30 +127,12 @@ class Graph:
     ) -> Float[Tensor, "some_prompts edge"]:
         written, found = self.written(pair, window, scratch[0]), []
         flat = written.flatten(2)
-        for group in self._groups:
-            readers = [self.readers[place] for place in group]
-            seen = self.seen_by(readers[-1])
-            at, first = scratch[1].take(flat, sum(len(reader.slots) for reader in readers), len(flat), *written.shape[2:]), 0
-            for place, reader in zip(group, readers, strict=True):
-                seeds[place].fill(window, at[first : first + len(reader.slots)])
-                first += len(reader.slots)
-            edges = (flat[:, seen] @ at.flatten(2).permute(1, 2, 0)).transpose(1, 2)  # (prompt, slot, node)
-            for reader in readers:
-                here, edges = edges[:, : len(reader.slots)], edges[:, len(reader.slots) :]
-                found.append(here[:, :, : self.seen_by(reader).stop - seen.start].flatten(1))
+        for reader, seed in zip(self.readers, seeds, strict=True):
+            at = scratch[1].take(flat, len(reader.slots), len(flat), *written.shape[2:])
+            seed.fill(window, at)
+            edges = flat[:, self.seen_by(reader)] @ at.flatten(2).permute(1, 2, 0)
+            found.append(edges.transpose(1, 2).flatten(1))  # slot by slot
         return torch.cat(found, dim=1)
-
-    @cached_property
-    def _groups(self) -> tuple[tuple[int, ...], ...]:
-        """Readers whose edges are found in one product, in order: a reader of one slot goes with what reads after it."""
-        groups: list[list[int]] = []
-        for place, reader in enumerate(self.readers):
-            before = groups[-1] if groups else []
-            if before and len(self.readers[before[-1]].slots) == 1 and self.seen_by(self.readers[before[-1]]).start == self.seen_by(reader).start:
-                before.append(place)
-            else:
-                groups.append([place])
-        return tuple(map(tuple, groups))
 
 
 def component_graph(anatomy: Anatomy, features: Sequence[Features] = ()) -> Graph:

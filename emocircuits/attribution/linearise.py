@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 
-from emocircuits.attribution.pairs import Metric, PairBatch, measure
+from emocircuits.attribution.last_position import run_metric
+from emocircuits.attribution.pairs import Metric, PairBatch
 from emocircuits.attribution.site_run import SiteRun
 from emocircuits.errors import Failure, UserError
 from emocircuits.interventions.ablate import Baseline as Values
@@ -92,12 +93,12 @@ def _both_runs(
     if batch.baseline is not None:
         other, baseline = _baseline(model, dictionaries, batch, live)
         with torch.no_grad(), _recorded(model, list(dictionaries.values())[-1:], lambda site, x: other[site].to(x.dtype)):
-            metric_other = measure(metric, model(batch.clean), batch.index)
+            metric_other = run_metric(model, batch.clean, metric, batch.index)
         clean, corrupt, metrics, passes = live, other, (value, metric_other), passes + 1 + batch.baseline.passes
     else:
         other, baseline = {}, {}
         with torch.no_grad(), _recorded(model, dictionaries.values(), _into(other)):
-            metric_other = measure(metric, model(batch.clean), batch.index)
+            metric_other = run_metric(model, batch.clean, metric, batch.index)
         clean, corrupt, metrics, passes = other, live, (metric_other, value), passes + 1
     sites = {site: SiteRun(dictionary, clean[site], corrupt[site], grads.get(site), inside.get(site), baseline.get(site),
                            batch.baseline is not None) for site, dictionary in dictionaries.items()}
@@ -112,7 +113,7 @@ def _live_run(
     tokens, seen = batch.clean if batch.baseline is not None else batch.corrupt, {}
     if not gradient:
         with torch.no_grad(), _recorded(model, dictionaries.values(), _into(seen)):
-            value = measure(metric, model(tokens), batch.index)
+            value = run_metric(model, tokens, metric, batch.index)
         return seen, value, {}, {}, 1
     first = next(iter(dictionaries))
 
@@ -122,7 +123,7 @@ def _live_run(
 
     with (torch.enable_grad(), _recorded(model, dictionaries.values(), enter),
           recomputed_blocks(model, tokens, allowed=not keep_graph, fused=fused) as again):
-        value = measure(metric, model(tokens), batch.index)
+        value = run_metric(model, tokens, metric, batch.index)
         if not value.requires_grad:
             raise UserError("the metric has no gradient with respect to the logits",
                             expected="a differentiable function of the logits such as a logit difference",

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from emocircuits.attribution.pairs import Metric, measure
+from emocircuits.attribution.last_position import run_metric
+from emocircuits.attribution.pairs import Metric
 from emocircuits.errors import Failure, UserError
 from emocircuits.models.anatomy import Anatomy, unsplit
 from emocircuits.models.hook_points import hooked
@@ -59,8 +60,8 @@ def forward(
 ) -> Pass:
     """A forward pass; `changes` maps hook names to functions that replace what the hook holds."""
     with tapped(anatomy, taps, changes or {}) as seen:
-        logits = anatomy.model(tokens)
-    return Pass({name: value.detach() for name, value in seen.items()}, {}, measure(metric, logits, index))
+        value = run_metric(anatomy.model, tokens, metric, index)
+    return Pass({name: held.detach() for name, held in seen.items()}, {}, value)
 
 
 def differentiate(
@@ -95,7 +96,7 @@ def differentiate(
     changes[anatomy.embedding] = lambda value: entry(value).detach().requires_grad_()
     constants = [name for name in constants if name not in set(taps)]
     with torch.enable_grad(), tapped(anatomy, [*taps, *constants], changes) as seen:
-        value = measure(metric, anatomy.model(tokens), index)
+        value = run_metric(anatomy.model, tokens, metric, index)
         if not value.requires_grad:
             raise UserError("the metric has no gradient with respect to the logits",
                             expected="a differentiable function of the logits such as a logit difference",

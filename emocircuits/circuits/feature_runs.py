@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from emocircuits.attribution.from_site import reads_last_position
+from emocircuits.attribution.last_position import reads_last_position, run_metric
 from emocircuits.attribution.linearise import run_pair
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks, measure
 from emocircuits.interventions.ablate import ABLATIONS, AblationCard, Baseline, Keep, ablate
@@ -125,7 +125,7 @@ class FeatureRuns:
 
     @cached_property
     def _last_only(self) -> bool:
-        return all(reads_last_position(self.model, self.of, batch) for batch in self.batches)
+        return all(reads_last_position(self.model, self.of, batch.clean.shape[1], batch.index) for batch in self.batches)
 
     def _base(self, streams: Streams, site: str, card: AblationCard, last: bool = False) -> Baseline:
         corrupt = streams.corrupt[site][:, -1:] if last else streams.corrupt[site]
@@ -177,8 +177,8 @@ class FeatureRuns:
             tiled = {site: Baseline(*(value if len(value) == 1 else value.repeat(count, 1, 1)
                                       for value in (one.features, one.error))) for site, one in base.items()}
             with ablate(self.model, self.dictionaries, keep, tiled):
-                logits = self.model(chunk.clean.repeat(count, 1))
-            found.append(measure(self.of, logits, chunk.index.repeat(count)).view(count, -1))
+                values = run_metric(self.model, chunk.clean.repeat(count, 1), self.of, chunk.index.repeat(count))
+            found.append(values.view(count, -1))
         return torch.cat(found)
 
 

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.artifacts.circuit_graph import CircuitGraph
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks, measure
+from emocircuits.attribution.last_position import run_metric
+from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
 from emocircuits.errors import UserError
 from emocircuits.interventions.edits import Edit
 from emocircuits.interventions.intervene import intervene, node_values
@@ -68,14 +69,14 @@ def predicted_effect(
         here, other = (chunk.clean, chunk.corrupt) if run == "clean" else (chunk.corrupt, chunk.clean)
         nodes = list(dict.fromkeys(edit.node for edit in edits))
         on_clean, on_corrupt = (node_values(model, tokens, nodes, saes) for tokens in (chunk.clean, chunk.corrupt))
-        plain = measure(metric, model(here), chunk.index)
+        plain = run_metric(model, here, metric, chunk.index)
         live, reference = (on_clean, on_corrupt) if run == "clean" else (on_corrupt, on_clean)
         for place, edit in enumerate(edits):
             moved = edit.applied(live[edit.node], 0, reference) - live[edit.node]
             shares[place].append(_share(moved, on_clean[edit.node] - on_corrupt[edit.node]))
         for place, some in enumerate([*([edit] for edit in edits), list(edits)]):
             with intervene(model, some, saes=saes, reference=other, must_change=False):
-                reals[place].append(measure(metric, model(here), chunk.index) - plain)
+                reals[place].append(run_metric(model, here, metric, chunk.index) - plain)
     mean_share = [_known_mean(torch.cat(parts), edit) for parts, edit in zip(shares, edits, strict=True)]
     predicted = [effect * share for effect, share in zip(effects, mean_share, strict=True)]
     rows = list(zip(map(repr, edits), effects, mean_share, predicted, strict=True))

@@ -12,7 +12,7 @@ from planted.paper_model import difference, random_saes
 import emocircuits
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.attribution import PairBatch
-from emocircuits.attribution.from_site import reads_last_position
+from emocircuits.attribution.last_position import reads_last_position
 from emocircuits.circuits import circuit_quality
 from emocircuits.circuits.candidates import candidates_of
 from emocircuits.circuits.controls import neuron_basis, random_dictionary
@@ -93,16 +93,16 @@ def test_feature_runs_equal_plain_ablation_for_any_metric_and_site():
         runs = FeatureRuns(model, open_dictionaries(sites), batches, measure, max_tokens=40)
         plain = [runs._in_one_pass(streams, masks, ABLATIONS.get(ablation)).numpy() for streams in runs._streams()]
         np.testing.assert_allclose(runs.metric(masks, ablation), np.concatenate(plain, axis=1), atol=1e-9, err_msg=f"{names} {ablation}")
-    assert reads_last_position(model, difference, score) and reads_last_position(model, by_prompt, score)
-    assert not reads_last_position(model, everywhere, score)
-    assert not reads_last_position(model, lambda logits: logits[:, 4, 3], score)
+    assert reads_last_position(model, difference, 8, score.index) and reads_last_position(model, by_prompt, 8, score.index)
+    assert not reads_last_position(model, everywhere, 8, score.index)
+    assert not reads_last_position(model, lambda logits: logits[:, 4, 3], 8, score.index)
     # the fifth position, or the last of shorter prompts, is the last one of one batch only: every length is asked
     shorter = PairBatch(score.clean[:, :5], score.corrupt[:, :5], score.index)
 
     def fifth(logits):
         return logits[:, min(4, logits.shape[1] - 1), 3]
 
-    assert reads_last_position(model, fifth, shorter) and not reads_last_position(model, fifth, score)
+    assert reads_last_position(model, fifth, 5, shorter.index) and not reads_last_position(model, fifth, 8, score.index)
     assert not FeatureRuns(model, open_dictionaries(sites), [shorter, score], fifth)._last_only
 
 
