@@ -45,15 +45,15 @@ def plain_passes(model, batch) -> None:  # noqa: ANN001
 
 
 def least(settings: dict) -> float:
-    """Multiplications of component edges over those of one forward and backward pass with weight gradients, blocks alone.
+    """Multiplications of component edges over those of one forward and backward pass with weight gradients.
 
-    Two forward passes and a backward pass without weight gradients, what each head writes, the queries', keys' and values' gradients taken back to
-    the stream, and the inner products of nodes and slots.
+    Two forward passes and a backward pass without weight gradients, all with the logits of the last position alone; what each head writes; the
+    queries', keys' and values' gradients taken back to the stream; the inner products of nodes and slots.
     """
     width, layers, heads = settings["d_model"], settings["layers"], settings["heads"]
-    model = 3 * 12 * width**2 * layers
+    blocks, logits = 12 * width**2 * layers, width * settings["d_vocab"]
     products = sum((2 + layer * (heads + 1)) * 3 * heads for layer in range(layers)) * width
-    return (model + 4 * width**2 * layers + products) / model
+    return (3 * blocks + 4 * width**2 * layers + products) / (3 * (blocks + logits))
 
 
 def timed(work) -> float:  # noqa: ANN001
