@@ -9,8 +9,9 @@ With `background` "clean" the patch goes the other way, into the clean run, and 
 corrupt value): what is lost without the node or edge; so it is for prompts with a baseline, whatever is asked for. The two differ where several causes have to come together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -106,6 +107,21 @@ class Patcher:
         """Effects of some edges, given as (node, slot)."""
         return self._effects(self._edge_jobs(edges, background), len(edges), background)
 
+    def together(self, node: int, slots: Sequence[int], background: str = "corrupt") -> Float[Tensor, "prompt"]:
+        """Effect when several slots of one reader read what a node's change writes."""
+        base, _, pair = self._sides(background)
+        found = []
+        for rows in torch.arange(len(self.chunk), device=self.chunk.clean.device).split(self._block):
+            change = moved(self.graph, pair, torch.full_like(rows, node), rows)
+            edits: dict[str, list[Callable[[Tensor], Tensor]]] = {}
+            for slot in slots:
+                reader, inside = self.graph.reader_of(slot)
+                hook, edit = reader.patch_slots(base, torch.full_like(rows, inside), rows, change)
+                edits.setdefault(hook, []).append(edit)
+            changes = {hook: lambda value, some=some: reduce(lambda held, edit: edit(held), some, value) for hook, some in edits.items()}
+            found.append(self._effect(changes, rows, background))
+        return torch.cat(found)
+
     @torch.no_grad()
     def busy(self, edges: Sequence[tuple[int, int]], background: str = "corrupt") -> Bool[Tensor, "edge"]:
         """Which edges let their slot read anything new on any prompt; the others have no effect, and no pass is needed to know."""
@@ -145,25 +161,26 @@ class Patcher:
         return max(1, self.max_tokens // self.chunk.clean.shape[1])
 
     def _effects(self, jobs: Sequence[_Job], count: int, background: str) -> Float[Tensor, "prompt item"]:
-        base, _, _ = self._sides(background)
-        incoming = background == "corrupt" and not self.pair.ablated
-        tokens = self.chunk.corrupt if incoming else self.chunk.clean
-        found = base.metric.new_zeros(len(self.chunk), count)
-        sign = 1.0 if incoming else -1.0
+        found = self.pair.live.metric.new_zeros(len(self.chunk), count)
         for job in jobs:
             items = torch.arange(len(job.places)).repeat_interleave(len(self.chunk))
             prompts = torch.arange(len(self.chunk)).repeat(len(job.places))
             for first in range(0, len(items), self._block):
                 now = slice(first, first + self._block)
-                chosen, rows = items[now].to(tokens.device), prompts[now].to(tokens.device)
+                chosen, rows = items[now].to(self.chunk.clean.device), prompts[now].to(self.chunk.clean.device)
                 with torch.no_grad():
                     hook, edit = job.edit(chosen, rows)
-                run = forward(self.graph.anatomy, tokens[rows], self.metric, self.chunk.index[rows.to(self.chunk.index.device)],
-                              changes={hook: edit})
                 columns = torch.tensor(job.places)[chosen.cpu()].to(found.device)
-                found[rows, columns] = sign * (run.metric - base.metric[rows])
-                self.rows += len(rows)
+                found[rows, columns] = self._effect({hook: edit}, rows, background)
         return found
+
+    def _effect(self, changes: Mapping[str, Callable[[Tensor], Tensor]], rows: Int[Tensor, "row"], background: str) -> Float[Tensor, "row"]:
+        base, _, _ = self._sides(background)
+        incoming = background == "corrupt" and not self.pair.ablated
+        tokens, index = self.chunk.corrupt if incoming else self.chunk.clean, self.chunk.index[rows.to(self.chunk.index.device)]
+        run = forward(self.graph.anatomy, tokens[rows], self.metric, index, changes=changes)
+        self.rows += len(rows)
+        return (run.metric - base.metric[rows]) * (1.0 if incoming else -1.0)
 
 
 def moved(

@@ -4,19 +4,21 @@ Gradients miss an edge where attention is saturated, a gate is shut or causes ca
 
 1. integrated gradients over inputs predict every node and edge;
 2. every node is patched for real in the corrupt run;
-3. edges with a strong prediction are patched for real in the corrupt run; one that does nothing there is patched in the clean
-   run as well, where a cause shows that needs another one;
-4. nodes that do nothing in the corrupt run are patched in the clean run;
+3. edges with a strong prediction are patched for real in the corrupt run; one that does next to nothing there is patched in the
+   clean run as well, where a cause shows that needs another one;
+4. nodes are patched in the clean run, those first that do nothing in the corrupt one;
 5. edges between two ends that were both found to matter are patched, strongest ends first, in the run where their ends matter;
-6. a few random edges among the rest are patched: how strong can a missed one be?
+6. a node whose edges do not add up to what it does, in either run, has others: they are patched, whatever was predicted. So edges
+   are found whose far end holds the same in both runs because two changes there cancel;
+7. a few random edges among the rest are patched: how strong can a missed one be?
 
 An edge whose slot would read nothing new has no effect for certain, and no pass is spent on it. `effect` is the verified effect
-where there is one and the prediction elsewhere; `verified` is the effect in the corrupt run or, where that is nothing, in the
-clean run. Passes count prompts run over prompts given, so patches run side by side are not free.
+where there is one and the prediction elsewhere; `verified` is the effect in the corrupt run or, where that is next to nothing and the
+clean run shows more, in the clean run. Passes count prompts run over prompts given, so patches run side by side are not free.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,7 +33,7 @@ from emocircuits.errors import UserError
 from emocircuits.numerics import generator
 
 SHARE_OF_EXACT, MOST_STEPS = 0.4, 5
-STRONG, NOTHING = 0.005, 1e-3  # shares of the metric's mean |clean - corrupt|
+STRONG, WEAK, NOTHING = 0.005, 0.02, 1e-3  # shares of the metric's mean |clean - corrupt|
 AUDIT = 0.05  # share of the budget kept for random edges
 
 
@@ -62,8 +64,9 @@ def verified_graph(
     search.patch_nodes()
     if edges:
         search.patch_strong()
-        search.patch_silent_nodes()
+        search.patch_nodes_in_clean()
         search.patch_between_causes()
+        search.patch_unexplained()
         search.audit(seed)
     return search.result(behaviour, edges)
 
@@ -72,8 +75,9 @@ class _Search:
     """What is known so far, and what it cost.
 
     Attributes:
-        nodes, links: effects per prompt: predicted until they are patched.
+        nodes, links: effects per prompt in the corrupt run: predicted until they are patched.
         node_known, known: which of them were patched, or are zero for certain.
+        clean_nodes, clean_links: effects per prompt in the clean run; NaN where they were not patched there.
         strength: how much each node does in the corrupt or the clean run.
     """
 
@@ -88,6 +92,8 @@ class _Search:
             self._patchers.append(Patcher(graph, chunk, pair, metric, max_tokens))
             self._patchers[-1].rows += spent * len(chunk)
         self.sources, self.targets = graph.pairs
+        self._reader = np.repeat(np.arange(len(graph.readers)), [len(reader.slots) for reader in graph.readers])
+        self._kind = np.array([slot.partition("<")[2] for slot in graph.slots])
         self._pairs = list(zip(self.sources.tolist(), self.targets.tolist(), strict=True))
         exact = 2 + len(graph.nodes) + (len(self._pairs) if edges else 0)
         self._budget = int(SHARE_OF_EXACT * exact) if budget is None else budget
@@ -103,6 +109,7 @@ class _Search:
         self.nodes, self.node_known = np.zeros((len(self._order), len(graph.nodes))), ~self._changed()
         self.strength, self._only_clean = np.zeros(len(graph.nodes)), np.zeros(len(graph.nodes), dtype=bool)
         self.links, self.known = np.zeros((len(self._order), len(self._pairs))), np.zeros(len(self._pairs), dtype=bool)
+        self.clean_nodes, self.clean_links = np.full_like(self.nodes, np.nan), np.full_like(self.links, np.nan)
         if edges:
             self._busy = {side: np.any([one.busy(self._pairs, side).numpy() for one in self._patchers], axis=0)
                           for side in BACKGROUNDS}
@@ -132,7 +139,7 @@ class _Search:
         self.patch_nodes()
         everything = np.flatnonzero(~self.known)
         self._take_edges(everything, "corrupt")
-        self._take_edges(everything[np.abs(self.links[:, everything]).mean(0) <= NOTHING * self._scale], "clean")
+        self._take_edges(self._weak(everything), "clean")
 
     def predict(self, edges: bool) -> None:
         """Step 1."""
@@ -165,19 +172,20 @@ class _Search:
         """Step 3."""
         order = np.argsort(-self._predicted, kind="stable")
         strong = order[(self._predicted[order] >= STRONG * self._scale) & ~self.known[order]]
-        kept = int(AUDIT * self._budget)
-        chosen = strong[: self._room(kept)]
+        chosen = strong[: self._spare()]
         self._take_edges(chosen, "corrupt")
-        refuted = chosen[np.abs(self.links[:, chosen]).mean(0) <= NOTHING * self._scale]
-        self._take_edges(refuted[: self._room(kept)], "clean")
+        self._take_edges(self._weak(chosen)[: self._spare()], "clean")
 
-    def patch_silent_nodes(self) -> None:
+    def patch_nodes_in_clean(self) -> None:
         """Step 4; whether a node's edges are patched in the clean run follows from it."""
-        silent = np.flatnonzero(self.node_known & self._changed() & (self.strength <= NOTHING * self._scale))
-        silent = silent[: 0 if self._ablated else self._room(int(AUDIT * self._budget))]
-        lost = np.abs(self._patched("nodes", silent, "clean")).mean(0)
-        self.strength[silent] = np.maximum(self.strength[silent], lost)
-        self._only_clean[silent] = lost > NOTHING * self._scale
+        if self._ablated:
+            return
+        changed = np.flatnonzero(self.node_known & self._changed())
+        changed = changed[np.argsort(self.strength[changed] > NOTHING * self._scale, kind="stable")][: self._spare()]
+        self.clean_nodes[:, changed] = self._patched("nodes", changed, "clean")
+        lost = np.abs(self.clean_nodes[:, changed]).mean(0)
+        self._only_clean[changed] = (lost > NOTHING * self._scale) & (self.strength[changed] <= NOTHING * self._scale)
+        self.strength[changed] = np.maximum(self.strength[changed], lost)
 
     def patch_between_causes(self) -> None:
         """Step 5."""
@@ -185,10 +193,56 @@ class _Search:
         ends = np.minimum(self.strength[self.sources], np.where(owner < 0, np.inf, self.strength[owner]))
         order = np.argsort(-ends, kind="stable")
         chosen = order[(ends[order] >= STRONG * self._scale) & ~self.known[order]]
-        chosen = chosen[: self._room(int(AUDIT * self._budget))]
+        chosen = chosen[: self._spare()]
         in_clean = self._only_clean[self.sources[chosen]] | ((owner[chosen] >= 0) & self._only_clean[owner[chosen]])
         self._take_edges(chosen[~in_clean], "corrupt")
         self._take_edges(chosen[in_clean], "clean")
+
+    def patch_unexplained(self) -> None:
+        """Step 6: slots of one block together first, then what they consist of, and at last every slot, as far as the budget goes."""
+        for node, background, edges in self._by_cost(lambda edges: len(np.unique(self._reader[self.targets[edges]]))):
+            self._narrow(node, edges, background)
+        for _, background, edges in self._by_cost(len):
+            self._take_edges(edges[: self._spare()], background)
+
+    def _by_cost(self, cost: Callable[[np.ndarray], int]) -> list[tuple[int, str, np.ndarray]]:
+        """Nodes with something unexplained, their run and open edges; the cheap first: what strong early nodes leave open may be that
+        their paths meet further on.
+        """
+        wanted = []
+        for background in BACKGROUNDS:
+            rest, edges = self._unexplained(background)
+            for node in np.unique(self.sources[edges]):
+                own = edges[self.sources[edges] == node]
+                wanted.append((cost(own), -rest[node], int(node), background, own[np.argsort(-self._predicted[own], kind="stable")]))
+        return [tuple(one[2:]) for one in sorted(wanted, key=lambda one: one[:2])]
+
+    def _narrow(self, node: int, edges: np.ndarray, background: str) -> None:
+        """Patches the edges of a node that do something, as found by patching them by block, then by kind, then alone."""
+        ways = (self._reader[self.targets[edges]], self._kind[self.targets[edges]], edges)
+        label = next((way for way in ways if len(np.unique(way)) > 1), edges)
+        groups = [edges[label == one] for one in dict.fromkeys(label.tolist())]
+        alone = np.array([group[0] for group in groups if len(group) == 1], dtype=np.int64)
+        self._take_edges(alone[: self._spare()], background)
+        for group in groups:
+            if len(group) > 1 and self._spare():
+                slots = self.targets[group].tolist()
+                if np.abs(stacked([one.together(node, slots, background) for one in self._patchers])).mean() >= WEAK * self._scale:
+                    self._narrow(node, group, background)
+
+    def _spare(self) -> int:
+        return self._room(int(AUDIT * self._budget))
+
+    def _unexplained(self, background: str) -> tuple[np.ndarray, np.ndarray]:
+        """How much of every node's effect in a run its edges leave open, and the open edges of those where it is not little."""
+        nodes, links, known = self.nodes, np.where(self.known, self.links, 0.0), self.known
+        if background == "clean":
+            nodes, known = self.clean_nodes, ~np.isnan(self.clean_links[0]) | (np.abs(links).mean(0) > WEAK * self._scale)
+            links = np.where(np.isnan(self.clean_links), links, self.clean_links)
+        rest = nodes.copy()
+        np.subtract.at(rest.T, self.sources, links.T)
+        rest = np.where(self.node_known, np.nan_to_num(np.abs(rest).mean(0)), 0.0)
+        return rest, np.flatnonzero((rest[self.sources] >= WEAK * self._scale) & ~known & self._busy[background])
 
     def audit(self, seed: int) -> None:
         """Step 6."""
@@ -217,8 +271,10 @@ class _Search:
             conventions["missed"] = json.dumps(self._missed)
         links = None
         if edges:
-            verified = np.where(self.known, self.links.mean(0), np.nan)
-            links = EdgeEffects.of(self.sources, self.targets, self.links[self._order], len(self.graph.nodes), verified)
+            in_clean = ~(np.abs(self.links).mean(0) > WEAK * self._scale) & (np.abs(self.clean_links).mean(0) > np.abs(self.links).mean(0))
+            effects = np.where(in_clean, self.clean_links, self.links)
+            verified = np.where(self.known, effects.mean(0), np.nan)
+            links = EdgeEffects.of(self.sources, self.targets, effects[self._order], len(self.graph.nodes), verified)
         return AttributionResult(
             behaviour, self.graph.nodes, self.nodes[self._order], clean[self._order], corrupt[self._order], conventions,
             passes=int(np.ceil(self.spent - 1e-9)), edges=links, verified=np.where(self.node_known, self.nodes.mean(0), np.nan),
@@ -231,11 +287,16 @@ class _Search:
         found = np.zeros((len(self._order), len(chosen)))
         busy = self._busy[background][chosen]
         found[:, busy] = self._patched("edges", [self._pairs[edge] for edge in chosen[busy]], background)
-        if background == "clean":  # the corrupt run had nothing to say
-            self.links[:, chosen] = np.where(np.abs(found).mean(0) > NOTHING * self._scale, found, 0.0)
+        if background == "clean":
+            self.clean_links[:, chosen] = found
+            self.links[:, chosen[~self.known[chosen]]] = 0.0
         else:
             self.links[:, chosen] = found
         self.known[chosen] = True
+
+    def _weak(self, edges: np.ndarray) -> np.ndarray:
+        """Those of some edges that do next to nothing in the corrupt run."""
+        return edges[np.abs(self.links[:, edges]).mean(0) <= WEAK * self._scale]
 
     def _patched(self, kind: str, chosen: Sequence | np.ndarray, background: str) -> np.ndarray:
         if not len(chosen):

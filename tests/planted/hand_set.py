@@ -1,4 +1,4 @@
-"""Seven transformers whose circuit is known because every weight was set by hand, with busy distractors around it.
+"""Eight transformers whose circuit is known because every weight was set by hand, with busy distractors around it.
 
 Two blocks of four heads and an MLP each, no norm, float64. The residual stream is cut into named parts; the circuit uses some,
 distractor heads and MLPs read everything, write into `junk`, and read each other's junk, but nothing that reaches the logits.
@@ -189,3 +189,22 @@ def either() -> Planted:
 
 
 ALL = {one.__name__: one for one in (copy, induction, cancelling, saturated, inhibition, gate, either)}
+"""Circuits whose edges all lie on a path of causes to the logits."""
+
+
+def unless() -> Planted:
+    """The second block's MLP speaks for one flag unless the other is up; clean has both, corrupt none, so it says the same in both.
+
+    Neither flag's edge shows in the MLP's change, nor in any gradient on the way from corrupt to clean. The first flag reaches the output, too.
+    """
+    model = blank({0: {0, 3}}, {1})
+    first, second = model.blocks
+    for head, place, token, flag in ((0, 1, 3, 0), (3, 2, 5, 1)):
+        look_at(first, head, at(*LAST), at("place", place), 12.0)
+        carry(first, head, at("token", token), at("flag", flag), 1.0)
+    carry(first, 0, at("token", 3), at("out", 0))
+    second.mlp.W_in.data[at("flag", 0), 0], second.mlp.W_in.data[at("flag", 1), 0] = 1, -1.5
+    second.mlp.W_out.data[0, at("out", 1)] = 2.0
+    batch = pairs([[0, 3, 5, 2, 1, 7], [6, 3, 5, 0, 2, 7]], [[0, 4, 2, 2, 1, 7], [6, 4, 1, 0, 2, 7]])
+    edges = {("embed", "a0.h0<v>"), ("embed", "a0.h3<v>"), ("a0.h0", "m1"), ("a0.h3", "m1"), ("a0.h0", "logits")}
+    return Planted(model, batch, frozenset(edges))

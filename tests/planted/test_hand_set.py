@@ -1,14 +1,16 @@
-"""Seven circuits whose truth is known: found without a miss by the verified search, for less than half of what brute force costs."""
+"""Eight circuits whose truth is known: found without a miss by the verified search, for less than half of what brute force costs."""
 
 import numpy as np
 import pytest
-from planted.hand_set import ALL, metric
+from planted.hand_set import ALL, metric, unless
 from sklearn.metrics import roc_auc_score
 
 import emocircuits
 from emocircuits.attribution.exact_graph import exact_graph
 from emocircuits.attribution.graph import component_graph
 from emocircuits.models.anatomy import open_anatomy
+
+EVERY = {**ALL, "unless": unless}
 
 
 def edges_of(table, column, least):
@@ -20,9 +22,9 @@ def auroc(table, truth):
     return roc_auc_score(labels, table.effect.abs())
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_truth_on_paper_is_what_brute_force_in_both_runs_finds(name):
-    planted = ALL[name]()
+    planted = EVERY[name]()
     graph = component_graph(open_anatomy(planted.model, planted.batch.corrupt))
     found = set()
     for background in ("corrupt", "clean"):
@@ -32,16 +34,16 @@ def test_the_truth_on_paper_is_what_brute_force_in_both_runs_finds(name):
     assert found == planted.truth and scale > 0.9
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_verified_search_misses_nothing_and_invents_nothing(name):
-    planted = ALL[name]()
+    planted = EVERY[name]()
     run = {method: emocircuits.attribute(planted.model, planted.batch.clean, planted.batch.corrupt, metric, nodes="components",
                                          method=method) for method in ("verified", "exact", "integrated_gradients")}
     scale = np.abs(run["exact"].metric_clean - run["exact"].metric_corrupt).mean()
     table = run["verified"].edge_table()
     assert edges_of(table, "verified", 0.02 * scale) == planted.truth
     assert auroc(table, planted.truth) == 1.0
-    assert auroc(run["integrated_gradients"].edge_table(), planted.truth) >= 0.97
+    assert name == "unless" or auroc(run["integrated_gradients"].edge_table(), planted.truth) >= 0.97
     assert run["verified"].passes <= 0.4 * run["exact"].passes
 
 
@@ -50,3 +52,15 @@ def test_one_gradient_alone_misses_the_gate():
     planted = ALL["gate"]()
     plain = emocircuits.attribute(planted.model, planted.batch.clean, planted.batch.corrupt, metric, nodes="components")
     assert auroc(plain.edge_table(), planted.truth) < 0.7
+
+
+def test_what_no_gradient_shows_is_found_by_what_edges_leave_unexplained():
+    """The MLP between holds the same in both runs, so neither end of its edges looks like a cause; yet its sources do more than the rest says."""
+    planted = unless()
+    runs = [emocircuits.attribute(planted.model, planted.batch.clean, planted.batch.corrupt, metric, nodes="components", method=method)
+            for method in ("attribution_patching", "integrated_gradients", "verified")]
+    hidden = {("a0.h0", "m1"), ("a0.h3", "m1")}
+    for run in runs[:2]:
+        assert not edges_of(run.edge_table(), "effect", 1e-9) & hidden
+    assert "m1" not in set(runs[2].node_table().query("abs(effect) > 1e-9").node)
+    assert hidden <= edges_of(runs[2].edge_table(), "verified", 0.9)
