@@ -275,10 +275,8 @@ class _Request:
     def _above(self) -> tuple[str, ...]:
         monitor, window = self.monitor, self.monitor.calibration.window
         recent = self.history[-1] if window == 1 else np.mean(self.history[-window:], axis=0)
-        recent = recent[: len(monitor._emotions)]
-        if not (recent > monitor._thresholds).any():
-            return ()
-        return tuple(emotion for emotion, high in zip(monitor._emotions, recent > monitor._thresholds, strict=True) if high)
+        high = (recent[: len(monitor._emotions)] > monitor._thresholds).tolist()
+        return tuple(emotion for emotion, above in zip(monitor._emotions, high, strict=True) if above) if True in high else ()
 
     def _step(self, position: int, token: int | None, text: str, action: str, above: tuple[str, ...] | None = None) -> Step:
         begin = time.perf_counter()

@@ -45,7 +45,7 @@ def plain(model, prompt: str, n_tokens: int, seed: int) -> list[str]:
     return texts
 
 
-def monitor_cost(clock, repeats: int = 9, n_tokens: int = 120) -> None:
+def monitor_cost(clock, repeats: int = 101, n_tokens: int = 60) -> None:
     """Ratio of watched to plain writing on the organism, with ten emotions read."""
     model = load_model("organism", checks=False)
     emotions = tuple(f"e{number}" for number in range(10))
@@ -128,7 +128,7 @@ def pattern_cost(clock, repeats: int = 3) -> None:
               f"ratio {without / patterns:.2f} (at most 1.1 from 512 tokens on)", flush=True)
 
 
-def rank_cost(n_texts: int = 600) -> None:
+def rank_cost(n_texts: int = 2000) -> None:
     """Wall time of harvesting with one and two ranks; the time inside the ranks, without imports."""
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
