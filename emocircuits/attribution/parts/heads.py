@@ -63,27 +63,29 @@ class Heads:
     def seeds(self, point: Pass, weight: float) -> Seeds:
         """See `Reader`."""
         x = point.values[self.layer.attn_reads]
-        grads = {kind: weight * point.grads[self.layer.hook(f"hook_{kind}")] for kind in QKV}
+        grads = [point.grads[self.layer.hook(f"hook_{kind}")] for kind in QKV]
         parts, inward = self._reads_through(x)
         if parts is None:
-            found = [torch.einsum("pthe,hde->hptd", grads[kind], self.layer.weights[kind][0]) for kind in QKV]
+            found = [torch.einsum("pthe,hde->hptd", weight * one, self.layer.weights[kind][0]) for kind, one in zip(QKV, grads, strict=True)]
             return StreamSeeds(through_norm(self.layer.attn_norm, x, torch.cat(found)))
         held = parts.at(x)
-        drawn = [(grads[kind] / held.scale[..., None]).permute(2, 0, 1, 3).contiguous() for kind in QKV]
+        share = weight / held.scale
+        # into contiguous memory in one go: what follows are large products
+        drawn = [torch.mul(one.permute(2, 0, 1, 3), share, out=share.new_empty(one.permute(2, 0, 1, 3).shape)) for one in grads]
         if not held.moves:
             return ProjectedSeeds(inward, drawn, [])
         pulls = []  # the scale answers to x, too
         for kind, one in zip(QKV, drawn, strict=True):
             matrix, bias = self.layer.weights[kind]
-            linear = (point.values[self.layer.hook(f"hook_{kind}")] - (parts.shift @ matrix + bias)).permute(2, 0, 1, 3)
-            pulls.append((linear * one).sum(-1, keepdim=True) / x.shape[-1])
+            linear = point.values[self.layer.hook(f"hook_{kind}")] - (parts.shift @ matrix + bias)
+            pulls.append(torch.linalg.vecdot(linear.permute(2, 0, 1, 3), one)[..., None] / x.shape[-1])
         return ProjectedSeeds(inward, drawn, [(torch.cat(pulls), held.unit)])
 
     def _reads_through(self, x: Tensor) -> tuple[NormParts | None, list[Tensor]]:
         """The norm before the projections, and the way back from the projections to the stream; found at the first stream."""
         if self._way is None:
             parts = NormParts.of(self.layer.attn_norm, x)
-            inward = [] if parts is None else [parts.inward(self.layer.weights[kind][0]).transpose(1, 2).contiguous() for kind in QKV]
+            inward = [] if parts is None else [parts.inward(self.layer.weights[kind][0]).transpose(1, 2) for kind in QKV]
             self._way = parts, inward
         return self._way
 

@@ -88,8 +88,10 @@ class NormParts:
 
     def inward(self, columns: Float[Tensor, "head d_model some"]) -> Float[Tensor, "head d_model some"]:
         """C (w * u) of vectors u at the norm's output that stand in columns."""
-        out = self.weight[:, None] * columns
-        return out - out.mean(1, keepdim=True) if self.centred else out
+        if not self.centred:
+            return self.weight[:, None] * columns
+        mean = (self.weight @ columns) / columns.shape[1]
+        return torch.addcmul(-mean[:, None].expand_as(columns), columns, self.weight[:, None])
 
     def _back(self, x: Float[Tensor, "1 pos d_model"], grads: Float[Tensor, "1 pos d_model"]) -> Float[Tensor, "1 pos d_model"]:
         """A gradient at the output taken back to the stream."""
