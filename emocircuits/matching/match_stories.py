@@ -123,8 +123,9 @@ def join_sites(found: Sequence[SiteMatch], how: MatchSettings) -> dict[str, Any]
         "level": np.asarray(LEVELS),
         "density": np.stack([one.density for one in found]),
         "eligible": eligible,
-        "max_quantile": np.quantile(maxima, LEVELS, axis=0).T if finite else np.zeros((maxima.shape[1], len(LEVELS))),
-        "cosine_max_quantile": np.moveaxis(np.quantile(np.where(np.isfinite(cosine), cosine, 0.0), LEVELS, axis=2), 0, 2),
+        # single precision: the last bits of a product depend on where its factors lie in memory, and files shall not
+        "max_quantile": (np.quantile(maxima, LEVELS, axis=0).T if finite else np.zeros((maxima.shape[1], len(LEVELS)))).astype(np.float32),
+        "cosine_max_quantile": np.moveaxis(np.quantile(np.where(np.isfinite(cosine), cosine, 0.0), LEVELS, axis=2), 0, 2).astype(np.float32),
         "cosine_p_value": np.stack([one.direction_null.p_value for one in found]),
         "cosine_false_positives": np.stack([one.direction_null.false_positives for one in found]),
         "auroc_drop": np.stack([one.ablation.own for one in found]),
