@@ -245,7 +245,7 @@ class _Search:
         return rest, np.flatnonzero((rest[self.sources] >= WEAK * self._scale) & ~known & self._busy[background])
 
     def audit(self, seed: int) -> None:
-        """Step 6."""
+        """Step 7."""
         rest = np.flatnonzero(~self.known)
         if not len(rest):
             return
@@ -266,7 +266,7 @@ class _Search:
         """What was found."""
         clean, corrupt = (stacked([getattr(one.pair, side).metric for one in self._patchers]) for side in ("clean", "corrupt"))
         conventions = {**CONVENTIONS, "method": "verified", "gradient": f"averaged over {self.steps} midpoints of the inputs",
-                       "verified": "effect in the corrupt run, or in the clean run where that is nothing"}
+                       "verified": "effect in the corrupt run, or in the clean run where that is next to nothing and the clean run shows more"}
         if self._missed:
             conventions["missed"] = json.dumps(self._missed)
         links = None

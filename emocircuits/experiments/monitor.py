@@ -276,7 +276,7 @@ class _Request:
         monitor, window = self.monitor, self.monitor.calibration.window
         recent = self.history[-1] if window == 1 else np.mean(self.history[-window:], axis=0)
         high = (recent[: len(monitor._emotions)] > monitor._thresholds).tolist()
-        return tuple(emotion for emotion, above in zip(monitor._emotions, high, strict=True) if above) if True in high else ()
+        return tuple(emotion for emotion, above in zip(monitor._emotions, high, strict=True) if above)
 
     def _step(self, position: int, token: int | None, text: str, action: str, above: tuple[str, ...] | None = None) -> Step:
         begin = time.perf_counter()

@@ -13,17 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 
 sys.path.append(str(Path(__file__).parents[1]))
+from planted.brute_force import LEAST, auroc, edges_of, true_edges
 from planted.random_circuits import metric, random_circuit
 
 import emocircuits
-from emocircuits.attribution.exact_graph import exact_graph
-from emocircuits.attribution.graph import component_graph
-from emocircuits.models.anatomy import open_anatomy
 
-LEAST, MOVES = 0.02, 0.2  # share of the metric's difference that makes an edge true; differences below this are not judged
+MOVES = 0.2  # circuits whose metric differs less between the runs are not judged
 
 
 @dataclass(frozen=True)
@@ -49,28 +46,14 @@ def judged(seeds: range) -> Iterator[Judged]:
     """Those circuits whose metric differs between clean and corrupt."""
     for seed in seeds:
         model, batch = random_circuit(seed)
-        graph, truth = component_graph(open_anatomy(model, batch.corrupt)), set()
-        for background in ("corrupt", "clean"):
-            exact = exact_graph(graph, [batch], metric, background=background)
-            scale = float(np.abs(exact.metric_clean - exact.metric_corrupt).mean())
-            truth |= _above(exact.edge_table(), "effect", LEAST * scale)
+        truth, scale, passes = true_edges(model, batch, metric)
         if scale < MOVES:
             continue
         search, plain = (emocircuits.attribute(model, batch.clean, batch.corrupt, metric, nodes="components", method=method)
                          for method in ("verified", "integrated_gradients"))
-        found = _above(search.edge_table(), "verified", LEAST * scale)
-        yield Judged(seed, frozenset(truth), frozenset(found), search.passes / exact.passes,
-                     *(_auroc(result.edge_table(), truth) for result in (search, plain)))
-
-
-def _above(table, column: str, least: float) -> set[tuple[str, str]]:  # noqa: ANN001
-    strong = table[table[column].abs() > least]
-    return set(zip(strong.source, strong.target, strict=True))
-
-
-def _auroc(table, truth: set[tuple[str, str]]) -> float:  # noqa: ANN001
-    labels = [edge in truth for edge in zip(table.source, table.target, strict=True)]
-    return float(roc_auc_score(labels, table.effect.abs()))
+        found = edges_of(search.edge_table(), "verified", LEAST * scale)
+        yield Judged(seed, truth, frozenset(found), search.passes / passes,
+                     *(auroc(result.edge_table(), truth) for result in (search, plain)))
 
 
 def main() -> int:

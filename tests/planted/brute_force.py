@@ -1,0 +1,33 @@
+"""What the edges of a small model are, by patching every one of them in both runs, and how a search compares."""
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from emocircuits.attribution.exact_graph import exact_graph
+from emocircuits.attribution.graph import component_graph
+from emocircuits.models.anatomy import open_anatomy
+
+LEAST = 0.02  # share of the metric's difference between the runs that makes an edge true
+
+
+def true_edges(model, batch, metric) -> tuple[frozenset[tuple[str, str]], float, int]:  # noqa: ANN001
+    """Edges that move the metric in the corrupt or the clean run, the metric's mean difference, and the passes of one of both runs."""
+    graph, truth = component_graph(open_anatomy(model, batch.corrupt)), set()
+    for background in ("corrupt", "clean"):
+        exact = exact_graph(graph, [batch], metric, background=background)
+        scale = float(np.abs(exact.metric_clean - exact.metric_corrupt).mean())
+        truth |= edges_of(exact.edge_table(), "effect", LEAST * scale)
+    return frozenset(truth), scale, exact.passes
+
+
+def edges_of(table: pd.DataFrame, column: str, least: float) -> set[tuple[str, str]]:
+    """Edges of which a column is larger than `least`."""
+    strong = table[table[column].abs() > least]
+    return set(zip(strong.source, strong.target, strict=True))
+
+
+def auroc(table: pd.DataFrame, truth: frozenset[tuple[str, str]]) -> float:
+    """How well effects tell true edges from the others."""
+    labels = [edge in truth for edge in zip(table.source, table.target, strict=True)]
+    return float(roc_auc_score(labels, table.effect.abs()))
