@@ -61,9 +61,14 @@ class Graph:
         return _union([self.node_taps, *(reader.read_taps for reader in self.readers)])
 
     @cached_property
+    def written_taps(self) -> tuple[str, ...]:
+        """Hooks whose values on both runs say what the nodes write."""
+        return _union([self.node_taps, *(writer.constants for writer in self.writers)])
+
+    @cached_property
     def value_taps(self) -> tuple[str, ...]:
-        """Hooks whose values are needed on both runs."""
-        return _union([self.taps, *(writer.constants for writer in self.writers)])
+        """Hooks whose values are needed on both runs where slots are patched, too."""
+        return _union([self.taps, self.written_taps])
 
     def seen_by(self, reader: Reader) -> slice:
         """Which of the nodes a reader sees: those that write before it reads, from the last dictionary on."""
@@ -95,7 +100,7 @@ class Graph:
         self, pair: Pair, window: Window = EVERYTHING, scratch: Scratch | None = None
     ) -> Float[Tensor, "some_prompts node some_pos d_model"]:
         """What the change of every node writes into the stream inside a window, to first order."""
-        like = within(pair.clean.values[self.anatomy.last], window)
+        like = within(pair.live.values[self.anatomy.last], window)
         shape, first, like = like.shape, 0, like.new_empty(0, dtype=torch.promote_types(like.dtype, torch.float32))
         out = (scratch or Scratch()).take(like, len(self.nodes), *shape)
         for writer in self.writers:
@@ -114,7 +119,7 @@ class Graph:
 
     def edge_effects(self, pair: Pair, seeds: Sequence[Seeds]) -> Float[Tensor, "prompt edge"]:
         """Edges under the gradients of `seeds`, in the order of `pairs`."""
-        n_prompts, length, width = pair.clean.values[self.anatomy.last].shape
+        n_prompts, length, width = pair.live.values[self.anatomy.last].shape
         most = max(1, PIECE // (width * len(self.nodes)))  # tokens at once
         written, at, rows = Scratch(), Scratch(), max(1, most // length)
         return torch.cat([

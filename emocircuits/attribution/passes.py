@@ -6,18 +6,19 @@ entry of the MLP's module.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from emocircuits.attribution.last_position import run_metric
+from emocircuits.attribution.last_position import reads_last_position, run_metric
 from emocircuits.attribution.pairs import Metric
 from emocircuits.errors import Failure, UserError
 from emocircuits.models.anatomy import Anatomy, unsplit
 from emocircuits.models.hook_points import hooked
+from emocircuits.models.last_block import last_position_behind_attention, unwatched
 
 MLP_INPUT, MLP_STREAM = "mlp.input", "mlp.stream"
 Change = Callable[[Tensor], Tensor]
@@ -57,9 +58,21 @@ def forward(
     taps: Iterable[str] = (),
     *,
     changes: Mapping[str, Change] | None = None,
+    read_only: bool = False,
 ) -> Pass:
-    """A forward pass; `changes` maps hook names to functions that replace what the hook holds."""
-    with tapped(anatomy, taps, changes or {}) as seen:
+    """A forward pass.
+
+    Args:
+        anatomy: the model.
+        tokens: prompts.
+        metric: logits -> one value per prompt.
+        index: numbers of the prompts.
+        taps: where to keep values.
+        changes: hook name -> function that replaces what the hook holds.
+        read_only: whether positions behind the last attention that the metric does not read may be left out (see `differentiate`).
+    """
+    short = _short(anatomy, tokens, metric, index) if read_only else nullcontext()
+    with tapped(anatomy, taps, changes or {}) as seen, short:
         value = run_metric(anatomy.model, tokens, metric, index)
     return Pass({name: held.detach() for name, held in seen.items()}, {}, value)
 
@@ -76,6 +89,9 @@ def differentiate(
     constants: Iterable[str] = (),
 ) -> Pass:
     """A forward and a backward pass.
+
+    Where the metric reads the last position alone, what the last block adds to the stream is computed there alone: its hooks hold
+    zeros in front of it, as do the gradients, so that no effect is another one.
 
     Args:
         anatomy: the model.
@@ -95,7 +111,8 @@ def differentiate(
     entry = changes.get(anatomy.embedding, lambda value: value)
     changes[anatomy.embedding] = lambda value: entry(value).detach().requires_grad_()
     constants = [name for name in constants if name not in set(taps)]
-    with torch.enable_grad(), tapped(anatomy, [*taps, *constants], changes) as seen:
+    short = _short(anatomy, tokens, metric, index)
+    with torch.enable_grad(), tapped(anatomy, [*taps, *constants], changes) as seen, short:
         value = run_metric(anatomy.model, tokens, metric, index)
         if not value.requires_grad:
             raise UserError("the metric has no gradient with respect to the logits",
@@ -115,6 +132,14 @@ def differentiate(
             raise Failure(f"the gradient of the metric at {name} is NaN or infinite",
                           cure="check the metric and the model's precision")
     return Pass({name: held.detach() for name, held in seen.items()}, grads, value.detach())
+
+
+def _short(
+    anatomy: Anatomy, tokens: Int[Tensor, "prompt pos"], metric: Metric, index: Int[Tensor, "prompt"]
+) -> AbstractContextManager[None]:
+    """Leaves out what a metric of the last position does not read, unless others look there."""
+    alone = unwatched(anatomy) and reads_last_position(anatomy.model, metric, tokens.shape[1], index)
+    return last_position_behind_attention(anatomy) if alone else nullcontext()
 
 
 @contextmanager

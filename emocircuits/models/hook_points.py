@@ -24,13 +24,16 @@ def hook_points(model: Any) -> dict[str, HookPoint]:
 
 
 @contextmanager
-def hooked(model: Any, points: Mapping[str, HookPoint], hooks: Sequence[tuple[str, Hook]]) -> Iterator[None]:
+def hooked(
+    model: Any, points: Mapping[str, HookPoint], hooks: Sequence[tuple[str, Hook]], *, first: bool = False
+) -> Iterator[None]:
     """Forward hooks for as long as the context lasts, as `model.hooks` sets them.
 
     Args:
         model: any TransformerLens object.
         points: what `hook_points` gave for it.
         hooks: pairs of a hook name and a function of (value, hook).
+        first: whether they run before the hooks that are set already.
 
     Raises:
         UserError: the model has no hook of that name.
@@ -42,7 +45,7 @@ def hooked(model: Any, points: Mapping[str, HookPoint], hooks: Sequence[tuple[st
     model.context_level = level
     try:
         for name, hook in hooks:
-            points[name].add_hook(hook, level=level)
+            points[name].add_hook(hook, level=level, prepend=first)
         yield
     finally:
         for name, _ in hooks:

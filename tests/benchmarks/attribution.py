@@ -47,13 +47,17 @@ def plain_passes(model, batch) -> None:  # noqa: ANN001
 def least(settings: dict) -> float:
     """Multiplications of component edges over those of one forward and backward pass with weight gradients.
 
-    Two forward passes and a backward pass without weight gradients, all with the logits of the last position alone; what each head writes; the
-    queries', keys' and values' gradients taken back to the stream; the inner products of nodes and slots.
+    Two forward passes and a backward pass without weight gradients, behind the last attention at the last position alone; what each head
+    writes; the queries', keys' and values' gradients taken back to the stream; the inner products of nodes and slots. Of the last block
+    the heads' outputs, the MLP and the queries' gradients count at the last position.
     """
     width, layers, heads = settings["d_model"], settings["layers"], settings["heads"]
     blocks, logits = 12 * width**2 * layers, width * settings["d_vocab"]
-    products = sum((2 + layer * (heads + 1)) * 3 * heads for layer in range(layers)) * width
-    return (3 * blocks + 4 * width**2 * layers + products) / (3 * (blocks + logits))
+    passes = 3 * (blocks - 10 * width**2)
+    seeds = 4 * width**2 * layers - 2 * width**2
+    nodes = [2 + layer * (heads + 1) for layer in range(layers)]
+    products = (3 * sum(nodes) - nodes[-1]) * heads * width
+    return (passes + seeds + products) / (3 * (blocks + logits))
 
 
 def timed(work) -> float:  # noqa: ANN001
