@@ -125,7 +125,7 @@ def _parts(
     seeds, first = held[down].new_empty(1 + sum(len(reader.slots) for reader in readers), *seed.shape), 1
     seeds[0] = seed
     for reader, part in zip(readers, parts, strict=True):
-        part.fill(EVERYTHING, seeds[first : first + len(reader.slots)])
+        part.fill(slice(0, len(reader.slots)), EVERYTHING, seeds[first : first + len(reader.slots)])
         first += len(reader.slots)
     change = deltas(run.sites[up], nodes_by_site(sources, dictionaries)[up])
     return torch.einsum("sptd,vptd->psv", change.to(seeds), seeds)

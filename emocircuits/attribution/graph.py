@@ -18,12 +18,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from emocircuits.attribution.parts import MLP, Embeddings, Features, Heads, Logits, Pair, Reader, Writer
-from emocircuits.attribution.parts.seeds import Scratch, Seeds
-from emocircuits.attribution.parts.window import EVERYTHING, Window, within
+from emocircuits.attribution.parts.seeds import Scratch, Seeds, Span
+from emocircuits.attribution.parts.window import EVERYTHING, Window, behind, within
 from emocircuits.attribution.passes import Pass
 from emocircuits.models.anatomy import Anatomy
 
 PIECE = 1 << 22  # numbers of what all nodes write that are worked on at a time
+FEWEST = 64  # tokens, below which products are slow
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,14 +98,23 @@ class Graph:
         return _part_of(self.readers, lambda reader: reader.slots, slot)
 
     def written(
-        self, pair: Pair, window: Window = EVERYTHING, scratch: Scratch | None = None
+        self, pair: Pair, window: Window = EVERYTHING, scratch: Scratch | None = None, begins: Sequence[int] | None = None
     ) -> Float[Tensor, "some_prompts node some_pos d_model"]:
-        """What the change of every node writes into the stream inside a window, to first order."""
+        """What the change of every node writes into the stream inside a window, to first order.
+
+        Args:
+            pair: both runs.
+            window: prompts and positions.
+            scratch: memory to use.
+            begins: writer by writer the first position that is wanted; what stands before is not filled.
+        """
         like = within(pair.live.values[self.anatomy.last], window)
         shape, first, like = like.shape, 0, like.new_empty(0, dtype=torch.promote_types(like.dtype, torch.float32))
         out = (scratch or Scratch()).take(like, len(self.nodes), *shape)
-        for writer in self.writers:
-            writer.write(pair, window, out[first : first + len(writer.nodes)])
+        for writer, begin in zip(self.writers, begins or [0] * len(self.writers), strict=True):
+            part, skipped = behind(window, begin)
+            if skipped < shape[1]:
+                writer.write(pair, part, out[first : first + len(writer.nodes), :, skipped:])
             first += len(writer.nodes)
         return out.transpose(0, 1)
 
@@ -120,24 +130,32 @@ class Graph:
     def edge_effects(self, pair: Pair, seeds: Sequence[Seeds]) -> Float[Tensor, "prompt edge"]:
         """Edges under the gradients of `seeds`, in the order of `pairs`."""
         n_prompts, length, width = pair.live.values[self.anatomy.last].shape
-        most = max(1, PIECE // (width * len(self.nodes)))  # tokens at once
-        written, at, rows = Scratch(), Scratch(), max(1, most // length)
+        most = max(FEWEST, PIECE // (width * len(self.nodes)))  # tokens at once
+        spans, rows, work = [seed.spans() for seed in seeds], max(1, most // length), (Scratch(), Scratch())
         return torch.cat([
-            sum(self._edges_within(pair, seeds, (slice(row, row + rows), slice(first, first + most)), written, at)
+            sum(self._edges_within(pair, seeds, spans, (slice(row, row + rows), slice(first, first + most)), *work)
                 for first in range(0, length, most))
             for row in range(0, n_prompts, rows)])
 
     def _edges_within(
-        self, pair: Pair, seeds: Sequence[Seeds], window: Window, *scratch: Scratch
+        self, pair: Pair, seeds: Sequence[Seeds], spans: Sequence[Sequence[Span]], window: Window, *scratch: Scratch
     ) -> Float[Tensor, "some_prompts edge"]:
-        written, found = self.written(pair, window, scratch[0]), []
-        flat = written.flatten(2)
-        for reader, seed in zip(self.readers, seeds, strict=True):
-            at = scratch[1].take(flat, len(reader.slots), len(flat), *written.shape[2:])
-            seed.fill(window, at)
-            edges = flat[:, self.seen_by(reader)] @ at.flatten(2).permute(1, 2, 0)
-            found.append(edges.transpose(1, 2).flatten(1))  # slot by slot
+        written, found = self.written(pair, window, scratch[0], self._begins(spans)), []
+        for reader, seed, runs in zip(self.readers, seeds, spans, strict=True):
+            seen = written[:, self.seen_by(reader)]
+            for slots, begin in runs:
+                part, skipped = behind(window, begin)
+                read = seen[:, :, skipped:]
+                at = scratch[1].take(read, slots.stop - slots.start, len(read), *read.shape[2:])
+                seed.fill(slots, part, at)
+                edges = read.flatten(2) @ at.flatten(2).permute(1, 2, 0)
+                found.append(edges.transpose(1, 2).flatten(1))  # slot by slot
         return torch.cat(found, dim=1)
+
+    def _begins(self, spans: Sequence[Sequence[Span]]) -> list[int]:
+        """Writer by writer the first position at which any slot that sees it has a gradient."""
+        readers = [(reader.reads_at, min(begin for _, begin in runs)) for reader, runs in zip(self.readers, spans, strict=True)]
+        return [min(begin for place, begin in readers if place > writer.writes_at) for writer in self.writers]
 
 
 def component_graph(anatomy: Anatomy, features: Sequence[Features] = ()) -> Graph:

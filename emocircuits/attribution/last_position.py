@@ -16,7 +16,7 @@ from emocircuits.models.last_logits import last_logits
 
 
 def run_metric(
-    model: Any, tokens: Int[Tensor, "prompt pos"], metric: Metric, index: Int[Tensor, "prompt"]
+    model: Any, tokens: Int[Tensor, "prompt pos"], metric: Metric, index: Int[Tensor, "prompt"], *, last: bool | None = None
 ) -> Float[Tensor, "prompt"]:
     """Runs the model and measures.
 
@@ -25,12 +25,13 @@ def run_metric(
         tokens: the prompts.
         metric: logits -> one value per prompt.
         index: numbers of the prompts.
+        last: whether the metric reads the last position alone; it is asked where that is not known.
 
     Raises:
         UserError: the metric is not one value per prompt.
         Failure: NaN.
     """
-    last = reads_last_position(model, metric, tokens.shape[1], index)
+    last = reads_last_position(model, metric, tokens.shape[1], index) if last is None else last
     return measure(metric, last_logits(model, tokens) if last else model(tokens), index)
 
 

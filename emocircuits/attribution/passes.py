@@ -71,9 +71,10 @@ def forward(
         changes: hook name -> function that replaces what the hook holds.
         read_only: whether positions behind the last attention that the metric does not read may be left out (see `differentiate`).
     """
-    short = _short(anatomy, tokens, metric, index) if read_only else nullcontext()
+    last = reads_last_position(anatomy.model, metric, tokens.shape[1], index)
+    short = _short(anatomy, last and read_only)
     with tapped(anatomy, taps, changes or {}) as seen, short:
-        value = run_metric(anatomy.model, tokens, metric, index)
+        value = run_metric(anatomy.model, tokens, metric, index, last=last)
     return Pass({name: held.detach() for name, held in seen.items()}, {}, value)
 
 
@@ -111,9 +112,10 @@ def differentiate(
     entry = changes.get(anatomy.embedding, lambda value: value)
     changes[anatomy.embedding] = lambda value: entry(value).detach().requires_grad_()
     constants = [name for name in constants if name not in set(taps)]
-    short = _short(anatomy, tokens, metric, index)
+    last = reads_last_position(anatomy.model, metric, tokens.shape[1], index)
+    short = _short(anatomy, last)
     with torch.enable_grad(), tapped(anatomy, [*taps, *constants], changes) as seen, short:
-        value = run_metric(anatomy.model, tokens, metric, index)
+        value = run_metric(anatomy.model, tokens, metric, index, last=last)
         if not value.requires_grad:
             raise UserError("the metric has no gradient with respect to the logits",
                             expected="a differentiable function of the logits such as a logit difference",
@@ -134,12 +136,9 @@ def differentiate(
     return Pass({name: held.detach() for name, held in seen.items()}, grads, value.detach())
 
 
-def _short(
-    anatomy: Anatomy, tokens: Int[Tensor, "prompt pos"], metric: Metric, index: Int[Tensor, "prompt"]
-) -> AbstractContextManager[None]:
-    """Leaves out what a metric of the last position does not read, unless others look there."""
-    alone = unwatched(anatomy) and reads_last_position(anatomy.model, metric, tokens.shape[1], index)
-    return last_position_behind_attention(anatomy) if alone else nullcontext()
+def _short(anatomy: Anatomy, last: bool) -> AbstractContextManager[None]:
+    """Leaves out what a metric of the last position does not read, unless others look there; to be made before hooks are set."""
+    return last_position_behind_attention(anatomy) if last and unwatched(anatomy) else nullcontext()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import pytest
 import torch
 from families.family_world import write_family
 from planted.paper_model import difference, random_batch, random_model, random_saes
+from transformer_lens.hook_points import HookPoint
 
 from emocircuits import attribute
 from emocircuits.attribution.last_position import reads_last_position, run_metric
@@ -45,6 +46,45 @@ def test_no_other_logits_are_made(family, tmp_path):
         full = run_metric(model, batch.clean, needs_all, batch.index)
     assert made == [1, batch.clean.shape[1]]
     torch.testing.assert_close(short, full, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "olmo2", "hooked transformer"])
+def test_the_last_block_is_run_at_the_last_position_unless_someone_looks(family, tmp_path):
+    model = random_model() if family == "hooked transformer" else load_model(str(write_family(family, tmp_path)), dtype="float64", checks=False).bridge
+    batch, made, seen = random_batch(), [], []
+    length, block = batch.clean.shape[1], model.blocks[model.cfg.n_layers - 1]
+    inside = [module for module in block.mlp.modules() if not isinstance(module, HookPoint)]
+    handles = [module.register_forward_hook(lambda module, given, out: made.append(out.shape[1])) for module in inside]
+
+    def run(metric):
+        made.clear()
+        return attribute(model, batch.clean, batch.corrupt, metric, nodes="components").effects, min(made)
+
+    try:
+        run(difference)  # the first call also looks at how the model is built
+        (short, alone), (full, whole) = run(difference), run(needs_all)
+        with model.hooks(fwd_hooks=[(f"blocks.{model.cfg.n_layers - 1}.hook_mlp_out", lambda value, hook: seen.append(value.detach()))]):
+            watched, looked = run(difference)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert (alone, whole, looked) == (1, length, length)
+    assert {value.shape[1] for value in seen} == {length} and all(bool(value[:, 0].any()) for value in seen)
+    for other in (full, watched):
+        np.testing.assert_allclose(short, other, atol=1e-9 * np.abs(other).max())
+
+
+def test_no_hook_is_left_behind_a_metric_that_fails():
+    model, batch = random_model(), random_batch()
+
+    def fails(logits):
+        if logits.requires_grad:
+            raise RuntimeError("no")
+        return difference(logits)
+
+    with pytest.raises(RuntimeError, match="no"):
+        attribute(model, batch.clean, batch.corrupt, fails, nodes="components")
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def test_a_metric_is_asked_about_every_prompt_and_length():

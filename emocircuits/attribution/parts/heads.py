@@ -75,10 +75,10 @@ class Heads:
         if not held.moves:
             return ProjectedSeeds(inward, drawn, [])
         pulls = []  # the scale answers to x, too
-        for kind, one in zip(QKV, drawn, strict=True):
+        for kind, one in zip(QKV, grads, strict=True):
             matrix, bias = self.layer.weights[kind]
             linear = point.values[self.layer.hook(f"hook_{kind}")] - (parts.shift @ matrix + bias)
-            pulls.append(torch.linalg.vecdot(linear.permute(2, 0, 1, 3), one)[..., None] / x.shape[-1])
+            pulls.append(((linear * one).sum(-1) * share / x.shape[-1]).permute(2, 0, 1)[..., None])
         return ProjectedSeeds(inward, drawn, [(torch.cat(pulls), held.unit)])
 
     def _reads_through(self, x: Tensor) -> tuple[NormParts | None, list[Tensor]]:

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from emocircuits.attribution.parts.window import Window
 
+Span = tuple[slice, int]
+"""Slots that stand next to one another, and a position before which the metric has no gradient at what they read."""
+
 
 @runtime_checkable
 class Seeds(Protocol):
@@ -25,8 +28,12 @@ class Seeds(Protocol):
         """These and those of another point."""
         ...
 
-    def fill(self, window: Window, out: Float[Tensor, "slot some_prompts some_pos d_model"]) -> None:
-        """Puts the gradients inside a window into `out`."""
+    def spans(self) -> list[Span]:
+        """All slots in runs, and the position where each run's gradients begin."""
+        ...
+
+    def fill(self, slots: slice, window: Window, out: Float[Tensor, "some_slots some_prompts some_pos d_model"]) -> None:
+        """Puts the gradients of one run of slots, or of all, inside a window into `out`."""
         ...
 
 
@@ -58,9 +65,13 @@ class StreamSeeds:
         """See `Seeds`."""
         return StreamSeeds(self.values + other.values)
 
-    def fill(self, window: Window, out: Float[Tensor, "slot some_prompts some_pos d_model"]) -> None:
+    def spans(self) -> list[Span]:
         """See `Seeds`."""
-        out.copy_(self.values[:, *window])
+        return [(slice(0, len(self.values)), _begins(self.values))]
+
+    def fill(self, slots: slice, window: Window, out: Float[Tensor, "some_slots some_prompts some_pos d_model"]) -> None:
+        """See `Seeds`."""
+        out.copy_(self.values[slots, *window])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +95,32 @@ class ProjectedSeeds:
         drawn = [one + two for one, two in zip(self.drawn, other.drawn, strict=True)]
         return ProjectedSeeds(self.inward, drawn, [*self.pulls, *other.pulls])
 
-    def fill(self, window: Window, out: Float[Tensor, "slot some_prompts some_pos d_model"]) -> None:
+    def spans(self) -> list[Span]:
+        """See `Seeds`; kinds of slots whose gradients begin at one place are one run."""
+        found: list[Span] = []
+        first = 0
+        for drawn in self.drawn:
+            last, begins = first + len(drawn), _begins(drawn)
+            if found and found[-1][1] == begins:
+                first = found.pop()[0].start
+            found.append((slice(first, last), begins))
+            first = last
+        return found
+
+    def fill(self, slots: slice, window: Window, out: Float[Tensor, "some_slots some_prompts some_pos d_model"]) -> None:
         """See `Seeds`."""
         first = 0
         for inward, drawn in zip(self.inward, self.drawn, strict=True):
             last = first + len(drawn)
-            torch.bmm(drawn[:, *window].flatten(1, 2).to(out), inward.to(out), out=out[first:last].flatten(1, 2))
-            for pull, unit in self.pulls:
-                out[first:last].addcmul_(pull[first:last, *window].to(out), unit[window].to(out), value=-1)
+            if slots.start <= first and last <= slots.stop:
+                here = out[first - slots.start : last - slots.start]
+                torch.bmm(drawn[:, *window].flatten(1, 2).to(out), inward.to(out), out=here.flatten(1, 2))
+                for pull, unit in self.pulls:
+                    here.addcmul_(pull[first:last, *window].to(out), unit[window].to(out), value=-1)
             first = last
+
+
+def _begins(gradients: Float[Tensor, "slot prompt pos _"]) -> int:
+    """The last position where there is nothing before, as behind the last attention under most metrics; else the first."""
+    last = gradients.shape[2] - 1
+    return 0 if bool(gradients[:, :, last // 2].any()) or bool(gradients[:, :, :last].any()) else last
