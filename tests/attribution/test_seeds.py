@@ -41,6 +41,8 @@ def test_spans_cover_all_slots_and_leave_out_nothing(late, expected):
 def test_points_of_a_path_begin_where_the_first_of_them_does():
     early, late = seeds(())[0], seeds((0, 1, 2))[0]
     assert late.plus(late).spans() == late.spans() and late.plus(early).spans() == early.spans()
+    against = ProjectedSeeds(early.inward, [-drawn for drawn in early.drawn], [(-early.pulls[0][0], 2 * early.pulls[0][1])])
+    assert early.plus(against).spans() == early.spans()  # what the scales take off does not cancel
     stream = torch.zeros(2, PROMPTS, LENGTH, WIDTH)
     stream[1, 0, 1] = 1
     assert StreamSeeds(stream).spans() == [(slice(0, 2), 0)]

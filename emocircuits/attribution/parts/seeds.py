@@ -100,7 +100,8 @@ class ProjectedSeeds:
         found: list[Span] = []
         first = 0
         for drawn in self.drawn:
-            last, begins = first + len(drawn), _begins(drawn)
+            last = first + len(drawn)
+            begins = min(_begins(part) for part in (drawn, *(pull[first:last] for pull, _ in self.pulls)))
             if found and found[-1][1] == begins:
                 first = found.pop()[0].start
             found.append((slice(first, last), begins))
