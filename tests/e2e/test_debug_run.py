@@ -85,22 +85,21 @@ def test_graph_file_passes_the_checker(debug_run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", ["collect", "sae"])
-def test_a_killed_run_ends_with_the_same_numbers(debug_run, tmp_path, after):
-    """SIGKILL while the stage after `after` runs, then the same command again: the same summary, times aside."""
+def test_a_killed_run_ends_with_the_same_numbers(debug_run, tmp_path):
+    """SIGKILL while the stage after `collect` runs and again after `sae`, then the same command: the same summary, times aside."""
     out = tmp_path / "run"
     command = [sys.executable, "-m", "emocircuits.cli.main", "run", DEBUG, "--out", str(out), "--quiet"]
-    process = subprocess.Popen(command, start_new_session=True)
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        manifest = out / "manifest.json"
-        if manifest.exists() and after in json.loads(manifest.read_text())["stages"]:
-            break
-        time.sleep(0.02)
-    time.sleep(0.3)
-    if process.poll() is None:
+    for after in ("collect", "sae"):
+        process, manifest = subprocess.Popen(command, start_new_session=True), out / "manifest.json"
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline and process.poll() is None:
+            if manifest.exists() and after in json.loads(manifest.read_text())["stages"]:
+                break
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert process.poll() is None, f"the run ended before it could be killed after {after}"
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        process.wait()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert without_times(json.loads((out / "summary.json").read_text())) == without_times(
