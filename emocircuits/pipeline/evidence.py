@@ -66,16 +66,22 @@ def dose_response(steering: pd.DataFrame | None, slopes: pd.DataFrame | None, be
         return None
     table = columns(steering, COLUMNS, "steering.csv")
     rows = table[(table.behaviour == behaviour) & table.kind.isin(KINDS)]
-    strengths = tuple(sorted(rows.strength.unique().tolist()))
-    curves = []
+    strengths, curves = _shared_strengths(rows), []
     for (direction, kind), group in rows.groupby(["direction", "kind"], sort=False):
         curve = group.drop_duplicates("strength").set_index("strength").reindex(strengths)
         if curve.rate.isna().any():
-            continue  # a direction that was not run at every strength has no curve on these axes
+            continue  # a direction that was not run at each of them has no curve on these axes
         found = {name: tuple(curve[name].tolist()) for name in ("ci_low", "ci_high") if curve[name].notna().all()}
         found |= _slope(slopes, behaviour, direction)
         curves.append(DoseCurve(str(direction), str(kind), tuple(curve.rate.tolist()), n=int(curve.n.min()), **found))
     return Dose(strengths, tuple(curves)) if curves and len(strengths) > 1 else None
+
+
+def _shared_strengths(rows: pd.DataFrame) -> tuple[float, ...]:
+    """Strengths at which every kind of direction was run: emotions may be at more than their controls, which belong beside them."""
+    kinds = {kind: set(group.strength) for kind, group in rows.groupby("kind")}
+    shared = set.intersection(*kinds.values()) if kinds else set()
+    return tuple(sorted(shared if len(shared) > 1 else kinds.get("emotion", set(rows.strength))))
 
 
 def _slope(slopes: pd.DataFrame | None, behaviour: str, direction: str) -> dict[str, float]:

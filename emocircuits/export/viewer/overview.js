@@ -57,7 +57,8 @@ function steeredLine({ dose, emotion }) {
   const end = i => `${percent(curve.rate.at(i))} (strength ${show(dose.strengths.at(i), true)})`;
   const line = ["Pushing the model along ", bold(emotion), ` moves the rate of the behaviour from ${end(0)} to ${end(-1)}`];
   if (curve.p_value == null) return [...line, "."];
-  const random = counted(dose.curves.filter(one => one.kind === "random").length, "random direction");
+  const count = dose.curves.filter(one => one.kind === "random").length;
+  const random = count ? counted(count, "random direction") : "the random ones";
   const verdict = curve.p_value <= 0.05 ? "significant" : "not significant";
   return [...line, `; p = ${show(curve.p_value)} against ${random}, ${verdict} at 0.05.`];
 }
