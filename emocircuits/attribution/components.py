@@ -87,7 +87,7 @@ def run_both(graph: Graph, chunk: PairBatch, metric: Metric) -> tuple[Pair, int]
 
 def _differentiated(graph: Graph, chunk: PairBatch, metric: Metric, edges: bool) -> tuple[Pair, int]:
     """Both sides of a batch with the gradient of the corrupt one, whose two passes are counted by who uses it."""
-    clean = forward(graph.anatomy, chunk.clean, metric, chunk.index, graph.written_taps, read_only=True)
+    clean = forward(graph.anatomy, chunk.clean, metric, chunk.index, graph.written_taps, skip_unread=True)
     taps = graph.taps if edges else graph.node_taps
     return Pair(clean, differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, constants=graph.value_taps)), 1
 

@@ -131,16 +131,17 @@ class Graph:
         """Edges under the gradients of `seeds`, in the order of `pairs`."""
         n_prompts, length, width = pair.live.values[self.anatomy.last].shape
         most = max(FEWEST, PIECE // (width * len(self.nodes)))  # tokens at once
-        spans, rows, work = [seed.spans() for seed in seeds], max(1, most // length), (Scratch(), Scratch())
+        rows, work, spans = max(1, most // length), (Scratch(), Scratch()), [seed.spans() for seed in seeds]
+        begins = self._wanted_from(spans)
         return torch.cat([
-            sum(self._edges_within(pair, seeds, spans, (slice(row, row + rows), slice(first, first + most)), *work)
+            sum(self._edges_within(pair, seeds, spans, begins, (slice(row, row + rows), slice(first, first + most)), *work)
                 for first in range(0, length, most))
             for row in range(0, n_prompts, rows)])
 
     def _edges_within(
-        self, pair: Pair, seeds: Sequence[Seeds], spans: Sequence[Sequence[Span]], window: Window, *scratch: Scratch
+        self, pair: Pair, seeds: Sequence[Seeds], spans: Sequence[Sequence[Span]], begins: Sequence[int], window: Window, *scratch: Scratch
     ) -> Float[Tensor, "some_prompts edge"]:
-        written, found = self.written(pair, window, scratch[0], self._begins(spans)), []
+        written, found = self.written(pair, window, scratch[0], begins), []
         for reader, seed, runs in zip(self.readers, seeds, spans, strict=True):
             seen = written[:, self.seen_by(reader)]
             for slots, begin in runs:
@@ -152,7 +153,7 @@ class Graph:
                 found.append(edges.transpose(1, 2).flatten(1))  # slot by slot
         return torch.cat(found, dim=1)
 
-    def _begins(self, spans: Sequence[Sequence[Span]]) -> list[int]:
+    def _wanted_from(self, spans: Sequence[Sequence[Span]]) -> list[int]:
         """Writer by writer the first position at which any slot that sees it has a gradient."""
         readers = [(reader.reads_at, min(begin for _, begin in runs)) for reader, runs in zip(self.readers, spans, strict=True)]
         return [min(begin for place, begin in readers if place > writer.writes_at) for writer in self.writers]

@@ -58,7 +58,7 @@ def forward(
     taps: Iterable[str] = (),
     *,
     changes: Mapping[str, Change] | None = None,
-    read_only: bool = False,
+    skip_unread: bool = False,
 ) -> Pass:
     """A forward pass.
 
@@ -69,10 +69,10 @@ def forward(
         index: numbers of the prompts.
         taps: where to keep values.
         changes: hook name -> function that replaces what the hook holds.
-        read_only: whether positions behind the last attention that the metric does not read may be left out (see `differentiate`).
+        skip_unread: whether positions behind the last attention that the metric does not read may be left out (see `differentiate`).
     """
     last = reads_last_position(anatomy.model, metric, tokens.shape[1], index)
-    short = _short(anatomy, last and read_only)
+    short = _short(anatomy, last and skip_unread)
     with tapped(anatomy, taps, changes or {}) as seen, short:
         value = run_metric(anatomy.model, tokens, metric, index, last=last)
     return Pass({name: held.detach() for name, held in seen.items()}, {}, value)

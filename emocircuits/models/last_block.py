@@ -1,6 +1,6 @@
 """Behind the last attention positions do not meet any more: where only the last one is read, the rest need not be computed.
 
-Of the last block that is what its heads write and its MLP, ten of twelve parts of its multiplications with the usual shapes.
+Of the last block that is what its heads write and its MLP, nine of twelve parts of its multiplications with the usual shapes.
 """
 
 from collections.abc import Iterator

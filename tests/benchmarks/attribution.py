@@ -53,7 +53,7 @@ def least(settings: dict) -> float:
     """
     width, layers, heads = settings["d_model"], settings["layers"], settings["heads"]
     blocks, logits = 12 * width**2 * layers, width * settings["d_vocab"]
-    passes = 3 * (blocks - 10 * width**2)
+    passes = 3 * (blocks - 9 * width**2)
     seeds = 4 * width**2 * layers - 2 * width**2
     nodes = [2 + layer * (heads + 1) for layer in range(layers)]
     products = (3 * sum(nodes) - nodes[-1]) * heads * width
