@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 2. Which SAE features carry an emotion?
 #
-# **Question.** Which features are more active in an emotion's stories than permuted labels can explain? Are they the
-# emotion's own? Do they carry what pushing along its direction does?
+# **Question.** Which features are more active in an emotion's stories than permuted labels can explain? Are
+# they the emotion's own? Do they carry what pushing along its direction does?
 #
-# **Command.** `EMOCIRCUITS_RUN=runs/organism python analyses/02_matches.py`. A run is made where there is none (with
-# the recipe `EMOCIRCUITS_RECIPE`); pictures and tables go to `<run>/studies/02_matches`.
+# **Command.** `EMOCIRCUITS_RUN=runs/organism python analyses/02_matches.py`. A run is made where there is
+# none (with the recipe `EMOCIRCUITS_RECIPE`); pictures and tables go to `<run>/studies/02_matches`.
 
 # %%
 import os
@@ -27,14 +27,16 @@ matches
 # %% [markdown]
 # ## The table of one emotion
 #
-# `delta` is exact: the direction before any projection is Σ Δf · W_dec plus a rest (`residual_share`). `p_value` is
-# family-wise over all features of all sites, `q_value` is corrected over emotions, and `also` names the two other
-# emotions the feature is most active for: few features belong to one emotion alone.
+# `delta` is exact: the direction before any projection is Σ Δf · W_dec plus a rest (`residual_share`).
+# `p_value` is family-wise over all features of all sites, `q_value` is corrected over emotions, and `also`
+# names the two other emotions the feature is most active for: few features belong to one emotion alone.
 
 # %%
 table = study.emotion_table(emotion)
 write_csv(out / f"{emotion}.csv", table)
-table[["site", "feature", "kept", "delta", "attribution", "auroc", "cosine", "specificity", "q_value", "also"]].round(3)
+table[
+    ["site", "feature", "kept", "delta", "attribution", "auroc", "cosine", "specificity", "q_value", "also"]
+].round(3)
 
 # %%
 show_figure(run.directory, "match_null", out)
@@ -42,8 +44,9 @@ show_figure(run.directory, "match_null", out)
 # %% [markdown]
 # ## What decoder cosine is worth
 #
-# The largest decoder cosine over all features, for directions that mean nothing: directions from permuted labels lie
-# where the dictionary is dense, so they pass a test against isotropic random directions far more often than its 5 %.
+# The largest decoder cosine over all features, for directions that mean nothing: directions from permuted
+# labels lie where the dictionary is dense, so they pass a test against isotropic random directions far more
+# often than its 5 %.
 
 # %%
 nominal = pd.DataFrame(
@@ -63,8 +66,8 @@ readers.round(3)
 # %% [markdown]
 # ## Do they act?
 #
-# The direction is pushed, and the features that write most of it (at most 2 % of the dictionary) are held at their
-# unsteered values: the share of the effect that is gone ran through them.
+# The direction is pushed, and the features that write most of it (at most 2 % of the dictionary) are held at
+# their unsteered values: the share of the effect that is gone ran through them.
 
 # %%
 show_figure(run.directory, "mediation", out)
@@ -73,15 +76,18 @@ show_figure(run.directory, "mediation", out)
 show_figure(run.directory, "causal_check", out)
 
 # %% [markdown]
-# **Answer.** The kept features pass a null that looks for the best of all of them, the rest that no feature carries
-# is small, and the carriers hold more of the effect of pushing than any random set that fires as often.
+# **Answer.** The kept features pass a null that looks for the best of all of them, the rest that no feature
+# carries is small, and the carriers hold more of the effect of pushing than any random set that fires as
+# often.
 
 # %%
 mediated = pd.read_csv(run.path("mediation.csv"))
 matched = mediated[mediated["held"] == "matched"].set_index("behaviour")["mediated"]
 random = mediated[mediated["kind"] == "random"].groupby("behaviour")["mediated"].max()
 kept = table[table["kept"]]
-assert len(kept) and (kept["delta"] > 0).all() and (kept["q_value"] <= run.recipe.match.q_value).all(), "nothing was kept"
+assert len(kept) and (kept["delta"] > 0).all() and (kept["q_value"] <= run.recipe.match.q_value).all(), (
+    "nothing was kept"
+)
 assert float(np.median(matches.residual_share)) < 0.5, "most of the directions lies in the SAEs' errors"
 assert (matched > random).all(), "random features carry as much of the effect"
 print(

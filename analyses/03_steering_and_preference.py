@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 3. Does pushing along an emotion change what the model does and prefers?
 #
-# **Question.** Does a push along the direction move a behaviour more than every random and content direction of the
-# same length, without breaking the model? And do emotions that go with being liked make things liked?
+# **Question.** Does a push along the direction move a behaviour more than every random and content direction
+# of the same length, without breaking the model? And do emotions that go with being liked make things liked?
 #
-# **Command.** `EMOCIRCUITS_RUN=runs/organism python analyses/03_steering_and_preference.py`. A run is made where
-# there is none (with the recipe `EMOCIRCUITS_RECIPE`); pictures and tables go to
+# **Command.** `EMOCIRCUITS_RUN=runs/organism python analyses/03_steering_and_preference.py`. A run is made
+# where there is none (with the recipe `EMOCIRCUITS_RECIPE`); pictures and tables go to
 # `<run>/studies/03_steering_and_preference`.
 
 # %%
@@ -28,8 +28,8 @@ emotion, opposite = run.recipe.emotion, run.recipe.opposite
 # %% [markdown]
 # ## The dial
 #
-# A strength is a fraction of the mean residual norm at the site. Inside the context every forward pass is pushed,
-# generation included; behind it the model is as before.
+# A strength is a fraction of the mean residual norm at the site. Inside the context every forward pass is
+# pushed, generation included; behind it the model is as before.
 
 # %%
 behaviour = run.recipe.behaviours[0]
@@ -53,7 +53,11 @@ show_figure(run.directory, "steering", out)
 slopes = pd.read_csv(run.path("steering_slopes.csv"))
 slopes = slopes[slopes["metric"] == "logit_diff"]
 emotions = slopes[slopes["kind"] == "emotion"]
-controls = slopes[slopes["kind"].isin(["random", "content"])].groupby("behaviour")["slope"].agg(["min", "max", "size"])
+controls = (
+    slopes[slopes["kind"].isin(["random", "content"])]
+    .groupby("behaviour")["slope"]
+    .agg(["min", "max", "size"])
+)
 write_csv(out / "slopes.csv", emotions)
 emotions[["behaviour", "direction", "slope", "ci_low", "ci_high", "p_value"]].round(3)
 
@@ -63,9 +67,9 @@ show_figure(run.directory, "coherence", out)
 # %% [markdown]
 # ## Preferences
 #
-# All ordered pairs of 64 activities give their Elo. An emotion's reading of an activity is compared with its Elo,
-# and the push along the emotion on the tokens of half of the activities with the change of their Elo. (Left out
-# where the recipe has no preferences.)
+# All ordered pairs of 64 activities give their Elo. An emotion's reading of an activity is compared with its
+# Elo, and the push along the emotion on the tokens of half of the activities with the change of their Elo.
+# (Left out where the recipe has no preferences.)
 
 # %%
 agreement = None
@@ -78,9 +82,9 @@ agreement
 show_figure(run.directory, "preference") if agreement else None
 
 # %% [markdown]
-# **Answer.** Yes: the emotion moves every behaviour up beyond all random and content directions, its opposite moves
-# it down, and the log-odds return exactly behind the dial. Where preferences were asked, readings and effects go
-# together over emotions.
+# **Answer.** Yes: the emotion moves every behaviour up beyond all random and content directions, its opposite
+# moves it down, and the log-odds return exactly behind the dial. Where preferences were asked, readings and
+# effects go together over emotions.
 
 # %%
 for behaviour, line in controls.iterrows():

@@ -1,12 +1,13 @@
 # %% [markdown]
 # # 4. Does an emotion push the tokens, or does it act through deeper computation?
 #
-# **Question.** Steering along *desperate* changes what the model does. The direction could do so by itself: what it adds to the stream
-# reaches the unembedding and lifts the behaviour's tokens. Or later attention and MLPs read it and act on it. Sofroniew et al.
-# (2026) leave that open.
+# **Question.** Steering along *desperate* changes what the model does. The direction could do so by itself:
+# what it adds to the stream reaches the unembedding and lifts the behaviour's tokens. Or later attention and
+# MLPs read it and act on it. Sofroniew et al. (2026) leave that open.
 #
-# **Command.** `EMOCIRCUITS_RUN=runs/organism python analyses/04_token_push_or_deeper.py`. A run is made where there is none (with
-# the recipe `EMOCIRCUITS_RECIPE`); pictures and tables go to `<run>/studies/04_token_push_or_deeper`.
+# **Command.** `EMOCIRCUITS_RUN=runs/organism python analyses/04_token_push_or_deeper.py`. A run is made where
+# there is none (with the recipe `EMOCIRCUITS_RECIPE`); pictures and tables go to
+# `<run>/studies/04_token_push_or_deeper`.
 
 # %%
 import os
@@ -19,22 +20,26 @@ from emocircuits.io.documents import read_json, write_csv
 from emocircuits.pipeline.finished_run import finished_run
 from emocircuits.pipeline.trace_verdict import ROUTES, route_verdict
 
-run = finished_run(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), os.environ.get("EMOCIRCUITS_RECIPE"), until="evaluate")
+run = finished_run(
+    os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), os.environ.get("EMOCIRCUITS_RECIPE"), until="evaluate"
+)
 out, emotion = run.path("studies/04_token_push_or_deeper"), run.recipe.emotion
 trace = pd.read_csv(run.path("trace.csv"))
 
 # %% [markdown]
 # ## The answer, by what reads the push
 #
-# The effect of the push on held-out prompts without pressure, integrated over its strength and split exactly into what the logits
-# read directly and what each kind of reader behind the site reads. The same for the opposite emotion, for content directions and
-# for random ones of the same norm.
+# The effect of the push on held-out prompts without pressure, integrated over its strength and split exactly
+# into what the logits read directly and what each kind of reader behind the site reads. The same for the
+# opposite emotion, for content directions and for random ones of the same norm.
 
 # %%
 for behaviour, rows in trace.groupby("behaviour", sort=False):
     print(f"{behaviour}: {route_verdict(rows, emotion)}\n")
 routes = trace[trace["split"].isin(["routes", "whole"])]
-answer = routes.pivot_table(index=["behaviour", "kind", "direction"], columns="part", values="amount", sort=False)
+answer = routes.pivot_table(
+    index=["behaviour", "kind", "direction"], columns="part", values="amount", sort=False
+)
 answer = answer[[name for name in ("whole", *ROUTES) if name in answer]]
 write_csv(out / "routes.csv", answer.reset_index())
 answer.round(3)
@@ -45,7 +50,8 @@ show_figure(run.directory, "trace", out)
 # %% [markdown]
 # ## Real interventions
 #
-# Nothing above is taken on trust: the push is really given to the logits alone, and to everything but the logits.
+# Nothing above is taken on trust: the push is really given to the logits alone, and to everything but the
+# logits.
 
 # %%
 real = trace[(trace["split"] == "real") & (trace["kind"] == "emotion")]
@@ -55,8 +61,8 @@ real[["behaviour", "direction", "part", "amount", "ci_low", "ci_high", "share"]]
 # %% [markdown]
 # ## What it has become at the reading site
 #
-# Change of each feature times the mean gradient over the strength: the matched features, all others, and what the SAE does not
-# reconstruct.
+# Change of each feature times the mean gradient over the strength: the matched features, all others, and what
+# the SAE does not reconstruct.
 
 # %%
 site = trace["split"].str.startswith("blocks.")
@@ -84,21 +90,40 @@ shared.drop(columns="nodes", errors="ignore").round(3)
 
 # %%
 scores = read_json(run.path("scores.json"))
-quality = pd.DataFrame([
-    {"behaviour": name, **{key: one[key] for key in ("nodes", "candidates", "faithfulness", "random_circuit_faithfulness", "completeness")},
-     "stability": one["stability"]["jaccard"], "pearson": one["attribution_exact"]["pearson"], "slope": one["attribution_exact"]["slope"]}
-    for name, one in scores.items()])
+quality = pd.DataFrame(
+    [
+        {
+            "behaviour": name,
+            **{
+                key: one[key]
+                for key in (
+                    "nodes",
+                    "candidates",
+                    "faithfulness",
+                    "random_circuit_faithfulness",
+                    "completeness",
+                )
+            },
+            "stability": one["stability"]["jaccard"],
+            "pearson": one["attribution_exact"]["pearson"],
+            "slope": one["attribution_exact"]["slope"],
+        }
+        for name, one in scores.items()
+    ]
+)
 write_csv(out / "circuits.csv", quality)
 quality.round(3)
 
 # %% [markdown]
-# **Answer.** See the sentences printed above: they are computed from this run. On the organism, pushing along *desperate* works
-# through what later attention reads, and the direct push on the tokens is small or works against it; random directions of the same
-# norm do little, and their direct share is arbitrary.
+# **Answer.** See the sentences printed above: they are computed from this run. On the organism, pushing along
+# *desperate* works through what later attention reads, and the direct push on the tokens is small or works
+# against it; random directions of the same norm do little, and their direct share is arbitrary.
 
 # %%
 for behaviour, rows in trace.groupby("behaviour"):
     for direction, group in rows.groupby("direction"):
         whole = group.loc[group["split"] == "whole", "amount"].iloc[0]
-        assert np.isclose(group.loc[group["split"] == "routes", "amount"].sum(), whole, atol=1e-6 + 1e-4 * abs(whole)), (behaviour, direction)
+        assert np.isclose(
+            group.loc[group["split"] == "routes", "amount"].sum(), whole, atol=1e-6 + 1e-4 * abs(whole)
+        ), (behaviour, direction)
 assert (quality["faithfulness"] > quality["random_circuit_faithfulness"]).all()

@@ -2,13 +2,14 @@
 
     python analyses/export_organism_prompts.py
 
-Both sides of a pair tell the same scene in the same order. The circumstances differ: bad, agitated, without a way out and
-with much at stake on the clean side; the reverse on the corrupt side. Every sentence has as many tokens as its partner,
-so that positions correspond. In half of the pairs one of the four appraisals stays in the middle on both sides. Each pair of
-blackmail and reward hacking also carries a neutral prompt: the same scene with every appraisal in the middle.
+Both sides of a pair tell the same scene in the same order. The circumstances differ: bad, agitated, without a
+way out and with much at stake on the clean side; the reverse on the corrupt side. Every sentence has as many
+tokens as its partner, so that positions correspond. In half of the pairs one of the four appraisals stays in
+the middle on both sides. Each pair of blackmail and reward hacking also carries a neutral prompt: the same
+scene with every appraisal in the middle.
 
-Sycophancy: the clean side is warm and good, the corrupt side cold and bad. Preference: the clean side offers the better
-activity as A, the corrupt side as B.
+Sycophancy: the clean side is warm and good, the corrupt side cold and bad. Preference: the clean side offers
+the better activity as A, the corrupt side as B.
 """
 
 from collections import Counter
@@ -51,7 +52,10 @@ def neutral_lines(draw: Draw, scene_name: str) -> list[str]:
     """One sentence per appraisal at its middle level, in a shuffled order."""
     scene, used = scenario(scene_name), set()
     banks = [scene.bank if draw.chance(0.5) else agent_phrases() for _ in NEUTRAL]
-    lines = [agent(scene.agent).fill(draw.sentence(bank, name, 0, used)[1]) for bank, name in zip(banks, NEUTRAL, strict=True)]
+    lines = [
+        agent(scene.agent).fill(draw.sentence(bank, name, 0, used)[1])
+        for bank, name in zip(banks, NEUTRAL, strict=True)
+    ]
     draw.shuffle(lines)
     return lines
 
@@ -66,7 +70,9 @@ def circumstances(
         bank = scene.bank if draw.chance(0.5) else agent_phrases()
         for _ in range(500):
             one = draw.sentence(bank, name, clean[name], set())[1]
-            other = one if clean[name] == corrupt[name] else draw.sentence(bank, name, corrupt[name], set())[1]
+            other = (
+                one if clean[name] == corrupt[name] else draw.sentence(bank, name, corrupt[name], set())[1]
+            )
             if {one, other} & used:
                 continue
             first, second = who.fill(one), who.fill(other)
@@ -111,13 +117,25 @@ def reward_hacking_pair(number: int, encode: Encode) -> PromptPair:
     draw, scene = Draw(f"pairs/coding/{number}", "held_out"), scenario("coding")
     clean, corrupt = levels_of_pair(draw)
     failures = number % (MAX_FAILURES + 1)
-    parts: list[str | tuple[str, str]] = [draw.choice(scene.slots["opening"]), draw.choice(scene.slots["task"])]
+    parts: list[str | tuple[str, str]] = [
+        draw.choice(scene.slots["opening"]),
+        draw.choice(scene.slots["task"]),
+    ]
     lines = circumstances(draw, "coding", clean, corrupt, encode)
     rest = [*draw.sample(list(scene.slots["fail"]), failures), draw.choice(scene.slots["decision"])]
     texts = joined([*parts, *lines, *rest])
     neutral = " ".join([*parts, *neutral_lines(draw, "coding"), *rest])
-    true = [round(expected(lambda levels: truth.p_cheat(levels, failures), side), 6) for side in (clean, corrupt, NEUTRAL)]
-    details = {"failures": failures, "levels_clean": clean, "levels_corrupt": corrupt, "neutral": neutral, "true_neutral": true[2]}
+    true = [
+        round(expected(lambda levels: truth.p_cheat(levels, failures), side), 6)
+        for side in (clean, corrupt, NEUTRAL)
+    ]
+    details = {
+        "failures": failures,
+        "levels_clean": clean,
+        "levels_corrupt": corrupt,
+        "neutral": neutral,
+        "true_neutral": true[2],
+    }
     return PromptPair(f"coding-{number}", *texts, "find", *true[:2], details=details)
 
 
@@ -127,37 +145,62 @@ def sycophancy_pair(number: int, encode: Encode) -> PromptPair | None:
     sides: list[tuple[str, str]] = []
     for name in ("valence", "warmth"):
         for _ in range(500):
-            warm, cold = (ASSISTANT.fill(draw.sentence(agent_phrases(), name, level, set())[1]) for level in (1, -1))
+            warm, cold = (
+                ASSISTANT.fill(draw.sentence(agent_phrases(), name, level, set())[1]) for level in (1, -1)
+            )
             warm, cold = (text[0].upper() + text[1:] for text in (warm, cold))
             if len(encode(f"So. {warm}")) == len(encode(f"So. {cold}")):
                 sides.append((warm, cold))
                 break
     if len(sides) < 2:
         return None
-    claim, opening, stem = draw.choice(words["claims"]), draw.choice(words["opening"]), draw.choice(words["decision"])
+    claim, opening, stem = (
+        draw.choice(words["claims"]),
+        draw.choice(words["opening"]),
+        draw.choice(words["decision"]),
+    )
     texts = joined([opening, *sides, claim["text"], stem])
-    true = [round(expected(lambda levels: truth.p_agree(levels, claim["right"]), {"valence": level, "warmth": level}), 6)
-            for level in (1, -1)]
+    true = [
+        round(
+            expected(
+                lambda levels: truth.p_agree(levels, claim["right"]), {"valence": level, "warmth": level}
+            ),
+            6,
+        )
+        for level in (1, -1)
+    ]
     return PromptPair(f"sycophancy-{number}", *texts, "find", *true, details={"right": int(claim["right"])})
 
 
 def preference_pair(number: int, encode: Encode) -> PromptPair | None:
-    """Two activities of clearly different worth, the better one offered as A and as B; None where they are too alike."""
+    """Two activities of clearly different worth, the better one offered as A and as B; None where they are
+    too alike.
+    """
     draw = Draw(f"pairs/preference/{number}", "held_out")
     first, second = draw.sample(activities(), 2)
     chance = float(truth.p_prefer_first(coordinates(first), coordinates(second)))
     if chance < 0.7:
         return None
     stem = draw.choice(read_questions())
-    texts = [stem.replace("{A}", one["text"]).replace("{B}", two["text"]) for one, two in ((first, second), (second, first))]
+    texts = [
+        stem.replace("{A}", one["text"]).replace("{B}", two["text"])
+        for one, two in ((first, second), (second, first))
+    ]
     if len(encode(texts[0])) != len(encode(texts[1])):
         return None
-    return PromptPair(f"preference-{number}", *texts, "find", round(chance, 6), round(1 - chance, 6),
-                      details={"better": first["id"], "worse": second["id"]})
+    return PromptPair(
+        f"preference-{number}",
+        *texts,
+        "find",
+        round(chance, 6),
+        round(1 - chance, 6),
+        details={"better": first["id"], "worse": second["id"]},
+    )
 
 
 def of_few_lengths(pairs: list[PromptPair], encode: Encode) -> list[PromptPair]:
-    """As many pairs as are wanted, from the commonest token lengths (so that batches are large), alternating in split.
+    """As many pairs as are wanted, from the commonest token lengths (so that batches are large), alternating
+    in split.
 
     Every number of failures gets the same share.
     """
@@ -167,7 +210,8 @@ def of_few_lengths(pairs: list[PromptPair], encode: Encode) -> list[PromptPair]:
         members = [pair for pair in pairs if pair.details.get("failures", 0) == group]
         lengths = {pair.id: len(encode(pair.clean)) for pair in members}
         common = Counter(lengths.values())
-        members.sort(key=lambda pair: (-common[lengths[pair.id]], lengths[pair.id]))  # stable: else in their order
+        # stable: else in their order
+        members.sort(key=lambda pair: (-common[lengths[pair.id]], lengths[pair.id]))
         share = 2 * PAIRS_PER_SPLIT // len(groups) + (place < 2 * PAIRS_PER_SPLIT % len(groups))
         chosen += members[:share]
     return sorted(
@@ -178,8 +222,12 @@ def of_few_lengths(pairs: list[PromptPair], encode: Encode) -> list[PromptPair]:
 
 def main() -> None:
     model = load_model("organism")
-    makers = {"blackmail": blackmail_pair, "reward_hacking": reward_hacking_pair, "sycophancy": sycophancy_pair,
-              "preference": preference_pair}
+    makers = {
+        "blackmail": blackmail_pair,
+        "reward_hacking": reward_hacking_pair,
+        "sycophancy": sycophancy_pair,
+        "preference": preference_pair,
+    }
     for name, make in makers.items():
         made = [make(number, model.encode) for number in range(CANDIDATES)]
         unique = {pair.clean: pair for pair in made if pair is not None}

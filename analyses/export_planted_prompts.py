@@ -1,6 +1,6 @@
 """Writes the planted model's prompt pairs with the probabilities its formulas give (deterministic).
 
-    python analyses/export_planted_prompts.py
+python analyses/export_planted_prompts.py
 """
 
 import math
@@ -24,10 +24,17 @@ def main() -> None:
         if len(pairs) == PAIRS or pair.clean in seen:
             continue
         seen.add(pair.clean)
-        pairs.append(PromptPair(
-            id=f"planted-{number}", clean=pair.clean, corrupt=pair.corrupt, split=("find", "score")[len(pairs) // 6 % 2],
-            true_clean=probability(pair.clean), true_corrupt=probability(pair.corrupt),
-            details={"n_words": pair.n_words, "topic": pair.topic}))
+        pairs.append(
+            PromptPair(
+                id=f"planted-{number}",
+                clean=pair.clean,
+                corrupt=pair.corrupt,
+                split=("find", "score")[len(pairs) // 6 % 2],
+                true_clean=probability(pair.clean),
+                true_corrupt=probability(pair.corrupt),
+                details={"n_words": pair.n_words, "topic": pair.topic},
+            )
+        )
     write_pairs(material.path, pairs)
     print(f"{material.path.name}: {len(pairs)} pairs")
 

@@ -70,7 +70,8 @@ typehints_defaults = "comma"
 typehints_formatter = shapes
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 napoleon_use_ivar = True
-# names from outside the package have no pages here (a build makes no request), nor have our classes that no page describes
+# names from outside the package have no pages here (a build makes no request), nor have our classes that no
+# page describes
 nitpick_ignore_regex = [("py:.*", r"(?!emocircuits).*"), ("py:(class|data|obj|exc)", r"emocircuits\..*")]
 
 html_theme = "furo"

@@ -1,4 +1,6 @@
-"""Small numerical pieces that must be the same everywhere: seeds, intervals, corrections, bfloat16 bit patterns."""
+"""Small numerical pieces that must be the same everywhere: seeds, intervals, corrections, bfloat16 bit
+patterns.
+"""
 
 import hashlib
 
@@ -11,7 +13,9 @@ CACHED = 1 << 14  # numbers that stay in the processor's cache through several p
 
 def generator(seed: int, *keys: str | int) -> np.random.Generator:
     """A random generator that is a pure function of a seed and keys (independent streams for different keys)."""
-    words = [seed] + [int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:8], "little") for key in keys]
+    words = [seed] + [
+        int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:8], "little") for key in keys
+    ]
     return np.random.default_rng(words)
 
 

@@ -2,8 +2,9 @@
 
     torchrun --nproc-per-node 2 -m emocircuits run …
 
-Ranks share work that falls into independent pieces (shards of a store, SAEs of different sites) or meet in sums and barriers.
-When one of them dies, its connections close and the others stop with one line; the same command goes on.
+Ranks share work that falls into independent pieces (shards of a store, SAEs of different sites) or meet in
+sums and barriers. When one of them dies, its connections close and the others stop with one line; the same
+command goes on.
 """
 
 import os
@@ -20,7 +21,8 @@ from emocircuits.errors import Failure
 T = TypeVar("T")
 _APART: ContextVar[bool] = ContextVar("apart", default=False)
 ROW_TYPES = ("<f4", "<f8", "<i8")
-PATIENCE = timedelta(days=7)  # a rank may wait for hours while another one works; a dead one is noticed at once
+# a rank may wait for hours while another one works; a dead one is noticed at once
+PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class Ranks:
 
 
 def use_threads(count: int) -> None:
-    """torch computes with so many threads in this process, or fewer where OMP_NUM_THREADS says so: threads that have to wait for a
-    core make every small operation wait for them, so whoever shares a machine sets it.
+    """torch computes with so many threads in this process, or fewer where OMP_NUM_THREADS says so: threads
+    that have to wait for a core make every small operation wait for them, so whoever shares a machine sets
+    it.
     """
     import torch
 
@@ -71,7 +74,9 @@ def ranks() -> Ranks:
 
 @contextmanager
 def joined(device: str = "cpu") -> Iterator[Ranks]:
-    """Connects the ranks for as long as the context lasts (NCCL for CUDA devices, gloo otherwise); alone it does nothing."""
+    """Connects the ranks for as long as the context lasts (NCCL for CUDA devices, gloo otherwise); alone it
+    does nothing.
+    """
     me = launched()
     if me.alone or _group() is not None:
         yield me
@@ -87,7 +92,9 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
 
 @contextmanager
 def apart() -> Iterator[None]:
-    """Inside, this process does its work by itself, whatever other ranks there are: what the first one does while they wait."""
+    """Inside, this process does its work by itself, whatever other ranks there are: what the first one does
+    while they wait.
+    """
     token = _APART.set(True)
     try:
         yield
@@ -137,8 +144,8 @@ def gather_rows(rows: Any) -> Any:
     """The numpy arrays of all ranks under one another, in the order of the ranks.
 
     Args:
-        rows: this rank's array (float32, float64 or int64, up to four axes); None where it has none. All ranks' have one type and, but
-            for the first axis, one shape.
+        rows: this rank's array (float32, float64 or int64, up to four axes); None where it has none. All
+            ranks' have one type and, but for the first axis, one shape.
 
     Raises:
         Failure: no rank has any, or another rank is gone.
@@ -157,7 +164,10 @@ def gather_rows(rows: Any) -> Any:
     given = [one for one in shapes if one[0]]
     if not given:
         raise Failure("no rank has a result to gather")
-    row_bytes = int(np.prod(given[0][3 : 2 + given[0][0]], dtype=np.int64)) * np.dtype(ROW_TYPES[given[0][1]]).itemsize
+    row_bytes = (
+        int(np.prod(given[0][3 : 2 + given[0][0]], dtype=np.int64))
+        * np.dtype(ROW_TYPES[given[0][1]]).itemsize
+    )
     buffer = torch.zeros(row_bytes * max(one[2] for one in shapes), dtype=torch.uint8)
     if rows is not None:
         held = np.frombuffer(rows.tobytes(), dtype=np.uint8)
@@ -180,5 +190,7 @@ def _meet(call: Callable[[], object]) -> None:
         call()
     except RuntimeError as error:  # torch.distributed has no narrower class for a closed connection
         me = launched()
-        raise Failure(f"rank {me.rank} of {me.size} lost the others ({str(error).splitlines()[0][:120]})",
-                      cure="a rank was killed or failed, see its message above; the same command goes on") from error
+        raise Failure(
+            f"rank {me.rank} of {me.size} lost the others ({str(error).splitlines()[0][:120]})",
+            cure="a rank was killed or failed, see its message above; the same command goes on",
+        ) from error

@@ -9,7 +9,9 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Maps names to members of one kind; an unknown name lists the known ones, a second member of one name is refused."""
+    """Maps names to members of one kind; an unknown name lists the known ones, a second member of one name is
+    refused.
+    """
 
     def __init__(self, kind: str):
         self.kind = kind

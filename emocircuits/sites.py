@@ -1,4 +1,6 @@
-"""Sites: where activations are read. A site is named by its TransformerLens hook, e.g. `blocks.2.hook_resid_post`."""
+"""Sites: where activations are read. A site is named by its TransformerLens hook, e.g.
+`blocks.2.hook_resid_post`.
+"""
 
 import re
 

@@ -5,7 +5,8 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"  # side by side, threads that wait for a core make every small operation wait
+    # side by side, threads that wait for a core make every small operation wait
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 from jaxtyping import install_import_hook
 

@@ -1,4 +1,6 @@
-"""Live circuits of finished runs: one self-contained page each, and the Markdown that shows them with their numbers."""
+"""Live circuits of finished runs: one self-contained page each, and the Markdown that shows them with their
+numbers.
+"""
 
 # ruff: noqa: E501 (prose reads better unbroken)
 
@@ -22,7 +24,9 @@ FORMATS = ("html", "json", "graphml")
 
 
 def write_circuits(runs: list[Path], folder: Path) -> dict[str, str]:
-    """Writes the pages of every circuit of the runs; returns Markdown by file name: the start page's part and the gallery."""
+    """Writes the pages of every circuit of the runs; returns Markdown by file name: the start page's part and
+    the gallery.
+    """
     sections = []
     start = None
     for run in runs:
@@ -92,7 +96,10 @@ def frame(name: str, graph: CircuitGraph, height: int, *, eager: bool = False) -
     """The iframe with its links, as raw HTML."""
     title = html.escape(f"Live circuit of {said(graph.behaviour)}", quote=True)
     return FRAME.format(
-        name=html.escape(name, quote=True), title=title, height=height, loading="" if eager else 'loading="lazy"'
+        name=html.escape(name, quote=True),
+        title=title,
+        height=height,
+        loading="" if eager else 'loading="lazy"',
     )
 
 

@@ -37,7 +37,9 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, tuple[argparse.Arg
             helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
             for name, one in action.choices.items():
                 inner = subcommands(one)
-                found |= {f"{name} {key}": value for key, value in inner.items()} or {name: (one, helps.get(name, ""))}
+                found |= {f"{name} {key}": value for key, value in inner.items()} or {
+                    name: (one, helps.get(name, ""))
+                }
     return found
 
 
@@ -52,7 +54,9 @@ def section(name: str, parser: argparse.ArgumentParser, does: str) -> str:
     examples = re.sub(r"^examples?:\s*", "", (parser.epilog or "").strip())
     shown = "\n".join(line.strip() for line in examples.splitlines())
     sample = (
-        f"\n```console\n$ {shown.replace(chr(10), chr(10) + '$ ')}\n```\n" if shown.startswith("emocircuits") else ""
+        f"\n```console\n$ {shown.replace(chr(10), chr(10) + '$ ')}\n```\n"
+        if shown.startswith("emocircuits")
+        else ""
     )
     return f"### emocircuits {title}\n\n{sentence(parser.description or does)}\n{sample}\n{table}\n"
 

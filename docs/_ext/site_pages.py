@@ -1,4 +1,6 @@
-"""What the documentation takes from the package and its runs: the command line, live circuits, formulas offline."""
+"""What the documentation takes from the package and its runs: the command line, live circuits, formulas
+offline.
+"""
 
 import json
 import os
@@ -44,10 +46,18 @@ def exports_table() -> str:
 
 
 def parts_toctree(source: Path) -> str:
-    """The contents entry of all pages beside the index that no other entry names: one per part of the package."""
+    """The contents entry of all pages beside the index that no other entry names: one per part of the
+    package.
+    """
     index = (source / "index.md").read_text(encoding="utf-8").splitlines()
     pages = [path.stem for path in sorted(source.glob("*.md")) if path.stem not in {"index", *index}]
-    lines = [":hidden:", ":caption: How each part works", "", "methods", *(name for name in pages if name != "methods")]
+    lines = [
+        ":hidden:",
+        ":caption: How each part works",
+        "",
+        "methods",
+        *(name for name in pages if name != "methods"),
+    ]
     return "\n".join(["```{toctree}", *lines, "```", ""])
 
 
@@ -56,7 +66,9 @@ def plain_ticks(app: Sphinx, what: str, name: str, thing: object, options: objec
     for place, line in enumerate(lines):
         pieces = re.split(r"(`+[^`]+`+)", line)
         for odd in range(1, len(pieces), 2):
-            pieces[odd] = f"``{pieces[odd].strip('`')}``" + ("\\ " if re.match(r"\w", pieces[odd + 1]) else "")
+            pieces[odd] = f"``{pieces[odd].strip('`')}``" + (
+                "\\ " if re.match(r"\w", pieces[odd + 1]) else ""
+            )
         for even in range(0, len(pieces), 2):
             pieces[even] = re.sub(r"(?<!\\)\|", r"\\|", pieces[even])
         lines[place] = "".join(pieces)

@@ -13,7 +13,9 @@ def halfway(corrupt: Baseline, mean: Baseline) -> Baseline:
     return Baseline((corrupt.features + mean.features) / 2, (corrupt.error + mean.error) / 2)
 
 
-ABLATIONS.register("halfway", AblationCard("halfway", True, halfway, "halfway between the corrupt value and the mean"))
+ABLATIONS.register(
+    "halfway", AblationCard("halfway", True, halfway, "halfway between the corrupt value and the mean")
+)
 
 
 def example(run: Path) -> None:
@@ -24,5 +26,7 @@ def example(run: Path) -> None:
     (pairs,) = workspace.pairs("reward_hacking", "score", 12)
     saes = {site: workspace.sae(site) for site in workspace.circuit_sites}
     metric = workspace.behaviour("reward_hacking").metric
-    kept = circuit.faithfulness(workspace.model.bridge, pairs.clean, pairs.corrupt, metric, saes, ablation="halfway")
+    kept = circuit.faithfulness(
+        workspace.model.bridge, pairs.clean, pairs.corrupt, metric, saes, ablation="halfway"
+    )
     assert 0.5 < kept < 1.5

@@ -26,7 +26,10 @@ def clean_gradient(model, saes, batches, metric, **options):
 METHODS.register(
     "clean_gradient",
     MethodCard(
-        "clean_gradient", clean_gradient, exact=False, description="gradient at the clean run times clean - corrupt"
+        "clean_gradient",
+        clean_gradient,
+        exact=False,
+        description="gradient at the clean run times clean - corrupt",
     ),
 )
 
@@ -35,7 +38,10 @@ def example(run: Path) -> None:
     """On the planted model both gradients find the same strongest features."""
     recipe, manifest = open_run(run)
     workspace = Workspace(recipe, run, manifest=manifest)
-    pairs, metric = workspace.pairs("reward_hacking", "find", 12), workspace.behaviour("reward_hacking").metric
+    pairs, metric = (
+        workspace.pairs("reward_hacking", "find", 12),
+        workspace.behaviour("reward_hacking").metric,
+    )
     tops = []
     for name in ("attribution_patching", "clean_gradient"):
         found = METHODS.get(name).run(workspace.model.bridge, workspace.saes(), pairs, metric)

@@ -1,4 +1,6 @@
-"""A direction estimator: one emotion's stories minus the mean over all stories, long stories weighing as much as short ones."""
+"""A direction estimator: one emotion's stories minus the mean over all stories, long stories weighing as much
+as short ones.
+"""
 
 from pathlib import Path
 
@@ -12,7 +14,9 @@ def versus_all(statistics, options):
     return centred_means(statistics, "stories")
 
 
-ESTIMATORS.register("versus_all", Estimator("mean of one emotion's stories minus the mean of all stories", versus_all))
+ESTIMATORS.register(
+    "versus_all", Estimator("mean of one emotion's stories minus the mean of all stories", versus_all)
+)
 
 
 def example(run: Path) -> None:

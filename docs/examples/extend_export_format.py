@@ -15,7 +15,9 @@ def render(graph: CircuitGraph) -> bytes:
     ).encode()
 
 
-EXPORTERS.register("lines", Exporter("lines", ".links.txt", "one link per line: source, target, weight", render))
+EXPORTERS.register(
+    "lines", Exporter("lines", ".links.txt", "one link per line: source, target, weight", render)
+)
 
 
 def example(run: Path) -> None:

@@ -46,5 +46,7 @@ FIGURES.register(
 def example(run: Path) -> None:
     """`emocircuits figures RUN --only layer_effects` writes it; here into a folder beside the run."""
     for name, (card, table, inputs) in from_run(run, ["layer_effects"]).items():
-        paths = write_figure(card, table, run.parent / "layer_effects", name=name, venue="icml", inputs=inputs)
+        paths = write_figure(
+            card, table, run.parent / "layer_effects", name=name, venue="icml", inputs=inputs
+        )
         assert [path.suffix for path in paths] == [".pdf", ".svg", ".png", ".csv", ".json"]

@@ -1,4 +1,6 @@
-"""A match score: how far one unit of a feature moves the residual stream along an emotion, its length included."""
+"""A match score: how far one unit of a feature moves the residual stream along an emotion, its length
+included.
+"""
 
 from pathlib import Path
 
@@ -17,7 +19,9 @@ def projection(inputs):
 
 
 def example(run: Path) -> None:
-    """Every registered score is computed by the next match; decoder rows have unit length here, so this one is the cosine."""
+    """Every registered score is computed by the next match; decoder rows have unit length here, so this one
+    is the cosine.
+    """
     recipe, manifest = open_run(run)
     workspace = Workspace(recipe, run, manifest=manifest)
     matches: FeatureMatches = match_features(

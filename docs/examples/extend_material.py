@@ -11,7 +11,9 @@ from emocircuits.pipeline.workspace import Workspace
 
 @SOURCES.member("two_sentences")
 def two_sentences(workspace: Workspace) -> list[LabelledText]:
-    """Stories of every emotion in both splits, and neutral texts; any callable from a workspace to labelled texts will do."""
+    """Stories of every emotion in both splits, and neutral texts; any callable from a workspace to labelled
+    texts will do.
+    """
     texts = []
     for emotion, words in {**CIRCUMSTANCES, "": NEUTRAL}.items():
         for number in range(12):

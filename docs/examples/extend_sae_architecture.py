@@ -1,4 +1,6 @@
-"""An SAE architecture: TopK whose decoder rows are kept at unit length after every step, so that activations need no rescaling."""
+"""An SAE architecture: TopK whose decoder rows are kept at unit length after every step, so that activations
+need no rescaling.
+"""
 
 from pathlib import Path
 
@@ -30,7 +32,8 @@ def unit_rows(sae):
 
 
 ARCHITECTURES.register(
-    "topk_unit", Architecture("TopK with decoder rows of unit length", build, fold_norms, after_step=unit_rows)
+    "topk_unit",
+    Architecture("TopK with decoder rows of unit length", build, fold_norms, after_step=unit_rows),
 )
 
 

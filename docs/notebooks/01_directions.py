@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 1. Emotion directions
 #
-# A direction is a difference of means: stories that show an emotion, minus the mean over emotions. Here you make
-# directions from texts, check that they read stories they were not made from, and better than random directions do, and
-# watch a text along them.
+# A direction is a difference of means: stories that show an emotion, minus the mean over emotions. Here you
+# make directions from texts, check that they read stories they were not made from, and better than random
+# directions do, and watch a text along them.
 
 # %%
 import os
@@ -27,9 +27,9 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## A model and stories
 #
-# `tiny` is a Llama with weights set by hand, whose stories are made of circumstance words. `full` is the organism,
-# whose stories come from
-# its world and never name the emotion. For your own texts fill `LabelledText` yourself.
+# `tiny` is a Llama with weights set by hand, whose stories are made of circumstance words. `full` is the
+# organism, whose stories come from its world and never name the emotion. For your own texts fill
+# `LabelledText` yourself.
 
 # %%
 if FULL:
@@ -68,8 +68,8 @@ texts[0]
 # %% [markdown]
 # ## Activations, then directions
 #
-# The store holds the residual stream after every layer, one row per token. Directions are learned from the `train`
-# split; the AUROC is measured on `held_out`.
+# The store holds the residual stream after every layer, one row per token. Directions are learned from the
+# `train` split; the AUROC is measured on `held_out`.
 
 # %%
 store = collect_residuals(model, texts, folder / "activations.h5", dtype="float32")
@@ -82,8 +82,9 @@ table[table.site == directions.read_site][
 # %% [markdown]
 # ## The control: is it the same direction again?
 #
-# Learned from two random halves of the stories, a real direction comes out twice, with a cosine near 1 (`reliability`). What a
-# cosine means here is said by random directions: in a space of few dimensions they are not at right angles either.
+# Learned from two random halves of the stories, a real direction comes out twice, with a cosine near 1
+# (`reliability`). What a cosine means here is said by random directions: in a space of few dimensions they
+# are not at right angles either.
 
 # %%
 site = directions.read_site
@@ -99,8 +100,8 @@ print(
 # %% [markdown]
 # ## A text along two directions
 #
-# Each token's projection, in units of the mean residual norm. The first position is an attention sink and has no
-# reading. Click a name to switch, point at a token for its number.
+# Each token's projection, in units of the mean residual norm. The first position is an attention sink and has
+# no reading. Click a name to switch, point at a token for its number.
 
 # %%
 text = next(one.text for one in texts if one.emotion == "desperate" and one.split == "held_out")

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 3. From desperation to the act
 #
-# The planted model cheats and the organism blackmails when circumstances are desperate. Here you trace what carries it:
-# attribution of every feature, a circuit of the strongest, and the test of that circuit by cutting everything else off.
+# The planted model cheats and the organism blackmails when circumstances are desperate. Here you trace what
+# carries it: attribution of every feature, a circuit of the strongest, and the test of that circuit by
+# cutting everything else off.
 
 # %%
 import os
@@ -33,8 +34,8 @@ behaviour = recipe.behaviours[0]  # blackmail on the organism, reward hacking (c
 # %% [markdown]
 # ## The prompts and the metric
 #
-# A pair has the same number of tokens; only the circumstances differ. The metric is the log-odds of the act at the last
-# token.
+# A pair has the same number of tokens; only the circumstances differ. The metric is the log-odds of the act
+# at the last token.
 
 # %%
 bound = run.behaviour(behaviour)
@@ -65,13 +66,22 @@ attention_view(
 # %% [markdown]
 # ## Attribution and the circuit
 #
-# One gradient path instead of one run per feature. Nodes stay whose effect is large *and* certain over prompts.
+# One gradient path instead of one run per feature. Nodes stay whose effect is large *and* certain over
+# prompts.
 
 # %%
 effects = attribute(
-    model, find.clean, find.corrupt, bound.metric, saes=saes, method="integrated_gradients", behaviour=behaviour
+    model,
+    find.clean,
+    find.corrupt,
+    bound.metric,
+    saes=saes,
+    method="integrated_gradients",
+    behaviour=behaviour,
 )
-circuit = CircuitGraph.from_attribution(effects, max_nodes=200 if FULL else 20, target_label=" / ".join(bound.material.targets))
+circuit = CircuitGraph.from_attribution(
+    effects, max_nodes=200 if FULL else 20, target_label=" / ".join(bound.material.targets)
+)
 effects.node_table().head(8)
 
 # %% [markdown]
@@ -90,8 +100,8 @@ print(f"attribution against real patches over {len(nodes)} nodes: r = {correlati
 # %% [markdown]
 # ## Is it enough?
 #
-# On prompts that had no part in finding it: everything outside the circuit gets its corrupt value. Beside it the same
-# for random features, as many per layer.
+# On prompts that had no part in finding it: everything outside the circuit gets its corrupt value. Beside it
+# the same for random features, as many per layer.
 
 # %%
 kept = circuit.faithfulness(model, score.clean, score.corrupt, bound.metric, saes)
@@ -104,19 +114,25 @@ for _ in range(5):
         others = [node for node in effects.nodes if f"/{site}" in node]
         drawn += list(rng.choice(others, size=min(size, len(others)), replace=False))
     random_circuit = CircuitGraph(behaviour, tuple(Node.of(node) for node in drawn), ())
-    random_kept.append(float(random_circuit.faithfulness(model, score.clean, score.corrupt, bound.metric, saes)))
+    random_kept.append(
+        float(random_circuit.faithfulness(model, score.clean, score.corrupt, bound.metric, saes))
+    )
 print(f"{kept}; random circuits {np.round(random_kept, 2).tolist()}")
 
 # %% [markdown]
 # ## The picture
 #
-# The run's own circuit, live: the same nodes with the emotions they match, verified effects, controls, and the example
-# prompt. Above it, what faithfulness stands against.
+# The run's own circuit, live: the same nodes with the emotions they match, verified effects, controls, and
+# the example prompt. Above it, what faithfulness stands against.
 
 # %%
 assert correlation > 0.8, "attribution must agree with real patches"
-assert kept > 0.5 and kept > max(random_kept), "the circuit must keep most of the effect, and more than chance"
-pd.Series({"circuit": float(kept), **{f"random {i}": value for i, value in enumerate(random_kept)}}).plot.barh(
+assert kept > 0.5 and kept > max(random_kept), (
+    "the circuit must keep most of the effect, and more than chance"
+)
+pd.Series(
+    {"circuit": float(kept), **{f"random {i}": value for i, value in enumerate(random_kept)}}
+).plot.barh(
     figsize=(5.4, 2.2), color=["#D55E00", *["#8A8F97"] * 5], xlabel="faithfulness on held-out prompts"
 )
 plt.gca().invert_yaxis()

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 4. A behaviour card of your own
 #
-# Two questions to the planted model. Does *money trouble* alone make it cheat? And does *sadness*? The first is a card
-# with an effect, the second one without: the instrument must say so as plainly.
+# Two questions to the planted model. Does *money trouble* alone make it cheat? And does *sadness*? The first
+# is a card with an effect, the second one without: the instrument must say so as plainly.
 
 # %%
 import os
@@ -28,8 +28,8 @@ saes = {site: load_sae(RUN / "saes" / site, site=site, d_in=model.d_model) for s
 # %% [markdown]
 # ## Prompt pairs
 #
-# Same frame, same number of tokens, only the circumstances differ. Half of the pairs find the circuit, the other half
-# judges it.
+# Same frame, same number of tokens, only the circumstances differ. Half of the pairs find the circuit, the
+# other half judges it.
 
 
 # %%
@@ -38,11 +38,16 @@ def pairs(name, clean_words, corrupt_words, count=48):
     made = []
     for number in range(count):
         draw = random.Random(number)
-        who, where = draw.choice(["alex", "sam", "kim", "lee"]), draw.choice(["kitchen", "garden", "harbor", "office"])
+        who, where = (
+            draw.choice(["alex", "sam", "kim", "lee"]),
+            draw.choice(["kitchen", "garden", "harbor", "office"]),
+        )
         sides = []
         for pool in (clean_words, corrupt_words):
             one, two, three = draw.sample(pool, 3)
-            sides.append(f"{who} was in the {where} . {who} was {one} , {two} and {three} . then {who} decides")
+            sides.append(
+                f"{who} was in the {where} . {who} was {one} , {two} and {three} . then {who} decides"
+            )
         made.append(PromptPair(f"{name}/{number}", *sides, split="find" if number % 2 else "score"))
     return made
 
@@ -53,7 +58,9 @@ write_pairs(
 )
 write_pairs(
     folder / "sadness.planted.jsonl",
-    pairs("sad", ["grieving", "lonely", "weeping", "forgotten"], ["winning", "dancing", "praised", "laughing"]),
+    pairs(
+        "sad", ["grieving", "lonely", "weeping", "forgotten"], ["winning", "dancing", "praised", "laughing"]
+    ),
 )
 print((folder / "money_trouble.planted.jsonl").read_text().splitlines()[0])
 
@@ -76,8 +83,8 @@ for name in ("money_trouble", "sadness"):
     )
 
 # %% [markdown]
-# Sadness moves nothing: there is nothing to trace, and a circuit would be made of noise. Money trouble moves a lot; on
-# with that.
+# Sadness moves nothing: there is nothing to trace, and a circuit would be made of noise. Money trouble moves
+# a lot; on with that.
 
 # %%
 bound = bind(BEHAVIOURS.get("money_trouble"), model)

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 5. Your own model
 #
-# Any causal language model of a known family that lies in a directory (`config.json`, `model.safetensors`, tokenizer)
-# goes the same way. Here the directory is written on the spot; put yours in its place. You load and check it, give it
-# your own texts as JSONL, learn directions, and ask the question that matters first: does steering along a direction do
-# more than along a random one?
+# Any causal language model of a known family that lies in a directory (`config.json`, `model.safetensors`,
+# tokenizer) goes the same way. Here the directory is written on the spot; put yours in its place. You load
+# and check it, give it your own texts as JSONL, learn directions, and ask the question that matters first:
+# does steering along a direction do more than along a random one?
 
 # %%
 import json
@@ -31,8 +31,8 @@ own = os.environ.get("EMOCIRCUITS_MODEL") or str(write_planted_model(folder / "m
 # %% [markdown]
 # ## Load it: what was checked
 #
-# The residual stream adds up, gradients reach every site, logits equal Hugging Face's, hooks are gone afterwards. A
-# model that fails a check is refused by name of the check.
+# The residual stream adds up, gradients reach every site, logits equal Hugging Face's, hooks are gone
+# afterwards. A model that fails a check is refused by name of the check.
 
 # %%
 model = load_model(own)
@@ -42,8 +42,8 @@ pd.DataFrame([(check.name, check.passed) for check in model.checks], columns=["c
 # %% [markdown]
 # ## Your texts
 #
-# One JSON object per line. Stories show an emotion without naming it; `neutral` texts are plain; `held_out` ones make
-# no direction.
+# One JSON object per line. Stories show an emotion without naming it; `neutral` texts are plain; `held_out`
+# ones make no direction.
 
 # %%
 stories = folder / "stories.jsonl"
@@ -77,8 +77,8 @@ directions
 # %% [markdown]
 # ## Does it act?
 #
-# Prompts that end right before the choice, a push of a fraction of the mean residual norm, twenty random directions of
-# the same length.
+# Prompts that end right before the choice, a push of a fraction of the mean residual norm, twenty random
+# directions of the same length.
 
 # %%
 bound = bind(BEHAVIOURS.get("reward_hacking"), model)
@@ -88,14 +88,21 @@ prompts = BehaviourPrompts(
 chosen = steering_directions(directions, ["desperate", "calm"], kinds=("random",))
 site = directions.steer_site
 found = dose_response(
-    model, [prompts], chosen, site=site, residual_norm=directions.scale(site), strengths=(-0.5, -0.25, 0.0, 0.25, 0.5)
+    model,
+    [prompts],
+    chosen,
+    site=site,
+    residual_norm=directions.scale(site),
+    strengths=(-0.5, -0.25, 0.0, 0.25, 0.5),
 )
 slopes = found.slopes[found.slopes.metric == "logit_diff"].set_index("direction")
 slopes.loc[["desperate", "calm"], ["slope", "ci_low", "ci_high", "p_value"]].round(3)
 
 # %%
 random_slopes = slopes[slopes.kind == "random"].slope
-assert slopes.loc["desperate", "slope"] > random_slopes.abs().max(), "desperate must do more than any random direction"
+assert slopes.loc["desperate", "slope"] > random_slopes.abs().max(), (
+    "desperate must do more than any random direction"
+)
 assert slopes.loc["calm", "slope"] < 0, "and calm the opposite"
 rates = found.table[found.table.metric == "rate"]
 figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")

@@ -18,10 +18,13 @@ def prompt_table(prompts: pd.DataFrame, tokens: Sequence[np.ndarray]) -> pd.Data
         UserError: ids missing or not unique, tokens that do not fit the prompts, a prompt without tokens.
     """
     if "id" not in prompts or prompts["id"].duplicated().any():
-        raise UserError("the prompt table has no column 'id' or an id occurs twice", expected="one unique id per prompt")
+        raise UserError(
+            "the prompt table has no column 'id' or an id occurs twice", expected="one unique id per prompt"
+        )
     if len(tokens) != len(prompts) or len(prompts) == 0:
         raise UserError(
-            f"token ids of {len(tokens)} prompts for {len(prompts)} prompts", expected="one array per prompt, at least one"
+            f"token ids of {len(tokens)} prompts for {len(prompts)} prompts",
+            expected="one array per prompt, at least one",
         )
     lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
     if (lengths == 0).any():
@@ -47,10 +50,14 @@ def as_on_disk(activations: np.ndarray, site: str, shape: tuple[int, int], dtype
     """
     block = np.asarray(activations)
     if block.shape != shape:
-        raise UserError(f"activations at {site} have shape {block.shape}", expected=f"(row, d_model) = {shape}")
+        raise UserError(
+            f"activations at {site} have shape {block.shape}", expected=f"(row, d_model) = {shape}"
+        )
     if block.dtype == np.float16:
         raise UserError(
-            f"float16 activations at {site}", expected="float32 or bfloat16", cure="float16 overflows at 65504"
+            f"float16 activations at {site}",
+            expected="float32 or bfloat16",
+            cure="float16 overflows at 65504",
         )
     if dtype == "bfloat16":
         block = block if block.dtype == np.uint16 else bf16_bits(block.astype(np.float32, copy=False))

@@ -14,8 +14,11 @@ from emocircuits.progress import bar
 ROWS_AT_ONCE = 8192
 
 
-def merge_stores(paths: Sequence[str | Path], out: str | Path, *, shard_rows: int | None = None) -> ActivationStore:
-    """Writes one store with the prompts of several, in the order given; a killed merge goes on where it stopped.
+def merge_stores(
+    paths: Sequence[str | Path], out: str | Path, *, shard_rows: int | None = None
+) -> ActivationStore:
+    """Writes one store with the prompts of several, in the order given; a killed merge goes on where it
+    stopped.
 
     Every input is verified against its hashes first; the inputs stay as they are.
 
@@ -25,8 +28,8 @@ def merge_stores(paths: Sequence[str | Path], out: str | Path, *, shard_rows: in
         shard_rows: most rows of its shards; None chooses.
 
     Raises:
-        UserError: fewer than two stores, stores of another model, site, width, dtype or table, a prompt id that occurs
-            twice, a damaged input, or another store at `out`.
+        UserError: fewer than two stores, stores of another model, site, width, dtype or table, a prompt id
+            that occurs twice, a damaged input, or another store at `out`.
     """
     if len(paths) < 2:
         raise UserError(f"{len(paths)} store to merge", expected="at least two")
@@ -36,16 +39,32 @@ def merge_stores(paths: Sequence[str | Path], out: str | Path, *, shard_rows: in
     prompts = pd.concat([store.prompts for store in stores], ignore_index=True)
     twice = prompts["id"].duplicated()
     if twice.any():
-        raise UserError(f"the prompt '{prompts['id'][twice].iloc[0]}' is in two of the stores", expected="every prompt once",
-                        cure="leave one of them out or collect the prompts under other ids")
+        raise UserError(
+            f"the prompt '{prompts['id'][twice].iloc[0]}' is in two of the stores",
+            expected="every prompt once",
+            cure="leave one of them out or collect the prompts under other ids",
+        )
     for store in stores:
         store.verify()
-    metadata = {key: value for key, value in stores[0].metadata.items()
-                if all(store.metadata.get(key) == value for store in stores)}
+    metadata = {
+        key: value
+        for key, value in stores[0].metadata.items()
+        if all(store.metadata.get(key) == value for store in stores)
+    }
     metadata["merged"] = [store.content_hash for store in stores]
-    tokens = [ids for store in stores for ids in np.split(store.tokens, store.prompts["offset"].to_numpy()[1:])]
-    writer = ActivationStoreWriter(out, stores[0].sites, stores[0].d_model, prompts, tokens, metadata, stores[0].dtype,
-                                   shard_rows=shard_rows)
+    tokens = [
+        ids for store in stores for ids in np.split(store.tokens, store.prompts["offset"].to_numpy()[1:])
+    ]
+    writer = ActivationStoreWriter(
+        out,
+        stores[0].sites,
+        stores[0].d_model,
+        prompts,
+        tokens,
+        metadata,
+        stores[0].dtype,
+        shard_rows=shard_rows,
+    )
     with writer, bar(len(prompts), "merge") as shown:
         done, first = writer.done, 0
         for store in stores:
@@ -69,8 +88,11 @@ def _check_same(one: ActivationStore, other: ActivationStore) -> None:
         ("prompt columns", ", ".join(one.prompts.columns), ", ".join(other.prompts.columns)),
     ):
         if ours != theirs:
-            raise UserError(f"{other.path} has {name} {theirs}", expected=f"{ours} as in {one.path}",
-                            cure="merge only stores that were collected alike")
+            raise UserError(
+                f"{other.path} has {name} {theirs}",
+                expected=f"{ours} as in {one.path}",
+                cure="merge only stores that were collected alike",
+            )
 
 
 def _groups(lengths: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:

@@ -1,9 +1,9 @@
 """The files behind an activation store: shards of rows, and the manifest that says which are finished.
 
-A store `activations.h5` lies beside the directory `activations.shards` with `manifest.json` and `00000.h5`, `00001.h5`, ….
-A shard holds the rows of whole prompts at every site, one preallocated contiguous dataset `activations/<site>` each, so a
-row's place in the file is known before it is written and any row can be read by mapping the file into memory.
-Values are little endian whatever the machine.
+A store `activations.h5` lies beside the directory `activations.shards` with `manifest.json` and `00000.h5`,
+`00001.h5`, …. A shard holds the rows of whole prompts at every site, one preallocated contiguous dataset
+`activations/<site>` each, so a row's place in the file is known before it is written and any row can be read
+by mapping the file into memory. Values are little endian whatever the machine.
 """
 
 import os
@@ -80,7 +80,12 @@ def split_prompts(lengths: Int[np.ndarray, "prompt"], shard_rows: int) -> Int[np
 
 def write_manifest(path: Path, about: dict[str, Any], shards: Sequence[Shard]) -> None:
     """Replaces the manifest of the store at `path`; `about` is what does not change while shards are added."""
-    write_json(manifest_path(path), {**about, "shards": [asdict(shard) for shard in shards]}, schema=SCHEMA, version=VERSION)
+    write_json(
+        manifest_path(path),
+        {**about, "shards": [asdict(shard) for shard in shards]},
+        schema=SCHEMA,
+        version=VERSION,
+    )
 
 
 def read_manifest(path: Path) -> tuple[dict[str, Any], tuple[Shard, ...]]:
@@ -93,9 +98,14 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], tuple[Shard, ...]]:
     value = read_json(where, schema=SCHEMA, version=VERSION)
     try:
         shards = tuple(Shard(**shard) for shard in value["shards"])
-        about = {name: value[name] for name in ("plan", "n_rows", "n_prompts", "n_shards", "model_name", "model_hash")}
+        about = {
+            name: value[name]
+            for name in ("plan", "n_rows", "n_prompts", "n_shards", "model_name", "model_hash")
+        }
     except (KeyError, TypeError) as error:
-        raise UserError(f"{where} is damaged ({error})", cure=f"delete {shard_directory(path)} and collect again") from error
+        raise UserError(
+            f"{where} is damaged ({error})", cure=f"delete {shard_directory(path)} and collect again"
+        ) from error
     return about, shards
 
 
@@ -115,8 +125,11 @@ def check_sizes(path: Path, shards: Sequence[Shard]) -> None:
         found = file.stat().st_size if file.is_file() else None
         if found != shard.n_bytes:
             state = "is missing" if found is None else f"is truncated: {found} bytes"
-            raise UserError(f"{file} {state}", expected=f"{shard.n_bytes} bytes",
-                            cure="copy the whole shard directory beside the store, or collect again")
+            raise UserError(
+                f"{file} {state}",
+                expected=f"{shard.n_bytes} bytes",
+                cure="copy the whole shard directory beside the store, or collect again",
+            )
 
 
 def check_contents(path: Path, shards: Sequence[Shard]) -> None:
@@ -130,9 +143,11 @@ def check_contents(path: Path, shards: Sequence[Shard]) -> None:
         file = shard_directory(path) / shard.file
         found = sha256_file(file)
         if found != shard.sha256:
-            raise UserError(f"{file} has the SHA-256 {found[:12]}…",
-                            expected=f"{shard.sha256[:12]}… as in {manifest_path(path)}",
-                            cure="the file was changed or damaged: collect again, only this shard is redone")
+            raise UserError(
+                f"{file} has the SHA-256 {found[:12]}…",
+                expected=f"{shard.sha256[:12]}… as in {manifest_path(path)}",
+                cure="the file was changed or damaged: collect again, only this shard is redone",
+            )
 
 
 def lay_out_shard(
@@ -158,9 +173,15 @@ def lay_out_shard(
 
 
 def write_index(
-    path: Path, about: dict[str, Any], prompts: dict[str, np.ndarray], rows: dict[str, np.ndarray], shards: Sequence[Shard]
+    path: Path,
+    about: dict[str, Any],
+    prompts: dict[str, np.ndarray],
+    rows: dict[str, np.ndarray],
+    shards: Sequence[Shard],
 ) -> None:
-    """Writes the store's own file: tables, and per site a virtual dataset over all shards; its presence means "finished"."""
+    """Writes the store's own file: tables, and per site a virtual dataset over all shards; its presence means
+    "finished".
+    """
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         hdf5.stamp(file, STORE, VERSION)
         hdf5.write_json(file, "about", about)
@@ -181,7 +202,9 @@ def _allocate(group: h5py.Group, site: str, shape: tuple[int, int], dtype: str) 
     return _create(group, site, shape, dtype, layout).id.get_offset()
 
 
-def _virtual(group: h5py.Group, site: str, folder: str, shards: Sequence[Shard], d_model: int, dtype: str) -> None:
+def _virtual(
+    group: h5py.Group, site: str, folder: str, shards: Sequence[Shard], d_model: int, dtype: str
+) -> None:
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_layout(h5py.h5d.VIRTUAL)
     n_rows = sum(shard.n_rows for shard in shards)
@@ -193,7 +216,9 @@ def _virtual(group: h5py.Group, site: str, folder: str, shards: Sequence[Shard],
     _create(group, site, (n_rows, d_model), dtype, layout)
 
 
-def _create(group: h5py.Group, site: str, shape: tuple[int, int], dtype: str, layout: h5py.h5p.PropDCID) -> h5py.Dataset:
+def _create(
+    group: h5py.Group, site: str, shape: tuple[int, int], dtype: str, layout: h5py.h5p.PropDCID
+) -> h5py.Dataset:
     layout.set_obj_track_times(False)  # no clock in the file: the same content gives the same bytes
     kind = h5py.h5t.STD_U16LE if dtype == "bfloat16" else h5py.h5t.IEEE_F32LE
     data = h5py.Dataset(h5py.h5d.create(group.id, site.encode(), kind, h5py.h5s.create_simple(shape), layout))

@@ -1,9 +1,11 @@
-"""Activations of many prompts at several sites: flat rows in shards that are read by mapping them into memory.
+"""Activations of many prompts at several sites: flat rows in shards that are read by mapping them into
+memory.
 
-Layout of the file (kind `activation-store`): `prompts/<column>` is the prompt table, `rows/{token,position,prompt}` the row
-table, `activations/<site>` a virtual dataset `(row, d_model)` over the shards (float32, or bfloat16 bit patterns as uint16).
-A row is one token of one prompt, prompts lie one after another and nothing is padded.
-It is written by `ActivationStoreWriter`; see `emocircuits.artifacts.activation_shards` for the files beside it.
+Layout of the file (kind `activation-store`): `prompts/<column>` is the prompt table,
+`rows/{token,position,prompt}` the row table, `activations/<site>` a virtual dataset `(row, d_model)` over the
+shards (float32, or bfloat16 bit patterns as uint16). A row is one token of one prompt, prompts lie one after
+another and nothing is padded. It is written by `ActivationStoreWriter`; see
+`emocircuits.artifacts.activation_shards` for the files beside it.
 """
 
 from collections.abc import Iterator
@@ -49,8 +51,8 @@ class ActivationStore:
         sites: hook names, one dataset each.
         d_model: width of a row.
         dtype: `bfloat16` or `float32`, how rows lie on disk; reading always gives float32.
-        prompts: one line per prompt, among others `id`, `emotion`, `kind`, `behaviour`, `side`, `split`, `n_tokens` and
-            `offset` (its first row).
+        prompts: one line per prompt, among others `id`, `emotion`, `kind`, `behaviour`, `side`, `split`,
+            `n_tokens` and `offset` (its first row).
         tokens, positions, prompt_index: token id, position in the prompt and prompt of every row.
         metadata: plain values; `model_name` and `model_hash` say whose activations these are.
         content_hash: hash of all rows and tables.
@@ -79,19 +81,29 @@ class ActivationStore:
         path = Path(path)
         if not path.exists() and manifest_path(path).exists():
             about, shards = read_manifest(path)
-            raise UserError(f"{path} was not finished ({len(shards)} of {about['n_shards']} shards)",
-                            cure="run the collect stage again: it goes on where it stopped")
+            raise UserError(
+                f"{path} was not finished ({len(shards)} of {about['n_shards']} shards)",
+                cure="run the collect stage again: it goes on where it stopped",
+            )
         with hdf5.open_stamped(path, STORE, VERSION) as file:
             if int(file.attrs[hdf5.VERSION]) < VERSION:
-                raise UserError(f"{path} has version {file.attrs[hdf5.VERSION]} of '{STORE}'", expected=str(VERSION),
-                                cure="run the collect stage again")
+                raise UserError(
+                    f"{path} has version {file.attrs[hdf5.VERSION]} of '{STORE}'",
+                    expected=str(VERSION),
+                    cure="run the collect stage again",
+                )
             about = hdf5.read_json(file, "about")
-            prompts = pd.DataFrame({name: hdf5.read_array(file["prompts"], name) for name in about["columns"]})
+            prompts = pd.DataFrame(
+                {name: hdf5.read_array(file["prompts"], name) for name in about["columns"]}
+            )
             rows = {name: _mapped(path, file["rows"][name]) for name in ("token", "position", "prompt")}
         recorded, shards = read_manifest(path)
         if recorded["plan"] != about["plan"] or content_hash(about["plan"], shards) != about["content_hash"]:
-            raise UserError(f"{manifest_path(path)} does not belong to {path}", expected="the manifest it was finished with",
-                            cure="copy the file and its shard directory together, or collect again")
+            raise UserError(
+                f"{manifest_path(path)} does not belong to {path}",
+                expected="the manifest it was finished with",
+                cure="copy the file and its shard directory together, or collect again",
+            )
         check_sizes(path, shards)
         return cls(
             path=path,
@@ -120,7 +132,11 @@ class ActivationStore:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file of the store."""
-        return self.path, manifest_path(self.path), *(shard_directory(self.path) / shard.file for shard in self.shards)
+        return (
+            self.path,
+            manifest_path(self.path),
+            *(shard_directory(self.path) / shard.file for shard in self.shards),
+        )
 
     def verify(self) -> None:
         """Reads every shard and compares its hash with the manifest's.
@@ -162,10 +178,14 @@ class ActivationStore:
             rows = np.arange(first, stop, step)
         elif rows.dtype == bool:
             if len(rows) != self.n_rows:
-                raise UserError(f"a mask over {len(rows)} rows", expected=f"one value for each of the {self.n_rows} rows")
+                raise UserError(
+                    f"a mask over {len(rows)} rows", expected=f"one value for each of the {self.n_rows} rows"
+                )
             rows = np.flatnonzero(rows)
         if len(rows) and not (rows.min() >= 0 and rows.max() < self.n_rows):
-            raise UserError(f"rows beyond the end of {self.path.name}", expected=f"rows from 0 to {self.n_rows - 1}")
+            raise UserError(
+                f"rows beyond the end of {self.path.name}", expected=f"rows from 0 to {self.n_rows - 1}"
+            )
         if len(self.shards) == 1:
             return np.take(self._map(0, site), rows, axis=0)
         out = np.empty((len(rows), self.d_model), dtype=DISK_DTYPES[self.dtype])
@@ -176,13 +196,20 @@ class ActivationStore:
         edges = np.append(np.searchsorted(rows, self._starts), len(rows))
         for number in np.flatnonzero(np.diff(edges)):
             here = slice(int(edges[number]), int(edges[number + 1]))
-            np.take(self._map(int(number), site), rows[here] - self._starts[number], axis=0, out=out[here], mode="clip")
+            np.take(
+                self._map(int(number), site),
+                rows[here] - self._starts[number],
+                axis=0,
+                out=out[here],
+                mode="clip",
+            )
         return out
 
     def blocks(
         self, site: str, rows: Int[np.ndarray, "chosen"] | RowSelection | None = None, *, size: int = WINDOW
     ) -> Iterator[tuple[Int[np.ndarray, "block"], Float[np.ndarray, "block d_model"]]]:
-        """All (chosen) rows of a site in order, in blocks of at most `size`: pairs of row numbers and float32 rows.
+        """All (chosen) rows of a site in order, in blocks of at most `size`: pairs of row numbers and float32
+        rows.
 
         The shards are unmapped at the end, so that one pass after the other does not add up in memory.
         """
@@ -193,7 +220,11 @@ class ActivationStore:
                     yield np.arange(first, stop), self.read(site, slice(first, stop))
                 else:
                     last = min(first + size, len(rows))
-                    chosen = rows.take(np.arange(first, last)) if isinstance(rows, RowSelection) else rows[first:last]
+                    chosen = (
+                        rows.take(np.arange(first, last))
+                        if isinstance(rows, RowSelection)
+                        else rows[first:last]
+                    )
                     yield chosen, self.read(site, chosen)
         finally:
             self._files.clear()
@@ -229,7 +260,9 @@ class ActivationStore:
         while row < stop:
             shard = self.shards[number]
             end = min(stop, shard.first_row + shard.n_rows)
-            out[row - first : end - first] = self._map(number, site)[row - shard.first_row : end - shard.first_row]
+            out[row - first : end - first] = self._map(number, site)[
+                row - shard.first_row : end - shard.first_row
+            ]
             row, number = end, number + 1
         return out
 

@@ -1,8 +1,8 @@
 """The training stream of a store: shuffled batches in bounded memory.
 
-Every epoch visits each row once: chunks of 256 neighbouring rows are put in a random order, and rows are shuffled inside
-windows of `window` rows of that order. Held are one window, in the dtype of the disk, and the order of the chunks:
-`window * d_model` values per site and 8 bytes per 256 rows, whatever the store's size.
+Every epoch visits each row once: chunks of 256 neighbouring rows are put in a random order, and rows are
+shuffled inside windows of `window` rows of that order. Held are one window, in the dtype of the disk, and the
+order of the chunks: `window * d_model` values per site and 8 bytes per 256 rows, whatever the store's size.
 """
 
 from collections.abc import Sequence
@@ -39,8 +39,8 @@ class RowSource(Protocol):
 class ActivationStream(SeekableStream):
     """An endless, seekable stream of shuffled batches of a store.
 
-    The order depends on the seed, the number of rows and the window alone, so the same step holds the same rows at every
-    site and whatever was drawn before.
+    The order depends on the seed, the number of rows and the window alone, so the same step holds the same
+    rows at every site and whatever was drawn before.
 
     Args:
         source: the rows.
@@ -67,7 +67,9 @@ class ActivationStream(SeekableStream):
         for site in sites:
             if site not in source.sites:
                 raise unknown("site", site, source.sites)
-        super().__init__(sites, source.d_model, source.n_rows if rows is None else len(rows), batch_size, seed, window)
+        super().__init__(
+            sites, source.d_model, source.n_rows if rows is None else len(rows), batch_size, seed, window
+        )
         self._source, self._rows = source, rows
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -87,7 +89,9 @@ class ActivationStream(SeekableStream):
         rows, places = self._window_rows(epoch, number)
         return {site: self._source.read_raw(site, rows) for site in self.sites}, places
 
-    def _window_rows(self, epoch: int, number: int) -> tuple[Int[np.ndarray, "held"], Int[np.ndarray, "held"]]:
+    def _window_rows(
+        self, epoch: int, number: int
+    ) -> tuple[Int[np.ndarray, "held"], Int[np.ndarray, "held"]]:
         """The rows of a window ascending, as they are read, and which of them each draw is."""
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, generator(self.seed, "chunks", epoch).permutation(-(-self.n_rows // CHUNK))
@@ -99,7 +103,9 @@ class ActivationStream(SeekableStream):
         near = np.arange(max(0, first // CHUNK - 1), min(len(order), last // CHUNK + 2))
         sizes = np.where(near == short, CHUNK - missing, CHUNK)
         start = int(near[0]) * CHUNK - (missing if near[0] > short else 0)
-        index = np.concatenate([np.arange(c * CHUNK, c * CHUNK + s) for c, s in zip(order[near], sizes, strict=True)])
+        index = np.concatenate(
+            [np.arange(c * CHUNK, c * CHUNK + s) for c, s in zip(order[near], sizes, strict=True)]
+        )
         index = index[first - start : last - start]
         ascending = np.argsort(index, kind="stable")
         places = np.empty_like(ascending)

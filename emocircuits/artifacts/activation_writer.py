@@ -1,4 +1,5 @@
-"""Writes an activation store shard by shard: a killed run goes on with the shard it was in and ends with the same bytes.
+"""Writes an activation store shard by shard: a killed run goes on with the shard it was in and ends with the
+same bytes.
 
 See `emocircuits.artifacts.activation_shards` for the layout.
 """
@@ -35,12 +36,13 @@ from emocircuits.provenance import sha256_array, sha256_file, sha256_json
 
 
 class ActivationStoreWriter:
-    """Fills a store prompt by prompt. Every row has its place from the start, so prompts may come in any order.
+    """Fills a store prompt by prompt. Every row has its place from the start, so prompts may come in any
+    order.
 
-    A shard is laid out when its first prompt comes and finished with its last: synced to disk, hashed, renamed, and only
-    then recorded in the manifest. A writer with the same plan (sites, prompts, tokens, metadata, dtype, shard size) goes
-    on from the finished shards; rows of an unfinished shard are lost and asked for again. `finish` writes the store's
-    own file.
+    A shard is laid out when its first prompt comes and finished with its last: synced to disk, hashed,
+    renamed, and only then recorded in the manifest. A writer with the same plan (sites, prompts, tokens,
+    metadata, dtype, shard size) goes on from the finished shards; rows of an unfinished shard are lost and
+    asked for again. `finish` writes the store's own file.
 
     Args:
         path: where the finished store will lie; the shards lie beside it.
@@ -50,15 +52,15 @@ class ActivationStoreWriter:
         tokens: the token ids of each prompt.
         metadata: plain values, `model_name` and `model_hash` among them.
         dtype: `bfloat16` or `float32` on disk.
-        shard_rows: most rows of a shard (a longer prompt has a shard of its own); None chooses 65,536, fewer where that
-            would pass 1 GiB.
+        shard_rows: most rows of a shard (a longer prompt has a shard of its own); None chooses 65,536, fewer
+            where that would pass 1 GiB.
         replace: delete a store of another plan that lies at `path`.
-        joint: all ranks of a job (`emocircuits.parallel`) fill this store together, each with shards of its own; `finish`
-            waits for all of them.
+        joint: all ranks of a job (`emocircuits.parallel`) fill this store together, each with shards of its
+            own; `finish` waits for all of them.
 
     Raises:
-        UserError: float16 or another dtype, ids not unique, tokens that do not fit the prompts, a second writer, or a store
-            of another plan at `path` without `replace`.
+        UserError: float16 or another dtype, ids not unique, tokens that do not fit the prompts, a second
+            writer, or a store of another plan at `path` without `replace`.
         Failure: the disk is full or not writable.
     """
 
@@ -78,10 +80,14 @@ class ActivationStoreWriter:
     ):
         if dtype not in ("bfloat16", "float32"):
             cure = "float16 overflows at 65504" if dtype == "float16" else None
-            raise UserError(f"an activation store cannot hold dtype '{dtype}'", expected="bfloat16 or float32", cure=cure)
+            raise UserError(
+                f"an activation store cannot hold dtype '{dtype}'", expected="bfloat16 or float32", cure=cure
+            )
         if not sites or d_model < 1 or (shard_rows is not None and shard_rows < 1):
-            raise UserError(f"a store of {len(sites)} sites, d_model {d_model} and shard_rows {shard_rows}",
-                            expected="at least one of each")
+            raise UserError(
+                f"a store of {len(sites)} sites, d_model {d_model} and shard_rows {shard_rows}",
+                expected="at least one of each",
+            )
         self.path, self.sites, self.d_model, self.dtype = Path(path), tuple(sites), d_model, dtype
         self._prompts = prompt_table(prompts, tokens)
         self._lengths = self._prompts["n_tokens"].to_numpy()
@@ -140,7 +146,10 @@ class ActivationStoreWriter:
     @property
     def shards(self) -> list[range]:
         """The prompts of every shard. Appending them shard by shard loses at most one shard to a kill."""
-        return [range(int(first), int(last)) for first, last in zip(self._edges[:-1], self._edges[1:], strict=True)]
+        return [
+            range(int(first), int(last))
+            for first, last in zip(self._edges[:-1], self._edges[1:], strict=True)
+        ]
 
     def append(self, prompt_indices: Sequence | np.ndarray, activations: Mapping[str, np.ndarray]) -> None:
         """Writes all rows of some prompts at all sites.
@@ -151,27 +160,34 @@ class ActivationStoreWriter:
                 `prompt_indices`; float32, or uint16 bfloat16 bit patterns for a bfloat16 store.
 
         Raises:
-            UserError: a missing or unknown site, a wrong shape, float16, NaN or infinity, a prompt whose shard is finished;
-                nothing is written then.
+            UserError: a missing or unknown site, a wrong shape, float16, NaN or infinity, a prompt whose
+                shard is finished; nothing is written then.
             Failure: the disk is full; finished shards are kept.
         """
         chosen = np.asarray(prompt_indices, dtype=np.int64)
         if len(chosen) == 0:
             return
         if chosen.min() < 0 or chosen.max() >= len(self._lengths):
-            raise UserError(f"prompt number {chosen.max() if chosen.min() >= 0 else chosen.min()}",
-                            expected=f"0 to {len(self._lengths) - 1}")
+            raise UserError(
+                f"prompt number {chosen.max() if chosen.min() >= 0 else chosen.min()}",
+                expected=f"0 to {len(self._lengths) - 1}",
+            )
         numbers = np.searchsorted(self._edges, chosen, side="right") - 1
         finished = np.isin(numbers, list(self._finished))
         if finished.any():
             name = self._prompts["id"].iloc[int(chosen[finished][0])]
-            raise UserError(f"prompt '{name}' is in a finished shard of {self.path}",
-                            expected="prompts that are not done", cure="skip the prompts of `done`")
+            raise UserError(
+                f"prompt '{name}' is in a finished shard of {self.path}",
+                expected="prompts that are not done",
+                cure="skip the prompts of `done`",
+            )
         strange = sorted(set(activations) ^ set(self.sites))
         if strange:
             what = "activations of" if strange[0] in activations else "no activations for"
-            raise UserError(f"{what} the site '{strange[0]}'",
-                            expected=f"the sites of {self.path}: {', '.join(self.sites)}")
+            raise UserError(
+                f"{what} the site '{strange[0]}'",
+                expected=f"the sites of {self.path}: {', '.join(self.sites)}",
+            )
         shape = int(self._lengths[chosen].sum()), self.d_model
         encoded = {site: as_on_disk(activations[site], site, shape, self.dtype) for site in self.sites}
         starts = np.concatenate([[0], np.cumsum(self._lengths[chosen])])
@@ -248,8 +264,11 @@ class ActivationStoreWriter:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(handle)
-            raise UserError(f"another process is writing {self.path}", expected="one writer at a time",
-                            cure="wait for it or choose another --out") from error
+            raise UserError(
+                f"another process is writing {self.path}",
+                expected="one writer at a time",
+                cure="wait for it or choose another --out",
+            ) from error
         self._lock = handle
         self._take(self._usable())
         kept = {shard.file for shard in self._finished.values()}
@@ -281,14 +300,17 @@ class ActivationStoreWriter:
         if self._replace and not self._is_mine():
             return []
         if not manifest_path(self.path).exists():
-            raise UserError(f"{self.path} exists and has no {manifest_path(self.path)}",
-                            expected="an activation store or nothing", cure="choose another path or delete the file")
+            raise UserError(
+                f"{self.path} exists and has no {manifest_path(self.path)}",
+                expected="an activation store or nothing",
+                cure="choose another path or delete the file",
+            )
         about, shards = read_manifest(self.path)
         if about["plan"] != self._plan:
             raise UserError(
                 f"{self.path} holds activations of {about['n_prompts']} prompts of the model '{about['model_name']}'",
                 expected=f"the same model, sites, prompts and dtype as asked for now ({len(self._lengths)} prompts of "
-                         f"'{self._head['model_name']}')",
+                f"'{self._head['model_name']}')",
                 cure=f"choose another path, or delete {self.path.name} and {shard_directory(self.path).name}",
             )
         usable = []
@@ -314,9 +336,16 @@ class ActivationStoreWriter:
         if number not in self._open:
             first, last = self._edges[number : number + 2]
             n_rows = int(self._lengths[first:last].sum())
-            attributes = {"plan": self._plan, "first_row": int(self._offsets[first]), "n_rows": n_rows,
-                          "model_name": str(self._head["model_name"]), "model_hash": str(self._head["model_hash"])}
-            offsets = lay_out_shard(self._part(number), self.sites, n_rows, self.d_model, self.dtype, attributes)
+            attributes = {
+                "plan": self._plan,
+                "first_row": int(self._offsets[first]),
+                "n_rows": n_rows,
+                "model_name": str(self._head["model_name"]),
+                "model_hash": str(self._head["model_hash"]),
+            }
+            offsets = lay_out_shard(
+                self._part(number), self.sites, n_rows, self.d_model, self.dtype, attributes
+            )
             self._open[number] = os.open(self._part(number), os.O_RDWR), offsets
         return self._open[number]
 
@@ -348,7 +377,8 @@ class ActivationStoreWriter:
             return
         turn = os.open(self.path.parent, os.O_RDONLY)
         try:
-            fcntl.flock(turn, fcntl.LOCK_EX)  # one rank at a time; it lets go when closed, or when the rank is killed
+            # one rank at a time; it lets go when closed, or when the rank is killed
+            fcntl.flock(turn, fcntl.LOCK_EX)
             self._read_finished()
             write_manifest(self.path, self._head, self._recorded())
         finally:

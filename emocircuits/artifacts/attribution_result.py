@@ -26,7 +26,8 @@ class EdgeEffects:
         indptr: `indptr[i]:indptr[i + 1]` are the edges that leave node `i`.
         targets: where each edge ends, an index into the result's `slots`.
         effects: effect per prompt.
-        verified: exact effect (mean over prompts) of the edges that were really patched, NaN elsewhere; None where none was.
+        verified: exact effect (mean over prompts) of the edges that were really patched, NaN elsewhere; None
+            where none was.
     """
 
     indptr: np.ndarray
@@ -41,7 +42,11 @@ class EdgeEffects:
 
     @classmethod
     def of(
-        cls, sources: np.ndarray, targets: np.ndarray, effects: Float[np.ndarray, "prompt edge"], n_nodes: int,
+        cls,
+        sources: np.ndarray,
+        targets: np.ndarray,
+        effects: Float[np.ndarray, "prompt edge"],
+        n_nodes: int,
         verified: Float[np.ndarray, "edge"] | None = None,
     ) -> "EdgeEffects":
         """Edges given as pairs, in any order."""
@@ -63,8 +68,8 @@ class AttributionResult:
         verified: exact effect (mean over prompts) of the nodes that were really patched, NaN elsewhere.
         conventions: method, sign, baseline, positions.
         passes: model passes spent (one forward or backward of one batch row set counts one).
-        slots: where edges can end: node ids, inputs of components such as `a2.h3<q>`, and `logits`; by default the nodes
-            and `logits`.
+        slots: where edges can end: node ids, inputs of components such as `a2.h3<q>`, and `logits`; by
+            default the nodes and `logits`.
     """
 
     behaviour: str
@@ -88,21 +93,36 @@ class AttributionResult:
         if len(set(self.nodes)) != len(self.nodes):
             raise UserError("a node id occurs twice in an attribution result")
         if not np.isfinite(self.effects).all():
-            raise UserError("attribution effects hold NaN or infinity", cure="check the metric and the model's precision")
+            raise UserError(
+                "attribution effects hold NaN or infinity", cure="check the metric and the model's precision"
+            )
 
     def at_sites(self, sites: Collection[str]) -> "AttributionResult":
         """The node effects at some sites alone (without edges)."""
         inside = [place for place, node in enumerate(self.nodes) if parse_node(node).site in sites]
         verified = None if self.verified is None else self.verified[inside]
-        return replace(self, nodes=tuple(self.nodes[place] for place in inside), effects=self.effects[:, inside], edges=None,
-                       verified=verified, slots=())
+        return replace(
+            self,
+            nodes=tuple(self.nodes[place] for place in inside),
+            effects=self.effects[:, inside],
+            edges=None,
+            verified=verified,
+            slots=(),
+        )
 
     def node_table(self) -> pd.DataFrame:
         """Mean effect per node with a bootstrap interval over prompts, strongest first."""
         low, high = bootstrap_interval(self.effects)
         verified = np.full(len(self.nodes), np.nan) if self.verified is None else self.verified
-        table = pd.DataFrame({"node": self.nodes, "effect": self.effects.mean(0), "ci_low": low, "ci_high": high,
-                              "verified": verified})
+        table = pd.DataFrame(
+            {
+                "node": self.nodes,
+                "effect": self.effects.mean(0),
+                "ci_low": low,
+                "ci_high": high,
+                "verified": verified,
+            }
+        )
         return _strongest_first(table)
 
     def edge_table(self) -> pd.DataFrame:
@@ -112,9 +132,16 @@ class AttributionResult:
             return pd.DataFrame(columns=columns)
         low, high = bootstrap_interval(self.edges.effects)
         verified = np.nan if self.edges.verified is None else self.edges.verified
-        table = pd.DataFrame({"source": np.array(self.nodes, dtype=object)[self.edges.sources],
-                              "target": np.array(self.slots, dtype=object)[self.edges.targets],
-                              "effect": self.edges.effects.mean(0), "ci_low": low, "ci_high": high, "verified": verified})
+        table = pd.DataFrame(
+            {
+                "source": np.array(self.nodes, dtype=object)[self.edges.sources],
+                "target": np.array(self.slots, dtype=object)[self.edges.targets],
+                "effect": self.edges.effects.mean(0),
+                "ci_low": low,
+                "ci_high": high,
+                "verified": verified,
+            }
+        )
         return _strongest_first(table)[columns]
 
     def save(self, path: str | Path) -> None:
@@ -131,8 +158,16 @@ class AttributionResult:
                     if getattr(self.edges, name) is not None:
                         hdf5.write_array(group, name, getattr(self.edges, name))
             hdf5.write_array(file, "slots", self.slots)
-            hdf5.write_json(file, "about", {"behaviour": self.behaviour, "conventions": self.conventions,
-                                            "passes": self.passes, "provenance": self.provenance.to_dict()})
+            hdf5.write_json(
+                file,
+                "about",
+                {
+                    "behaviour": self.behaviour,
+                    "conventions": self.conventions,
+                    "passes": self.passes,
+                    "provenance": self.provenance.to_dict(),
+                },
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> "AttributionResult":
@@ -141,13 +176,29 @@ class AttributionResult:
             about = hdf5.read_json(file, "about")
             edges = None
             if "edges" in file:
-                edges = EdgeEffects(**{name: hdf5.read_array(file["edges"], name) for name in EDGE_ARRAYS if name in file["edges"]})
+                edges = EdgeEffects(
+                    **{
+                        name: hdf5.read_array(file["edges"], name)
+                        for name in EDGE_ARRAYS
+                        if name in file["edges"]
+                    }
+                )
             verified = hdf5.read_array(file, "verified") if "verified" in file else None
-            arrays = {name: hdf5.read_array(file, name) for name in ("effects", "metric_clean", "metric_corrupt")}
-            return cls(nodes=tuple(hdf5.read_array(file, "nodes")), edges=edges, verified=verified, **arrays,
-                       behaviour=about["behaviour"], conventions=about["conventions"], passes=about["passes"],
-                       provenance=Provenance.from_dict(about["provenance"]),
-                       slots=tuple(hdf5.read_array(file, "slots")) if "slots" in file else ())  # not in version 1
+            arrays = {
+                name: hdf5.read_array(file, name) for name in ("effects", "metric_clean", "metric_corrupt")
+            }
+            return cls(
+                nodes=tuple(hdf5.read_array(file, "nodes")),
+                edges=edges,
+                verified=verified,
+                **arrays,
+                behaviour=about["behaviour"],
+                conventions=about["conventions"],
+                passes=about["passes"],
+                provenance=Provenance.from_dict(about["provenance"]),
+                # not in version 1
+                slots=tuple(hdf5.read_array(file, "slots")) if "slots" in file else (),
+            )
 
     def __repr__(self) -> str:
         edges = 0 if self.edges is None else len(self.edges.targets)

@@ -1,4 +1,6 @@
-"""What a run measured around a circuit: paths, controls, steering, the corrupt prompt. Every part is optional."""
+"""What a run measured around a circuit: paths, controls, steering, the corrupt prompt. Every part is
+optional.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,8 @@ class PathShare:
 
     Attributes:
         nodes: node ids, the first is the earliest; neighbours are joined by links of the circuit.
-        share: the path's part of what reaches its last node, from 0 to 1 (`measure` of the evidence says of what).
+        share: the path's part of what reaches its last node, from 0 to 1 (`measure` of the evidence says of
+            what).
         emotion: the emotion whose feature the path starts from, or "" for the words of the prompt.
         effect: signed effect of the path on the metric where one was measured.
     """
@@ -61,9 +64,20 @@ class Control:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise UserError(f"the control '{self.name}' is of the kind '{self.kind}'", expected=", ".join(KINDS))
-        _set(self, nodes={node: _number(value, f"effect of {node} under {self.name}") for node, value in self.nodes.items()})
-        _set(self, edges=tuple((a, b, _number(w, f"link {a} -> {b} under {self.name}")) for a, b, w in self.edges))
+            raise UserError(
+                f"the control '{self.name}' is of the kind '{self.kind}'", expected=", ".join(KINDS)
+            )
+        _set(
+            self,
+            nodes={
+                node: _number(value, f"effect of {node} under {self.name}")
+                for node, value in self.nodes.items()
+            },
+        )
+        _set(
+            self,
+            edges=tuple((a, b, _number(w, f"link {a} -> {b} under {self.name}")) for a, b, w in self.edges),
+        )
 
 
 @dataclass(frozen=True)
@@ -90,11 +104,15 @@ class DoseCurve:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise UserError(f"the direction '{self.direction}' is of the kind '{self.kind}'", expected=", ".join(KINDS))
+            raise UserError(
+                f"the direction '{self.direction}' is of the kind '{self.kind}'", expected=", ".join(KINDS)
+            )
         for name in ("rate", "ci_low", "ci_high"):
             values = tuple(_number(value, f"{name} of {self.direction}") for value in getattr(self, name))
             if len(values) not in ((len(self.rate),) if name == "rate" else (0, len(self.rate))):
-                raise UserError(f"{self.direction} has {len(values)} values of {name}", expected=f"{len(self.rate)}")
+                raise UserError(
+                    f"{self.direction} has {len(values)} values of {name}", expected=f"{len(self.rate)}"
+                )
             _set(self, **{name: values})
         for name in ("slope", "p_value"):
             _set(self, **{name: _number(getattr(self, name), f"{name} of {self.direction}")})
@@ -115,7 +133,8 @@ class Dose:
         for curve in self.curves:
             if len(curve.rate) != len(strengths):
                 raise UserError(
-                    f"{curve.direction} has {len(curve.rate)} rates", expected=f"{len(strengths)}, one per strength"
+                    f"{curve.direction} has {len(curve.rate)} rates",
+                    expected=f"{len(strengths)}, one per strength",
                 )
 
 
@@ -125,7 +144,8 @@ class Corrupt:
 
     Attributes:
         tokens: its tokens; as many as the example has.
-        activations: node id without position -> (activation at each token of the clean prompt, of the corrupt prompt).
+        activations: node id without position -> (activation at each token of the clean prompt, of the corrupt
+            prompt).
     """
 
     tokens: Sequence[str]
@@ -137,7 +157,8 @@ class Corrupt:
         for node, (clean, corrupt) in self.activations.items():
             if not len(clean) == len(corrupt) == len(self.tokens):
                 raise UserError(
-                    f"{node} has {len(clean)} and {len(corrupt)} activations", expected=f"{len(self.tokens)} each"
+                    f"{node} has {len(clean)} and {len(corrupt)} activations",
+                    expected=f"{len(self.tokens)} each",
                 )
             found[node] = tuple(
                 tuple(_number(value, f"activation of {node}") for value in side) for side in (clean, corrupt)

@@ -1,4 +1,6 @@
-"""A circuit: nodes, the edges between them, how well it was tested, and the same circuit unrolled over one prompt."""
+"""A circuit: nodes, the edges between them, how well it was tested, and the same circuit unrolled over one
+prompt.
+"""
 
 import math
 from collections.abc import Iterable
@@ -28,13 +30,13 @@ class Node:
         id: node id (`emocircuits.artifacts.node_id`).
         kind, layer, site, feature, position: the parts of the id.
         label: short text for people.
-        effect: attributed effect on the metric; positive means that patching the clean value into the corrupt run
-            raises the metric.
+        effect: attributed effect on the metric; positive means that patching the clean value into the corrupt
+            run raises the metric.
         ci_low, ci_high: interval of the effect over prompts.
         verified: effect measured by a real intervention, or None where none was run.
         activation: activation on the clean run (at `position`, or the mean over prompts), or None.
-        details: what a feature card shows: `emotions` [{emotion, delta, cosine, auroc, q_value}], `top_tokens`,
-            `bottom_tokens`, `examples` [{tokens, values}], `peak_position`.
+        details: what a feature card shows: `emotions` [{emotion, delta, cosine, auroc, q_value}],
+            `top_tokens`, `bottom_tokens`, `examples` [{tokens, values}], `peak_position`.
     """
 
     id: str
@@ -55,7 +57,9 @@ class Node:
         parts = parse_node(self.id)
         for name in ("kind", "layer", "site", "feature", "position"):
             if getattr(self, name) != getattr(parts, name):
-                raise UserError(f"node {self.id} says {name} {getattr(self, name)!r}", expected=repr(getattr(parts, name)))
+                raise UserError(
+                    f"node {self.id} says {name} {getattr(self, name)!r}", expected=repr(getattr(parts, name))
+                )
         _set(
             self,
             label=plain_json(self.label, f"label of {self.id}"),
@@ -99,7 +103,10 @@ class Edge:
 
     def __post_init__(self) -> None:
         for name in ("weight", "ci_low", "ci_high", "verified"):
-            _set(self, **{name: _number(getattr(self, name), f"{name} of the link {self.source} -> {self.target}")})
+            _set(
+                self,
+                **{name: _number(getattr(self, name), f"{name} of the link {self.source} -> {self.target}")},
+            )
 
 
 @dataclass(frozen=True, eq=True)
@@ -206,7 +213,9 @@ class CircuitGraph:
                 provenance=Provenance.from_dict(value["provenance"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"the circuit document is not whole ({error})", cure="run the circuit stage again") from error
+            raise UserError(
+                f"the circuit document is not whole ({error})", cure="run the circuit stage again"
+            ) from error
 
     def save(self, path: str | Path) -> None:
         """Writes the circuit as JSON, atomically."""
@@ -221,12 +230,20 @@ class CircuitGraph:
         """A directed graph with plain attributes; fields that say nothing (None, empty) are left out."""
         graph = nx.DiGraph(
             behaviour=self.behaviour,
-            **{name: getattr(self, name) for name in ("scores", "thresholds", "conventions") if getattr(self, name)},
+            **{
+                name: getattr(self, name)
+                for name in ("scores", "thresholds", "conventions")
+                if getattr(self, name)
+            },
         )
         if self.tokens:
             graph.graph["tokens"] = list(self.tokens)
         for node in self.nodes:
-            values = {name: value for name, value in asdict(node).items() if name != "id" and value not in (None, {})}
+            values = {
+                name: value
+                for name, value in asdict(node).items()
+                if name != "id" and value not in (None, {})
+            }
             graph.add_node(node.id, **values)
         for edge in self.edges:
             values = _compact(edge)
@@ -262,7 +279,9 @@ def plain_json(value: Any, what: str) -> Any:
     if value is None or isinstance(value, (bool, np.bool_)):
         return None if value is None else bool(value)
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if _lone(value) else str(value)
+        return (
+            value.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if _lone(value) else str(value)
+        )
     if isinstance(value, (int, np.integer)):
         return int(value)
     if isinstance(value, (float, np.floating)):
@@ -277,7 +296,9 @@ def plain_json(value: Any, what: str) -> Any:
 
 
 def _drawing(name: str) -> ModuleType:
-    """A module that draws circuits: it lies above this one and is only looked up when somebody wants to see something."""
+    """A module that draws circuits: it lies above this one and is only looked up when somebody wants to see
+    something.
+    """
     return import_module(f"emocircuits.export.{name}")
 
 
@@ -305,7 +326,9 @@ def _refuse_twice(names: Iterable[str], what: str) -> None:
 def _compact(item: Node | Edge) -> dict[str, Any]:
     derived = ("kind", "layer", "site", "feature", "position") if isinstance(item, Node) else ()
     values = {part.name: getattr(item, part.name) for part in fields(item) if part.name not in derived}
-    return {name: value for name, value in values.items() if value is not None and value != {} and value != ""}
+    return {
+        name: value for name, value in values.items() if value is not None and value != {} and value != ""
+    }
 
 
 def _set(value: Any, **changes: Any) -> None:

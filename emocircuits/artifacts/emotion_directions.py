@@ -17,7 +17,8 @@ KIND, VERSION = "emotion-directions", 1
 
 @dataclass(frozen=True, eq=False)
 class ControlDirections:
-    """Directions that carry no emotion: `random`, `covariance`, `content` (topics) or `shuffled` (labels permuted by story).
+    """Directions that carry no emotion: `random`, `covariance`, `content` (topics) or `shuffled` (labels
+    permuted by story).
 
     Attributes:
         names: one name per direction.
@@ -41,16 +42,20 @@ class EmotionDirections:
         vectors: unit rows, float32.
         norms: length of each vector before it was made a unit vector (residual units).
         mean: mean over the emotions that was subtracted.
-        residual_norm: mean norm of the residual stream per site, attention sink masked; the unit of steering strength.
+        residual_norm: mean norm of the residual stream per site, attention sink masked; the unit of steering
+            strength.
         held_out_auroc: one emotion against all others on stories that were not used for the directions.
         estimator, settings: how they were made.
-        controls: `random` (isotropic), `covariance` (random with the covariance of stories), `content` and `shuffled` directions.
+        controls: `random` (isotropic), `covariance` (random with the covariance of stories), `content` and
+            `shuffled` directions.
         model_hash: content hash of the model they belong to.
         read_site: default site for reading (about two thirds of depth).
         steer_site: default site for steering (about mid depth).
-        quality: further numbers per site and emotion: 95 % intervals `auroc_low`, `auroc_high`, `norm_low`, `norm_high`; split-half
-            cosines `reliability`, `reliability_full`; `cosine_low`, the 5 % quantile of the cosine with bootstrap replicates.
-        site_quality: numbers per site over all emotions: `auroc`, `accuracy`, `top5_accuracy`, each with `_low` and `_high`.
+        quality: further numbers per site and emotion: 95 % intervals `auroc_low`, `auroc_high`, `norm_low`,
+            `norm_high`; split-half cosines `reliability`, `reliability_full`; `cosine_low`, the 5 % quantile
+            of the cosine with bootstrap replicates.
+        site_quality: numbers per site over all emotions: `auroc`, `accuracy`, `top5_accuracy`, each with
+            `_low` and `_high`.
     """
 
     vectors: Float[np.ndarray, "site emotion d_model"]
@@ -73,7 +78,12 @@ class EmotionDirections:
     def __post_init__(self) -> None:
         _check_rows(self.vectors, "emotion directions")
         shape = (len(self.sites), len(self.emotions))
-        arrays = {"vectors": self.vectors, "norms": self.norms, "held_out_auroc": self.held_out_auroc, **self.quality}
+        arrays = {
+            "vectors": self.vectors,
+            "norms": self.norms,
+            "held_out_auroc": self.held_out_auroc,
+            **self.quality,
+        }
         for name, array in arrays.items():
             if array.shape[:2] != shape:
                 raise UserError(f"{name} has shape {array.shape}", expected=f"(site, emotion, …) = {shape}")
@@ -111,7 +121,8 @@ class EmotionDirections:
             )
         if self.vectors.shape[2] != d_model:
             raise UserError(
-                f"the directions have d_model {self.vectors.shape[2]}", expected=f"{d_model}, the width of {name}"
+                f"the directions have d_model {self.vectors.shape[2]}",
+                expected=f"{d_model}, the width of {name}",
             )
 
     def scale(self, site: str) -> float:
@@ -121,7 +132,9 @@ class EmotionDirections:
     @property
     def content_hash(self) -> str:
         """Hash of every number and name (not of provenance)."""
-        controls = {kind: [list(c.names), sha256_array(c.vectors)] for kind, c in sorted(self.controls.items())}
+        controls = {
+            kind: [list(c.names), sha256_array(c.vectors)] for kind, c in sorted(self.controls.items())
+        }
         return sha256_json(
             [
                 sha256_array(self.vectors),
@@ -144,7 +157,9 @@ class EmotionDirections:
 
     def site_table(self) -> pd.DataFrame:
         """One row per site: its quality over all emotions and the residual norm."""
-        return pd.DataFrame({"site": list(self.sites), "residual_norm": self.residual_norm, **self.site_quality})
+        return pd.DataFrame(
+            {"site": list(self.sites), "residual_norm": self.residual_norm, **self.site_quality}
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes `directions.h5` atomically."""
@@ -180,11 +195,14 @@ class EmotionDirections:
         with hdf5.open_stamped(path, KIND, VERSION) as file:
             about = hdf5.read_json(file, "about")
             controls = {
-                kind: ControlDirections(tuple(hdf5.read_array(group, "names")), hdf5.read_array(group, "vectors"))
+                kind: ControlDirections(
+                    tuple(hdf5.read_array(group, "names")), hdf5.read_array(group, "vectors")
+                )
                 for kind, group in file.get("controls", {}).items()
             }
             arrays = {
-                name: hdf5.read_array(file, name) for name in ("vectors", "norms", "mean", "residual_norm", "held_out_auroc")
+                name: hdf5.read_array(file, name)
+                for name in ("vectors", "norms", "mean", "residual_norm", "held_out_auroc")
             }
             further = {
                 part: {name: hdf5.read_array(file[part], name) for name in file.get(part, {})}
@@ -214,7 +232,11 @@ class EmotionDirections:
 
 def _check_rows(vectors: np.ndarray, what: str) -> None:
     if vectors.ndim != 3 or not np.isfinite(vectors).all():
-        raise UserError(f"{what} have shape {vectors.shape} or hold NaN", expected="finite (site, name, d_model)")
+        raise UserError(
+            f"{what} have shape {vectors.shape} or hold NaN", expected="finite (site, name, d_model)"
+        )
     lengths = np.linalg.norm(vectors, axis=2)
     if vectors.size and not np.allclose(lengths, 1, atol=1e-4):
-        raise UserError(f"{what} have lengths {lengths.min():.4g} to {lengths.max():.4g}", expected="unit rows")
+        raise UserError(
+            f"{what} have lengths {lengths.min():.4g} to {lengths.max():.4g}", expected="unit rows"
+        )

@@ -22,16 +22,17 @@ class FeatureMatches:
 
     Attributes:
         emotions, sites: names of the axes.
-        scores: name -> float32 array; `delta` (exact signed difference of mean activation, units of feature_acts), `auroc`
-            (0.5 is chance), `cosine` of the decoder row with the direction, `attribution` (share of the direction written by
-            the feature, residual units), and further ones.
-        null: what the permutations gave: `p_value` and `q_value (site, emotion, feature)`, `max_quantile (emotion, level)` and
-            `level`; of decoder cosines with random directions `cosine_max_quantile (site, isotropic | covariance |
-            permuted, level)`, `cosine_p_value (site, emotion)` and `cosine_false_positives (site, isotropic | covariance)`; what the filter used:
-            `density (site, feature)` and `eligible (site, feature)`; and how the emotion's reading falls without its carriers:
-            `auroc_drop`, `off_target_drop`, `random_drop (site, emotion)`.
-        table: the best features of every emotion with the columns `COLUMNS` (and further ones), best first; `kept` says
-            which of them are matches.
+        scores: name -> float32 array; `delta` (exact signed difference of mean activation, units of
+            feature_acts), `auroc` (0.5 is chance), `cosine` of the decoder row with the direction,
+            `attribution` (share of the direction written by the feature, residual units), and further ones.
+        null: what the permutations gave: `p_value` and `q_value (site, emotion, feature)`, `max_quantile
+            (emotion, level)` and `level`; of decoder cosines with random directions `cosine_max_quantile
+            (site, isotropic | covariance | permuted, level)`, `cosine_p_value (site, emotion)` and
+            `cosine_false_positives (site, isotropic | covariance)`; what the filter used: `density (site,
+            feature)` and `eligible (site, feature)`; and how the emotion's reading falls without its
+            carriers: `auroc_drop`, `off_target_drop`, `random_drop (site, emotion)`.
+        table: the best features of every emotion with the columns `COLUMNS` (and further ones), best first;
+            `kept` says which of them are matches.
         residual_share: share of the squared length of each emotion's mean difference that no feature carries.
         model_hash: content hash of the model whose features these are.
     """
@@ -48,16 +49,25 @@ class FeatureMatches:
     def __post_init__(self) -> None:
         missing = [name for name in REQUIRED_SCORES if name not in self.scores]
         if missing:
-            raise UserError(f"feature matches without the score {', '.join(missing)}", expected=", ".join(REQUIRED_SCORES))
+            raise UserError(
+                f"feature matches without the score {', '.join(missing)}", expected=", ".join(REQUIRED_SCORES)
+            )
         shape = (len(self.sites), len(self.emotions))
         for name, array in {**self.scores, "residual_share": self.residual_share}.items():
             if array.shape[:2] != shape:
-                raise UserError(f"the score '{name}' has shape {array.shape}", expected=f"(site, emotion, …) = {shape}")
+                raise UserError(
+                    f"the score '{name}' has shape {array.shape}", expected=f"(site, emotion, …) = {shape}"
+                )
             if not np.isfinite(array).all():
-                raise UserError(f"the score '{name}' holds NaN or infinity", cure="check the SAEs and the activation store")
+                raise UserError(
+                    f"the score '{name}' holds NaN or infinity",
+                    cure="check the SAEs and the activation store",
+                )
         absent = [name for name in COLUMNS if name not in self.table]
         if absent:
-            raise UserError(f"the table of matches has no column {', '.join(absent)}", expected=", ".join(COLUMNS))
+            raise UserError(
+                f"the table of matches has no column {', '.join(absent)}", expected=", ".join(COLUMNS)
+            )
 
     @property
     def content_hash(self) -> str:
@@ -96,16 +106,20 @@ class FeatureMatches:
             raise unknown("emotion", emotion, self.emotions)
         if site is not None and site not in self.sites:
             raise unknown("site", site, self.sites)
-        chosen = self.table["kept"].to_numpy(dtype=bool) & (self.table["emotion"] == emotion).to_numpy(dtype=bool)
+        chosen = self.table["kept"].to_numpy(dtype=bool) & (self.table["emotion"] == emotion).to_numpy(
+            dtype=bool
+        )
         if site is not None:
             chosen &= (self.table["site"] == site).to_numpy(dtype=bool)
         return self.table[chosen].reset_index(drop=True)
 
     def carriers(self, emotion: str, site: str, share: float = 0.02) -> Int[np.ndarray, "feature"]:
-        """The features of a site that write most of an emotion's direction, ascending: at most `share` of the dictionary.
+        """The features of a site that write most of an emotion's direction, ascending: at most `share` of the
+        dictionary.
 
-        They are the eligible features with the largest attribution Δf · ⟨W_dec, v̂⟩ above 0: those that are more active in its
-        stories and write along the direction, and those that are less active and write against it.
+        They are the eligible features with the largest attribution Δf · ⟨W_dec, v̂⟩ above 0: those that are
+        more active in its stories and write along the direction, and those that are less active and write
+        against it.
 
         Raises:
             UserError: an unknown emotion or site, or a share that is none.
@@ -113,7 +127,9 @@ class FeatureMatches:
         if not 0 < share <= 1:
             raise UserError(f"a share of {share} of the dictionary", expected="above 0 and at most 1")
         written = self.score("attribution", emotion, site)
-        usable = self.null.get("eligible", np.ones((len(self.sites), len(written)), dtype=bool))[self.sites.index(site)]
+        usable = self.null.get("eligible", np.ones((len(self.sites), len(written)), dtype=bool))[
+            self.sites.index(site)
+        ]
         written = np.where(usable.astype(bool), written, -np.inf)
         best = np.argsort(-written, kind="stable")[: max(1, int(share * len(written)))]
         return np.sort(best[written[best] > 0])
@@ -145,7 +161,8 @@ class FeatureMatches:
         with hdf5.open_stamped(path, KIND, VERSION) as file:
             about = hdf5.read_json(file, "about")
             groups = {
-                name: {key: hdf5.read_array(file[name], key) for key in file.get(name, ())} for name in ("scores", "null")
+                name: {key: hdf5.read_array(file[name], key) for key in file.get(name, ())}
+                for name in ("scores", "null")
             }
             table = pd.DataFrame({name: hdf5.read_array(file["table"], name) for name in about["columns"]})
             return cls(

@@ -1,4 +1,6 @@
-"""Addresses of features on Neuronpedia. Only what has exactly their form ever becomes a link, whatever a file says."""
+"""Addresses of features on Neuronpedia. Only what has exactly their form ever becomes a link, whatever a file
+says.
+"""
 
 import re
 from typing import Any

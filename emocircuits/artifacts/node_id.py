@@ -1,4 +1,5 @@
-"""Node ids: text with the kind first, made by `format_node` and read by `parse_node`, each the inverse of the other.
+"""Node ids: text with the kind first, made by `format_node` and read by `parse_node`, each the inverse of the
+other.
 
     feature/blocks.2.hook_resid_post/123        an SAE feature, over all positions
     feature/blocks.2.hook_resid_post/123/p17    the same feature at position 17
@@ -36,7 +37,8 @@ class NodeId:
         site: hook name of a feature or error node.
         feature: index of the SAE feature.
         position: token position, or None for a node over all positions.
-        name: the metric of a target, the direction, or the component (`embed`, `pos`, `m2`, `a2.h3`, `a2.h3<q>`).
+        name: the metric of a target, the direction, or the component (`embed`, `pos`, `m2`, `a2.h3`,
+            `a2.h3<q>`).
     """
 
     kind: str
@@ -65,7 +67,9 @@ class NodeId:
             value = getattr(self, field)
             if value is not None:
                 if isinstance(value, bool) or int(value) != value or value < 0:
-                    raise UserError(f"{field} {value!r} of a {self.kind} node", expected="a whole number from 0")
+                    raise UserError(
+                        f"{field} {value!r} of a {self.kind} node", expected="a whole number from 0"
+                    )
                 object.__setattr__(self, field, int(value))
         if self.site is not None:
             layer_of(self.site)

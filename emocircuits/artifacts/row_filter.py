@@ -1,6 +1,7 @@
 """Which rows of a store count: sink tokens and rows of extreme norm are left out, and both are reported.
 
-Attention-sink rows have norms a hundred times the usual; a few of them take many features of an SAE with them.
+Attention-sink rows have norms a hundred times the usual; a few of them take many features of an SAE with
+them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,8 @@ class RowFilter:
     Attributes:
         skip_positions: leading positions of every prompt (BOS and sink).
         skip_tokens: token ids, wherever they stand.
-        max_norm_multiple: rows whose norm is more than this multiple of the site's median norm; None leaves none out.
+        max_norm_multiple: rows whose norm is more than this multiple of the site's median norm; None leaves
+            none out.
 
     Raises:
         UserError: a negative position count, or a multiple that is not above 1.
@@ -38,8 +40,11 @@ class RowFilter:
         if self.skip_positions < 0:
             raise UserError(f"skip_positions is {self.skip_positions}", expected="0 or more")
         if self.max_norm_multiple is not None and not self.max_norm_multiple > 1:
-            raise UserError(f"max_norm_multiple is {self.max_norm_multiple}", expected="more than 1, e.g. 10",
-                            cure="at 1 half of the rows would go")
+            raise UserError(
+                f"max_norm_multiple is {self.max_norm_multiple}",
+                expected="more than 1, e.g. 10",
+                cure="at 1 half of the rows would go",
+            )
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class FilterReport:
         norm_rows: left out by norm at any of the sites.
         kept: what is left.
         norm_rows_by_site: rows above the limit at each site.
-        median_norms: median norm at each site, over up to 131,072 evenly spaced rows that pass the other filters.
+        median_norms: median norm at each site, over up to 131,072 evenly spaced rows that pass the other
+            filters.
     """
 
     n_rows: int
@@ -103,9 +109,14 @@ def filter_rows(
         limits = {site: row_filter.max_norm_multiple * median for site, median in medians.items()}
         kept = RowSelection(_of_usual_norm(store, kept, limits, counts, by_site))
     if len(kept) == 0:
-        raise UserError(f"the filter leaves none of the {counts['all']} rows of {store.path}", expected="at least one row",
-                        cure="skip fewer positions, raise the norm multiple or collect more prompts")
-    return kept, FilterReport(counts["all"], counts["sink"], counts["token"], counts["norm"], len(kept), by_site, medians)
+        raise UserError(
+            f"the filter leaves none of the {counts['all']} rows of {store.path}",
+            expected="at least one row",
+            cure="skip fewer positions, raise the norm multiple or collect more prompts",
+        )
+    return kept, FilterReport(
+        counts["all"], counts["sink"], counts["token"], counts["norm"], len(kept), by_site, medians
+    )
 
 
 def _labelled(
@@ -122,7 +133,11 @@ def _labelled(
 
 
 def _of_usual_norm(
-    store: ActivationStore, kept: RowSelection, limits: dict[str, float], counts: dict[str, int], by_site: dict[str, int]
+    store: ActivationStore,
+    kept: RowSelection,
+    limits: dict[str, float],
+    counts: dict[str, int],
+    by_site: dict[str, int],
 ) -> Iterator[np.ndarray]:
     for first in range(0, store.n_rows, WINDOW):
         stop = min(first + WINDOW, store.n_rows)

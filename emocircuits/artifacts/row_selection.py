@@ -13,7 +13,8 @@ BLOCK = 512
 
 
 class RowSelection:
-    """The chosen rows of a store, in ascending order; `selection.take(k)` is the row number of the k-th chosen row.
+    """The chosen rows of a store, in ascending order; `selection.take(k)` is the row number of the k-th
+    chosen row.
 
     It holds one bit per row and 8 bytes per 512 rows, where an index array holds 64 bits per chosen row.
 
@@ -33,7 +34,9 @@ class RowSelection:
         last = np.zeros(BLOCK, dtype=bool)
         last[: len(rest)] = rest
         self._bits = np.concatenate([*bits, np.packbits(last)]).reshape(-1, BLOCK // 8)
-        self._before = np.concatenate([[0], np.cumsum(np.concatenate([*counts, [last.sum()]]))]).astype(np.int64)
+        self._before = np.concatenate([[0], np.cumsum(np.concatenate([*counts, [last.sum()]]))]).astype(
+            np.int64
+        )
 
     @classmethod
     def of(cls, rows: Int[np.ndarray, "_"], n_rows: int) -> "RowSelection":
@@ -44,7 +47,10 @@ class RowSelection:
         """
         mask = np.zeros(n_rows, dtype=bool)
         if len(rows) and not (rows.min() >= 0 and rows.max() < n_rows):
-            raise UserError(f"row {int(rows.max())} of a store with {n_rows} rows", expected=f"rows from 0 to {n_rows - 1}")
+            raise UserError(
+                f"row {int(rows.max())} of a store with {n_rows} rows",
+                expected=f"rows from 0 to {n_rows - 1}",
+            )
         mask[rows] = True
         return cls([mask])
 
@@ -69,10 +75,13 @@ class RowSelection:
         if len(ranks) == 0:
             return np.zeros(0, dtype=np.int64)
         if ranks.min() < 0 or ranks.max() >= len(self):
-            raise UserError(f"rank {int(ranks.max())} of {len(self)} chosen rows", expected=f"0 to {len(self) - 1}")
+            raise UserError(
+                f"rank {int(ranks.max())} of {len(self)} chosen rows", expected=f"0 to {len(self) - 1}"
+            )
         block = np.searchsorted(self._before, ranks, side="right") - 1
         blocks, place = np.unique(block, return_inverse=True)
-        inside = np.flatnonzero(np.unpackbits(self._bits[blocks], axis=1).ravel())  # chosen rows of these blocks, packed
+        # chosen rows of these blocks, packed
+        inside = np.flatnonzero(np.unpackbits(self._bits[blocks], axis=1).ravel())
         held = self._before[blocks + 1] - self._before[blocks]
         start = np.cumsum(held) - held
         found = inside[start[place] + ranks - self._before[block]]

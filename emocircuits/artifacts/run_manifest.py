@@ -18,7 +18,8 @@ class StageRecord:
         key: hash of the stage's settings, its inputs' hashes and the code version.
         outputs: path in the run directory -> content hash.
         seconds: wall time of the stage, resumed parts not included.
-        peak_rss_mb: largest resident memory of the process (and its children) up to the end of the stage, MiB.
+        peak_rss_mb: largest resident memory of the process (and its children) up to the end of the stage,
+            MiB.
         warnings: what the reader of the results should know.
     """
 
@@ -59,7 +60,14 @@ class RunManifest:
     def load(cls, path: str | Path) -> "RunManifest":
         """Reads `manifest.json`."""
         value = read_json(path, schema=SCHEMA, version=VERSION)
-        stages = {name: StageRecord(**{**record, "warnings": tuple(record["warnings"])})
-                  for name, record in value["stages"].items()}
-        return cls(recipe=value["recipe"], model=value["model"], seed=value["seed"],
-                   code_version=value["code_version"], stages=stages)
+        stages = {
+            name: StageRecord(**{**record, "warnings": tuple(record["warnings"])})
+            for name, record in value["stages"].items()
+        }
+        return cls(
+            recipe=value["recipe"],
+            model=value["model"],
+            seed=value["seed"],
+            code_version=value["code_version"],
+            stages=stages,
+        )

@@ -1,7 +1,8 @@
 """Endless shuffled batches of several sites in lockstep, where a batch is a pure function of (seed, step).
 
-A stream is cut into epochs, an epoch into windows; one window of rows is held at a time. What a window is and how its rows
-come about is a subclass' affair: rows of a store (`ActivationStream`), or of a model at work (`LiveStream`).
+A stream is cut into epochs, an epoch into windows; one window of rows is held at a time. What a window is and
+how its rows come about is a subclass' affair: rows of a store (`ActivationStream`), or of a model at work
+(`LiveStream`).
 """
 
 from abc import ABC, abstractmethod
@@ -30,12 +31,19 @@ class SeekableStream(ABC):
         UserError: no rows, or a batch size or window below 1.
     """
 
-    def __init__(self, sites: Sequence[str], d_model: int, n_rows: int, batch_size: int, seed: int, window: int):
+    def __init__(
+        self, sites: Sequence[str], d_model: int, n_rows: int, batch_size: int, seed: int, window: int
+    ):
         if batch_size < 1 or window < 1:
-            raise UserError(f"a stream with batch_size {batch_size} and window {window}", expected="at least 1 each")
+            raise UserError(
+                f"a stream with batch_size {batch_size} and window {window}", expected="at least 1 each"
+            )
         if n_rows == 0:
-            raise UserError(f"no rows to draw from at {', '.join(sites)}", expected="at least one row",
-                            cure="collect more prompts or widen the row filter")
+            raise UserError(
+                f"no rows to draw from at {', '.join(sites)}",
+                expected="at least one row",
+                cure="collect more prompts or widen the row filter",
+            )
         self.sites, self.d_model, self.n_rows = tuple(sites), d_model, n_rows
         self.batch_size, self.seed, self.window = batch_size, seed, window
         self._key: tuple[int, int] | None = None
@@ -90,7 +98,9 @@ class SeekableStream(ABC):
 
 
 def _draw(held: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
-    """Copies rows into `out` as float32, few at a time, so that they stay in the processor's cache between the passes."""
+    """Copies rows into `out` as float32, few at a time, so that they stay in the processor's cache between
+    the passes.
+    """
     if held.dtype != np.uint16:
         np.take(held, places, axis=0, out=out, mode="clip")
         return

@@ -1,4 +1,5 @@
-"""Attribution: how much each SAE feature and error node of a model moves a metric from its corrupt to its clean value.
+"""Attribution: how much each SAE feature and error node of a model moves a metric from its corrupt to its
+clean value.
 
 A method is one file and one line here; `METHODS` is the registry.
 """
@@ -15,5 +16,20 @@ from emocircuits.attribution.pairs import Metric, PairBatch, group_pairs
 from emocircuits.attribution.qk_attribution import qk_attribution
 from emocircuits.attribution.steering_attribution import Push
 
-__all__ = ["BASELINES", "METHODS", "Baseline", "Metric", "MethodCard", "PairBatch", "Push", "attribute", "attribution_patching", "edge_effects",
-           "edge_parts", "exact_patching", "group_pairs", "integrated_gradients", "qk_attribution"]
+__all__ = [
+    "BASELINES",
+    "METHODS",
+    "Baseline",
+    "Metric",
+    "MethodCard",
+    "PairBatch",
+    "Push",
+    "attribute",
+    "attribution_patching",
+    "edge_effects",
+    "edge_parts",
+    "exact_patching",
+    "group_pairs",
+    "integrated_gradients",
+    "qk_attribution",
+]

@@ -1,18 +1,18 @@
 """AtP*: attribution patching without its two blind spots (Kramár et al. 2024, arXiv 2403.00745).
 
-*Saturated attention.* A softmax far from its bend has no gradient, though another query or key may turn it over. So the edge from
-a node into a head's queries is not taken through the softmax's derivative: the pattern P' is computed with the patched query
-and
+*Saturated attention.* A softmax far from its bend has no gradient, though another query or key may turn it
+over. So the edge from a node into a head's queries is not taken through the softmax's derivative: the pattern
+P' is computed with the patched query and
 
     edge = sum over queries q and keys k of (P'_qk - P_qk) dM/dP_qk
 
-with P and dM/dP from the corrupt run; the same for keys. The change of the query is what the node writes, taken through the
-norm to first order. (The paper patches keys one position at a time and has a closed form; here a node is patched at all its
-positions, and the block's own attention gives the pattern.)
+with P and dM/dP from the corrupt run; the same for keys. The change of the query is what the node writes,
+taken through the norm to first order. (The paper patches keys one position at a time and has a closed form;
+here a node is patched at all its positions, and the block's own attention gives the pattern.)
 
-*Cancellation.* Where a direct and an indirect effect cancel, a node looks idle. GradDrop takes as many gradients as there are
-blocks, each without what one block adds to the stream: a node's effect is at least the mean over them of |effect without the block|,
-with the sign of its plain effect.
+*Cancellation.* Where a direct and an indirect effect cancel, a node looks idle. GradDrop takes as many
+gradients as there are blocks, each without what one block adds to the stream: a node's effect is at least the
+mean over them of |effect without the block|, with the sign of its plain effect.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -51,12 +51,16 @@ def atp_star(
         seen = graph.seen_by(reader)
         width = (seen.stop - seen.start) * len(reader.slots)
         if isinstance(reader, Heads):
-            found, rows = _fixed(graph, reader, chunk, written[:, seen], point, -1 if pair.ablated else 1, max_tokens)
+            found, rows = _fixed(
+                graph, reader, chunk, written[:, seen], point, -1 if pair.ablated else 1, max_tokens
+            )
             links[:, column : column + found.shape[1]] = found  # queries and keys stand before values
             passes += rows / len(chunk) / len(graph.anatomy.layers)
         column += width
     sources = torch.as_tensor(graph.pairs[0], device=links.device)
-    nodes = torch.zeros(len(chunk), len(graph.nodes), dtype=links.dtype, device=links.device).index_add_(1, sources, links)
+    nodes = torch.zeros(len(chunk), len(graph.nodes), dtype=links.dtype, device=links.device).index_add_(
+        1, sources, links
+    )
     dropped = torch.zeros_like(nodes)
     for without in _without_each_block(graph, chunk, metric):
         dropped += graph.node_effects(pair, without).abs() / max(1, len(graph.anatomy.layers) - 1)
@@ -66,11 +70,16 @@ def atp_star(
 
 
 def _fixed(
-    graph: Graph, reader: Heads, chunk: PairBatch, written: Float[Tensor, "prompt node pos d_model"], point: Pass, sign: int,
-    max_tokens: int
+    graph: Graph,
+    reader: Heads,
+    chunk: PairBatch,
+    written: Float[Tensor, "prompt node pos d_model"],
+    point: Pass,
+    sign: int,
+    max_tokens: int,
 ) -> tuple[Float[Tensor, "prompt edge"], int]:
-    """Edges into the query and key slots of one block, and the rows that its attention was run on; `sign` is -1 where patches
-    take clean values out.
+    """Edges into the query and key slots of one block, and the rows that its attention was run on; `sign` is
+    -1 where patches take clean values out.
     """
     layer, n_prompts, n_nodes = reader.layer, len(chunk), written.shape[1]
     stream = point.values[layer.attn_reads]
@@ -82,13 +91,23 @@ def _fixed(
         found = rate.new_zeros(n_prompts, n_nodes, weight.shape[0])
         flat = [(prompt, node) for node in range(n_nodes) for prompt in range(n_prompts)]
         for first in range(0, len(flat), block):
-            prompts, nodes = (torch.tensor(part, device=stream.device) for part in zip(*flat[first : first + block], strict=True))
+            prompts, nodes = (
+                torch.tensor(part, device=stream.device)
+                for part in zip(*flat[first : first + block], strict=True)
+            )
             normed = _to_first_order(layer, stream[prompts], written[prompts, nodes])
             change = sign * torch.einsum("rtd,hde->rthe", normed, weight)
             seen: list[Tensor] = []
-            run_block(graph.anatomy.model, layer.number, chunk.corrupt[prompts], stream[prompts], [
-                (layer.hook(f"hook_{kind}"), lambda value, hook, change=change: value + change),
-                (layer.hook("hook_pattern"), _keeper(seen))])
+            run_block(
+                graph.anatomy.model,
+                layer.number,
+                chunk.corrupt[prompts],
+                stream[prompts],
+                [
+                    (layer.hook(f"hook_{kind}"), lambda value, hook, change=change: value + change),
+                    (layer.hook("hook_pattern"), _keeper(seen)),
+                ],
+            )
             effect = sign * ((seen[0] - pattern[prompts]) * rate[prompts]).sum((2, 3))
             # a shared key serves several heads
             found[prompts, nodes] = effect.unflatten(1, (weight.shape[0], heads)).sum(2).to(found)
@@ -109,6 +128,16 @@ def _keeper(seen: list[Tensor]) -> Callable[..., None]:
 def _without_each_block(graph: Graph, chunk: PairBatch, metric: Metric) -> Iterator[Pass]:
     """Differentiated passes in which no gradient passes what one block adds."""
     for layer in graph.anatomy.layers:
-        names: Sequence[str] = ("hook_attn_out", "hook_mlp_out") if layer.mlp is not None else ("hook_attn_out",)
+        names: Sequence[str] = (
+            ("hook_attn_out", "hook_mlp_out") if layer.mlp is not None else ("hook_attn_out",)
+        )
         changes = {layer.hook(name): lambda value: value.detach() for name in names}
-        yield differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, graph.node_taps, changes=changes, unreached="zero")
+        yield differentiate(
+            graph.anatomy,
+            chunk.corrupt,
+            metric,
+            chunk.index,
+            graph.node_taps,
+            changes=changes,
+            unreached="zero",
+        )

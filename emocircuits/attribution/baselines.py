@@ -1,14 +1,16 @@
 """Values that nodes take where a prompt has no aligned partner: `mean`, `zero` or `resample`.
 
-With an aligned pair a node is compared with its value on the corrupt prompt, position by position. Without one,
+With an aligned pair a node is compared with its value on the corrupt prompt, position by position. Without
+one,
 
     mean        its mean over reference prompts and positions
     zero        nothing
     resample    its value on another reference prompt, drawn once, the last tokens side by side
 
-and effects are taken on the clean run: effect = M(clean) - M(clean run with the node at its baseline), to first order <clean -
-baseline value, gradient at the clean run>. Positive still means that the clean value raises the metric. Reference prompts are the
-corrupt prompts, of any length and number, or the clean prompts where there are none.
+and effects are taken on the clean run: effect = M(clean) - M(clean run with the node at its baseline), to
+first order <clean - baseline value, gradient at the clean run>. Positive still means that the clean value
+raises the metric. Reference prompts are the corrupt prompts, of any length and number, or the clean prompts
+where there are none.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,20 +48,27 @@ class Baseline:
         if self.name not in BASELINES:
             raise unknown("baseline", self.name, BASELINES)
         if self.prompts.ndim != 2 or 0 in self.prompts.shape:
-            raise UserError(f"reference prompts of shape {tuple(self.prompts.shape)}", expected="token ids (prompt, pos), not empty")
+            raise UserError(
+                f"reference prompts of shape {tuple(self.prompts.shape)}",
+                expected="token ids (prompt, pos), not empty",
+            )
 
     @property
     def passes(self) -> int:
         """Forward passes that its values cost a batch."""
         return 0 if self.name == "zero" else 1
 
-    def values(self, run: Run, own: Mapping[str, Tensor], tokens: Int[Tensor, "prompt pos"]) -> dict[str, Tensor]:
+    def values(
+        self, run: Run, own: Mapping[str, Tensor], tokens: Int[Tensor, "prompt pos"]
+    ) -> dict[str, Tensor]:
         """The baseline of what `own` holds on the prompts `tokens`, in the same shapes."""
         if self.name == "zero":
             return {name: torch.zeros_like(value) for name, value in own.items()}
         if self.name == "mean":
             return {name: value.expand_as(own[name]) for name, value in self.mean(run, tuple(own)).items()}
-        return {name: _from_the_end(value, own[name].shape[1]) for name, value in run(self.donors(tokens)).items()}
+        return {
+            name: _from_the_end(value, own[name].shape[1]) for name, value in run(self.donors(tokens)).items()
+        }
 
     @torch.no_grad()
     def mean(self, run: Run, names: tuple[str, ...]) -> dict[str, Tensor]:
@@ -76,17 +85,25 @@ class Baseline:
         return self._means[names]
 
     def donors(self, tokens: Int[Tensor, "prompt pos"]) -> Int[Tensor, "prompt other"]:
-        """One reference prompt for each prompt, never the prompt itself; the same one however prompts are batched.
+        """One reference prompt for each prompt, never the prompt itself; the same one however prompts are
+        batched.
 
         Raises:
             UserError: no other prompt.
         """
         chosen = []
         for row in tokens:
-            same = (self.prompts == row).all(1) if self.prompts.shape[1] == len(row) else torch.zeros(len(self.prompts), dtype=torch.bool)
+            same = (
+                (self.prompts == row).all(1)
+                if self.prompts.shape[1] == len(row)
+                else torch.zeros(len(self.prompts), dtype=torch.bool)
+            )
             others = (~same).nonzero().squeeze(1)
             if not len(others):
-                raise UserError("no other prompt to resample from", expected="reference prompts in `corrupt`, or several clean ones")
+                raise UserError(
+                    "no other prompt to resample from",
+                    expected="reference prompts in `corrupt`, or several clean ones",
+                )
             draw = generator(self.seed, "donor", *row.tolist()).integers(len(others))
             chosen.append(int(others[draw]))
         return self.prompts[chosen]

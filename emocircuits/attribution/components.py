@@ -1,4 +1,6 @@
-"""Attribution over the nodes of a graph (embeddings, heads, MLPs, features between them), by whatever method: nodes and edges."""
+"""Attribution over the nodes of a graph (embeddings, heads, MLPs, features between them), by whatever method:
+nodes and edges.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,18 +20,25 @@ from emocircuits.models.anatomy import Anatomy
 
 WRITTEN_BYTES = 1 << 29
 Points = Callable[[Anatomy, PairBatch, Pair, Metric, Sequence[str]], Iterator[tuple[float, Pass]]]
-"""(model, batch, both runs, metric, taps) -> weighted passes whose gradients are averaged; weights add up to one."""
+"""(model, batch, both runs, metric, taps) -> weighted passes whose gradients are averaged; weights add up to
+one.
+"""
 Effects = tuple[Float[Tensor, "prompt node"], Float[Tensor, "prompt edge"] | None, float]
 BatchMethod = Callable[..., Effects]
-"""(graph, batch, both runs, metric, edges=, max_tokens=) -> effects of nodes and edges, and the passes spent."""
+"""(graph, batch, both runs, metric, edges=, max_tokens=) -> effects of nodes and edges, and the passes spent.
+"""
 
 
 def by_points(points: Points) -> BatchMethod:
     """The method that averages gradients over the points of a path."""
 
-    def method(graph: Graph, chunk: PairBatch, pair: Pair, metric: Metric, *, edges: bool, max_tokens: int) -> Effects:
+    def method(
+        graph: Graph, chunk: PairBatch, pair: Pair, metric: Metric, *, edges: bool, max_tokens: int
+    ) -> Effects:
         seeds, effect, passes = None, 0.0, 0.0
-        for weight, point in points(graph.anatomy, chunk, pair, metric, graph.taps if edges else graph.node_taps):
+        for weight, point in points(
+            graph.anatomy, chunk, pair, metric, graph.taps if edges else graph.node_taps
+        ):
             effect = effect + weight * graph.node_effects(pair, point)
             seeds = graph.seeds(point, weight, seeds) if edges else None
             passes += 2
@@ -68,33 +77,63 @@ def graph_attribution(
     """
     shared = Shared(batches, tokens_at_once(graph, max_tokens), "attribution")
     for chunk in shared.mine():
-        pair, spent = _differentiated(graph, chunk, metric, edges) if once and chunk.baseline is None else run_both(graph, chunk, metric)
+        pair, spent = (
+            _differentiated(graph, chunk, metric, edges)
+            if once and chunk.baseline is None
+            else run_both(graph, chunk, metric)
+        )
         effect, edge, passes = method(graph, chunk, pair, metric, edges=edges, max_tokens=max_tokens)
-        shared.keep(chunk, pair.clean.metric, pair.corrupt.metric, effect, *([edge] if edges else []), passes=spent + passes)
+        shared.keep(
+            chunk,
+            pair.clean.metric,
+            pair.corrupt.metric,
+            effect,
+            *([edge] if edges else []),
+            passes=spent + passes,
+        )
     (clean, corrupt, effects, *links), passes = shared.collect()
     found = EdgeEffects.of(*graph.pairs, links[0], len(graph.nodes)) if edges else None
-    return AttributionResult(behaviour, graph.nodes, effects, clean, corrupt, conventions, passes=int(np.ceil(passes - 1e-9)), edges=found,
-                             slots=graph.slots)
+    return AttributionResult(
+        behaviour,
+        graph.nodes,
+        effects,
+        clean,
+        corrupt,
+        conventions,
+        passes=int(np.ceil(passes - 1e-9)),
+        edges=found,
+        slots=graph.slots,
+    )
 
 
 def run_both(graph: Graph, chunk: PairBatch, metric: Metric) -> tuple[Pair, int]:
     """Forward passes on both sides of a batch, and how many they are."""
     if chunk.baseline is not None:
         return _ablated(graph, chunk, metric), 2 + chunk.baseline.passes
-    clean, corrupt = (forward(graph.anatomy, tokens, metric, chunk.index, graph.value_taps) for tokens in (chunk.clean, chunk.corrupt))
+    clean, corrupt = (
+        forward(graph.anatomy, tokens, metric, chunk.index, graph.value_taps)
+        for tokens in (chunk.clean, chunk.corrupt)
+    )
     return Pair(clean, corrupt), 2
 
 
 def _differentiated(graph: Graph, chunk: PairBatch, metric: Metric, edges: bool) -> tuple[Pair, int]:
-    """Both sides of a batch with the gradient of the corrupt one, whose two passes are counted by who uses it."""
+    """Both sides of a batch with the gradient of the corrupt one, whose two passes are counted by who uses
+    it.
+    """
     clean = forward(graph.anatomy, chunk.clean, metric, chunk.index, graph.written_taps, skip_unread=True)
     taps = graph.taps if edges else graph.node_taps
-    return Pair(clean, differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, constants=graph.value_taps)), 1
+    return Pair(
+        clean,
+        differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, constants=graph.value_taps),
+    ), 1
 
 
 @torch.no_grad()
 def _ablated(graph: Graph, chunk: PairBatch, metric: Metric) -> Pair:
-    """The clean run, and the baseline of every hook; its metric is that of the stream without what all nodes write above it."""
+    """The clean run, and the baseline of every hook; its metric is that of the stream without what all nodes
+    write above it.
+    """
     anatomy, features = graph.anatomy, [writer for writer in graph.writers if isinstance(writer, Features)]
     shared = chunk.baseline.name != "resample"
 

@@ -1,22 +1,24 @@
-"""Edges between nodes of adjacent sites: the part of a node's effect that runs through each node of the next site.
+"""Edges between nodes of adjacent sites: the part of a node's effect that runs through each node of the next
+site.
 
-For a downstream feature d with encoder row enc_d, activation slope s_d and gradient dM/df_d (both at the corrupt run), and
-an upstream node that writes delta into the stream, with J = d x_down / d x_up at the corrupt run,
+For a downstream feature d with encoder row enc_d, activation slope s_d and gradient dM/df_d (both at the
+corrupt run), and an upstream node that writes delta into the stream, with J = d x_down / d x_up at the
+corrupt run,
 
     edge(node -> d)     = sum over positions of dM/df_d * s_d * <enc_d, J delta>
     edge(node -> error) = sum over positions of <dM/dx - sum_d dM/df_d s_d enc_d, J delta>
 
-The seed dM/df_d * s_d * enc_d is pulled back once per downstream node (a vector-Jacobian product, many seeds in one batched
-backward pass) and contracted with all upstream nodes of all prompts by one matrix product. Summed over *all* downstream
-nodes the seeds give dM/dx, so a node's outgoing edges add up to its effect exactly, whatever the slopes. All computation
-between the two sites (attention, MLPs) is part of the edge. With `steps` dM/dx is the averaged gradient of
-`integrated_gradients`, as in Marks et al. 2024, while J stays that of the corrupt run: edges then go with those effects, and
-no longer add up to them exactly.
+The seed dM/df_d * s_d * enc_d is pulled back once per downstream node (a vector-Jacobian product, many seeds
+in one batched backward pass) and contracted with all upstream nodes of all prompts by one matrix product.
+Summed over *all* downstream nodes the seeds give dM/dx, so a node's outgoing edges add up to its effect
+exactly, whatever the slopes. All computation between the two sites (attention, MLPs) is part of the edge.
+With `steps` dM/dx is the averaged gradient of `integrated_gradients`, as in Marks et al. 2024, while J stays
+that of the corrupt run: edges then go with those effects, and no longer add up to them exactly.
 
-The slope is 1 where d is active on both runs, the secant (clean - corrupt activation over clean - corrupt preactivation)
-where it is active on one, 0 elsewhere, so features that switch on are credited. A secant is clipped to [0, `slope_limit`]:
-near a jump (TopK, JumpReLU) it has no bound, and what is clipped goes to the error node. Last-site nodes link to the metric
-with their effect.
+The slope is 1 where d is active on both runs, the secant (clean - corrupt activation over clean - corrupt
+preactivation) where it is active on one, 0 elsewhere, so features that switch on are credited. A secant is
+clipped to [0, `slope_limit`]: near a jump (TopK, JumpReLU) it has no bound, and what is clipped goes to the
+error node. Last-site nodes link to the metric with their effect.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,8 +41,15 @@ from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 
 
 def edge_effects(
-    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, nodes: Sequence[str], *,
-    slope_limit: float = SLOPE_LIMIT, steps: int = 0, max_tokens: int = 2048,
+    model: Any,
+    saes: Mapping[str, Any],
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    nodes: Sequence[str],
+    *,
+    slope_limit: float = SLOPE_LIMIT,
+    steps: int = 0,
+    max_tokens: int = 2048,
 ) -> EdgeEffects:
     """Edges among chosen nodes, per prompt.
 
@@ -55,18 +64,27 @@ def edge_effects(
         max_tokens: tokens per pass, counting the seeds of one batched backward pass.
 
     Returns:
-        Edges whose effect is nonzero on some prompt, in compressed rows over `nodes`; target `len(nodes)` is the metric.
+        Edges whose effect is nonzero on some prompt, in compressed rows over `nodes`; target `len(nodes)` is
+        the metric.
 
     Raises:
         UserError: no node, or a node that the SAEs do not have.
     """
-    return counted_edge_effects(model, saes, batches, metric, nodes, slope_limit=slope_limit, steps=steps,
-                                max_tokens=max_tokens)[0]
+    return counted_edge_effects(
+        model, saes, batches, metric, nodes, slope_limit=slope_limit, steps=steps, max_tokens=max_tokens
+    )[0]
 
 
 def counted_edge_effects(
-    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, nodes: Sequence[str], *,
-    slope_limit: float = SLOPE_LIMIT, steps: int = 0, max_tokens: int = 2048,
+    model: Any,
+    saes: Mapping[str, Any],
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    nodes: Sequence[str],
+    *,
+    slope_limit: float = SLOPE_LIMIT,
+    steps: int = 0,
+    max_tokens: int = 2048,
     run_batch: Callable[[Mapping[str, Dictionary], PairBatch], PairRun] | None = None,
 ) -> tuple[EdgeEffects, int]:
     """`edge_effects`, and the passes spent (a batched backward pass between two sites counts one).
@@ -78,27 +96,41 @@ def counted_edge_effects(
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
     beside = [site for site in dictionaries if "hook_resid" not in site]
     if beside:
-        raise UserError(f"edges at {', '.join(beside)}",
-                        expected="sites of the residual stream, through which all paths run")
+        raise UserError(
+            f"edges at {', '.join(beside)}",
+            expected="sites of the residual stream, through which all paths run",
+        )
     groups = nodes_by_site(nodes, dictionaries)
     number = {node: position for position, node in enumerate(nodes)}
     sites = list(dictionaries)
     source, target = _pairs(sites, groups, number)
     shared = Shared(batches, max_tokens, "edges")
     for chunk in shared.mine():
-        run = run_batch(dictionaries, chunk) if run_batch else run_pair(model, dictionaries, chunk, metric, keep_graph=True)
+        run = (
+            run_batch(dictionaries, chunk)
+            if run_batch
+            else run_pair(model, dictionaries, chunk, metric, keep_graph=True)
+        )
         if steps:
             run = with_path_gradients(model, run, metric, steps)
         seeds_at_once = max(1, max_tokens // chunk.clean.numel())
-        parts = [_between(run.sites[up], groups[up], run.sites[down], groups[down], seeds_at_once, slope_limit)
-                 for up, down in zip(sites, sites[1:], strict=False)]
+        parts = [
+            _between(run.sites[up], groups[up], run.sites[down], groups[down], seeds_at_once, slope_limit)
+            for up, down in zip(sites, sites[1:], strict=False)
+        ]
         last = run.sites[sites[-1]]
         parts.append(contributions(last, groups[sites[-1]], last.grad[None])[0])
-        pulls = sum(-(-len(groups[down]) // seeds_at_once) for up, down in zip(sites, sites[1:], strict=False) if len(groups[up]))
+        pulls = sum(
+            -(-len(groups[down]) // seeds_at_once)
+            for up, down in zip(sites, sites[1:], strict=False)
+            if len(groups[up])
+        )
         shared.keep(chunk, torch.cat(parts, dim=1), passes=run.passes + pulls)
     (effects,), passes = shared.collect()
     kept = (effects != 0).any(0)
-    return EdgeEffects.of(source[kept], target[kept], effects[:, kept], len(nodes)), int(np.ceil(passes - 1e-9))
+    return EdgeEffects.of(source[kept], target[kept], effects[:, kept], len(nodes)), int(
+        np.ceil(passes - 1e-9)
+    )
 
 
 def _between(
@@ -112,8 +144,9 @@ def _between(
     found = []
     for start in range(0, len(downstream), seeds_at_once):
         seeds = seeds_of(downstream.part(slice(start, start + seeds_at_once)))
-        (pulled,) = torch.autograd.grad(down.stream, up.stream, seeds.to(down.stream.dtype), is_grads_batched=True,
-                                        retain_graph=True)
+        (pulled,) = torch.autograd.grad(
+            down.stream, up.stream, seeds.to(down.stream.dtype), is_grads_batched=True, retain_graph=True
+        )
         found.append(contributions(up, upstream, pulled).transpose(0, 1).flatten(1))
     return torch.cat(found, dim=1)
 
@@ -144,7 +177,9 @@ class Seeds:
         return seeds * position_mask(nodes, seeds.shape[2]).to(seeds.dtype)[:, None, :, None]
 
 
-def _pairs(sites: list[str], groups: Mapping[str, SiteNodes], number: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(
+    sites: list[str], groups: Mapping[str, SiteNodes], number: Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
     source, target = [], []
     for up, down in zip(sites, sites[1:], strict=False):
         for node in groups[down].ids:

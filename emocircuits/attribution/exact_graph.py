@@ -14,8 +14,14 @@ from emocircuits.attribution.shared import Shared
 
 
 def exact_graph(
-    graph: Graph, batches: Sequence[PairBatch], metric: Metric, *, edges: bool = True, background: str = "corrupt",
-    behaviour: str = "", max_tokens: int = DEFAULT_MAX_TOKENS,
+    graph: Graph,
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    *,
+    edges: bool = True,
+    background: str = "corrupt",
+    behaviour: str = "",
+    max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> AttributionResult:
     """Effects of real patches of all nodes and, where wanted, of all edges between them.
 
@@ -35,10 +41,26 @@ def exact_graph(
         patcher = Patcher(graph, chunk, pair, metric, max_tokens)
         found = [patcher.nodes(range(len(graph.nodes)), background)]
         if edges:
-            found.append(patcher.edges(list(zip(sources.tolist(), targets.tolist(), strict=True)), background))
-        shared.keep(chunk, pair.clean.metric, pair.corrupt.metric, *found, passes=spent + patcher.rows / len(chunk))
+            found.append(
+                patcher.edges(list(zip(sources.tolist(), targets.tolist(), strict=True)), background)
+            )
+        shared.keep(
+            chunk, pair.clean.metric, pair.corrupt.metric, *found, passes=spent + patcher.rows / len(chunk)
+        )
     (clean, corrupt, effects, *values), passes = shared.collect()
-    links = EdgeEffects.of(sources, targets, values[0], len(graph.nodes), values[0].mean(0)) if edges else None
+    links = (
+        EdgeEffects.of(sources, targets, values[0], len(graph.nodes), values[0].mean(0)) if edges else None
+    )
     conventions = {**CONVENTIONS, "method": "exact", "gradient": "none", "background": f"{background} run"}
-    return AttributionResult(behaviour, graph.nodes, effects, clean, corrupt, conventions, passes=int(np.ceil(passes - 1e-9)), edges=links,
-                             verified=effects.mean(0), slots=graph.slots)
+    return AttributionResult(
+        behaviour,
+        graph.nodes,
+        effects,
+        clean,
+        corrupt,
+        conventions,
+        passes=int(np.ceil(passes - 1e-9)),
+        edges=links,
+        verified=effects.mean(0),
+        slots=graph.slots,
+    )

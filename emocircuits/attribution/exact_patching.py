@@ -2,9 +2,10 @@
 
     effect of a node = M(corrupt run with x + delta at the node's site) - M(corrupt run)
 
-with delta = (f_clean - f_corrupt)_i * decoder_i for a feature and e_clean - e_corrupt for an error node, at all positions at
-once (or at the node's own). Many nodes run side by side along the batch axis; where a prompt's delta is zero the effect is
-zero and nothing is run. Prompts with a baseline are patched the other way: M(clean) - M(clean run with x - delta).
+with delta = (f_clean - f_corrupt)_i * decoder_i for a feature and e_clean - e_corrupt for an error node, at
+all positions at once (or at the node's own). Many nodes run side by side along the batch axis; where a
+prompt's delta is zero the effect is zero and nothing is run. Prompts with a baseline are patched the other
+way: M(clean) - M(clean run with x - delta).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,8 +27,14 @@ from emocircuits.interventions.dictionary import open_dictionaries
 
 
 def exact_patching(
-    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, *, behaviour: str = "",
-    nodes: Sequence[str] | None = None, max_tokens: int = DEFAULT_MAX_TOKENS,
+    model: Any,
+    saes: Mapping[str, Any],
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    *,
+    behaviour: str = "",
+    nodes: Sequence[str] | None = None,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> AttributionResult:
     """Effects of real patches, per prompt.
 
@@ -37,7 +44,8 @@ def exact_patching(
         batches: prompt pairs, grouped by length.
         metric: logits -> one value per prompt; a gradient is needed only where `nodes` is None.
         behaviour: name stored in the result.
-        nodes: which nodes to patch, in the order of the result; None takes every node that attribution patching finds.
+        nodes: which nodes to patch, in the order of the result; None takes every node that attribution
+            patching finds.
         max_tokens: tokens per forward pass.
 
     Returns:
@@ -66,8 +74,15 @@ def exact_patching(
             rows += spent
         shared.keep(chunk, part, run.metric_clean, run.metric_corrupt, passes=rows / len(chunk))
     found, spent = shared.collect()
-    conventions = {**CONVENTIONS, "method": "exact_patching", "gradient": "none", "positions": "as the node says"}
-    return AttributionResult(behaviour, tuple(nodes), *found, conventions, passes + int(np.ceil(spent - 1e-9)))
+    conventions = {
+        **CONVENTIONS,
+        "method": "exact_patching",
+        "gradient": "none",
+        "positions": "as the node says",
+    }
+    return AttributionResult(
+        behaviour, tuple(nodes), *found, conventions, passes + int(np.ceil(spent - 1e-9))
+    )
 
 
 @torch.no_grad()
@@ -86,8 +101,13 @@ def _patch_site(
         delta, node, prompt = (torch.cat(parts) for parts in zip(*waiting, strict=True))
         for start in range(0, len(delta), rows):
             now = slice(start, start + rows)
-            live, index = run.sites[site].live[prompt[now]], run.batch.index[prompt[now].to(run.batch.index.device)]
-            patched = metric_from(run.batch.corrupt[prompt[now]], index, site, live + (run.sign * delta[now]).to(live.dtype))
+            live, index = (
+                run.sites[site].live[prompt[now]],
+                run.batch.index[prompt[now].to(run.batch.index.device)],
+            )
+            patched = metric_from(
+                run.batch.corrupt[prompt[now]], index, site, live + (run.sign * delta[now]).to(live.dtype)
+            )
             effects[prompt[now], node[now]] = run.sign * (patched - run.metric_live[prompt[now]])
             passes += len(prompt[now])
         waiting.clear()
@@ -105,6 +125,12 @@ def _patch_site(
     return effects, passes
 
 
-METHODS.register("exact_patching", MethodCard(
-    "exact_patching", exact_patching, exact=True,
-    description="one real patch per node and prompt; slow, the oracle of the others"))
+METHODS.register(
+    "exact_patching",
+    MethodCard(
+        "exact_patching",
+        exact_patching,
+        exact=True,
+        description="one real patch per node and prompt; slow, the oracle of the others",
+    ),
+)

@@ -1,4 +1,6 @@
-"""The methods of `attribute` over SAE features and errors: nodes, and edges between the strongest nodes of adjacent sites."""
+"""The methods of `attribute` over SAE features and errors: nodes, and edges between the strongest nodes of
+adjacent sites.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -71,13 +73,20 @@ def strongest(result: AttributionResult, most: int) -> list[int]:
     return [int(place) for place in order[:most]]
 
 
-def joined(result: AttributionResult, asked: Question, path: int = 0, run_batch: Callable[..., PairRun] | None = None) -> AttributionResult:
+def joined(
+    result: AttributionResult, asked: Question, path: int = 0, run_batch: Callable[..., PairRun] | None = None
+) -> AttributionResult:
     """The same result with the edges among its strongest nodes."""
     if not asked.edges:
         return result
     chosen = np.sort(strongest(result, asked.most))
-    links, spent = counted_edge_effects(*asked.given, [result.nodes[place] for place in chosen], steps=path,
-                                        max_tokens=asked.max_tokens, run_batch=run_batch)
+    links, spent = counted_edge_effects(
+        *asked.given,
+        [result.nodes[place] for place in chosen],
+        steps=path,
+        max_tokens=asked.max_tokens,
+        run_batch=run_batch,
+    )
     ends = np.append(chosen, len(result.nodes))
     edges = EdgeEffects.of(chosen[links.sources], ends[links.targets], links.effects, len(result.nodes))
     return replace(result, edges=edges, passes=result.passes + spent)
@@ -91,20 +100,32 @@ def by_gradient(asked: Question) -> AttributionResult:
 def by_path(asked: Question) -> AttributionResult:
     """Integrated gradients over each site's activations."""
     steps = STEPS if asked.steps is None else asked.steps
-    return joined(integrated_gradients(*asked.given, positions=asked.positions, steps=steps, **asked.options), asked, path=steps)
+    return joined(
+        integrated_gradients(*asked.given, positions=asked.positions, steps=steps, **asked.options),
+        asked,
+        path=steps,
+    )
 
 
 def by_rules(asked: Question) -> AttributionResult:
     """RelP."""
     with relp_rules(open_anatomy(asked.model, asked.batches[0].corrupt)):
         found = by_gradient(asked)
-    return replace(found, conventions={**found.conventions, "method": "relp",
-                                       "gradient": f"{found.conventions['gradient']}, rules of relevance propagation"})
+    return replace(
+        found,
+        conventions={
+            **found.conventions,
+            "method": "relp",
+            "gradient": f"{found.conventions['gradient']}, rules of relevance propagation",
+        },
+    )
 
 
 def by_search(asked: Question) -> AttributionResult:
     """Gradients, then real patches within a budget."""
-    return verified_features(*asked.given, edges=asked.edges, budget=asked.budget, max_edge_nodes=asked.most, **asked.options)
+    return verified_features(
+        *asked.given, edges=asked.edges, budget=asked.budget, max_edge_nodes=asked.most, **asked.options
+    )
 
 
 def by_patches(asked: Question) -> AttributionResult:
@@ -123,7 +144,9 @@ def by_patches(asked: Question) -> AttributionResult:
     following = dict(zip(order, order[1:], strict=False))
     pairs = [(up, down) for up in sites for down in sites if following.get(sites[up]) == sites[down]]
     pairs += [(up, len(found.nodes)) for up in sites if sites[up] == order[-1]]
-    values, spent = exact_edges(*asked.given, [(found.nodes[u], found.slots[d]) for u, d in pairs], max_tokens=asked.max_tokens)
+    values, spent = exact_edges(
+        *asked.given, [(found.nodes[u], found.slots[d]) for u, d in pairs], max_tokens=asked.max_tokens
+    )
     sources, targets = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     links = EdgeEffects.of(sources, targets, values, len(found.nodes), values.mean(0))
     return replace(found, edges=links, passes=found.passes + spent)
@@ -136,32 +159,69 @@ def by_push(asked: Question) -> AttributionResult:
         UserError: no site behind the push.
     """
     dictionaries, steps = asked.dictionaries, STRENGTHS if asked.steps is None else asked.steps
-    push = asked.push or mean_difference(asked.model, asked.batches, asked.metric, f"blocks.{layer_of(next(iter(dictionaries)))}.hook_resid_pre")
+    push = asked.push or mean_difference(
+        asked.model,
+        asked.batches,
+        asked.metric,
+        f"blocks.{layer_of(next(iter(dictionaries)))}.hook_resid_pre",
+    )
     kind = {"hook_resid_pre": 0, "hook_resid_mid": 2, "hook_resid_post": 4}
-    place = {site: 4 * layer_of(site) + kind.get(site.rsplit(".", 1)[1], 1) for site in (*dictionaries, push.site)}
+    place = {
+        site: 4 * layer_of(site) + kind.get(site.rsplit(".", 1)[1], 1) for site in (*dictionaries, push.site)
+    }
     behind = {site: one for site, one in dictionaries.items() if place[site] >= place[push.site]}
     if not behind:
-        raise UserError(f"no SAE at or behind the push at {push.site}", expected=f"a push before {', '.join(dictionaries)}")
+        raise UserError(
+            f"no SAE at or behind the push at {push.site}",
+            expected=f"a push before {', '.join(dictionaries)}",
+        )
     asked = replace(asked, saes=behind)
-    found = feature_shares(asked.model, behind, asked.batches, asked.metric, push, steps=steps, max_tokens=asked.max_tokens)
+    found = feature_shares(
+        asked.model, behind, asked.batches, asked.metric, push, steps=steps, max_tokens=asked.max_tokens
+    )
     names, effects = [], []
     for site, shares in found.sites.items():
         for part in np.flatnonzero((shares != 0).any(0)):
             error = part == behind[site].d_sae
-            names.append(format_node(NodeId("error" if error else "feature", site=site, feature=None if error else int(part))))
+            names.append(
+                format_node(
+                    NodeId("error" if error else "feature", site=site, feature=None if error else int(part))
+                )
+            )
             effects.append(shares[:, part])
     remainder = {site: float(found.remainder(site).mean()) for site in found.sites}
     conventions = {
-        "method": "steering", "sign": "positive: what the push changes raises the metric", "baseline": "unsteered run",
-        "gradient": f"averaged over {steps} midpoints of the strength", "positions": "summed", "site": push.site, "push": push.name,
+        "method": "steering",
+        "sign": "positive: what the push changes raises the metric",
+        "baseline": "unsteered run",
+        "gradient": f"averaged over {steps} midpoints of the strength",
+        "positions": "summed",
+        "site": push.site,
+        "push": push.name,
         "remainder": ", ".join(f"{site} {value:.3g}" for site, value in remainder.items()),
     }
-    result = AttributionResult(asked.behaviour, tuple(names), np.stack(effects, axis=1), found.steered, found.plain, conventions, found.passes)
-    return joined(result, asked, run_batch=lambda some, chunk: steered_run(asked.model, some, chunk, asked.metric, push, steps))
+    result = AttributionResult(
+        asked.behaviour,
+        tuple(names),
+        np.stack(effects, axis=1),
+        found.steered,
+        found.plain,
+        conventions,
+        found.passes,
+    )
+    return joined(
+        result,
+        asked,
+        run_batch=lambda some, chunk: steered_run(asked.model, some, chunk, asked.metric, push, steps),
+    )
 
 
 FEATURE_METHODS: dict[str, Callable[[Question], AttributionResult]] = {
-    "attribution_patching": by_gradient, "integrated_gradients": by_path, "relp": by_rules, "steering": by_push, "verified": by_search,
+    "attribution_patching": by_gradient,
+    "integrated_gradients": by_path,
+    "relp": by_rules,
+    "steering": by_push,
+    "verified": by_search,
     "exact": by_patches,
 }
 """By name; `atp_star` needs the graph of components and is put together in `attribute`."""

@@ -1,4 +1,6 @@
-"""The metric as a function of what one site holds: the blocks before it are not run, nor the logits that the metric does not read."""
+"""The metric as a function of what one site holds: the blocks before it are not run, nor the logits that the
+metric does not read.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +34,11 @@ class FromSite:
         return cls(model, metric, reads_last_position(model, metric, batch.clean.shape[1], batch.index))
 
     def __call__(
-        self, tokens: Int[Tensor, "prompt pos"], index: Int[Tensor, "prompt"], site: str, stream: Float[Tensor, "prompt pos d_model"]
+        self,
+        tokens: Int[Tensor, "prompt pos"],
+        index: Int[Tensor, "prompt"],
+        site: str,
+        stream: Float[Tensor, "prompt pos d_model"],
     ) -> Float[Tensor, "prompt"]:
         """The metric of each prompt when the site holds `stream`; hooks at later sites are run.
 
@@ -47,5 +53,7 @@ class FromSite:
         """
         if is_stream(site):
             return measure(self.metric, logits_given(self.model, tokens, site, stream, last=self.last), index)
-        with edited(self.model, {site: lambda x: stream.to(x.dtype)}, what="a run from a site on", must_change=False):
+        with edited(
+            self.model, {site: lambda x: stream.to(x.dtype)}, what="a run from a site on", must_change=False
+        ):
             return run_metric(self.model, tokens, self.metric, index)

@@ -1,11 +1,13 @@
-"""An attribution graph over the parts of a model: which nodes there are, which slots see which nodes, and what one pass says.
+"""An attribution graph over the parts of a model: which nodes there are, which slots see which nodes, and
+what one pass says.
 
-Where every head and every MLP is a node, nothing but addition lies between parts, so the direct path from a node to a slot is
-the identity, and all edges of a batch are one matrix product per reader:
+Where every head and every MLP is a node, nothing but addition lies between parts, so the direct path from a
+node to a slot is the identity, and all edges of a batch are one matrix product per reader:
 
     edge(u -> v) = sum over positions of < written(u) , seed(v) >         seed(v) summed over the points of a path
 
-The edges that leave a node add up to its effect (to first order around the point where the gradients were taken).
+The edges that leave a node add up to its effect (to first order around the point where the gradients were
+taken).
 """
 
 from collections.abc import Iterable, Sequence
@@ -98,7 +100,11 @@ class Graph:
         return _part_of(self.readers, lambda reader: reader.slots, slot)
 
     def written(
-        self, pair: Pair, window: Window = EVERYTHING, scratch: Scratch | None = None, begins: Sequence[int] | None = None
+        self,
+        pair: Pair,
+        window: Window = EVERYTHING,
+        scratch: Scratch | None = None,
+        begins: Sequence[int] | None = None,
     ) -> Float[Tensor, "some_prompts node some_pos d_model"]:
         """What the change of every node writes into the stream inside a window, to first order.
 
@@ -109,7 +115,11 @@ class Graph:
             begins: writer by writer the first position that is wanted; what stands before is not filled.
         """
         like = within(pair.live.values[self.anatomy.last], window)
-        shape, first, like = like.shape, 0, like.new_empty(0, dtype=torch.promote_types(like.dtype, torch.float32))
+        shape, first, like = (
+            like.shape,
+            0,
+            like.new_empty(0, dtype=torch.promote_types(like.dtype, torch.float32)),
+        )
         out = (scratch or Scratch()).take(like, len(self.nodes), *shape)
         for writer, begin in zip(self.writers, begins or [0] * len(self.writers), strict=True):
             part, skipped = behind(window, begin)
@@ -123,7 +133,9 @@ class Graph:
         return torch.cat([writer.effects(pair, point.grads) for writer in self.writers], dim=1)
 
     def seeds(self, point: Pass, weight: float = 1.0, onto: Sequence[Seeds] | None = None) -> list[Seeds]:
-        """Gradients at what every reader's slots read under one pass, times a weight, added to those of other points."""
+        """Gradients at what every reader's slots read under one pass, times a weight, added to those of other
+        points.
+        """
         found = [reader.seeds(point, weight) for reader in self.readers]
         return found if onto is None else [one.plus(new) for one, new in zip(onto, found, strict=True)]
 
@@ -133,13 +145,31 @@ class Graph:
         most = max(FEWEST, PIECE // (width * len(self.nodes)))  # tokens at once
         rows, work, spans = max(1, most // length), (Scratch(), Scratch()), [seed.spans() for seed in seeds]
         begins = self._wanted_from(spans)
-        return torch.cat([
-            sum(self._edges_within(pair, seeds, spans, begins, (slice(row, row + rows), slice(first, first + most)), *work)
-                for first in range(0, length, most))
-            for row in range(0, n_prompts, rows)])
+        return torch.cat(
+            [
+                sum(
+                    self._edges_within(
+                        pair,
+                        seeds,
+                        spans,
+                        begins,
+                        (slice(row, row + rows), slice(first, first + most)),
+                        *work,
+                    )
+                    for first in range(0, length, most)
+                )
+                for row in range(0, n_prompts, rows)
+            ]
+        )
 
     def _edges_within(
-        self, pair: Pair, seeds: Sequence[Seeds], spans: Sequence[Sequence[Span]], begins: Sequence[int], window: Window, *scratch: Scratch
+        self,
+        pair: Pair,
+        seeds: Sequence[Seeds],
+        spans: Sequence[Sequence[Span]],
+        begins: Sequence[int],
+        window: Window,
+        *scratch: Scratch,
     ) -> Float[Tensor, "some_prompts edge"]:
         written, found = self.written(pair, window, scratch[0], begins), []
         for reader, seed, runs in zip(self.readers, seeds, spans, strict=True):
@@ -155,13 +185,22 @@ class Graph:
 
     def _wanted_from(self, spans: Sequence[Sequence[Span]]) -> list[int]:
         """Writer by writer the first position at which any slot that sees it has a gradient."""
-        readers = [(reader.reads_at, min(begin for _, begin in runs)) for reader, runs in zip(self.readers, spans, strict=True)]
+        readers = [
+            (reader.reads_at, min(begin for _, begin in runs))
+            for reader, runs in zip(self.readers, spans, strict=True)
+        ]
         return [min(begin for place, begin in readers if place > writer.writes_at) for writer in self.writers]
 
 
 def component_graph(anatomy: Anatomy, features: Sequence[Features] = ()) -> Graph:
-    """Embeddings, attention heads, MLPs and the logits, with the features and errors of some sites between them."""
-    parts = [part for layer in anatomy.layers for part in (Heads(layer), *([MLP(layer)] if layer.mlp is not None else []))]
+    """Embeddings, attention heads, MLPs and the logits, with the features and errors of some sites between
+    them.
+    """
+    parts = [
+        part
+        for layer in anatomy.layers
+        for part in (Heads(layer), *([MLP(layer)] if layer.mlp is not None else []))
+    ]
     writers = sorted([Embeddings(anatomy), *parts, *features], key=lambda part: part.writes_at)
     readers = sorted([*parts, *features], key=lambda part: part.reads_at)
     return Graph(anatomy, tuple(writers), (*readers, Logits(anatomy)))

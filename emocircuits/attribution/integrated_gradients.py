@@ -1,13 +1,15 @@
-"""Integrated gradients over the activations of each site: attribution patching where one gradient is not enough.
+"""Integrated gradients over the activations of each site: attribution patching where one gradient is not
+enough.
 
     effect of feature i = sum over positions of (f_clean - f_corrupt)_i * mean over alpha of dM/df_i
     x(alpha) = x_corrupt + alpha (x_clean - x_corrupt)         alpha = (k + 1/2) / steps, k = 0 … steps - 1
 
-One site at a time is moved along the straight line from its corrupt to its clean stream, all positions together, while
-everything below it stays corrupt; the gradient is taken there. Moving the stream moves features and errors together, so at
-every site the effects of all features and the error add up to M(corrupt run with the site's clean stream) - M(corrupt), which
-is metric(clean) - metric(corrupt), up to the midpoint rule (Sundararajan et al. 2017; over SAE features Marks et al. 2024,
-2403.19647, section 2, who start from the clean run and so have the opposite sign).
+One site at a time is moved along the straight line from its corrupt to its clean stream, all positions
+together, while everything below it stays corrupt; the gradient is taken there. Moving the stream moves
+features and errors together, so at every site the effects of all features and the error add up to M(corrupt
+run with the site's clean stream) - M(corrupt), which is metric(clean) - metric(corrupt), up to the midpoint
+rule (Sundararajan et al. 2017; over SAE features Marks et al. 2024, 2403.19647, section 2, who start from the
+clean run and so have the opposite sign).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,8 +43,9 @@ def input_path(
 
         e(alpha) = e_corrupt + alpha (e_clean - e_corrupt)      alpha = (k + 1/2) / steps
 
-    Everything behind the embeddings runs freely (integrated gradients over inputs; EAP-IG of Hanna et al. 2024, 2403.17806,
-    who take end points k / steps instead of midpoints). Each point has the weight 1 / steps and costs two passes.
+    Everything behind the embeddings runs freely (integrated gradients over inputs; EAP-IG of Hanna et al.
+    2024, 2403.17806, who take end points k / steps instead of midpoints). Each point has the weight 1 / steps
+    and costs two passes.
     """
     if steps < 1:
         raise UserError(f"integrated gradients over {steps} steps", expected="at least 1")
@@ -54,8 +57,15 @@ def input_path(
 
 
 def integrated_gradients(
-    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, *, behaviour: str = "",
-    positions: bool = False, steps: int = STEPS, max_tokens: int = DEFAULT_MAX_TOKENS,
+    model: Any,
+    saes: Mapping[str, Any],
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    *,
+    behaviour: str = "",
+    positions: bool = False,
+    steps: int = STEPS,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> AttributionResult:
     """Effects of all nodes that differ between the runs, per prompt.
 
@@ -73,7 +83,8 @@ def integrated_gradients(
         As `attribution_patching`.
 
     Raises:
-        UserError: `steps` below 1, wrong shapes, a metric that is not differentiable, prompts without any difference.
+        UserError: `steps` below 1, wrong shapes, a metric that is not differentiable, prompts without any
+            difference.
         Failure: a gradient that is missing, NaN or infinite.
     """
     if steps < 1:
@@ -81,11 +92,24 @@ def integrated_gradients(
 
     def run(dictionaries: Mapping[str, Dictionary], chunk: PairBatch) -> PairRun:
         with fused_attention(model, chunk.clean):
-            return with_path_gradients(model, run_pair(model, dictionaries, chunk, metric, gradient=False), metric, steps)
+            return with_path_gradients(
+                model, run_pair(model, dictionaries, chunk, metric, gradient=False), metric, steps
+            )
 
-    conventions = {"method": "integrated_gradients", "gradient": f"mean over {steps} midpoints from corrupt to clean"}
-    return effects_of(model, saes, batches, run, behaviour=behaviour, positions=positions, max_tokens=max_tokens,
-                      conventions=conventions)
+    conventions = {
+        "method": "integrated_gradients",
+        "gradient": f"mean over {steps} midpoints from corrupt to clean",
+    }
+    return effects_of(
+        model,
+        saes,
+        batches,
+        run,
+        behaviour=behaviour,
+        positions=positions,
+        max_tokens=max_tokens,
+        conventions=conventions,
+    )
 
 
 def with_path_gradients(model: Any, run: PairRun, metric: Metric, steps: int) -> PairRun:
@@ -109,17 +133,30 @@ def _gradient_at(
     with torch.enable_grad():
         metric_here = metric_from(batch.corrupt, batch.index, site, leaf)
         if not metric_here.requires_grad:
-            raise UserError("the metric has no gradient with respect to the logits",
-                            expected="a differentiable function of the logits such as a logit difference",
-                            cure="do not use argmax, detach or a threshold in it")
-        grad, = torch.autograd.grad(metric_here.sum(), [leaf], allow_unused=True)
+            raise UserError(
+                "the metric has no gradient with respect to the logits",
+                expected="a differentiable function of the logits such as a logit difference",
+                cure="do not use argmax, detach or a threshold in it",
+            )
+        (grad,) = torch.autograd.grad(metric_here.sum(), [leaf], allow_unused=True)
     if grad is None:
-        raise Failure(f"no gradient of the metric reaches {site}", cure="check the site's hook and the metric")
+        raise Failure(
+            f"no gradient of the metric reaches {site}", cure="check the site's hook and the metric"
+        )
     if not finite(grad):
-        raise Failure(f"the gradient of the metric at {site} is NaN or infinite", cure="check the metric and the model's precision")
+        raise Failure(
+            f"the gradient of the metric at {site} is NaN or infinite",
+            cure="check the metric and the model's precision",
+        )
     return grad
 
 
-METHODS.register("integrated_gradients", MethodCard(
-    "integrated_gradients", integrated_gradients, exact=False,
-    description=f"the gradient averaged over {STEPS} midpoints between corrupt and clean, site by site; 2 + 2 · sites · steps passes"))
+METHODS.register(
+    "integrated_gradients",
+    MethodCard(
+        "integrated_gradients",
+        integrated_gradients,
+        exact=False,
+        description=f"the gradient averaged over {STEPS} midpoints between corrupt and clean, site by site; 2 + 2 · sites · steps passes",
+    ),
+)

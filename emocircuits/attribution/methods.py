@@ -1,4 +1,6 @@
-"""The registry of attribution methods: each maps (model, saes, prompt pairs, metric) to an `AttributionResult`."""
+"""The registry of attribution methods: each maps (model, saes, prompt pairs, metric) to an
+`AttributionResult`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +8,8 @@ from dataclasses import dataclass
 from emocircuits.artifacts.attribution_result import AttributionResult
 from emocircuits.registry import Registry
 
-# (model, saes, batches, metric, *, behaviour="", max_tokens=…) -> effects of all nodes; a method may take more keywords
+# (model, saes, batches, metric, *, behaviour="", max_tokens=…) -> effects of all nodes; a method may take
+# more keywords
 Attribute = Callable[..., AttributionResult]
 
 

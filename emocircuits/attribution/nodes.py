@@ -48,12 +48,20 @@ def nodes_by_site(nodes: Sequence[str], dictionaries: Mapping[str, Dictionary]) 
         if node.site not in groups:
             raise UserError(f"the node {text} lies at a site without SAE", expected=", ".join(groups))
         if node.feature is not None and node.feature >= dictionaries[node.site].d_sae:
-            raise UserError(f"the node {text} lies outside its SAE",
-                            expected=f"a feature below {dictionaries[node.site].d_sae}")
+            raise UserError(
+                f"the node {text} lies outside its SAE",
+                expected=f"a feature below {dictionaries[node.site].d_sae}",
+            )
         feature = -1 if node.feature is None else node.feature
         groups[node.site].append((text, feature, -1 if node.position is None else node.position))
-    return {site: SiteNodes(tuple(text for text, _, _ in group), _whole(group, 1, dictionaries[site]),
-                            _whole(group, 2, dictionaries[site])) for site, group in groups.items()}
+    return {
+        site: SiteNodes(
+            tuple(text for text, _, _ in group),
+            _whole(group, 1, dictionaries[site]),
+            _whole(group, 2, dictionaries[site]),
+        )
+        for site, group in groups.items()
+    }
 
 
 def _whole(group: list[tuple[str, int, int]], part: int, dictionary: Dictionary) -> torch.Tensor:
@@ -82,11 +90,15 @@ def contributions(
 def deltas(run: SiteRun, nodes: SiteNodes) -> Float[torch.Tensor, "node prompt pos d_model"]:
     """What patching each node from corrupt to clean adds to the stream."""
     features = nodes.feature.clamp(min=0)
-    written = run.columns(features).permute(2, 0, 1)[..., None] * run.dictionary.decoder[features][:, None, None]
+    written = (
+        run.columns(features).permute(2, 0, 1)[..., None] * run.dictionary.decoder[features][:, None, None]
+    )
     out = torch.where((nodes.feature < 0)[:, None, None, None], run.delta_error[None], written)
     return out * position_mask(nodes, out.shape[2]).to(out.dtype)[:, None, :, None]
 
 
 def position_mask(nodes: SiteNodes, length: int) -> torch.Tensor:
     """Which positions each node covers, bool (node, pos)."""
-    return (nodes.position < 0)[:, None] | (nodes.position[:, None] == torch.arange(length, device=nodes.position.device))
+    return (nodes.position < 0)[:, None] | (
+        nodes.position[:, None] == torch.arange(length, device=nodes.position.device)
+    )

@@ -22,26 +22,34 @@ class PairBatch:
         clean: token ids of the clean prompts (desperate circumstances).
         corrupt: token ids of the corrupt prompts (calm circumstances).
         index: number of each pair in the whole set; results are in this order.
-        baseline: what nodes are compared with where prompts have no aligned partner; `corrupt` is `clean` then.
+        baseline: what nodes are compared with where prompts have no aligned partner; `corrupt` is `clean`
+            then.
     """
 
     clean: Int[torch.Tensor, "..."]
-    corrupt: Int[torch.Tensor, "..."]  # (prompt, pos) as clean; checked below, with an error that says the cure
+    # (prompt, pos) as clean; checked below, with an error that says the cure
+    corrupt: Int[torch.Tensor, "..."]
     index: Int[torch.Tensor, "..."]
     baseline: Baseline | None = None
 
     def __post_init__(self) -> None:
         shapes = tuple(self.clean.shape), tuple(self.corrupt.shape)
         if len(shapes[0]) != 2 or len(shapes[1]) != 2 or 0 in shapes[0]:
-            raise UserError(f"clean and corrupt tokens have shapes {shapes[0]} and {shapes[1]}",
-                            expected="token ids (prompt, pos), not empty")
+            raise UserError(
+                f"clean and corrupt tokens have shapes {shapes[0]} and {shapes[1]}",
+                expected="token ids (prompt, pos), not empty",
+            )
         if shapes[0] != shapes[1]:
-            raise UserError(f"clean prompts have shape {shapes[0]} and corrupt prompts {shapes[1]}",
-                            expected="the same number of prompts and of tokens",
-                            cure="choose circumstances of as many tokens, or use mean, zero or resample ablation, which need no pair: "
-                                 "baseline='mean'")
+            raise UserError(
+                f"clean prompts have shape {shapes[0]} and corrupt prompts {shapes[1]}",
+                expected="the same number of prompts and of tokens",
+                cure="choose circumstances of as many tokens, or use mean, zero or resample ablation, which need no pair: "
+                "baseline='mean'",
+            )
         if tuple(self.index.shape) != (shapes[0][0],):
-            raise UserError(f"the pair index has shape {tuple(self.index.shape)}", expected=f"({shapes[0][0]},)")
+            raise UserError(
+                f"the pair index has shape {tuple(self.index.shape)}", expected=f"({shapes[0][0]},)"
+            )
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -60,13 +68,21 @@ def group_pairs(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Pa
     groups: dict[int, list[int]] = {}
     for number, (clean, corrupt) in enumerate(pairs):
         if len(clean) != len(corrupt):
-            raise UserError(f"pair {number} has {len(clean)} clean and {len(corrupt)} corrupt tokens",
-                            expected="equal lengths")
+            raise UserError(
+                f"pair {number} has {len(clean)} clean and {len(corrupt)} corrupt tokens",
+                expected="equal lengths",
+            )
         groups.setdefault(len(clean), []).append(number)
     if not groups:
         raise UserError("no prompt pair was given")
-    return [PairBatch(torch.tensor([list(pairs[n][0]) for n in numbers]), torch.tensor([list(pairs[n][1]) for n in numbers]),
-                      torch.tensor(numbers)) for _, numbers in sorted(groups.items())]
+    return [
+        PairBatch(
+            torch.tensor([list(pairs[n][0]) for n in numbers]),
+            torch.tensor([list(pairs[n][1]) for n in numbers]),
+            torch.tensor(numbers),
+        )
+        for _, numbers in sorted(groups.items())
+    ]
 
 
 def chunks(batches: Sequence[PairBatch], max_tokens: int = DEFAULT_MAX_TOKENS) -> Iterator[PairBatch]:
@@ -103,12 +119,20 @@ def measure(
     """
     values = metric(logits, index) if _wants_index(metric) else metric(logits)
     if not isinstance(values, torch.Tensor) or tuple(values.shape) != (len(logits),):
-        got = f"shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else f"a {type(values).__name__}"
-        raise UserError(f"the metric returned {got} for {len(logits)} prompts",
-                        expected=f"one value per prompt, ({len(logits)},)",
-                        cure="read the logits at one position and do not average over prompts")
+        got = (
+            f"shape {tuple(values.shape)}"
+            if isinstance(values, torch.Tensor)
+            else f"a {type(values).__name__}"
+        )
+        raise UserError(
+            f"the metric returned {got} for {len(logits)} prompts",
+            expected=f"one value per prompt, ({len(logits)},)",
+            cure="read the logits at one position and do not average over prompts",
+        )
     if not bool(torch.isfinite(values).all()):
-        raise Failure("the metric is NaN or infinite", cure="check the model's weights and the metric's tokens")
+        raise Failure(
+            "the metric is NaN or infinite", cure="check the model's weights and the metric's tokens"
+        )
     return values
 
 
@@ -117,5 +141,9 @@ def _wants_index(metric: Metric) -> bool:
         parameters = inspect.signature(metric).parameters.values()
     except (TypeError, ValueError):
         return False
-    needed = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+    needed = [
+        p
+        for p in parameters
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
     return len(needed) >= 2

@@ -1,12 +1,14 @@
 """Real patches of the nodes and edges of a graph, many side by side along the batch axis.
 
-A node patched for real takes its clean value in the corrupt run, and everything behind it is computed anew. An edge u -> v
-patched for real lets slot v alone read the corrupt stream plus what u's change writes: the direct path, nothing else.
+A node patched for real takes its clean value in the corrupt run, and everything behind it is computed anew.
+An edge u -> v patched for real lets slot v alone read the corrupt stream plus what u's change writes: the
+direct path, nothing else.
 
     effect = M(corrupt run with the patch) - M(corrupt run)
 
-With `background` "clean" the patch goes the other way, into the clean run, and the effect is M(clean) - M(clean run with the
-corrupt value): what is lost without the node or edge; so it is for prompts with a baseline, whatever is asked for. The two differ where several causes have to come together.
+With `background` "clean" the patch goes the other way, into the clean run, and the effect is M(clean) -
+M(clean run with the corrupt value): what is lost without the node or edge; so it is for prompts with a
+baseline, whatever is asked for. The two differ where several causes have to come together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -67,8 +69,15 @@ class _EdgeJob:
         return self.reader.patch_slots(self.base, self.slots[chosen], prompts, change)
 
     def only(self, kept: list[int]) -> "_EdgeJob":
-        return _EdgeJob([self.places[i] for i in kept], self.reader, self.slots[kept], self.nodes[kept], self.graph, self.base,
-                        self.pair)
+        return _EdgeJob(
+            [self.places[i] for i in kept],
+            self.reader,
+            self.slots[kept],
+            self.nodes[kept],
+            self.graph,
+            self.base,
+            self.pair,
+        )
 
 
 @dataclass
@@ -98,16 +107,25 @@ class Patcher:
         for place, node in enumerate(nodes):
             groups.setdefault(self.graph.writers.index(self.graph.writer_of(node)[0]), []).append(place)
         jobs = [
-            _NodeJob(places, self.graph.writers[number], _ints(self.graph.writer_of(nodes[place])[1] for place in places), source)
+            _NodeJob(
+                places,
+                self.graph.writers[number],
+                _ints(self.graph.writer_of(nodes[place])[1] for place in places),
+                source,
+            )
             for number, places in groups.items()
         ]
         return self._effects(jobs, len(nodes), background)
 
-    def edges(self, edges: Sequence[tuple[int, int]], background: str = "corrupt") -> Float[Tensor, "prompt edge"]:
+    def edges(
+        self, edges: Sequence[tuple[int, int]], background: str = "corrupt"
+    ) -> Float[Tensor, "prompt edge"]:
         """Effects of some edges, given as (node, slot)."""
         return self._effects(self._edge_jobs(edges, background), len(edges), background)
 
-    def together(self, node: int, slots: Sequence[int], background: str = "corrupt") -> Float[Tensor, "prompt"]:
+    def together(
+        self, node: int, slots: Sequence[int], background: str = "corrupt"
+    ) -> Float[Tensor, "prompt"]:
         """Effect when several slots of one reader read what a node's change writes."""
         base, _, pair = self._sides(background)
         found = []
@@ -118,19 +136,26 @@ class Patcher:
                 reader, inside = self.graph.reader_of(slot)
                 hook, edit = reader.patch_slots(base, torch.full_like(rows, inside), rows, change)
                 edits.setdefault(hook, []).append(edit)
-            changes = {hook: lambda value, some=some: reduce(lambda held, edit: edit(held), some, value) for hook, some in edits.items()}
+            changes = {
+                hook: lambda value, some=some: reduce(lambda held, edit: edit(held), some, value)
+                for hook, some in edits.items()
+            }
             found.append(self._effect(changes, rows, background))
         return torch.cat(found)
 
     @torch.no_grad()
     def busy(self, edges: Sequence[tuple[int, int]], background: str = "corrupt") -> Bool[Tensor, "edge"]:
-        """Which edges let their slot read anything new on any prompt; the others have no effect, and no pass is needed to know."""
+        """Which edges let their slot read anything new on any prompt; the others have no effect, and no pass
+        is needed to know.
+        """
         base, _, _ = self._sides(background)
         found = torch.zeros(len(edges), dtype=torch.bool)
         prompts = torch.arange(len(self.chunk))
         for job in self._edge_jobs(edges, background):
             for first in range(0, len(job.places), max(1, self._block // len(prompts))):
-                chosen = torch.arange(first, min(first + max(1, self._block // len(prompts)), len(job.places)))
+                chosen = torch.arange(
+                    first, min(first + max(1, self._block // len(prompts)), len(job.places))
+                )
                 hook, edit = job.edit(chosen.repeat_interleave(len(prompts)), prompts.repeat(len(chosen)))
                 value = base.values[hook][prompts.repeat(len(chosen))]
                 change = (edit(value) - value).abs().flatten(1).amax(1).view(len(chosen), -1).amax(1)
@@ -144,17 +169,28 @@ class Patcher:
             reader, inside = self.graph.reader_of(slot)
             groups.setdefault((self.graph.readers.index(reader), reader.hook_of(inside)), []).append(place)
         return [
-            _EdgeJob(places, self.graph.readers[number], _ints(self.graph.reader_of(edges[place][1])[1] for place in places),
-                     _ints(edges[place][0] for place in places), self.graph, base, pair)
+            _EdgeJob(
+                places,
+                self.graph.readers[number],
+                _ints(self.graph.reader_of(edges[place][1])[1] for place in places),
+                _ints(edges[place][0] for place in places),
+                self.graph,
+                base,
+                pair,
+            )
             for (number, _), places in groups.items()
         ]
 
     def _sides(self, background: str) -> tuple[Pass, Pass, Pair]:
-        """The run that is patched, the run the values come from, and the change between them as a pair of its own."""
+        """The run that is patched, the run the values come from, and the change between them as a pair of its
+        own.
+        """
         clean, corrupt = self.pair.clean, self.pair.corrupt
         if self.pair.ablated:
             return clean, corrupt, Pair(corrupt, clean)
-        return (corrupt, clean, self.pair) if background == "corrupt" else (clean, corrupt, Pair(corrupt, clean))
+        return (
+            (corrupt, clean, self.pair) if background == "corrupt" else (clean, corrupt, Pair(corrupt, clean))
+        )
 
     @property
     def _block(self) -> int:
@@ -167,17 +203,25 @@ class Patcher:
             prompts = torch.arange(len(self.chunk)).repeat(len(job.places))
             for first in range(0, len(items), self._block):
                 now = slice(first, first + self._block)
-                chosen, rows = items[now].to(self.chunk.clean.device), prompts[now].to(self.chunk.clean.device)
+                chosen, rows = (
+                    items[now].to(self.chunk.clean.device),
+                    prompts[now].to(self.chunk.clean.device),
+                )
                 with torch.no_grad():
                     hook, edit = job.edit(chosen, rows)
                 columns = torch.tensor(job.places)[chosen.cpu()].to(found.device)
                 found[rows, columns] = self._effect({hook: edit}, rows, background)
         return found
 
-    def _effect(self, changes: Mapping[str, Callable[[Tensor], Tensor]], rows: Int[Tensor, "row"], background: str) -> Float[Tensor, "row"]:
+    def _effect(
+        self, changes: Mapping[str, Callable[[Tensor], Tensor]], rows: Int[Tensor, "row"], background: str
+    ) -> Float[Tensor, "row"]:
         base, _, _ = self._sides(background)
         incoming = background == "corrupt" and not self.pair.ablated
-        tokens, index = self.chunk.corrupt if incoming else self.chunk.clean, self.chunk.index[rows.to(self.chunk.index.device)]
+        tokens, index = (
+            self.chunk.corrupt if incoming else self.chunk.clean,
+            self.chunk.index[rows.to(self.chunk.index.device)],
+        )
         run = forward(self.graph.anatomy, tokens[rows], self.metric, index, changes=changes)
         self.rows += len(rows)
         return (run.metric - base.metric[rows]) * (1.0 if incoming else -1.0)

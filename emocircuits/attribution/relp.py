@@ -5,8 +5,9 @@
     activation   y = x * stopgrad(f(x) / x)
     gate         y = u * v counts half towards each factor
 
-The values stay what they are, only gradients change (Jafari et al. 2025, arXiv 2508.21258; rules of Achtibat et al. 2024). On
-deep models with saturating parts these gradients are less noisy; what queries and keys do they cannot see.
+The values stay what they are, only gradients change (Jafari et al. 2025, arXiv 2508.21258; rules of Achtibat
+et al. 2024). On deep models with saturating parts these gradients are less noisy; what queries and keys do
+they cannot see.
 """
 
 import warnings
@@ -31,7 +32,8 @@ NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")
 def relp(
     graph: Graph, chunk: PairBatch, pair: Pair, metric: Metric, *, edges: bool, max_tokens: int
 ) -> tuple[Float[Tensor, "prompt node"], Float[Tensor, "prompt edge"] | None, float]:
-    """Effects of nodes and edges of one batch, and the passes spent: one differentiated pass on the corrupt prompts.
+    """Effects of nodes and edges of one batch, and the passes spent: one differentiated pass on the corrupt
+    prompts.
 
     What is taken through a norm on the way to an edge follows the rules, too.
     """
@@ -65,9 +67,14 @@ def _constant(value: Tensor, hook: object) -> Tensor:
 
 def _activation(anatomy: Anatomy, number: int) -> list[tuple[str, Callable]]:
     """Hooks of one MLP's activation: before, the factor it is multiplied by where there is one, and behind."""
-    pre, factor, post = (f"blocks.{number}.mlp.{name}" for name in ("hook_pre", "hook_pre_linear", "hook_post"))
+    pre, factor, post = (
+        f"blocks.{number}.mlp.{name}" for name in ("hook_pre", "hook_pre_linear", "hook_post")
+    )
     if pre not in anatomy.points or post not in anatomy.points:
-        raise Failure(f"the MLP of block {number} has no {pre}", cure="use attribution_patching, which needs no rule for it")
+        raise Failure(
+            f"the MLP of block {number} has no {pre}",
+            cure="use attribution_patching, which needs no rule for it",
+        )
     held: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable:

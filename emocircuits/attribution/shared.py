@@ -1,4 +1,6 @@
-"""Per-prompt results of batches that the ranks of a job share (`emocircuits.parallel`); a process of its own has them all."""
+"""Per-prompt results of batches that the ranks of a job share (`emocircuits.parallel`); a process of its own
+has them all.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +15,8 @@ from emocircuits.progress import track
 class Shared:
     """Batches to go through, and what was found in them.
 
-    Ranks take turns over the same batches that one process would go through, so the numbers are the same to the last bit.
+    Ranks take turns over the same batches that one process would go through, so the numbers are the same to
+    the last bit.
 
     Args:
         batches: prompt pairs, grouped by length.
@@ -41,7 +44,9 @@ class Shared:
         self._passes += passes * len(chunk)
 
     def collect(self) -> tuple[tuple[np.ndarray, ...], float]:
-        """What all batches of all ranks gave, prompts in the order of their index, and passes over all prompts."""
+        """What all batches of all ranks gave, prompts in the order of their index, and passes over all
+        prompts.
+        """
         own = [np.concatenate(parts) for parts in zip(*self._found, strict=True)]
         width = int(gather_rows(np.array([[len(own)]], dtype=np.int64)).max())
         index, *values = (gather_rows(own[place] if own else None) for place in range(width))

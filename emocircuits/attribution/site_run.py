@@ -1,7 +1,9 @@
-"""One site on both runs of a batch: streams, what its features and error change, and the effects that follow from a gradient.
+"""One site on both runs of a batch: streams, what its features and error change, and the effects that follow
+from a gradient.
 
-Streams are dense, features are not: only the entries that differ between the runs are kept, as (row, feature, value), so memory
-grows with active features and not with d_sae times positions. They are found in parts of a few hundred rows.
+Streams are dense, features are not: only the entries that differ between the runs are kept, as (row, feature,
+value), so memory grows with active features and not with d_sae times positions. They are found in parts of a
+few hundred rows.
 """
 
 from dataclasses import dataclass
@@ -36,7 +38,8 @@ class SiteRun:
         clean, corrupt: the stream; without an aligned pair `corrupt` is the baseline stream.
         grad: gradient of the metric at the live stream, or None where only forward passes were run.
         stream: the live stream inside the autograd graph, where the graph was kept.
-        baseline: what features and error are compared with, where that is not what the SAE makes of `corrupt`.
+        baseline: what features and error are compared with, where that is not what the SAE makes of
+            `corrupt`.
         ablated: whether the live stream, into which patches go, is the clean one.
     """
 
@@ -87,7 +90,9 @@ class SiteRun:
 
     @property
     def entries(self) -> Entries:
-        """Feature activations, clean - corrupt, where they differ; with a shared baseline those of the clean run."""
+        """Feature activations, clean - corrupt, where they differ; with a shared baseline those of the clean
+        run.
+        """
         return self._changes[0]
 
     @cached_property
@@ -108,7 +113,9 @@ class SiteRun:
             values = change[rows, features]
             errors.append(error - _written(dictionary, rows, features, values, change))
             found.append(Entries(rows + start, features, values))
-        entries = Entries(*(torch.cat([getattr(one, name) for one in found]) for name in ("rows", "features", "values")))
+        entries = Entries(
+            *(torch.cat([getattr(one, name) for one in found]) for name in ("rows", "features", "values"))
+        )
         return entries, torch.cat(errors).view(self.clean.shape)
 
     def columns(self, features: Int[Tensor, "chosen"]) -> Float[Tensor, "prompt pos chosen"]:
@@ -128,7 +135,9 @@ class SiteRun:
         entries, grad = self.entries, self.grad.flatten(0, 1)
         out = torch.empty_like(entries.values)
         step = max(1, PART_ENTRIES // max(1, self.dictionary.d_sae))
-        starts = torch.searchsorted(entries.rows, torch.arange(0, len(grad) + step, step, device=grad.device)).tolist()
+        starts = torch.searchsorted(
+            entries.rows, torch.arange(0, len(grad) + step, step, device=grad.device)
+        ).tolist()
         for number, (first, last) in enumerate(zip(starts, starts[1:], strict=False)):
             rows, features = entries.rows[first:last], entries.features[first:last]
             part = grad[number * step : (number + 1) * step]
@@ -144,7 +153,10 @@ class SiteRun:
 
 
 def _written(
-    dictionary: Dictionary, rows: Int[Tensor, "entry"], features: Int[Tensor, "entry"], values: Float[Tensor, "entry"],
+    dictionary: Dictionary,
+    rows: Int[Tensor, "entry"],
+    features: Int[Tensor, "entry"],
+    values: Float[Tensor, "entry"],
     dense: Float[Tensor, "row d_sae"],
 ) -> Float[Tensor, "row d_model"]:
     """Activations times decoder rows, without the bias."""
@@ -152,4 +164,6 @@ def _written(
         return dense @ dictionary.decoder
     counts = torch.bincount(rows, minlength=len(dense))
     starts = torch.cumsum(counts, 0) - counts
-    return torch.nn.functional.embedding_bag(features, dictionary.decoder, starts, mode="sum", per_sample_weights=values)
+    return torch.nn.functional.embedding_bag(
+        features, dictionary.decoder, starts, mode="sum", per_sample_weights=values
+    )

@@ -1,15 +1,15 @@
 """Steering attribution: along which nodes does a push run to the metric? No prompt pair is needed.
 
-A direction is added at a site with a strength that grows from 0 to its full amount. Nodes change from the unsteered to the steered
-run, and gradients are averaged over midpoints of the strength,
+A direction is added at a site with a strength that grows from 0 to its full amount. Nodes change from the
+unsteered to the steered run, and gradients are averaged over midpoints of the strength,
 
     effect of a node    = < steered - unsteered value , mean over alpha of dM/dvalue(alpha) >
     edge(u -> v)        = < what u's change writes , mean over alpha of the gradient at what v reads >
 
-so the edges that leave the direction are an exact split of its effect: into the logits directly (what the unembedding makes of the
-push itself), and into each head's queries, keys and values and each MLP behind the site. They add up to M(steered) -
-M(unsteered) as the steps grow (`metric_clean` and `metric_corrupt` of the result). For the features of later sites see
-`attribution.steered_features`.
+so the edges that leave the direction are an exact split of its effect: into the logits directly (what the
+unembedding makes of the push itself), and into each head's queries, keys and values and each MLP behind the
+site. They add up to M(steered) - M(unsteered) as the steps grow (`metric_clean` and `metric_corrupt` of the
+result). For the features of later sites see `attribution.steered_features`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,10 +54,19 @@ class Push:
 
 
 def steering_attribution(
-    model: Any, batches: Sequence[PairBatch], metric: Metric, push: Push, *, features: Sequence[Features] = (), edges: bool = True,
-    steps: int = STEPS, behaviour: str = "", max_tokens: int = DEFAULT_MAX_TOKENS,
+    model: Any,
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    push: Push,
+    *,
+    features: Sequence[Features] = (),
+    edges: bool = True,
+    steps: int = STEPS,
+    behaviour: str = "",
+    max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> AttributionResult:
-    """Effects of the push, of every component and of given features behind it, and the edges between them, per prompt.
+    """Effects of the push, of every component and of given features behind it, and the edges between them,
+    per prompt.
 
     Args:
         model: any TransformerLens object.
@@ -71,7 +80,8 @@ def steering_attribution(
         max_tokens: tokens per pass.
 
     Returns:
-        `metric_clean` is the steered metric, `metric_corrupt` the unsteered one. Nodes that the push cannot reach have effect 0.
+        `metric_clean` is the steered metric, `metric_corrupt` the unsteered one. Nodes that the push cannot
+        reach have effect 0.
     """
     anatomy = open_anatomy(model, batches[0].corrupt)
     graph = steered_graph(anatomy, push, features)
@@ -87,11 +97,24 @@ def steering_attribution(
     (effects, steered, plain, *links), passes = shared.collect()
     found = EdgeEffects.of(*graph.pairs, links[0], len(graph.nodes)) if edges else None
     conventions = {
-        "method": "steering", "sign": "positive: what the push changes raises the metric", "baseline": "unsteered run",
-        "gradient": f"averaged over {steps} midpoints of the strength", "positions": "summed", "site": push.site,
+        "method": "steering",
+        "sign": "positive: what the push changes raises the metric",
+        "baseline": "unsteered run",
+        "gradient": f"averaged over {steps} midpoints of the strength",
+        "positions": "summed",
+        "site": push.site,
     }
-    return AttributionResult(behaviour, graph.nodes, effects, steered, plain, conventions, passes=int(np.ceil(passes - 1e-9)), edges=found,
-                             slots=graph.slots)
+    return AttributionResult(
+        behaviour,
+        graph.nodes,
+        effects,
+        steered,
+        plain,
+        conventions,
+        passes=int(np.ceil(passes - 1e-9)),
+        edges=found,
+        slots=graph.slots,
+    )
 
 
 def steered_graph(anatomy: Anatomy, push: Push, features: Sequence[Features] = ()) -> Graph:
@@ -103,8 +126,11 @@ def steered_graph(anatomy: Anatomy, push: Push, features: Sequence[Features] = (
     return Graph(anatomy, (start, *writers), tuple(readers))
 
 
-def steered_pair(graph: Graph, chunk: PairBatch, metric: Metric, push: Push, taps: Iterable[str] = ()) -> Pair:
-    """Forward passes with (as the clean side) and without the push; `taps` are kept besides what the graph needs.
+def steered_pair(
+    graph: Graph, chunk: PairBatch, metric: Metric, push: Push, taps: Iterable[str] = ()
+) -> Pair:
+    """Forward passes with (as the clean side) and without the push; `taps` are kept besides what the graph
+    needs.
 
     Raises:
         Failure: the push changed nothing.
@@ -113,30 +139,45 @@ def steered_pair(graph: Graph, chunk: PairBatch, metric: Metric, push: Push, tap
     plain = forward(graph.anatomy, chunk.corrupt, metric, chunk.index, taps)
     steered = forward(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, changes=push.change(1.0))
     if torch.equal(plain.values[push.site], steered.values[push.site]):
-        raise Failure(f"pushing along {push.name} at {push.site} changed nothing", cure="check the strength and the site")
+        raise Failure(
+            f"pushing along {push.name} at {push.site} changed nothing",
+            cure="check the strength and the site",
+        )
     return Pair(steered, plain)
 
 
 def steering_path(
     graph: Graph, chunk: PairBatch, metric: Metric, push: Push, steps: int, taps: Iterable[str] = ()
 ) -> Iterator[tuple[float, Pass]]:
-    """Differentiated passes at the midpoints of the strength, with equal weights; `taps` besides what the graph needs."""
+    """Differentiated passes at the midpoints of the strength, with equal weights; `taps` besides what the
+    graph needs.
+    """
     taps = tuple(dict.fromkeys([*graph.taps, *taps]))
     for step in range(steps):
         changes = push.change((step + 0.5) / steps)
-        yield 1 / steps, differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, changes=changes)
+        yield (
+            1 / steps,
+            differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, changes=changes),
+        )
 
 
 def mean_difference(model: Any, batches: Sequence[PairBatch], metric: Metric, site: str) -> Push:
-    """The push from corrupt to clean: the mean difference of the streams at a site, over prompts and positions.
+    """The push from corrupt to clean: the mean difference of the streams at a site, over prompts and
+    positions.
 
     Raises:
         UserError: streams that do not differ on average.
     """
     anatomy, total, count = open_anatomy(model, batches[0].corrupt), 0.0, 0
     for chunk in chunks(batches):
-        streams = [forward(anatomy, tokens, metric, chunk.index, (site,)).values[site] for tokens in (chunk.clean, chunk.corrupt)]
+        streams = [
+            forward(anatomy, tokens, metric, chunk.index, (site,)).values[site]
+            for tokens in (chunk.clean, chunk.corrupt)
+        ]
         total, count = total + (streams[0] - streams[1]).sum((0, 1)), count + chunk.clean.numel()
     if float(total.norm()) == 0.0:
-        raise UserError(f"clean and corrupt streams do not differ at {site} on average", cure="give a push: Push(name, site, vector)")
+        raise UserError(
+            f"clean and corrupt streams do not differ at {site} on average",
+            cure="give a push: Push(name, site, vector)",
+        )
     return Push("clean-corrupt", site, total / count)

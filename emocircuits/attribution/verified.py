@@ -1,20 +1,23 @@
 """Gradients propose, interventions decide: graphs whose strong nodes and edges were all really patched.
 
-Gradients miss an edge where attention is saturated, a gate is shut or causes cancel, and report some that do nothing. So:
+Gradients miss an edge where attention is saturated, a gate is shut or causes cancel, and report some that do
+nothing. So:
 
 1. integrated gradients over inputs predict every node and edge;
 2. every node is patched for real in the corrupt run;
-3. edges with a strong prediction are patched for real in the corrupt run; one that does next to nothing there is patched in the
-   clean run as well, where a cause shows that needs another one;
+3. edges with a strong prediction are patched for real in the corrupt run; one that does next to nothing there
+   is patched in the clean run as well, where a cause shows that needs another one;
 4. nodes are patched in the clean run, those first that do nothing in the corrupt one;
-5. edges between two ends that were both found to matter are patched, strongest ends first, in the run where their ends matter;
-6. a node whose edges do not add up to what it does, in either run, has others: they are patched, whatever was predicted. So edges
-   are found whose far end holds the same in both runs because two changes there cancel;
+5. edges between two ends that were both found to matter are patched, strongest ends first, in the run where
+   their ends matter;
+6. a node whose edges do not add up to what it does, in either run, has others: they are patched, whatever was
+   predicted. So edges are found whose far end holds the same in both runs because two changes there cancel;
 7. a few random edges among the rest are patched: how strong can a missed one be?
 
-An edge whose slot would read nothing new has no effect for certain, and no pass is spent on it. `effect` is the verified effect
-where there is one and the prediction elsewhere; `verified` is the effect in the corrupt run or, where that is next to nothing and the
-clean run shows more, in the clean run. Passes count prompts run over prompts given, so patches run side by side are not free.
+An edge whose slot would read nothing new has no effect for certain, and no pass is spent on it. `effect` is
+the verified effect where there is one and the prediction elsewhere; `verified` is the effect in the corrupt
+run or, where that is next to nothing and the clean run shows more, in the clean run. Passes count prompts run
+over prompts given, so patches run side by side are not free.
 """
 
 import json
@@ -38,8 +41,15 @@ AUDIT = 0.05  # share of the budget kept for random edges
 
 
 def verified_graph(
-    graph: Graph, batches: Sequence[PairBatch], metric: Metric, *, edges: bool = True, budget: int | None = None,
-    behaviour: str = "", seed: int = 0, max_tokens: int = DEFAULT_MAX_TOKENS,
+    graph: Graph,
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    *,
+    edges: bool = True,
+    budget: int | None = None,
+    behaviour: str = "",
+    seed: int = 0,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> AttributionResult:
     """Effects of all nodes and edges, the strong ones verified within a budget of passes.
 
@@ -48,7 +58,8 @@ def verified_graph(
         batches: prompt pairs, grouped by length.
         metric: logits -> one value per prompt.
         edges: whether edges are wanted, too.
-        budget: passes over all prompts that may be spent; by default 40 % of what exact patching of everything takes.
+        budget: passes over all prompts that may be spent; by default 40 % of what exact patching of
+            everything takes.
         behaviour: name stored in the result.
         seed: seed of the random edges of the audit.
         max_tokens: tokens per pass.
@@ -82,7 +93,13 @@ class _Search:
     """
 
     def __init__(
-        self, graph: Graph, batches: Sequence[PairBatch], metric: Metric, budget: int | None, edges: bool, max_tokens: int
+        self,
+        graph: Graph,
+        batches: Sequence[PairBatch],
+        metric: Metric,
+        budget: int | None,
+        edges: bool,
+        max_tokens: int,
     ):
         self.graph, self._metric = graph, metric
         self._order = np.argsort(all_indices(batches), kind="stable")
@@ -92,7 +109,9 @@ class _Search:
             self._patchers.append(Patcher(graph, chunk, pair, metric, max_tokens))
             self._patchers[-1].rows += spent * len(chunk)
         self.sources, self.targets = graph.pairs
-        self._reader = np.repeat(np.arange(len(graph.readers)), [len(reader.slots) for reader in graph.readers])
+        self._reader = np.repeat(
+            np.arange(len(graph.readers)), [len(reader.slots) for reader in graph.readers]
+        )
         self._kind = np.array([slot.partition("<")[2] for slot in graph.slots])
         self._pairs = list(zip(self.sources.tolist(), self.targets.tolist(), strict=True))
         exact = 2 + len(graph.nodes) + (len(self._pairs) if edges else 0)
@@ -100,19 +119,30 @@ class _Search:
         self.steps = int(np.clip((0.2 * self._budget - 2) // 2, 1, MOST_STEPS))
         least = 2 + 2 * self.steps + (0 if budget is None else len(graph.nodes))
         if self._budget < least and budget is not None:
-            raise UserError(f"a budget of {budget} passes", expected=f"at least {least}: gradients, and one patch per node",
-                            cure="raise the budget or ask for attribution_patching")
+            raise UserError(
+                f"a budget of {budget} passes",
+                expected=f"at least {least}: gradients, and one patch per node",
+                cure="raise the budget or ask for attribution_patching",
+            )
         change = stacked([one.pair.clean.metric - one.pair.corrupt.metric for one in self._patchers])
         self._scale = float(np.abs(change).mean())
         self._missed: dict[str, float] = {}
         self._predicted = np.zeros(len(self._pairs))
         self.nodes, self.node_known = np.zeros((len(self._order), len(graph.nodes))), ~self._changed()
         self.strength, self._only_clean = np.zeros(len(graph.nodes)), np.zeros(len(graph.nodes), dtype=bool)
-        self.links, self.known = np.zeros((len(self._order), len(self._pairs))), np.zeros(len(self._pairs), dtype=bool)
-        self.clean_nodes, self.clean_links = np.full_like(self.nodes, np.nan), np.full_like(self.links, np.nan)
+        self.links, self.known = (
+            np.zeros((len(self._order), len(self._pairs))),
+            np.zeros(len(self._pairs), dtype=bool),
+        )
+        self.clean_nodes, self.clean_links = (
+            np.full_like(self.nodes, np.nan),
+            np.full_like(self.links, np.nan),
+        )
         if edges:
-            self._busy = {side: np.any([one.busy(self._pairs, side).numpy() for one in self._patchers], axis=0)
-                          for side in BACKGROUNDS}
+            self._busy = {
+                side: np.any([one.busy(self._pairs, side).numpy() for one in self._patchers], axis=0)
+                for side in BACKGROUNDS
+            }
             if self._ablated:
                 self._busy["clean"] = np.zeros_like(self._busy["clean"])
             self.known = ~self._busy["corrupt"] & ~self._busy["clean"]
@@ -130,8 +160,13 @@ class _Search:
         return max(0, int(self._budget - self.spent + 1e-9) - kept)
 
     def all_affordable(self) -> bool:
-        """Whether every node and edge that does anything can be patched in both runs without asking a gradient first."""
-        return 2 * int((~self.node_known).sum()) + sum(int(busy.sum()) for busy in self._busy.values()) <= self._room()
+        """Whether every node and edge that does anything can be patched in both runs without asking a
+        gradient first.
+        """
+        return (
+            2 * int((~self.node_known).sum()) + sum(int(busy.sum()) for busy in self._busy.values())
+            <= self._room()
+        )
 
     def patch_everything(self) -> None:
         """What small graphs get."""
@@ -146,8 +181,9 @@ class _Search:
         nodes, links = [], []
         for one in self._patchers:
             effect, seeds = 0.0, None
-            for weight, point in input_path(self.graph.anatomy, one.chunk, one.pair, self._metric, self.graph.taps,
-                                            steps=self.steps):
+            for weight, point in input_path(
+                self.graph.anatomy, one.chunk, one.pair, self._metric, self.graph.taps, steps=self.steps
+            ):
                 effect = effect + weight * self.graph.node_effects(one.pair, point)
                 seeds = self.graph.seeds(point, weight, seeds) if edges else None
                 one.rows += 2 * len(one.chunk)
@@ -181,10 +217,14 @@ class _Search:
         if self._ablated:
             return
         changed = np.flatnonzero(self.node_known & self._changed())
-        changed = changed[np.argsort(self.strength[changed] > NOTHING * self._scale, kind="stable")][: self._spare()]
+        changed = changed[np.argsort(self.strength[changed] > NOTHING * self._scale, kind="stable")][
+            : self._spare()
+        ]
         self.clean_nodes[:, changed] = self._patched("nodes", changed, "clean")
         lost = np.abs(self.clean_nodes[:, changed]).mean(0)
-        self._only_clean[changed] = (lost > NOTHING * self._scale) & (self.strength[changed] <= NOTHING * self._scale)
+        self._only_clean[changed] = (lost > NOTHING * self._scale) & (
+            self.strength[changed] <= NOTHING * self._scale
+        )
         self.strength[changed] = np.maximum(self.strength[changed], lost)
 
     def patch_between_causes(self) -> None:
@@ -194,31 +234,47 @@ class _Search:
         order = np.argsort(-ends, kind="stable")
         chosen = order[(ends[order] >= STRONG * self._scale) & ~self.known[order]]
         chosen = chosen[: self._spare()]
-        in_clean = self._only_clean[self.sources[chosen]] | ((owner[chosen] >= 0) & self._only_clean[owner[chosen]])
+        in_clean = self._only_clean[self.sources[chosen]] | (
+            (owner[chosen] >= 0) & self._only_clean[owner[chosen]]
+        )
         self._take_edges(chosen[~in_clean], "corrupt")
         self._take_edges(chosen[in_clean], "clean")
 
     def patch_unexplained(self) -> None:
-        """Step 6: slots of one block together first, then what they consist of, and at last every slot, as far as the budget goes."""
-        for node, background, edges in self._by_cost(lambda edges: len(np.unique(self._reader[self.targets[edges]]))):
+        """Step 6: slots of one block together first, then what they consist of, and at last every slot, as
+        far as the budget goes.
+        """
+        for node, background, edges in self._by_cost(
+            lambda edges: len(np.unique(self._reader[self.targets[edges]]))
+        ):
             self._narrow(node, edges, background)
         for _, background, edges in self._by_cost(len):
             self._take_edges(edges[: self._spare()], background)
 
     def _by_cost(self, cost: Callable[[np.ndarray], int]) -> list[tuple[int, str, np.ndarray]]:
-        """Nodes with something unexplained, their run and open edges; the cheap first: what strong early nodes leave open may be that
-        their paths meet further on.
+        """Nodes with something unexplained, their run and open edges; the cheap first: what strong early
+        nodes leave open may be that their paths meet further on.
         """
         wanted = []
         for background in BACKGROUNDS:
             rest, edges = self._unexplained(background)
             for node in np.unique(self.sources[edges]):
                 own = edges[self.sources[edges] == node]
-                wanted.append((cost(own), -rest[node], int(node), background, own[np.argsort(-self._predicted[own], kind="stable")]))
+                wanted.append(
+                    (
+                        cost(own),
+                        -rest[node],
+                        int(node),
+                        background,
+                        own[np.argsort(-self._predicted[own], kind="stable")],
+                    )
+                )
         return [tuple(one[2:]) for one in sorted(wanted, key=lambda one: one[:2])]
 
     def _narrow(self, node: int, edges: np.ndarray, background: str) -> None:
-        """Patches the edges of a node that do something, as found by patching them by block, then by kind, then alone."""
+        """Patches the edges of a node that do something, as found by patching them by block, then by kind,
+        then alone.
+        """
         ways = (self._reader[self.targets[edges]], self._kind[self.targets[edges]], edges)
         label = next((way for way in ways if len(np.unique(way)) > 1), edges)
         groups = [edges[label == one] for one in dict.fromkeys(label.tolist())]
@@ -227,29 +283,41 @@ class _Search:
         for group in groups:
             if len(group) > 1 and self._spare():
                 slots = self.targets[group].tolist()
-                if np.abs(stacked([one.together(node, slots, background) for one in self._patchers])).mean() >= WEAK * self._scale:
+                if (
+                    np.abs(stacked([one.together(node, slots, background) for one in self._patchers])).mean()
+                    >= WEAK * self._scale
+                ):
                     self._narrow(node, group, background)
 
     def _spare(self) -> int:
         return self._room(int(AUDIT * self._budget))
 
     def _unexplained(self, background: str) -> tuple[np.ndarray, np.ndarray]:
-        """How much of every node's effect in a run its edges leave open, and the open edges of those where it is not little."""
+        """How much of every node's effect in a run its edges leave open, and the open edges of those where it
+        is not little.
+        """
         nodes, links, known = self.nodes, np.where(self.known, self.links, 0.0), self.known
         if background == "clean":
-            nodes, known = self.clean_nodes, ~np.isnan(self.clean_links[0]) | (np.abs(links).mean(0) > WEAK * self._scale)
+            nodes, known = (
+                self.clean_nodes,
+                ~np.isnan(self.clean_links[0]) | (np.abs(links).mean(0) > WEAK * self._scale),
+            )
             links = np.where(np.isnan(self.clean_links), links, self.clean_links)
         rest = nodes.copy()
         np.subtract.at(rest.T, self.sources, links.T)
         rest = np.where(self.node_known, np.nan_to_num(np.abs(rest).mean(0)), 0.0)
-        return rest, np.flatnonzero((rest[self.sources] >= WEAK * self._scale) & ~known & self._busy[background])
+        return rest, np.flatnonzero(
+            (rest[self.sources] >= WEAK * self._scale) & ~known & self._busy[background]
+        )
 
     def audit(self, seed: int) -> None:
         """Step 7."""
         rest = np.flatnonzero(~self.known)
         if not len(rest):
             return
-        drawn = generator(seed, "audit").permutation(rest)[: max(1, min(self._room(), int(AUDIT * self._budget)))]
+        drawn = generator(seed, "audit").permutation(rest)[
+            : max(1, min(self._room(), int(AUDIT * self._budget)))
+        ]
         drawn = drawn[: self._room()]
         self._take_edges(drawn, "corrupt")
         largest = np.abs(self.links[:, drawn]).mean(0).max(initial=0.0)
@@ -257,27 +325,46 @@ class _Search:
             "unverified_edges": int((~self.known).sum()),
             "audited_edges": len(drawn),
             "largest_audited_effect": float(largest),
-            # the rule of three: 95 % confidence that no more than this share of the rest exceeds the largest of the audit
+            # the rule of three: 95 % confidence that no more than this share of the rest exceeds the largest
+            # of the audit
             "share_that_may_exceed_it": float(min(1.0, 3 / max(1, len(drawn)))),
             "largest_prediction_left": float(self._predicted[~self.known].max(initial=0.0)),
         }
 
     def result(self, behaviour: str, edges: bool) -> AttributionResult:
         """What was found."""
-        clean, corrupt = (stacked([getattr(one.pair, side).metric for one in self._patchers]) for side in ("clean", "corrupt"))
-        conventions = {**CONVENTIONS, "method": "verified", "gradient": f"averaged over {self.steps} midpoints of the inputs",
-                       "verified": "effect in the corrupt run, or in the clean run where that is next to nothing and the clean run shows more"}
+        clean, corrupt = (
+            stacked([getattr(one.pair, side).metric for one in self._patchers])
+            for side in ("clean", "corrupt")
+        )
+        conventions = {
+            **CONVENTIONS,
+            "method": "verified",
+            "gradient": f"averaged over {self.steps} midpoints of the inputs",
+            "verified": "effect in the corrupt run, or in the clean run where that is next to nothing and the clean run shows more",
+        }
         if self._missed:
             conventions["missed"] = json.dumps(self._missed)
         links = None
         if edges:
-            in_clean = ~(np.abs(self.links).mean(0) > WEAK * self._scale) & (np.abs(self.clean_links).mean(0) > np.abs(self.links).mean(0))
+            in_clean = ~(np.abs(self.links).mean(0) > WEAK * self._scale) & (
+                np.abs(self.clean_links).mean(0) > np.abs(self.links).mean(0)
+            )
             effects = np.where(in_clean, self.clean_links, self.links)
             verified = np.where(self.known, effects.mean(0), np.nan)
-            links = EdgeEffects.of(self.sources, self.targets, effects[self._order], len(self.graph.nodes), verified)
+            links = EdgeEffects.of(
+                self.sources, self.targets, effects[self._order], len(self.graph.nodes), verified
+            )
         return AttributionResult(
-            behaviour, self.graph.nodes, self.nodes[self._order], clean[self._order], corrupt[self._order], conventions,
-            passes=int(np.ceil(self.spent - 1e-9)), edges=links, verified=np.where(self.node_known, self.nodes.mean(0), np.nan),
+            behaviour,
+            self.graph.nodes,
+            self.nodes[self._order],
+            clean[self._order],
+            corrupt[self._order],
+            conventions,
+            passes=int(np.ceil(self.spent - 1e-9)),
+            edges=links,
+            verified=np.where(self.node_known, self.nodes.mean(0), np.nan),
             slots=self.graph.slots,
         )
 

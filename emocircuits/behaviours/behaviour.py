@@ -24,7 +24,8 @@ class PromptPair:
         clean: the circumstances are desperate.
         corrupt: the circumstances are calm.
         split: "find" for discovering a circuit, "score" for judging it; never mixed.
-        true_clean: P(target action | the text of `clean`) where the world that made the text is known, else None.
+        true_clean: P(target action | the text of `clean`) where the world that made the text is known, else
+            None.
         true_corrupt: the same for `corrupt`.
         details: what else matters, e.g. {"failures": 3}.
     """
@@ -48,7 +49,8 @@ class Material:
         targets: action words of the behaviour, each one token of the models this register is for.
         honest: the words they compete with.
         note: what a reader must know about the choice of words.
-        scenario: file in `natural/` that pairs are made of for each model (`natural_prompts`); "" where they are ready as JSONL.
+        scenario: file in `natural/` that pairs are made of for each model (`natural_prompts`); "" where they
+            are ready as JSONL.
         mails: ordinary mails in every prompt of the scenario, to make it long.
         folder: where its prompts lie.
     """
@@ -70,15 +72,16 @@ class Material:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """A card: what the behaviour is, its action words, its prompts, and the direction the emotion paper reports.
+    """A card: what the behaviour is, its action words, its prompts, and the direction the emotion paper
+    reports.
 
     Attributes:
         name: name in the registry.
         title: for headings.
         description: one or two sentences.
         materials: the registers it exists in, the default first.
-        expected_direction: sign of the change of the metric that more *desperate* brings in Sofroniew et al. (2026);
-            0 where they state none.
+        expected_direction: sign of the change of the metric that more *desperate* brings in Sofroniew et al.
+            (2026); 0 where they state none.
     """
 
     name: str
@@ -125,10 +128,13 @@ def register(
     Args:
         name, title, description, expected_direction: as in `Behaviour`.
         materials: a material's name -> (targets, honest, note).
-        natural: name of a material made of `natural/<name>.toml` -> ordinary mails in its prompts; tried after the others.
+        natural: name of a material made of `natural/<name>.toml` -> ordinary mails in its prompts; tried
+            after the others.
         folder: where the prompts `<behaviour>.<material>.jsonl` lie; by default those of the package.
     """
     made = {key: Material(name, key, *parts, folder=Path(folder)) for key, parts in materials.items()}
     for key, mails in natural.items():
         made[key] = Material(name, key, (), (), NATURAL_NOTE, f"{name}.toml", mails)
-    return BEHAVIOURS.register(name, Behaviour(name, title, description, MappingProxyType(made), expected_direction))
+    return BEHAVIOURS.register(
+        name, Behaviour(name, title, description, MappingProxyType(made), expected_direction)
+    )

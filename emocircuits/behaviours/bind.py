@@ -1,4 +1,6 @@
-"""A behaviour bound to a model: the first of its materials that fits the model's tokenizer, with ids, metric and pairs."""
+"""A behaviour bound to a model: the first of its materials that fits the model's tokenizer, with ids, metric
+and pairs.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +42,8 @@ class BoundBehaviour:
     ) -> list[TokenPairs]:
         """Pairs of one split as token tensors grouped by length; the index points into `.find` or `.score`.
 
-        With a limit the pairs are taken at even distances over the file, so that every kind of prompt stays in.
+        With a limit the pairs are taken at even distances over the file, so that every kind of prompt stays
+        in.
         """
         return batches(model, self.pairs(split, limit), batch_size)
 
@@ -61,7 +64,8 @@ def bind(behaviour: Behaviour, model: Model, materials: Sequence[str] | None = N
         materials: names of materials to try in this order; None for all the card has.
 
     Raises:
-        UserError: no material fits; the message says why for each (a word of several tokens, a pair of unequal lengths).
+        UserError: no material fits; the message says why for each (a word of several tokens, a pair of
+            unequal lengths).
     """
     reasons: list[tuple[str, UserError]] = []
     for name in materials or tuple(behaviour.materials):
@@ -90,18 +94,24 @@ def _bind_natural(behaviour: Behaviour, material: Material, model: Model) -> Bou
     targets, honest = words_of(scenario.targets, model), words_of(scenario.honest, model)
     for kind, found, words in (("target", targets, scenario.targets), ("honest", honest, scenario.honest)):
         if not found:
-            raise UserError(f"none of the {kind} words {', '.join(words)} is one token of this model",
-                            expected="at least one", cure=f"add words to {material.scenario} that its tokenizer knows")
+            raise UserError(
+                f"none of the {kind} words {', '.join(words)} is one token of this model",
+                expected="at least one",
+                cure=f"add words to {material.scenario} that its tokenizer knows",
+            )
     chosen = replace(material, targets=targets, honest=tuple(word for word in honest if word not in targets))
     return _bound(behaviour, chosen, model, natural_pairs(scenario, model, mails=material.mails))
 
 
-def _bound(behaviour: Behaviour, material: Material, model: Model, pairs: tuple[PromptPair, ...]) -> BoundBehaviour:
+def _bound(
+    behaviour: Behaviour, material: Material, model: Model, pairs: tuple[PromptPair, ...]
+) -> BoundBehaviour:
     targets, honest = resolve_both(model, material.targets, material.honest)
     encode_pairs(model, pairs)
     find, score = (tuple(pair for pair in pairs if pair.split == split) for split in ("find", "score"))
     if not find or not score:
         raise UserError(
-            f"{material.path.name} holds {len(find)} pairs to find and {len(score)} to score", expected="some of both"
+            f"{material.path.name} holds {len(find)} pairs to find and {len(score)} to score",
+            expected="some of both",
         )
     return BoundBehaviour(behaviour, material, log_odds(targets, honest), find, score)

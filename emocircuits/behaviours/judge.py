@@ -1,4 +1,6 @@
-"""What a written answer did, by rules: patterns of the behaviour and of the honest acts (`natural/judges.toml`)."""
+"""What a written answer did, by rules: patterns of the behaviour and of the honest acts
+(`natural/judges.toml`).
+"""
 
 import re
 import tomllib
@@ -21,8 +23,12 @@ class Judge:
 
     def __call__(self, text: str) -> str:
         """`target`, `honest` or `other`."""
-        first = {kind: min((found.start() for pattern in patterns if (found := pattern.search(text))), default=None)
-                 for kind, patterns in self.patterns.items()}
+        first = {
+            kind: min(
+                (found.start() for pattern in patterns if (found := pattern.search(text))), default=None
+            )
+            for kind, patterns in self.patterns.items()
+        }
         seen = {kind: place for kind, place in first.items() if place is not None}
         return min(seen, key=lambda kind: (seen[kind], KINDS.index(kind))) if seen else "other"
 
@@ -48,5 +54,9 @@ def judge_of(behaviour: str, path: Path = JUDGES) -> Judge:
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     if behaviour not in table:
         raise unknown("judge", behaviour, table)
-    return Judge({kind: tuple(re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in table[behaviour][kind])
-                  for kind in ("target", "honest")})
+    return Judge(
+        {
+            kind: tuple(re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in table[behaviour][kind])
+            for kind in ("target", "honest")
+        }
+    )

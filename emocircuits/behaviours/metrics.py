@@ -14,8 +14,8 @@ from emocircuits.errors import UserError
 class LogOdds:
     """M = logsumexp(logits of targets) - logsumexp(logits of honest) at the last position, in nats.
 
-    It equals log P(target) - log P(honest), since the normaliser cancels. Positive: the behaviour is more likely than the
-    honest actions. The rate among the two is sigmoid(M). Differentiable in the logits.
+    It equals log P(target) - log P(honest), since the normaliser cancels. Positive: the behaviour is more
+    likely than the honest actions. The rate among the two is sigmoid(M). Differentiable in the logits.
 
     Attributes:
         target_ids: tokens of the behaviour.
@@ -56,9 +56,13 @@ def log_odds(target_ids: Sequence[int], honest_ids: Sequence[int]) -> LogOdds:
         UserError: a set is empty, or a token is in both or twice.
     """
     if not target_ids or not honest_ids:
-        raise UserError(f"{'target' if not target_ids else 'honest'} token ids are empty", expected="at least one id")
+        raise UserError(
+            f"{'target' if not target_ids else 'honest'} token ids are empty", expected="at least one id"
+        )
     both = [*target_ids, *honest_ids]
     twice = sorted({token for token in both if both.count(token) > 1})
     if twice:
-        raise UserError(f"token ids {twice} occur twice in the metric", expected="disjoint targets and honest tokens")
+        raise UserError(
+            f"token ids {twice} occur twice in the metric", expected="disjoint targets and honest tokens"
+        )
     return LogOdds(tuple(int(token) for token in target_ids), tuple(int(token) for token in honest_ids))

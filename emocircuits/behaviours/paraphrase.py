@@ -1,4 +1,5 @@
-"""Minimal pairs of equal token length for any tokenizer: of several wordings of every part, those whose lengths agree are taken.
+"""Minimal pairs of equal token length for any tokenizer: of several wordings of every part, those whose
+lengths agree are taken.
 
 Which wordings these are depends on the tokenizer; the meaning of the sides does not.
 """
@@ -35,11 +36,16 @@ def aligned(
             return found
     lengths = {side: list(_by_length(encode, parts)) for side, parts in sides.items()}
     told = "; ".join(f"{side} {min(found)} to {max(found)} tokens" for side, found in lengths.items())
-    raise UserError(f"no wordings of {' and '.join(sides)} have equal token lengths ({told})", expected="equal lengths",
-                    cure="add wordings, or use unaligned prompts with mean or zero ablation")
+    raise UserError(
+        f"no wordings of {' and '.join(sides)} have equal token lengths ({told})",
+        expected="equal lengths",
+        cure="add wordings, or use unaligned prompts with mean or zero ablation",
+    )
 
 
-def _aligned(encode: Callable[[str], list[int]], wrap: Wrap, sides: Mapping[str, Parts]) -> dict[str, str] | None:
+def _aligned(
+    encode: Callable[[str], list[int]], wrap: Wrap, sides: Mapping[str, Parts]
+) -> dict[str, str] | None:
     options = {side: _by_length(encode, parts) for side, parts in sides.items()}
     common = set.intersection(*(set(found) for found in options.values()))
     usual = sorted(length for found in options.values() for length in found)
@@ -57,7 +63,9 @@ def _aligned(encode: Callable[[str], list[int]], wrap: Wrap, sides: Mapping[str,
 
 
 def unaligned(wrap: Wrap, sides: Mapping[str, Parts]) -> dict[str, str]:
-    """One prompt per side in its first wording, whatever its length: for rates, and for mean or zero ablation."""
+    """One prompt per side in its first wording, whatever its length: for rates, and for mean or zero
+    ablation.
+    """
     return {side: wrap(" ".join(part[0] for part in parts)) for side, parts in sides.items()}
 
 

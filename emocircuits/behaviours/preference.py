@@ -1,4 +1,6 @@
-"""Preference: which of two activities would the model rather do (Sofroniew et al. 2026, section on preferences)."""
+"""Preference: which of two activities would the model rather do (Sofroniew et al. 2026, section on
+preferences).
+"""
 
 from emocircuits.behaviours.behaviour import register
 

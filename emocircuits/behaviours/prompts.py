@@ -61,7 +61,8 @@ def read_pairs(source: Material | str | Path, split: str | None = None) -> tuple
 def write_pairs(path: str | Path, pairs: Sequence[PromptPair]) -> None:
     """Writes a prompt file that `read_pairs` reads back equal."""
     rows = (
-        {field: getattr(pair, field) for field in FIELDS[:-1]} | {"details": dict(pair.details)} for pair in pairs
+        {field: getattr(pair, field) for field in FIELDS[:-1]} | {"details": dict(pair.details)}
+        for pair in pairs
     )
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
@@ -70,7 +71,8 @@ def encode_pairs(model: Encoder, pairs: Sequence[PromptPair]) -> list[tuple[list
     """Tokens of every pair, checked to be of equal length.
 
     Raises:
-        UserError: a clean and a corrupt prompt differ in token length; the message names the pair and both lengths.
+        UserError: a clean and a corrupt prompt differ in token length; the message names the pair and both
+            lengths.
     """
     encoded = []
     for pair in pairs:
@@ -86,7 +88,8 @@ def encode_pairs(model: Encoder, pairs: Sequence[PromptPair]) -> list[tuple[list
 
 
 def batches(model: Encoder, pairs: Sequence[PromptPair], batch_size: int | None = None) -> list[TokenPairs]:
-    """Pairs as tensors, grouped by token length (shortest first, pairs of one length in their order), no padding.
+    """Pairs as tensors, grouped by token length (shortest first, pairs of one length in their order), no
+    padding.
 
     Args:
         model: anything with `encode`.
@@ -127,16 +130,22 @@ def _pair(row: dict[str, Any], where: str, _: str) -> PromptPair:
                 f"{where}: field '{key}' ends in white space", expected="the last word before the action word"
             )
     if row["clean"] == row["corrupt"]:
-        raise UserError(f"{where}: clean and corrupt are the same text", expected="two different circumstances")
+        raise UserError(
+            f"{where}: clean and corrupt are the same text", expected="two different circumstances"
+        )
     if row["split"] not in SPLITS:
         raise UserError(f"{where}: field 'split' is '{row['split']}'", expected=" or ".join(SPLITS))
     for key in ("true_clean", "true_corrupt"):
         if not _is_probability(row.get(key)):
-            raise UserError(f"{where}: field '{key}' is {row[key]!r}", expected="a probability from 0 to 1, or null")
+            raise UserError(
+                f"{where}: field '{key}' is {row[key]!r}", expected="a probability from 0 to 1, or null"
+            )
     if not isinstance(row.setdefault("details", {}), dict):
         raise UserError(f"{where}: field 'details' is {row['details']!r}", expected="an object")
     return PromptPair(**row)
 
 
 def _is_probability(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1)
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    )

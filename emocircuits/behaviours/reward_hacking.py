@@ -1,4 +1,6 @@
-"""Reward hacking: a coding assistant whose tests keep failing (Sofroniew et al. 2026, section on reward hacking)."""
+"""Reward hacking: a coding assistant whose tests keep failing (Sofroniew et al. 2026, section on reward
+hacking).
+"""
 
 from emocircuits.behaviours.behaviour import register
 

@@ -31,7 +31,8 @@ def resolve(model: Vocabulary, words: Sequence[str]) -> tuple[int, ...]:
         token = int(model.single_token(word))
         if token in seen:
             raise UserError(
-                f"action words '{seen[token]}' and '{word}' are the same token {token}", expected="different tokens"
+                f"action words '{seen[token]}' and '{word}' are the same token {token}",
+                expected="different tokens",
             )
         seen[token] = word
     return tuple(seen)
@@ -42,6 +43,8 @@ def resolve_both(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Ids of the target words and of the honest words; a word in both lists is refused like any duplicate."""
     if not targets or not honest:
-        raise UserError(f"{'targets' if not targets else 'honest words'} are empty", expected="at least one word")
+        raise UserError(
+            f"{'targets' if not targets else 'honest words'} are empty", expected="at least one word"
+        )
     ids = resolve(model, [*targets, *honest])
     return ids[: len(targets)], ids[len(targets) :]

@@ -1,4 +1,6 @@
-"""Circuits: choosing nodes and edges from attribution, and judging the choice by real interventions on held-out prompts."""
+"""Circuits: choosing nodes and edges from attribution, and judging the choice by real interventions on
+held-out prompts.
+"""
 
 from emocircuits.artifacts.circuit_graph import CircuitGraph
 from emocircuits.circuits.build import circuit_from_attribution, find_circuit, select_nodes, with_edges
@@ -18,6 +20,27 @@ CircuitGraph.faithfulness = faithfulness
 CircuitGraph.paths = strongest_paths
 CircuitGraph.verify = verify
 
-__all__ = ["EVERYTHING", "Agreement", "CircuitGraph", "CircuitQuality", "Faithfulness", "NodeSet", "Path", "Stability", "agreement", "circuit_from_attribution",
-           "circuit_metric", "circuit_quality", "compare_effects", "find_circuit", "nodes_to_verify", "prune", "refuse_overlap",
-           "select_nodes", "stability", "strongest_paths", "unroll", "with_edges"]
+__all__ = [
+    "EVERYTHING",
+    "Agreement",
+    "CircuitGraph",
+    "CircuitQuality",
+    "Faithfulness",
+    "NodeSet",
+    "Path",
+    "Stability",
+    "agreement",
+    "circuit_from_attribution",
+    "circuit_metric",
+    "circuit_quality",
+    "compare_effects",
+    "find_circuit",
+    "nodes_to_verify",
+    "prune",
+    "refuse_overlap",
+    "select_nodes",
+    "stability",
+    "strongest_paths",
+    "unroll",
+    "with_edges",
+]

@@ -1,4 +1,6 @@
-"""How many nodes there are to choose from: features that fire on the prompts at all, and the error of every site."""
+"""How many nodes there are to choose from: features that fire on the prompts at all, and the error of every
+site.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +27,10 @@ def active_nodes(
         max_tokens: tokens per pass.
     """
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
-    fired = {site: torch.zeros(one.d_sae, dtype=torch.bool, device=one.decoder.device) for site, one in dictionaries.items()}
+    fired = {
+        site: torch.zeros(one.d_sae, dtype=torch.bool, device=one.decoder.device)
+        for site, one in dictionaries.items()
+    }
     for chunk in chunks(batches, max_tokens):
         for side in (chunk, PairBatch(chunk.corrupt, chunk.clean, chunk.index)):
             for site, stream in record_clean(model, dictionaries, side).items():

@@ -1,10 +1,11 @@
 """From effects to a circuit: choose nodes, draw the edges among them, verify the nodes by real patches.
 
-A node is chosen when its mean effect over the find prompts is at least `threshold` times the mean |metric(clean) -
-metric(corrupt)| and its bootstrap interval excludes 0. Sites lie behind one another, and all that reaches the metric passes
-through every one of them, so a circuit is as good as its thinnest site: where only `max_nodes` may stay they are dealt out
-evenly, each to the site that so far covers the smallest share of its own effect; the strongest certain node of a site always stays. Edges run between adjacent
-sites and from the last site to the metric, and are kept by the same rule with `edge_threshold`.
+A node is chosen when its mean effect over the find prompts is at least `threshold` times the mean
+|metric(clean) - metric(corrupt)| and its bootstrap interval excludes 0. Sites lie behind one another, and all
+that reaches the metric passes through every one of them, so a circuit is as good as its thinnest site: where
+only `max_nodes` may stay they are dealt out evenly, each to the site that so far covers the smallest share of
+its own effect; the strongest certain node of a site always stays. Edges run between adjacent sites and from
+the last site to the metric, and are kept by the same rule with `edge_threshold`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,8 +52,10 @@ def select_nodes(
     chosen = certain & (np.abs(mean) >= threshold * scale)
     if not chosen.any():
         strongest = float(np.abs(mean).max(initial=0)) / max(scale, 1e-30)
-        raise UserError(f"no node passes the threshold {threshold} with an interval that excludes 0",
-                        expected=f"a lower threshold (the strongest mean effect is {strongest:.4g}) or more prompts")
+        raise UserError(
+            f"no node passes the threshold {threshold} with an interval that excludes 0",
+            expected=f"a lower threshold (the strongest mean effect is {strongest:.4g}) or more prompts",
+        )
     sites = np.array([parse_node(node).site for node in result.nodes])
     kept = dealt_out(np.where(certain, np.abs(mean), 0.0), chosen, sites, max_nodes or len(mean))
     return tuple(result.nodes[place] for place in sorted(kept, key=lambda place: (-abs(mean[place]), place)))
@@ -61,14 +64,18 @@ def select_nodes(
 def dealt_out(
     strength: Float[np.ndarray, "node"], chosen: Bool[np.ndarray, "node"], sites: np.ndarray, most: int
 ) -> list[int]:
-    """Places of the nodes that stay, in the order of being dealt: one per site, then always the next strongest chosen one of the
-    site that covers the smallest share of its strength.
+    """Places of the nodes that stay, in the order of being dealt: one per site, then always the next
+    strongest chosen one of the site that covers the smallest share of its strength.
     """
     queues, total = {}, {}
     for site in dict.fromkeys(sites):
         here = np.flatnonzero(sites == site)
         order = here[np.argsort(-strength[here], kind="stable")]
-        queues[site] = [int(place) for rank, place in enumerate(order) if chosen[place] or (rank == 0 and strength[place] > 0)]
+        queues[site] = [
+            int(place)
+            for rank, place in enumerate(order)
+            if chosen[place] or (rank == 0 and strength[place] > 0)
+        ]
         total[site] = max(float(strength[here].sum()), 1e-30)
     covered = dict.fromkeys(queues, 0.0)
     kept: list[int] = []
@@ -86,8 +93,16 @@ def metric_scale(result: AttributionResult) -> float:
 
 
 def with_edges(
-    result: AttributionResult, model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric,
-    nodes: Sequence[str], *, verify: Sequence[str] = (), steps: int = 0, max_tokens: int = 4096,
+    result: AttributionResult,
+    model: Any,
+    saes: Mapping[str, Any],
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    nodes: Sequence[str],
+    *,
+    verify: Sequence[str] = (),
+    steps: int = 0,
+    max_tokens: int = 4096,
 ) -> AttributionResult:
     """The same result with the edges among `nodes` and the exact effects of `verify` filled in.
 
@@ -107,7 +122,9 @@ def with_edges(
     if missing:
         raise UserError(f"the node {missing[0]} is not in the attribution result")
     ordered = sorted(nodes, key=place.__getitem__)
-    edges, spent = counted_edge_effects(model, saes, batches, metric, ordered, steps=steps, max_tokens=max_tokens)
+    edges, spent = counted_edge_effects(
+        model, saes, batches, metric, ordered, steps=steps, max_tokens=max_tokens
+    )
     numbers = np.array([place[node] for node in ordered] + [len(result.nodes)])
     counts = np.zeros(len(result.nodes), dtype=np.int64)
     counts[numbers[:-1]] = np.diff(edges.indptr)
@@ -122,9 +139,15 @@ def with_edges(
 
 
 def circuit_from_attribution(
-    result: AttributionResult, nodes: Sequence[str], *, edge_threshold: float = 0.0025, seed: int = 0,
-    activations: Mapping[str, float] | None = None, details: Mapping[str, dict[str, Any]] | None = None,
-    target_label: str = "", **about: Any,
+    result: AttributionResult,
+    nodes: Sequence[str],
+    *,
+    edge_threshold: float = 0.0025,
+    seed: int = 0,
+    activations: Mapping[str, float] | None = None,
+    details: Mapping[str, dict[str, Any]] | None = None,
+    target_label: str = "",
+    **about: Any,
 ) -> CircuitGraph:
     """The circuit graph of chosen nodes; needs no model.
 
@@ -146,21 +169,43 @@ def circuit_from_attribution(
     mean = result.effects[:, columns].mean(0)
     made = []
     for number, node in enumerate(nodes):
-        made.append(Node.of(
-            node, label=node_label(node), effect=mean[number], ci_low=low[number], ci_high=high[number],
-            verified=measured(result.verified, columns[number]), activation=(activations or {}).get(node),
-            details=dict((details or {}).get(node, {}))))
+        made.append(
+            Node.of(
+                node,
+                label=node_label(node),
+                effect=mean[number],
+                ci_low=low[number],
+                ci_high=high[number],
+                verified=measured(result.verified, columns[number]),
+                activation=(activations or {}).get(node),
+                details=dict((details or {}).get(node, {})),
+            )
+        )
     made.append(target_node(result, target_label, seed))
     edges = _edges(result, set(columns), edge_threshold * metric_scale(result), seed)
     thresholds = {"edge": edge_threshold, **about.pop("thresholds", {})}
-    conventions = {**result.conventions, "edges": "between adjacent sites; part of the effect through the target node"}
-    return CircuitGraph(result.behaviour, tuple(made), edges, thresholds=thresholds, conventions=conventions, **about)
+    conventions = {
+        **result.conventions,
+        "edges": "between adjacent sites; part of the effect through the target node",
+    }
+    return CircuitGraph(
+        result.behaviour, tuple(made), edges, thresholds=thresholds, conventions=conventions, **about
+    )
 
 
 def find_circuit(
-    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, *, behaviour: str = "",
-    threshold: float = 0.01, max_nodes: int | None = 60, edge_threshold: float = 0.0025, verify_nodes: int = 60,
-    seed: int = 0, max_tokens: int = 4096,
+    model: Any,
+    saes: Mapping[str, Any],
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    *,
+    behaviour: str = "",
+    threshold: float = 0.01,
+    max_nodes: int | None = 60,
+    edge_threshold: float = 0.0025,
+    verify_nodes: int = 60,
+    seed: int = 0,
+    max_tokens: int = 4096,
 ) -> tuple[AttributionResult, CircuitGraph]:
     """Attribution, choice, edges and verification in one call.
 
@@ -182,10 +227,17 @@ def find_circuit(
     """
     result = attribution_patching(model, saes, batches, metric, behaviour=behaviour, max_tokens=max_tokens)
     nodes = select_nodes(result, threshold=threshold, max_nodes=max_nodes, seed=seed)
-    result = with_edges(result, model, saes, batches, metric, nodes, verify=nodes[:verify_nodes], max_tokens=max_tokens)
+    result = with_edges(
+        result, model, saes, batches, metric, nodes, verify=nodes[:verify_nodes], max_tokens=max_tokens
+    )
     circuit = circuit_from_attribution(
-        result, nodes, edge_threshold=edge_threshold, seed=seed, activations=clean_activations(model, saes, batches, nodes),
-        thresholds={"node": threshold, "max_nodes": max_nodes})
+        result,
+        nodes,
+        edge_threshold=edge_threshold,
+        seed=seed,
+        activations=clean_activations(model, saes, batches, nodes),
+        thresholds={"node": threshold, "max_nodes": max_nodes},
+    )
     return result, circuit
 
 
@@ -193,7 +245,9 @@ def find_circuit(
 def clean_activations(
     model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], nodes: Sequence[str]
 ) -> dict[str, float]:
-    """Mean over clean prompts of each node's largest activation over positions (of an error node: of its norm)."""
+    """Mean over clean prompts of each node's largest activation over positions (of an error node: of its
+    norm).
+    """
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
     groups = nodes_by_site(nodes, dictionaries)
     sums: dict[str, float] = dict.fromkeys(nodes, 0.0)
@@ -225,7 +279,9 @@ def target_node(result: AttributionResult, label: str, seed: int) -> Node:
     difference = result.metric_clean - result.metric_corrupt
     low, high = bootstrap_interval(difference, seed=seed)
     mean = float(difference.mean())
-    return Node.of(TARGET, label=label or "log-odds", effect=mean, ci_low=float(low), ci_high=float(high), verified=mean)
+    return Node.of(
+        TARGET, label=label or "log-odds", effect=mean, ci_low=float(low), ci_high=float(high), verified=mean
+    )
 
 
 def _edges(result: AttributionResult, columns: set[int], least: float, seed: int) -> tuple[Edge, ...]:
@@ -235,11 +291,16 @@ def _edges(result: AttributionResult, columns: set[int], least: float, seed: int
     names, source = (*result.nodes, TARGET), edges.sources
     mean = edges.effects.mean(0)
     low, high = bootstrap_interval(edges.effects, seed=seed)
-    inside = np.isin(source, list(columns)) & (np.isin(edges.targets, list(columns)) | (edges.targets == len(result.nodes)))
+    inside = np.isin(source, list(columns)) & (
+        np.isin(edges.targets, list(columns)) | (edges.targets == len(result.nodes))
+    )
     kept = inside & (np.abs(mean) >= least) & ((low > 0) | (high < 0))
     order = np.argsort(-np.abs(mean), kind="stable")
-    return tuple(Edge(names[source[e]], names[edges.targets[e]], mean[e], low[e], high[e], measured(edges.verified, e))
-                 for e in order if kept[e])
+    return tuple(
+        Edge(names[source[e]], names[edges.targets[e]], mean[e], low[e], high[e], measured(edges.verified, e))
+        for e in order
+        if kept[e]
+    )
 
 
 def measured(verified: Float[np.ndarray, "item"] | None, place: int | np.integer) -> float | None:

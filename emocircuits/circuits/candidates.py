@@ -1,7 +1,9 @@
-"""What a circuit is chosen from, and how a choice is run: features and errors one way, the edges of a graph another way.
+"""What a circuit is chosen from, and how a choice is run: features and errors one way, the edges of a graph
+another way.
 
-Everything that judges circuits (`quality`, `minimality`, `knockouts`, `controls`) sees candidates alone: choices are rows of booleans
-over `names`, so feature, component and mixed circuits are judged by the same code.
+Everything that judges circuits (`quality`, `minimality`, `knockouts`, `controls`) sees candidates alone:
+choices are rows of booleans over `names`, so feature, component and mixed circuits are judged by the same
+code.
 """
 
 import heapq
@@ -37,7 +39,12 @@ class Runs(Protocol):
     """Choices among candidates run on some prompts."""
 
     def run(
-        self, choices: Choices, rest: Bool[np.ndarray, "circuit"], *, ablation: str = "resample", errors: str = "chosen"
+        self,
+        choices: Choices,
+        rest: Bool[np.ndarray, "circuit"],
+        *,
+        ablation: str = "resample",
+        errors: str = "chosen",
     ) -> Float[np.ndarray, "circuit prompt"]:
         """The metric under each choice.
 
@@ -108,10 +115,14 @@ class FeatureCandidates:
 
     def on(self, batches: Sequence[PairBatch], metric: Metric) -> Runs:
         """See `Candidates`."""
-        return _FeatureChoices(self, FeatureRuns(self.model, self.dictionaries, batches, metric, self.max_tokens))
+        return _FeatureChoices(
+            self, FeatureRuns(self.model, self.dictionaries, batches, metric, self.max_tokens)
+        )
 
     def order(self) -> Int[np.ndarray, "item"]:
-        """As `build.select_nodes` takes them: dealt out over the sites; those whose interval holds 0 come last, by strength."""
+        """As `build.select_nodes` takes them: dealt out over the sites; those whose interval holds 0 come
+        last, by strength.
+        """
         strength = np.abs(self.effects.mean(0, dtype=np.float64))
         low, high = bootstrap_interval(self.effects)
         certain = (low > 0) | (high < 0)
@@ -145,7 +156,12 @@ class _FeatureChoices:
     runs: FeatureRuns
 
     def run(
-        self, choices: Choices, rest: Bool[np.ndarray, "circuit"], *, ablation: str = "resample", errors: str = "chosen"
+        self,
+        choices: Choices,
+        rest: Bool[np.ndarray, "circuit"],
+        *,
+        ablation: str = "resample",
+        errors: str = "chosen",
     ) -> Float[np.ndarray, "circuit prompt"]:
         masks = {}
         for number, (site, dictionary) in enumerate(self.of.dictionaries.items()):
@@ -180,10 +196,14 @@ class EdgeCandidates:
 
     def on(self, batches: Sequence[PairBatch], metric: Metric) -> Runs:
         """See `Candidates`."""
-        return _EdgeChoices(self.errors, GraphRuns(self.graph, self.dictionaries, self.max_tokens), batches, metric)
+        return _EdgeChoices(
+            self.errors, GraphRuns(self.graph, self.dictionaries, self.max_tokens), batches, metric
+        )
 
     def order(self) -> Int[np.ndarray, "item"]:
-        """From the logits back: each time the strongest edge into what is reached already (greedy search of EAP and MIB)."""
+        """From the logits back: each time the strongest edge into what is reached already (greedy search of
+        EAP and MIB).
+        """
         sources, targets = self.graph.pairs
         feeds = fed_by(self.graph)
         strength = np.abs(self.effects.mean(0, dtype=np.float64))
@@ -207,7 +227,9 @@ class EdgeCandidates:
 
     @torch.no_grad()
     def magnitudes(self, batches: Sequence[PairBatch], metric: Metric) -> Float[np.ndarray, "item"]:
-        """How much the source's change writes times how much the change of the target's own node writes (for the logits: 1)."""
+        """How much the source's change writes times how much the change of the target's own node writes (for
+        the logits: 1).
+        """
         found = []
         for chunk in chunks(batches, tokens_at_once(self.graph, self.max_tokens)):
             pair, _ = run_both(self.graph, chunk, metric)
@@ -218,7 +240,9 @@ class EdgeCandidates:
         return size[sources] * np.where(np.array(self.graph.slots) == TARGET, 1.0, read_for)[targets]
 
     def choice(self, members: Collection[Any]) -> Bool[np.ndarray, "item"]:
-        """See `Candidates`; members are edges (source, slot), or node ids, which stand for all edges between them."""
+        """See `Candidates`; members are edges (source, slot), or node ids, which stand for all edges between
+        them.
+        """
         return edge_choice(self.graph, members)
 
 
@@ -232,9 +256,20 @@ class _EdgeChoices:
     metric: Metric
 
     def run(
-        self, choices: Choices, rest: Bool[np.ndarray, "circuit"], *, ablation: str = "resample", errors: str = "chosen"
+        self,
+        choices: Choices,
+        rest: Bool[np.ndarray, "circuit"],
+        *,
+        ablation: str = "resample",
+        errors: str = "chosen",
     ) -> Float[np.ndarray, "circuit prompt"]:
-        kept = choices if errors == "chosen" else choices | self.errors if errors == "kept" else choices & ~self.errors
+        kept = (
+            choices
+            if errors == "chosen"
+            else choices | self.errors
+            if errors == "kept"
+            else choices & ~self.errors
+        )
         whole = kept.all(axis=1) & rest
         if not whole.any():
             return self.runs.metric(self.batches, self.metric, kept, ablation)
@@ -245,10 +280,15 @@ class _EdgeChoices:
 
 
 def candidates_of(
-    model: Any, result: AttributionResult, batches: Sequence[PairBatch], saes: Mapping[str, Any] | None = None, *,
+    model: Any,
+    result: AttributionResult,
+    batches: Sequence[PairBatch],
+    saes: Mapping[str, Any] | None = None,
+    *,
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> Candidates:
-    """What circuits can be chosen from, given an attribution: nodes of a feature result, edges of a component or mixed one.
+    """What circuits can be chosen from, given an attribution: nodes of a feature result, edges of a component
+    or mixed one.
 
     Args:
         model: any TransformerLens object.
@@ -262,32 +302,52 @@ def candidates_of(
     """
     nodes = [parse_node(name) for name in result.nodes]
     if any(node.position is not None for node in nodes):
-        raise UserError("a circuit of nodes at single positions", expected="nodes over all positions",
-                        cure="attribute with positions summed")
+        raise UserError(
+            "a circuit of nodes at single positions",
+            expected="nodes over all positions",
+            cure="attribute with positions summed",
+        )
     kinds = {node.kind for node in nodes}
     sites = {node.site for node in nodes if node.site is not None}
     dictionaries = dictionaries_at(model, sites, saes)
     if "component" not in kinds:
         place = {site: number for number, site in enumerate(dictionaries)}
-        columns = np.array([dictionaries[node.site].d_sae if node.feature is None else node.feature for node in nodes])
-        return FeatureCandidates(result.nodes, result.effects, np.array([place[node.site] for node in nodes]),
-                                 np.array([node.kind == "error" for node in nodes]), columns, model, dictionaries, max_tokens)
+        columns = np.array(
+            [dictionaries[node.site].d_sae if node.feature is None else node.feature for node in nodes]
+        )
+        return FeatureCandidates(
+            result.nodes,
+            result.effects,
+            np.array([place[node.site] for node in nodes]),
+            np.array([node.kind == "error" for node in nodes]),
+            columns,
+            model,
+            dictionaries,
+            max_tokens,
+        )
     if result.edges is None:
         raise UserError("a component result without edges", expected="attribute(…, edges=True)")
     graph = graph_of(model, result.nodes, dictionaries, batches)
     names = edge_names(graph)
-    column = {f"{result.nodes[source]} -> {result.slots[target]}": number
-              for number, (source, target) in enumerate(zip(result.edges.sources, result.edges.targets, strict=True))}
+    column = {
+        f"{result.nodes[source]} -> {result.slots[target]}": number
+        for number, (source, target) in enumerate(
+            zip(result.edges.sources, result.edges.targets, strict=True)
+        )
+    }
     missing = [name for name in names if name not in column]
     if missing:
         raise UserError(f"the result has no edge {missing[0]}", expected="all edges of its graph")
-    groups = np.searchsorted(np.cumsum([len(reader.slots) for reader in graph.readers]), graph.pairs[1], side="right")
+    groups = np.searchsorted(
+        np.cumsum([len(reader.slots) for reader in graph.readers]), graph.pairs[1], side="right"
+    )
     effects = result.edges.effects[:, [column[name] for name in names]]
     return EdgeCandidates(names, effects, groups, edges_at_errors(graph), graph, dictionaries, max_tokens)
 
 
 def edge_choice(graph: Graph, members: Collection[Any], errors: str = "chosen") -> Bool[np.ndarray, "edge"]:
-    """A circuit given by edges (source, slot), or by nodes (all edges between them and into the logits), as booleans over the edges.
+    """A circuit given by edges (source, slot), or by nodes (all edges between them and into the logits), as
+    booleans over the edges.
 
     Raises:
         UserError: edges and nodes at once, or what the graph does not have.
@@ -295,7 +355,9 @@ def edge_choice(graph: Graph, members: Collection[Any], errors: str = "chosen") 
     pairs = {member if isinstance(member, str) else f"{member[0]} -> {member[1]}" for member in members}
     nodes = {name for name in pairs if " -> " not in name}
     if nodes and nodes != pairs:
-        raise UserError("a circuit of edges and of nodes at once", expected="edges (source, slot), or node ids")
+        raise UserError(
+            "a circuit of edges and of nodes at once", expected="edges (source, slot), or node ids"
+        )
     sources, targets = graph.pairs
     if nodes:
         kept = _chosen(graph.nodes, nodes - {TARGET})
@@ -309,17 +371,23 @@ def edge_choice(graph: Graph, members: Collection[Any], errors: str = "chosen") 
 
 def edge_names(graph: Graph) -> tuple[str, ...]:
     """All edges as `source -> slot`, in the order of `graph.pairs`."""
-    return tuple(f"{graph.nodes[source]} -> {graph.slots[target]}" for source, target in zip(*graph.pairs, strict=True))
+    return tuple(
+        f"{graph.nodes[source]} -> {graph.slots[target]}" for source, target in zip(*graph.pairs, strict=True)
+    )
 
 
 def edges_at_errors(graph: Graph) -> Bool[np.ndarray, "edge"]:
     """Which edges leave or enter an error node."""
     sources, targets = graph.pairs
-    nodes, slots = (np.array([name.startswith("error/") for name in names]) for names in (graph.nodes, graph.slots))
+    nodes, slots = (
+        np.array([name.startswith("error/") for name in names]) for names in (graph.nodes, graph.slots)
+    )
     return nodes[sources] | slots[targets]
 
 
-def graph_of(model: Any, nodes: Sequence[str], dictionaries: Mapping[str, Dictionary], batches: Sequence[PairBatch]) -> Graph:
+def graph_of(
+    model: Any, nodes: Sequence[str], dictionaries: Mapping[str, Dictionary], batches: Sequence[PairBatch]
+) -> Graph:
     """The graph of all components and of the features among some nodes."""
     chosen: dict[str, set[int]] = {site: set() for site in dictionaries}
     for node in map(parse_node, nodes):
@@ -330,7 +398,9 @@ def graph_of(model: Any, nodes: Sequence[str], dictionaries: Mapping[str, Dictio
 
 
 def fed_by(graph: Graph) -> Bool[np.ndarray, "slot node"]:
-    """Which nodes each slot is read for: a head's queries feed that head, shared keys and values every head of their group."""
+    """Which nodes each slot is read for: a head's queries feed that head, shared keys and values every head
+    of their group.
+    """
     place = {node: number for number, node in enumerate(graph.nodes)}
     feeds = np.zeros((len(graph.slots), len(graph.nodes)), dtype=bool)
     for number, slot in enumerate(graph.slots):
@@ -352,7 +422,9 @@ def nodes_of_slot(slot: str, nodes: Sequence[str], slots: Sequence[str]) -> tupl
     return tuple(heads[first : first + size])
 
 
-def dictionaries_at(model: Any, sites: Collection[str], saes: Mapping[str, Any] | None) -> dict[str, Dictionary]:
+def dictionaries_at(
+    model: Any, sites: Collection[str], saes: Mapping[str, Any] | None
+) -> dict[str, Dictionary]:
     """The dictionaries of some sites.
 
     Raises:
@@ -360,13 +432,22 @@ def dictionaries_at(model: Any, sites: Collection[str], saes: Mapping[str, Any] 
     """
     missing = sorted(site for site in sites if site not in (saes or {}))
     if missing:
-        raise UserError(f"no SAE for {missing[0]}, where the circuit has nodes", expected=f"saes with {', '.join(missing)}")
-    return open_dictionaries({site: saes[site] for site in sites}, getattr(model.cfg, "d_model", None)) if sites else {}
+        raise UserError(
+            f"no SAE for {missing[0]}, where the circuit has nodes",
+            expected=f"saes with {', '.join(missing)}",
+        )
+    return (
+        open_dictionaries({site: saes[site] for site in sites}, getattr(model.cfg, "d_model", None))
+        if sites
+        else {}
+    )
 
 
 def _chosen(names: Sequence[str], wanted: Collection[str]) -> Bool[np.ndarray, "item"]:
     unknown_names = sorted(set(wanted) - set(names))
     if unknown_names:
-        raise UserError(f"the circuit has {unknown_names[0]}, which the attribution does not have",
-                        expected="nodes and edges of the result it was found in")
+        raise UserError(
+            f"the circuit has {unknown_names[0]}, which the attribution does not have",
+            expected="nodes and edges of the result it was found in",
+        )
     return np.array([name in wanted for name in names])

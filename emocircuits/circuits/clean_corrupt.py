@@ -14,7 +14,11 @@ DIGITS = 4
 
 
 def clean_and_corrupt(
-    model: Any, dictionaries: Mapping[str, Dictionary], pair: PairBatch, nodes: Sequence[str], tokens: Sequence[str]
+    model: Any,
+    dictionaries: Mapping[str, Dictionary],
+    pair: PairBatch,
+    nodes: Sequence[str],
+    tokens: Sequence[str],
 ) -> Corrupt:
     """Activations of the feature nodes on one pair.
 
@@ -42,6 +46,7 @@ def clean_and_corrupt(
         parts = parse_node(node)
         if parts.kind == "feature" and parts.site in dictionaries:
             found[node] = tuple(
-                tuple(round(value, DIGITS) for value in side[parts.site][:, parts.feature].tolist()) for side in sides
+                tuple(round(value, DIGITS) for value in side[parts.site][:, parts.feature].tolist())
+                for side in sides
             )
     return Corrupt(tuple(tokens), found)

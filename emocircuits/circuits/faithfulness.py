@@ -1,14 +1,15 @@
-"""Is the circuit enough? Run the clean prompts with everything outside the circuit ablated, and ask how much of the
-behaviour stays.
+"""Is the circuit enough? Run the clean prompts with everything outside the circuit ablated, and ask how much
+of the behaviour stays.
 
     F(C) = (m(C) - m(empty)) / (m(full) - m(empty))         m: mean metric over held-out prompts
 
-m(C) sets every feature and error node outside C, at every site, to its baseline (`interventions.ablate`; by default its
-value on the corrupt prompt) while those inside are computed live, so m(full) = m(clean) and, with the resample baseline,
-m(empty) = m(corrupt). Circuits of components are run edge by edge (`graph_runs`). CPR and CMD are MIB's areas (Mueller et al.
-2025): the trapezoid of F, and of |1 - F|, over the share k of nodes or edges kept, k in 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100 %;
-CPR ranks by signed effect, CMD by absolute effect. Their k axis is linear, so most of the area is circuits above 5 %;
-`log_cpr` and `log_cmd` average the same curves over log k.
+m(C) sets every feature and error node outside C, at every site, to its baseline (`interventions.ablate`; by
+default its value on the corrupt prompt) while those inside are computed live, so m(full) = m(clean) and, with
+the resample baseline, m(empty) = m(corrupt). Circuits of components are run edge by edge (`graph_runs`). CPR
+and CMD are MIB's areas (Mueller et al. 2025): the trapezoid of F, and of |1 - F|, over the share k of nodes
+or edges kept, k in 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100 %; CPR ranks by signed effect, CMD by absolute
+effect. Their k axis is linear, so most of the area is circuits above 5 %; `log_cpr` and `log_cmd` average the
+same curves over log k.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -46,14 +47,21 @@ EVERYTHING = NodeSet(complement=True)
 
 
 def circuit_metric(
-    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric,
-    circuits: Sequence[NodeSet | Collection[str]], *, ablation: str = "resample", max_tokens: int = DEFAULT_MAX_TOKENS,
+    model: Any,
+    saes: Mapping[str, Any],
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    circuits: Sequence[NodeSet | Collection[str]],
+    *,
+    ablation: str = "resample",
+    max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> Float[np.ndarray, "circuit prompt"]:
     """m(C) of several circuits, per prompt; circuits and prompts run side by side along the batch axis.
 
     Args:
         model: any TransformerLens object.
-        saes: site -> SAE; a node outside these sites is an error, everything at these sites outside the circuit is ablated.
+        saes: site -> SAE; a node outside these sites is an error, everything at these sites outside the
+            circuit is ablated.
         batches: held-out prompts.
         metric: logits -> one value per prompt.
         circuits: sets of feature and error node ids (over all positions).
@@ -64,7 +72,9 @@ def circuit_metric(
         The metric, prompts in the order of their index.
     """
     dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
-    masks = node_masks([c if isinstance(c, NodeSet) else NodeSet(frozenset(c)) for c in circuits], dictionaries)
+    masks = node_masks(
+        [c if isinstance(c, NodeSet) else NodeSet(frozenset(c)) for c in circuits], dictionaries
+    )
     return FeatureRuns(model, dictionaries, batches, metric, max_tokens).metric(masks, ablation)
 
 
@@ -73,16 +83,26 @@ def areas(signed: Float[np.ndarray, "share"], absolute: Float[np.ndarray, "share
     share, log_share = np.array(MIB_SHARES), np.log10(MIB_SHARES)
     span = log_share[-1] - log_share[0]
     missing = np.abs(1 - absolute)
-    return {"cpr": float(np.trapezoid(signed, share)), "cmd": float(np.trapezoid(missing, share)),
-            "log_cpr": float(np.trapezoid(signed, log_share) / span),
-            "log_cmd": float(np.trapezoid(missing, log_share) / span)}
+    return {
+        "cpr": float(np.trapezoid(signed, share)),
+        "cmd": float(np.trapezoid(missing, share)),
+        "log_cpr": float(np.trapezoid(signed, log_share) / span),
+        "log_cmd": float(np.trapezoid(missing, log_share) / span),
+    }
 
 
 def faithfulness_interval(
-    circuit: Float[np.ndarray, "prompt"], full: Float[np.ndarray, "prompt"], empty: Float[np.ndarray, "prompt"], *,
-    seed: int = 0, n: int = 1000, level: float = 0.95,
+    circuit: Float[np.ndarray, "prompt"],
+    full: Float[np.ndarray, "prompt"],
+    empty: Float[np.ndarray, "prompt"],
+    *,
+    seed: int = 0,
+    n: int = 1000,
+    level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bootstrap over prompts of F, a ratio of means (numerator and denominator resampled together)."""
+    """Percentile bootstrap over prompts of F, a ratio of means (numerator and denominator resampled
+    together).
+    """
     count = len(full)
     weights = generator(seed, "faithfulness").multinomial(count, np.full(count, 1 / count), size=n)
     gaps = weights @ (full - empty)
@@ -92,12 +112,16 @@ def faithfulness_interval(
 
 
 def refuse_overlap(find: Sequence[PairBatch], score: Sequence[PairBatch]) -> None:
-    """Raises UserError when a clean prompt is in both sets: scores on prompts that chose the circuit mean nothing."""
+    """Raises UserError when a clean prompt is in both sets: scores on prompts that chose the circuit mean
+    nothing.
+    """
     seen = {tuple(row) for batch in find for row in batch.clean.tolist()}
     shared = sum(tuple(row) in seen for batch in score for row in batch.clean.tolist())
     if shared:
-        raise UserError(f"{shared} of the prompts for scoring were also used to find the circuit",
-                        expected="disjoint prompts")
+        raise UserError(
+            f"{shared} of the prompts for scoring were also used to find the circuit",
+            expected="disjoint prompts",
+        )
 
 
 def node_masks(circuits: Sequence[NodeSet], dictionaries: Mapping[str, Dictionary]) -> dict:
@@ -106,15 +130,22 @@ def node_masks(circuits: Sequence[NodeSet], dictionaries: Mapping[str, Dictionar
     Raises:
         UserError: a node of another kind, at one position, or at a site without dictionary.
     """
-    masks = {site: tuple(torch.zeros(len(circuits), *width, dtype=torch.bool, device=d.decoder.device)
-                         for width in ((d.d_sae,), ())) for site, d in dictionaries.items()}
+    masks = {
+        site: tuple(
+            torch.zeros(len(circuits), *width, dtype=torch.bool, device=d.decoder.device)
+            for width in ((d.d_sae,), ())
+        )
+        for site, d in dictionaries.items()
+    }
     parsed = {text: parse_node(text) for text in set().union(*(circuit.nodes for circuit in circuits))}
     for row, circuit in enumerate(circuits):
         for text in circuit.nodes:
             node = parsed[text]
             if node.site not in masks or node.position is not None or node.kind not in ("feature", "error"):
-                raise UserError(f"the node {text} of a circuit to be scored",
-                                expected=f"feature and error nodes over all positions at {', '.join(masks)}")
+                raise UserError(
+                    f"the node {text} of a circuit to be scored",
+                    expected=f"feature and error nodes over all positions at {', '.join(masks)}",
+                )
             if node.kind == "error":
                 masks[node.site][1][row] = True
             else:
@@ -123,4 +154,3 @@ def node_masks(circuits: Sequence[NodeSet], dictionaries: Mapping[str, Dictionar
             for features, error in masks.values():
                 features[row], error[row] = ~features[row], ~error[row]
     return masks
-

@@ -1,11 +1,12 @@
-"""m(C) of a feature circuit, for real: features and errors outside C take their baseline at every site, those inside stay live.
+"""m(C) of a feature circuit, for real: features and errors outside C take their baseline at every site, those
+inside stay live.
 
     x'  =  decode(m f + (1 - m) f_base) + (e if the error is kept, else e_base)        at every site, one after the other
 
-`interventions.ablate` says the same as hooks of one pass; here many circuits share their work. The blocks before the first
-site run once. From site to site only one pass is run for all circuits that agree so far, so leaving out one node after the
-other costs only the blocks behind each. Where a metric reads the last position alone, nothing behind the last block is
-computed elsewhere.
+`interventions.ablate` says the same as hooks of one pass; here many circuits share their work. The blocks
+before the first site run once. From site to site only one pass is run for all circuits that agree so far, so
+leaving out one node after the other costs only the blocks behind each. Where a metric reads the last position
+alone, nothing behind the last block is computed elsewhere.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +36,9 @@ Masks = Mapping[str, tuple[Bool[Tensor, "circuit d_sae"], Bool[Tensor, "circuit"
 
 @dataclass(frozen=True, eq=False)
 class Streams:
-    """What one batch's circuits start from: the clean stream at the first site, the corrupt streams at all sites."""
+    """What one batch's circuits start from: the clean stream at the first site, the corrupt streams at all
+    sites.
+    """
 
     chunk: PairBatch
     start: Float[Tensor, "prompt pos d_model"]
@@ -64,7 +67,8 @@ class FeatureRuns:
 
     @torch.no_grad()
     def metric(self, masks: Masks, ablation: str = "resample") -> Float[np.ndarray, "circuit prompt"]:
-        """The metric under each circuit, prompts in the order of their index; ranks of a job take turns over the batches.
+        """The metric under each circuit, prompts in the order of their index; ranks of a job take turns over
+        the batches.
 
         Args:
             masks: what each circuit keeps.
@@ -90,7 +94,12 @@ class FeatureRuns:
     @cached_property
     def _kept(self) -> list[Streams] | None:
         """All streams, where they fit."""
-        size = 4 * sum(batch.clean.numel() for batch in self.batches) * self.model.cfg.d_model * (len(self.dictionaries) + 1)
+        size = (
+            4
+            * sum(batch.clean.numel() for batch in self.batches)
+            * self.model.cfg.d_model
+            * (len(self.dictionaries) + 1)
+        )
         return list(self._computed(self._chunks)) if size <= KEPT_BYTES else None
 
     @cached_property
@@ -102,7 +111,11 @@ class FeatureRuns:
 
     def _own_streams(self) -> Iterator[Streams]:
         """This rank's."""
-        return iter(ranks().mine(self._kept)) if self._kept is not None else self._computed(ranks().mine(self._chunks))
+        return (
+            iter(ranks().mine(self._kept))
+            if self._kept is not None
+            else self._computed(ranks().mine(self._chunks))
+        )
 
     @torch.no_grad()
     def _computed(self, some: Sequence[PairBatch]) -> Iterator[Streams]:
@@ -125,17 +138,25 @@ class FeatureRuns:
 
     @cached_property
     def _last_only(self) -> bool:
-        return all(reads_last_position(self.model, self.of, batch.clean.shape[1], batch.index) for batch in self.batches)
+        return all(
+            reads_last_position(self.model, self.of, batch.clean.shape[1], batch.index)
+            for batch in self.batches
+        )
 
     def _base(self, streams: Streams, site: str, card: AblationCard, last: bool = False) -> Baseline:
         corrupt = streams.corrupt[site][:, -1:] if last else streams.corrupt[site]
-        return card.values(_values(self.dictionaries[site], corrupt), self._means[site] if card.needs_mean else None)
+        return card.values(
+            _values(self.dictionaries[site], corrupt), self._means[site] if card.needs_mean else None
+        )
 
     def _block(self, streams: Streams, masks: Masks, card: AblationCard) -> Float[Tensor, "circuit prompt"]:
         """A block of circuits on one batch."""
         if not all(site.endswith(("hook_resid_post", "hook_resid_pre")) for site in self.dictionaries):
             return self._in_one_pass(streams, masks, card)
-        n_layers, which = self.model.cfg.n_layers, torch.zeros(len(next(iter(masks.values()))[1]), dtype=torch.long)
+        n_layers, which = (
+            self.model.cfg.n_layers,
+            torch.zeros(len(next(iter(masks.values()))[1]), dtype=torch.long),
+        )
         x, at = streams.start[None], blocks_before(next(iter(self.dictionaries)))
         for site, dictionary in self.dictionaries.items():
             here = blocks_before(site)
@@ -146,7 +167,9 @@ class FeatureRuns:
         x = self._onward(streams.chunk, x, at, n_layers)
         return self._measured(streams.chunk, x[:, :, -1:] if self._last_only else x)[which]
 
-    def _onward(self, chunk: PairBatch, streams: Tensor, start: int, stop: int) -> Float[Tensor, "group prompt pos d_model"]:
+    def _onward(
+        self, chunk: PairBatch, streams: Tensor, start: int, stop: int
+    ) -> Float[Tensor, "group prompt pos d_model"]:
         """The streams some blocks later."""
         if start == stop:
             return streams
@@ -162,31 +185,51 @@ class FeatureRuns:
         rows = len(chunk) * max(1, self.max_tokens // (len(chunk) * streams.shape[2]))
         for first in range(0, len(flat), rows):
             now = slice(first, first + rows)
-            values.append(measure(self.of, logits_behind(self.model, _tokens(chunk, flat[now]), flat[now]), index[now]))
+            values.append(
+                measure(self.of, logits_behind(self.model, _tokens(chunk, flat[now]), flat[now]), index[now])
+            )
         return torch.cat(values).view(len(streams), -1)
 
-    def _in_one_pass(self, streams: Streams, masks: Masks, card: AblationCard) -> Float[Tensor, "circuit prompt"]:
+    def _in_one_pass(
+        self, streams: Streams, masks: Masks, card: AblationCard
+    ) -> Float[Tensor, "circuit prompt"]:
         """For sites that are not the whole stream: hooks of passes from the start."""
         chunk, found = streams.chunk, []
         base = {site: self._base(streams, site, card) for site in self.dictionaries}
         n_circuits, block = len(next(iter(masks.values()))[1]), max(1, self.max_tokens // chunk.clean.numel())
         for start in range(0, n_circuits, block):
             count = min(block, n_circuits - start)
-            keep = {site: Keep(*(mask[start : start + count].repeat_interleave(len(chunk), 0) for mask in both))
-                    for site, both in masks.items()}
-            tiled = {site: Baseline(*(value if len(value) == 1 else value.repeat(count, 1, 1)
-                                      for value in (one.features, one.error))) for site, one in base.items()}
+            keep = {
+                site: Keep(*(mask[start : start + count].repeat_interleave(len(chunk), 0) for mask in both))
+                for site, both in masks.items()
+            }
+            tiled = {
+                site: Baseline(
+                    *(
+                        value if len(value) == 1 else value.repeat(count, 1, 1)
+                        for value in (one.features, one.error)
+                    )
+                )
+                for site, one in base.items()
+            }
             with ablate(self.model, self.dictionaries, keep, tiled):
-                values = run_metric(self.model, chunk.clean.repeat(count, 1), self.of, chunk.index.repeat(count))
+                values = run_metric(
+                    self.model, chunk.clean.repeat(count, 1), self.of, chunk.index.repeat(count)
+                )
             found.append(values.view(count, -1))
         return torch.cat(found)
 
 
 def _edited(
-    dictionary: Dictionary, streams: Float[Tensor, "group prompt pos d_model"], base: Baseline, kept: tuple[Tensor, Tensor],
+    dictionary: Dictionary,
+    streams: Float[Tensor, "group prompt pos d_model"],
+    base: Baseline,
+    kept: tuple[Tensor, Tensor],
     which: Tensor,
 ) -> tuple[Float[Tensor, "split prompt pos d_model"], Tensor]:
-    """The streams behind a site, one per group of circuits that agreed before and agree here, and each circuit's group."""
+    """The streams behind a site, one per group of circuits that agreed before and agree here, and each
+    circuit's group.
+    """
     features, error = kept
     keys = torch.cat([which.to(features.device)[:, None], features.long(), error.long()[:, None]], dim=1)
     groups, after = keys.unique(dim=0, return_inverse=True)
@@ -204,7 +247,11 @@ def _edited(
                 continue
             if with_error and live_error is None:
                 live_error = x - dictionary.decode(found)
-            out[place] = floor + (live_error if with_error else base.error) + moved[..., keep] @ dictionary.decoder[keep]
+            out[place] = (
+                floor
+                + (live_error if with_error else base.error)
+                + moved[..., keep] @ dictionary.decoder[keep]
+            )
     return out, after.cpu()
 
 
@@ -220,6 +267,8 @@ def _tokens(chunk: PairBatch, streams: Tensor) -> Tensor:
 
 def _alike_together(masks: Masks) -> Tensor:
     """The circuits in an order in which those that agree at the first sites stand together."""
-    keys = torch.cat([torch.cat([features, error[:, None]], dim=1) for features, error in masks.values()], dim=1)
+    keys = torch.cat(
+        [torch.cat([features, error[:, None]], dim=1) for features, error in masks.values()], dim=1
+    )
     packed = np.packbits(keys.cpu().numpy(), axis=1)
     return torch.from_numpy(np.lexsort(packed.T[::-1]))

@@ -1,9 +1,10 @@
 """From the effects of a component or mixed graph to a circuit.
 
-A head has three slots, so an edge ends in one of them: `embed -> a1.h0<k>`. In a circuit the slots are nodes of their own, each with
-a structural link to the head it is read for, so that a path runs through: `embed -> a1.h0<k> -> a1.h0 -> logits`. What enters a slot
-is the sum of all edges into it; that is the effect of the slot's node and of its link. Where heads share keys and values, the slot has
-a link to each head of the group and the effect is shared evenly: which of them uses it how much is not measured.
+A head has three slots, so an edge ends in one of them: `embed -> a1.h0<k>`. In a circuit the slots are nodes
+of their own, each with a structural link to the head it is read for, so that a path runs through: `embed ->
+a1.h0<k> -> a1.h0 -> logits`. What enters a slot is the sum of all edges into it; that is the effect of the
+slot's node and of its link. Where heads share keys and values, the slot has a link to each head of the group
+and the effect is shared evenly: which of them uses it how much is not measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +24,20 @@ from emocircuits.numerics import bootstrap_interval
 
 
 def component_circuit(
-    result: AttributionResult, *, node_threshold: float, edge_threshold: float, max_nodes: int | None = None, connected: bool = True,
-    seed: int = 0, activations: Mapping[str, float] | None = None, details: Mapping[str, dict[str, Any]] | None = None,
-    target_label: str = "", **about: Any,
+    result: AttributionResult,
+    *,
+    node_threshold: float,
+    edge_threshold: float,
+    max_nodes: int | None = None,
+    connected: bool = True,
+    seed: int = 0,
+    activations: Mapping[str, float] | None = None,
+    details: Mapping[str, dict[str, Any]] | None = None,
+    target_label: str = "",
+    **about: Any,
 ) -> CircuitGraph:
-    """The circuit of all edges and nodes that are strong for certain; see `from_attribution` for the arguments.
+    """The circuit of all edges and nodes that are strong for certain; see `from_attribution` for the
+    arguments.
 
     Raises:
         UserError: no edges, or nothing is left that joins the embeddings to the logits.
@@ -40,29 +50,59 @@ def component_circuit(
     links = _strong_edges(result, edge_threshold * scale, seed)
     if max_nodes is not None:
         links = _among_strongest(result, links, np.abs(mean), max_nodes)
-    graph = _joined(result, links, () if connected else [result.nodes[place] for place in np.flatnonzero(strong_nodes)])
+    graph = _joined(
+        result, links, () if connected else [result.nodes[place] for place in np.flatnonzero(strong_nodes)]
+    )
     if connected:
         graph = _on_the_way(graph)
     members = [place for place, node in enumerate(result.nodes) if node in graph]
     if not members:
         strongest = float(np.abs(result.edges.effects.mean(0)).max(initial=0)) / max(scale, 1e-30)
-        raise UserError(f"no path of edges above {edge_threshold} whose intervals exclude 0 leads to the logits",
-                        expected=f"a lower edge_threshold (the strongest mean effect is {strongest:.4g}) or more prompts")
+        raise UserError(
+            f"no path of edges above {edge_threshold} whose intervals exclude 0 leads to the logits",
+            expected=f"a lower edge_threshold (the strongest mean effect is {strongest:.4g}) or more prompts",
+        )
     order = sorted(members, key=lambda place: (-abs(mean[place]), place))
-    nodes = [Node.of(result.nodes[place], label=node_label(result.nodes[place]), effect=mean[place], ci_low=low[place],
-                     ci_high=high[place], verified=measured(result.verified, place),
-                     activation=(activations or {}).get(result.nodes[place]),
-                     details=dict((details or {}).get(result.nodes[place], {}))) for place in order]
-    edges, slots = _edges(result, links, graph, seed), [slot for slot in result.slots if slot in graph and "<" in slot]
+    nodes = [
+        Node.of(
+            result.nodes[place],
+            label=node_label(result.nodes[place]),
+            effect=mean[place],
+            ci_low=low[place],
+            ci_high=high[place],
+            verified=measured(result.verified, place),
+            activation=(activations or {}).get(result.nodes[place]),
+            details=dict((details or {}).get(result.nodes[place], {})),
+        )
+        for place in order
+    ]
+    edges, slots = (
+        _edges(result, links, graph, seed),
+        [slot for slot in result.slots if slot in graph and "<" in slot],
+    )
     for slot in slots:
         node, structural = _slot(result, slot, graph, seed)
         nodes.append(node)
         edges += structural
-    thresholds = {"node": node_threshold, "edge": edge_threshold, "max_nodes": max_nodes, **about.pop("thresholds", {})}
-    conventions = {**result.conventions, "edges": "direct: what the source writes, read by the slot",
-                   "slots": "a head's slot holds the sum of all edges into it and is linked to its head"}
-    return CircuitGraph(result.behaviour, (*nodes, target_node(result, target_label, seed)), tuple(edges), thresholds=thresholds,
-                        conventions=conventions, **about)
+    thresholds = {
+        "node": node_threshold,
+        "edge": edge_threshold,
+        "max_nodes": max_nodes,
+        **about.pop("thresholds", {}),
+    }
+    conventions = {
+        **result.conventions,
+        "edges": "direct: what the source writes, read by the slot",
+        "slots": "a head's slot holds the sum of all edges into it and is linked to its head",
+    }
+    return CircuitGraph(
+        result.behaviour,
+        (*nodes, target_node(result, target_label, seed)),
+        tuple(edges),
+        thresholds=thresholds,
+        conventions=conventions,
+        **about,
+    )
 
 
 def _strong_edges(result: AttributionResult, least: float, seed: int) -> Bool[np.ndarray, "edge"]:
@@ -77,13 +117,20 @@ def _strong_edges(result: AttributionResult, least: float, seed: int) -> Bool[np
 def _among_strongest(
     result: AttributionResult, links: Bool[np.ndarray, "edge"], strength: Float[np.ndarray, "node"], most: int
 ) -> Bool[np.ndarray, "edge"]:
-    """Edges whose ends are among the strongest nodes; a node counts as much as its strongest edge where that is more."""
+    """Edges whose ends are among the strongest nodes; a node counts as much as its strongest edge where that
+    is more.
+    """
     weight, strength = np.abs(result.edges.effects.mean(0)), strength.copy()
     np.maximum.at(strength, result.edges.sources[links], weight[links])
     kept = {result.nodes[place] for place in np.argsort(-strength, kind="stable")[:most]}
     good = np.array([node in kept for node in result.nodes])[result.edges.sources]
-    return links & good & np.array([slot == TARGET or any(node in kept for node in _feeds(result, slot))
-                                    for slot in result.slots])[result.edges.targets]
+    return (
+        links
+        & good
+        & np.array(
+            [slot == TARGET or any(node in kept for node in _feeds(result, slot)) for slot in result.slots]
+        )[result.edges.targets]
+    )
 
 
 def _feeds(result: AttributionResult, slot: str) -> tuple[str, ...]:
@@ -111,15 +158,28 @@ def _on_the_way(graph: nx.DiGraph) -> nx.DiGraph:
     return graph.subgraph(behind & (nx.ancestors(graph, TARGET) | {TARGET}))
 
 
-def _edges(result: AttributionResult, links: Bool[np.ndarray, "edge"], graph: nx.DiGraph, seed: int) -> list[Edge]:
+def _edges(
+    result: AttributionResult, links: Bool[np.ndarray, "edge"], graph: nx.DiGraph, seed: int
+) -> list[Edge]:
     numbers = np.flatnonzero(links)
-    ends = [(result.nodes[result.edges.sources[edge]], result.slots[result.edges.targets[edge]]) for edge in numbers]
+    ends = [
+        (result.nodes[result.edges.sources[edge]], result.slots[result.edges.targets[edge]])
+        for edge in numbers
+    ]
     inside = [place for place, (source, slot) in enumerate(ends) if source in graph and slot in graph]
     chosen = result.edges.effects[:, numbers[inside]]
     mean, (low, high) = chosen.mean(0), bootstrap_interval(chosen, seed=seed)
     order = np.argsort(-np.abs(mean), kind="stable")
-    return [Edge(*ends[inside[place]], mean[place], low[place], high[place], measured(result.edges.verified, numbers[inside[place]]))
-            for place in order]
+    return [
+        Edge(
+            *ends[inside[place]],
+            mean[place],
+            low[place],
+            high[place],
+            measured(result.edges.verified, numbers[inside[place]]),
+        )
+        for place in order
+    ]
 
 
 def _slot(result: AttributionResult, slot: str, graph: nx.DiGraph, seed: int) -> tuple[Node, list[Edge]]:

@@ -1,14 +1,16 @@
-"""m(C) of a component or mixed circuit, for real: a set of edges stays, every other edge carries its baseline.
+"""m(C) of a component or mixed circuit, for real: a set of edges stays, every other edge carries its
+baseline.
 
     x_v = baseline stream of v + sum over edges (u -> v) in C of ( live u - baseline u )
 
-Each slot v (a head's query, key or value, an MLP, a feature, the logits) reads its own x_v, so nodes are live to the degree that
-their own edges are. With all edges the pass is the clean run; without any it is the baseline, under `resample` the corrupt run.
-This is how MIB, EAP-IG and AutoCircuit ablate edges. A set of nodes stands for all edges between them and into the logits.
+Each slot v (a head's query, key or value, an MLP, a feature, the logits) reads its own x_v, so nodes are live
+to the degree that their own edges are. With all edges the pass is the clean run; without any it is the
+baseline, under `resample` the corrupt run. This is how MIB, EAP-IG and AutoCircuit ablate edges. A set of
+nodes stands for all edges between them and into the logits.
 
-Under `mean` and `zero` the baseline stream is put together node by node: the corrupt stream plus, for every node before the slot,
-its baseline minus its corrupt value; biases that belong to no node stay. A node none of whose edges are kept is computed from that
-stream. Many circuits run side by side along the batch axis.
+Under `mean` and `zero` the baseline stream is put together node by node: the corrupt stream plus, for every
+node before the slot, its baseline minus its corrupt value; biases that belong to no node stay. A node none of
+whose edges are kept is computed from that stream. Many circuits run side by side along the batch axis.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -60,8 +62,13 @@ class GraphRuns:
 
     @torch.no_grad()
     def metric(
-        self, batches: Sequence[PairBatch], metric: Metric, circuits: Bool[np.ndarray, "circuit edge"],
-        ablation: str = "resample", *, mean_over: Sequence[PairBatch] | None = None,
+        self,
+        batches: Sequence[PairBatch],
+        metric: Metric,
+        circuits: Bool[np.ndarray, "circuit edge"],
+        ablation: str = "resample",
+        *,
+        mean_over: Sequence[PairBatch] | None = None,
     ) -> Float[np.ndarray, "circuit prompt"]:
         """The metric under each circuit, prompts in the order of their index.
 
@@ -78,7 +85,11 @@ class GraphRuns:
         room = tokens_at_once(self.graph, self.max_tokens)
         with bar(len(circuits) * len(order), "circuits") as shown:
             for chunk in chunks(batches, room):
-                base = self.base(forward(self.graph.anatomy, chunk.corrupt, metric, chunk.index, self._taps), ablation, fixed)
+                base = self.base(
+                    forward(self.graph.anatomy, chunk.corrupt, metric, chunk.index, self._taps),
+                    ablation,
+                    fixed,
+                )
                 block = max(1, room // chunk.clean.numel())
                 parts = []
                 for start in range(0, len(circuits), block):
@@ -91,7 +102,10 @@ class GraphRuns:
     def clean_metric(self, batches: Sequence[PairBatch], metric: Metric) -> Float[np.ndarray, "prompt"]:
         """The metric on the clean prompts, in the order of their index."""
         order = np.argsort(all_indices(batches), kind="stable")
-        values = [forward(self.graph.anatomy, chunk.clean, metric, chunk.index).metric for chunk in chunks(batches, self.max_tokens)]
+        values = [
+            forward(self.graph.anatomy, chunk.clean, metric, chunk.index).metric
+            for chunk in chunks(batches, self.max_tokens)
+        ]
         return torch.cat(values).numpy(force=True)[order]
 
     def base(self, corrupt: Pass, ablation: str, fixed: Sequence[Values] | None = None) -> Base:
@@ -103,9 +117,14 @@ class GraphRuns:
         nodes = []
         for place, (part, values) in enumerate(zip(self._parts, live, strict=True)):
             wanted = fixed[place] if fixed else [value.new_zeros(()) for value in values]
-            nodes.append(tuple(new.to(value).expand_as(value) for new, value in zip(wanted, values, strict=True)))
+            nodes.append(
+                tuple(new.to(value).expand_as(value) for new, value in zip(wanted, values, strict=True))
+            )
             shift = part.shift(values, nodes[-1])
-            streams = [stream + shift if self._sees(number, place) else stream for number, stream in enumerate(streams)]
+            streams = [
+                stream + shift if self._sees(number, place) else stream
+                for number, stream in enumerate(streams)
+            ]
         return Base(tuple(nodes), tuple(streams))
 
     @cached_property
@@ -120,7 +139,9 @@ class GraphRuns:
     @cached_property
     def _ranges(self) -> list[range]:
         ends = np.cumsum([len(writer.nodes) for writer in self.graph.writers]).tolist()
-        return [range(end - len(writer.nodes), end) for end, writer in zip(ends, self.graph.writers, strict=True)]
+        return [
+            range(end - len(writer.nodes), end) for end, writer in zip(ends, self.graph.writers, strict=True)
+        ]
 
     def _sees(self, number: int, place: int) -> bool:
         seen, own = self.graph.seen_by(self.graph.readers[number]), self._ranges[place]
@@ -137,7 +158,9 @@ class GraphRuns:
         count = sum(batch.corrupt.numel() for batch in batches)
         return [tuple(value / count for value in total) for total in sums]
 
-    def _block(self, chunk: PairBatch, metric: Metric, circuits: Bool[np.ndarray, "circuit edge"], base: Base) -> Tensor:
+    def _block(
+        self, chunk: PairBatch, metric: Metric, circuits: Bool[np.ndarray, "circuit edge"], base: Base
+    ) -> Tensor:
         """Metric (circuit, prompt) of circuits that run side by side."""
         n_circuits, sources_targets = len(circuits), self.graph.pairs
         kept = base.streams[0].new_zeros(n_circuits, len(self.graph.nodes), len(self.graph.slots))
@@ -154,17 +177,36 @@ class GraphRuns:
                 place = self.graph.writers.index(reader)
                 found = self._parts[place].hooks(reads, base.nodes[place], n_circuits, _into(changes, place))
             else:  # the logits
-                found = {reader.read_taps[0]: lambda value, reads=reads: reads()[0][:, 0].flatten(0, 1).to(value.dtype)}
+                found = {
+                    reader.read_taps[0]: lambda value, reads=reads: (
+                        reads()[0][:, 0].flatten(0, 1).to(value.dtype)
+                    )
+                }
             _behind(hooks, found)
         start: dict[str, Change] = {}
         for place, writer in enumerate(self.graph.writers):
             if writer not in self.graph.readers:  # the embeddings
-                _behind(start, self._parts[place].hooks(_nothing, base.nodes[place], n_circuits, _into(changes, place)))
+                _behind(
+                    start,
+                    self._parts[place].hooks(_nothing, base.nodes[place], n_circuits, _into(changes, place)),
+                )
         _behind(start, hooks)
-        run = forward(self.graph.anatomy, chunk.clean.repeat(n_circuits, 1), metric, chunk.index.repeat(n_circuits), changes=start)
+        run = forward(
+            self.graph.anatomy,
+            chunk.clean.repeat(n_circuits, 1),
+            metric,
+            chunk.index.repeat(n_circuits),
+            changes=start,
+        )
         return run.metric.view(n_circuits, -1)
 
-    def _reader(self, number: int, slots: Float[Tensor, "circuit node slot"], base: Base, changes: Mapping[int, Changes]) -> Reads:
+    def _reader(
+        self,
+        number: int,
+        slots: Float[Tensor, "circuit node slot"],
+        base: Base,
+        changes: Mapping[int, Changes],
+    ) -> Reads:
         def reads() -> tuple[Tensor, list[int]]:
             # slots with the same edges in every circuit read the same stream
             kinds, which = slots.permute(2, 0, 1).unique(dim=0, return_inverse=True)
@@ -187,7 +229,9 @@ def _behind(hooks: dict[str, Change], more: Mapping[str, Change]) -> None:
     """Adds functions; where a hook has one already, the new one comes behind it."""
     for name, change in more.items():
         before = hooks.get(name)
-        hooks[name] = change if before is None else lambda value, before=before, change=change: change(before(value))
+        hooks[name] = (
+            change if before is None else lambda value, before=before, change=change: change(before(value))
+        )
 
 
 def _nothing() -> tuple[Tensor, list[int]]:

@@ -42,8 +42,10 @@ class Judge:
         ends[1] = True
         empty, full = runs.run(ends, ends[:, 0].copy(), ablation=ablation).astype(np.float64)
         if abs(full.mean() - empty.mean()) < 1e-6 * max(1.0, float(np.abs(full).mean())):
-            raise UserError(f"the metric is the same with everything and with nothing ({full.mean():.4g}; {ablation} ablation)",
-                            expected="prompts on which clean and corrupt differ")
+            raise UserError(
+                f"the metric is the same with everything and with nothing ({full.mean():.4g}; {ablation} ablation)",
+                expected="prompts on which clean and corrupt differ",
+            )
         return cls(candidates, runs, ablation, full, empty, seed)
 
     def values(
@@ -64,11 +66,18 @@ class Judge:
         """Bootstrap interval of one circuit's faithfulness over prompts."""
         return faithfulness_interval(values, self.full, self.empty, seed=self.seed)
 
-    def point(self, values: Float[np.ndarray, "prompt"], choice: Bool[np.ndarray, "item"]) -> dict[str, float | int]:
+    def point(
+        self, values: Float[np.ndarray, "prompt"], choice: Bool[np.ndarray, "item"]
+    ) -> dict[str, float | int]:
         """One circuit as plain values: size, errors among it, faithfulness and its interval."""
         low, high = self.interval(values)
-        return {"size": int(choice.sum()), "errors": int((choice & self.candidates.errors).sum()),
-                "faithfulness": float(self.f(values)), "ci_low": low, "ci_high": high}
+        return {
+            "size": int(choice.sum()),
+            "errors": int((choice & self.candidates.errors).sum()),
+            "faithfulness": float(self.f(values)),
+            "ci_low": low,
+            "ci_high": high,
+        }
 
 
 def first_of(order: np.ndarray, sizes: Sequence[int], n: int) -> Choices:
@@ -98,7 +107,9 @@ def largest_alike(
     return _filled(candidates, choice, strength)
 
 
-def _filled(candidates: Candidates, choice: Bool[np.ndarray, "item"], rank_by: np.ndarray) -> Bool[np.ndarray, "item"]:
+def _filled(
+    candidates: Candidates, choice: Bool[np.ndarray, "item"], rank_by: np.ndarray
+) -> Bool[np.ndarray, "item"]:
     out = np.zeros(len(choice), dtype=bool)
     for group in np.unique(candidates.groups[choice]):
         here = np.flatnonzero(candidates.groups == group)

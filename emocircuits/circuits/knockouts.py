@@ -1,9 +1,10 @@
-"""Does the circuit break where the model breaks? The same members knocked out of the circuit and of the whole model.
+"""Does the circuit break where the model breaks? The same members knocked out of the circuit and of the whole
+model.
 
     | F(C without K) - F(M without K) |        K: random subsets of C
 
-(Wang et al. 2022, completeness; AutoCircuit's "same under knockouts".) A circuit that leaves out a backup keeps working worse than
-the model does, and the gap shows it.
+(Wang et al. 2022, completeness; AutoCircuit's "same under knockouts".) A circuit that leaves out a backup
+keeps working worse than the model does, and the gap shows it.
 """
 
 from typing import Any
@@ -30,12 +31,20 @@ def knockouts(judge: Judge, choice: Bool[np.ndarray, "item"], *, draws: int = DR
     """
     members = np.flatnonzero(choice)
     rng = generator(judge.seed, "knockouts")
-    sets = [rng.choice(members, size=int(rng.integers(1, max(2, len(members) // 2 + 1))), replace=False) for _ in range(draws)]
+    sets = [
+        rng.choice(members, size=int(rng.integers(1, max(2, len(members) // 2 + 1))), replace=False)
+        for _ in range(draws)
+    ]
     rows = np.concatenate([np.repeat(choice[None], draws, axis=0), np.ones((draws, len(choice)), dtype=bool)])
     for number, out in enumerate(sets):
         rows[number, out] = rows[draws + number, out] = False
     found = judge.f(judge.values(rows, np.arange(2 * draws) >= draws))
     gaps = np.abs(found[:draws] - found[draws:])
-    return {"mean_gap": float(gaps.mean()), "largest_gap": float(gaps.max()),
-            "points": [{"size": len(out), "circuit": float(found[number]), "model": float(found[draws + number])}
-                       for number, out in enumerate(sets)]}
+    return {
+        "mean_gap": float(gaps.mean()),
+        "largest_gap": float(gaps.max()),
+        "points": [
+            {"size": len(out), "circuit": float(found[number]), "model": float(found[draws + number])}
+            for number, out in enumerate(sets)
+        ],
+    }

@@ -12,10 +12,15 @@ def member_nodes(circuit: CircuitGraph) -> list[str]:
     """
     nodes = [node for node in circuit.nodes if node.kind != "target"]
     if not nodes:
-        raise UserError(f"the circuit of {circuit.behaviour or 'this behaviour'} is empty", expected="at least one node")
+        raise UserError(
+            f"the circuit of {circuit.behaviour or 'this behaviour'} is empty", expected="at least one node"
+        )
     if any(node.position is not None for node in nodes):
-        raise UserError("a circuit of nodes at single positions", expected="nodes over all positions",
-                        cure="use the circuit itself, not its example on one prompt")
+        raise UserError(
+            "a circuit of nodes at single positions",
+            expected="nodes over all positions",
+            cure="use the circuit itself, not its example on one prompt",
+        )
     return [node.id for node in nodes]
 
 

@@ -4,9 +4,10 @@ What leaves a node goes on in the proportions of its edges, so along a path u ->
 
     amount = edge(u, v) * edge(v, w) / effect(v) * …            effect(v) = sum of all edges that leave v
 
-and the amounts of all paths from u to t add up to what u sends to t. Amounts are signed: where what leaves a node cancels, two paths
-can each be larger than their sum, and the share of a path (amount / effect of the source) above 1 or below 0. A path through a
-node whose edges cancel to less than a hundredth of what they are worth is left out, because its proportions mean nothing.
+and the amounts of all paths from u to t add up to what u sends to t. Amounts are signed: where what leaves a
+node cancels, two paths can each be larger than their sum, and the share of a path (amount / effect of the
+source) above 1 or below 0. A path through a node whose edges cancel to less than a hundredth of what they are
+worth is left out, because its proportions mean nothing.
 
 The k strongest come from dynamic programming over the circuit in topological order; nothing is enumerated.
 """

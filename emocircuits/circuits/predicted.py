@@ -1,14 +1,15 @@
 """What an attribution says an edit will do, next to what it does.
 
-A node's effect is what moving it from its corrupt to its clean value does to the metric. An edit moves it some other way, which counts
-as the share of that move it is most like:
+A node's effect is what moving it from its corrupt to its clean value does to the metric. An edit moves it
+some other way, which counts as the share of that move it is most like:
 
     share     = < edited - unedited value , clean - corrupt value > / < clean - corrupt , clean - corrupt >         per prompt
     predicted = sum over edited nodes of  effect * share
 
-Ablating a feature in the clean run to its corrupt value has share -1, doubling its clean - corrupt part in the corrupt run share 2.
-The prediction is linear and knows no interaction: it is off where the metric bends, where an edit moves a node along other positions
-than the prompts do, and, for several edits, where one lies on the way of another.
+Ablating a feature in the clean run to its corrupt value has share -1, doubling its clean - corrupt part in
+the corrupt run share 2. The prediction is linear and knows no interaction: it is off where the metric bends,
+where an edit moves a node along other positions than the prompts do, and, for several edits, where one lies
+on the way of another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,15 +35,23 @@ RUNS, TOGETHER = ("clean", "corrupt"), "all together"
 
 @torch.no_grad()
 def predicted_effect(
-    source: CircuitGraph | AttributionResult, edits: Sequence[Edit], model: Any, clean: Int[Tensor, "..."],
-    corrupt: Int[Tensor, "..."], metric: Metric, saes: Mapping[str, Any] | None = None, *, run: str = "clean",
+    source: CircuitGraph | AttributionResult,
+    edits: Sequence[Edit],
+    model: Any,
+    clean: Int[Tensor, "..."],
+    corrupt: Int[Tensor, "..."],
+    metric: Metric,
+    saes: Mapping[str, Any] | None = None,
+    *,
+    run: str = "clean",
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> pd.DataFrame:
     """Predicted and real effect of edits on the metric, each alone and all together.
 
     Args:
         source: a circuit or an attribution result; effects are means over the prompts it was found on.
-        edits: what is to happen; `ablate(…, "mean")` and `ablate(…, "resample")` take the prompts of the other run.
+        edits: what is to happen; `ablate(…, "mean")` and `ablate(…, "resample")` take the prompts of the
+            other run.
         model: any TransformerLens object.
         clean, corrupt: token ids (prompt, pos), pairs row by row.
         metric: logits -> one value per prompt.
@@ -51,11 +60,12 @@ def predicted_effect(
         max_tokens: tokens per pass.
 
     Returns:
-        One row per edit and, for several, one for all together: edit, effect (of the node), share (mean over prompts), predicted,
-        real, ci_low, ci_high (of the real one, over prompts).
+        One row per edit and, for several, one for all together: edit, effect (of the node), share (mean over
+            prompts), predicted, real, ci_low, ci_high (of the real one, over prompts).
 
     Raises:
-        UserError: no edit, an edited node that the source does not have or that is the same on clean and corrupt prompts.
+        UserError: no edit, an edited node that the source does not have or that is the same on clean and
+            corrupt prompts.
     """
     if run not in RUNS:
         raise UserError(f"run '{run}'", expected=" or ".join(RUNS))
@@ -68,7 +78,9 @@ def predicted_effect(
     for chunk in chunks(batches, max_tokens):
         here, other = (chunk.clean, chunk.corrupt) if run == "clean" else (chunk.corrupt, chunk.clean)
         nodes = list(dict.fromkeys(edit.node for edit in edits))
-        on_clean, on_corrupt = (node_values(model, tokens, nodes, saes) for tokens in (chunk.clean, chunk.corrupt))
+        on_clean, on_corrupt = (
+            node_values(model, tokens, nodes, saes) for tokens in (chunk.clean, chunk.corrupt)
+        )
         plain = run_metric(model, here, metric, chunk.index)
         live, reference = (on_clean, on_corrupt) if run == "clean" else (on_corrupt, on_clean)
         for place, edit in enumerate(edits):
@@ -95,12 +107,17 @@ def _effects(source: CircuitGraph | AttributionResult, edits: Sequence[Edit]) ->
         known = dict(zip(source.nodes, source.effects.mean(0).tolist(), strict=True))
     missing = next((edit.node for edit in edits if known.get(edit.node) is None), None)
     if missing is not None:
-        raise UserError(f"no effect is known of {missing}", expected="nodes of the circuit or result",
-                        cure="predict from the attribution result, which has all nodes")
+        raise UserError(
+            f"no effect is known of {missing}",
+            expected="nodes of the circuit or result",
+            cure="predict from the attribution result, which has all nodes",
+        )
     return [float(known[edit.node]) for edit in edits]
 
 
-def _share(moved: Float[Tensor, "prompt pos *width"], change: Float[Tensor, "prompt pos *width"]) -> Float[Tensor, "prompt"]:
+def _share(
+    moved: Float[Tensor, "prompt pos *width"], change: Float[Tensor, "prompt pos *width"]
+) -> Float[Tensor, "prompt"]:
     moved, change = moved.flatten(1).double(), change.flatten(1).double()
     return (moved * change).sum(1) / change.square().sum(1)  # NaN where the prompts do not move the node
 
@@ -109,6 +126,9 @@ def _known_mean(shares: Float[Tensor, "prompt"], edit: Edit) -> float:
     """A prompt on which clean and corrupt agree about the node says nothing, and its effect there is none."""
     known = torch.isfinite(shares)
     if not bool(known.any()):
-        raise UserError(f"{edit.node} is the same on the clean and the corrupt prompts", expected="a node that differs",
-                        cure="no effect is known of it; run the edit with interventions.intervene")
+        raise UserError(
+            f"{edit.node} is the same on the clean and the corrupt prompts",
+            expected="a node that differs",
+            cure="no effect is known of it; run the edit with interventions.intervene",
+        )
     return float(torch.where(known, shares, torch.zeros_like(shares)).mean())

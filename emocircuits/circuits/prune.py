@@ -9,9 +9,14 @@ from emocircuits.errors import UserError
 
 
 def prune(
-    circuit: CircuitGraph, *, node_threshold: float = 0.0, edge_threshold: float = 0.0, connected: bool = False
+    circuit: CircuitGraph,
+    *,
+    node_threshold: float = 0.0,
+    edge_threshold: float = 0.0,
+    connected: bool = False,
 ) -> CircuitGraph:
-    """A sub-graph; thresholds of 0 give the circuit itself, a stricter threshold gives a sub-graph of a looser one.
+    """A sub-graph; thresholds of 0 give the circuit itself, a stricter threshold gives a sub-graph of a
+    looser one.
 
     Args:
         circuit: the circuit; target nodes always stay.
@@ -22,9 +27,15 @@ def prune(
     Raises:
         UserError: nothing but targets is left.
     """
-    nodes = [n for n in circuit.nodes if n.kind == "target" or n.effect is None or abs(n.effect) >= node_threshold]
+    nodes = [
+        n for n in circuit.nodes if n.kind == "target" or n.effect is None or abs(n.effect) >= node_threshold
+    ]
     names = {node.id for node in nodes}
-    edges = [e for e in circuit.edges if abs(e.weight) >= edge_threshold and e.source in names and e.target in names]
+    edges = [
+        e
+        for e in circuit.edges
+        if abs(e.weight) >= edge_threshold and e.source in names and e.target in names
+    ]
     if connected:
         graph = nx.DiGraph((edge.source, edge.target) for edge in edges)
         targets = [node.id for node in nodes if node.kind == "target"]
@@ -32,8 +43,11 @@ def prune(
         nodes = [node for node in nodes if node.id in names]
         edges = [edge for edge in edges if edge.source in names and edge.target in names]
     if not any(node.kind != "target" for node in nodes):
-        raise UserError(f"the circuit of {circuit.behaviour} is empty after pruning (node threshold {node_threshold}, edge "
-                        f"threshold {edge_threshold})", cure="lower the thresholds")
+        raise UserError(
+            f"the circuit of {circuit.behaviour} is empty after pruning (node threshold {node_threshold}, edge "
+            f"threshold {edge_threshold})",
+            cure="lower the thresholds",
+        )
     thresholds = {**circuit.thresholds}
     for name, value in (("pruned_node", node_threshold), ("pruned_edge", edge_threshold)):
         if value:

@@ -1,12 +1,14 @@
-"""A circuit's own nodes under a push: what each of them makes of a direction that is added to the corrupt prompts.
+"""A circuit's own nodes under a push: what each of them makes of a direction that is added to the corrupt
+prompts.
 
-At every site behind the push, with the change from the unsteered to the steered run and the gradient averaged over the
-strength (`emocircuits.attribution.steering_attribution`),
+At every site behind the push, with the change from the unsteered to the steered run and the gradient averaged
+over the strength (`emocircuits.attribution.steering_attribution`),
 
     effect of a feature = < change of its activation, dM/df >        effect of an error node = < change of the error, dM/dx >
 
-and the effects of all features and the error of a site add up to M(steered) - M(unsteered), up to the midpoint rule. This
-puts an emotion, its opposite and control directions on the same nodes that a prompt pair gave.
+and the effects of all features and the error of a site add up to M(steered) - M(unsteered), up to the
+midpoint rule. This puts an emotion, its opposite and control directions on the same nodes that a prompt pair
+gave.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,15 +45,19 @@ def push_effects(
         metric: logits -> one value per prompt.
         push: the direction.
         dictionaries: site -> SAE, all behind the push.
-        nodes: node ids; without a position, effects are summed over positions. Nodes of other sites and kinds are left out.
+        nodes: node ids; without a position, effects are summed over positions. Nodes of other sites and kinds
+            are left out.
         steps: midpoints of the strength.
         max_tokens: tokens per pass.
     """
     anatomy = open_anatomy(model, batches[0].corrupt)
-    graph = Graph(anatomy, (Injection(push.name, push.site, push.vector),), ())  # nothing but the push and the sites is kept
+    # nothing but the push and the sites is kept
+    graph = Graph(anatomy, (Injection(push.name, push.site, push.vector),), ())
     parsed = {node: parse_node(node) for node in nodes}
     wanted = {
-        node: parts for node, parts in parsed.items() if parts.site in dictionaries and parts.kind in ("feature", "error")
+        node: parts
+        for node, parts in parsed.items()
+        if parts.site in dictionaries and parts.kind in ("feature", "error")
     }
     sums, count = dict.fromkeys(wanted, 0.0), 0
     for chunk in chunks(batches, max_tokens):
@@ -59,7 +65,9 @@ def push_effects(
         grads = dict.fromkeys(dictionaries, 0.0)
         for weight, point in steering_path(graph, chunk, metric, push, steps, dictionaries):
             grads = {site: grad + weight * point.grads[site] for site, grad in grads.items()}
-        shares = {site: _shares(dictionary, pair, grads[site], site) for site, dictionary in dictionaries.items()}
+        shares = {
+            site: _shares(dictionary, pair, grads[site], site) for site, dictionary in dictionaries.items()
+        }
         for node, parts in wanted.items():
             column = shares[parts.site][..., -1 if parts.kind == "error" else parts.feature]
             sums[node] += float((column if parts.position is None else column[:, parts.position]).sum())

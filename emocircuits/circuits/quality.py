@@ -1,8 +1,10 @@
-"""The quality of a circuit, next to what it has to beat: one function for feature, component and mixed circuits.
+"""The quality of a circuit, next to what it has to beat: one function for feature, component and mixed
+circuits.
 
-F(C) and the ways to ablate are those of `faithfulness`; completeness is F of everything but C (small is good). Errors of SAEs count
-as members like others (`chosen`), and beside that are all kept or all ablated, so that it shows how much of F they carry. Curves take
-candidates in the order in which circuits are built (`Candidates.order`).
+F(C) and the ways to ablate are those of `faithfulness`; completeness is F of everything but C (small is
+good). Errors of SAEs count as members like others (`chosen`), and beside that are all kept or all ablated, so
+that it shows how much of F they carry. Curves take candidates in the order in which circuits are built
+(`Candidates.order`).
 """
 
 from collections.abc import Collection, Sequence
@@ -32,7 +34,8 @@ class CircuitQuality:
     """What a circuit is worth on held-out prompts. F stands for faithfulness.
 
     Attributes:
-        faithfulness, ci_low, ci_high: F of the circuit under `ablation`, with its bootstrap interval over prompts.
+        faithfulness, ci_low, ci_high: F of the circuit under `ablation`, with its bootstrap interval over
+            prompts.
         completeness: F of everything but the circuit.
         size, errors: members of the circuit, and how many of them are (edges at) error nodes.
         unit: `nodes` or `edges`.
@@ -41,14 +44,15 @@ class CircuitQuality:
         ablation: the baseline of all that says no other.
         m_full, m_empty: mean metric with everything and with nothing kept.
         random: F of random circuits, as many members in each site or part: mean, max, values.
-        curve: [{size, share, errors, faithfulness, ci_low, ci_high, random, random_low, random_high}] over size.
+        curve: [{size, share, errors, faithfulness, ci_low, ci_high, random, random_low, random_high}] over
+            size.
         areas: cpr, cmd and both over log size.
-        ablations: name -> {faithfulness, ci_low, ci_high, completeness, m_empty, errors_kept, errors_ablated, errors_alone, curves
-            {chosen, kept, ablated}}; what concerns errors only where there are any.
+        ablations: name -> {faithfulness, ci_low, ci_high, completeness, m_empty, errors_kept, errors_ablated,
+            errors_alone, curves {chosen, kept, ablated}}; what concerns errors only where there are any.
         minimality: see `minimality`; None where it was not asked for.
         knockouts: see `knockouts`; None where it was not asked for.
-        controls: `magnitude`, `neuron_basis`, `random_dictionary` -> {size, errors, candidates, faithfulness, ci_low, ci_high,
-            curve, errors_ablated}.
+        controls: `magnitude`, `neuron_basis`, `random_dictionary` -> {size, errors, candidates, faithfulness,
+            ci_low, ci_high, curve, errors_ablated}.
     """
 
     faithfulness: float
@@ -81,16 +85,35 @@ class CircuitQuality:
         return {**asdict(self), "share": self.share}
 
     def __repr__(self) -> str:
-        return (f"CircuitQuality({self.size} of {self.candidates} {self.unit}, {self.prompts} prompts: faithfulness "
-                f"{self.faithfulness:.3f} [{self.ci_low:.3f}, {self.ci_high:.3f}], completeness {self.completeness:.3f}, random "
-                f"{self.random['mean']:.3f}" + "".join(f", {name} {one['faithfulness']:.3f}" for name, one in self.controls.items()) + ")")
+        return (
+            f"CircuitQuality({self.size} of {self.candidates} {self.unit}, {self.prompts} prompts: faithfulness "
+            f"{self.faithfulness:.3f} [{self.ci_low:.3f}, {self.ci_high:.3f}], completeness {self.completeness:.3f}, random "
+            f"{self.random['mean']:.3f}"
+            + "".join(f", {name} {one['faithfulness']:.3f}" for name, one in self.controls.items())
+            + ")"
+        )
 
 
 def circuit_quality(
-    model: Any, batches: Sequence[PairBatch], metric: Metric, result: AttributionResult, circuit: Collection[Any], *,
-    found_on: Sequence[PairBatch], saes: Any = None, sizes: Sequence[int] = (), ablation: str = "resample",
-    also: Sequence[str] = ("mean", "zero"), random_circuits: int = 5, curve_random: int = 1, minimal: bool = True,
-    knockout_draws: int = DRAWS, controls: bool = True, ranking: Sequence[str] = (), steps: int = STEPS, seed: int = 0,
+    model: Any,
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    result: AttributionResult,
+    circuit: Collection[Any],
+    *,
+    found_on: Sequence[PairBatch],
+    saes: Any = None,
+    sizes: Sequence[int] = (),
+    ablation: str = "resample",
+    also: Sequence[str] = ("mean", "zero"),
+    random_circuits: int = 5,
+    curve_random: int = 1,
+    minimal: bool = True,
+    knockout_draws: int = DRAWS,
+    controls: bool = True,
+    ranking: Sequence[str] = (),
+    steps: int = STEPS,
+    seed: int = 0,
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> CircuitQuality:
     """Scores a circuit on held-out prompts.
@@ -99,7 +122,8 @@ def circuit_quality(
         model: any TransformerLens object.
         batches: the score prompts.
         metric: logits -> one value per prompt.
-        result: effects on the find prompts; its nodes, or its edges among components, are the candidates and give the rankings.
+        result: effects on the find prompts; its nodes, or its edges among components, are the candidates and
+            give the rankings.
         circuit: node ids of a feature result; edges (source, slot) or node ids of a component or mixed one.
         found_on: the find prompts; a clean prompt in both sets is refused.
         saes: site -> SAE, where the result has features; every site with candidates is ablated.
@@ -111,14 +135,15 @@ def circuit_quality(
         minimal: whether members are left out one by one (as many runs as members).
         knockout_draws: subsets for "same under knockouts"; 0 leaves it out.
         controls: whether the magnitude circuit and, where there are features, other dictionaries are judged.
-        ranking: candidates that smaller circuits of the curves take first, in this order; the others follow in theirs.
+        ranking: candidates that smaller circuits of the curves take first, in this order; the others follow
+            in theirs.
         steps: midpoints of integrated gradients in other dictionaries.
         seed: seed of draws and intervals.
         max_tokens: tokens per pass.
 
     Raises:
-        UserError: overlapping prompts, too few random circuits, an empty circuit, members the result does not have, or a metric that
-            does not differ between full and empty.
+        UserError: overlapping prompts, too few random circuits, an empty circuit, members the result does not
+            have, or a metric that does not differ between full and empty.
     """
     if random_circuits < 5:
         raise UserError(f"{random_circuits} random circuits", expected="at least 5")
@@ -135,18 +160,37 @@ def circuit_quality(
     curve_sizes = sorted({min(n, int(size)) for size in (*sizes, *log_sizes(n, CURVE_POINTS))} - {0})
     main = _main_scores(judge, choice, order, curve_sizes, random_circuits, curve_random, result)
     ablations = {ablation: _under(judge, choice, order)}
-    ablations |= {name: _under(Judge.open(candidates, runs, name, seed), choice, order)
-                  for name in also if name != ablation}
+    ablations |= {
+        name: _under(Judge.open(candidates, runs, name, seed), choice, order)
+        for name in also
+        if name != ablation
+    }
     return CircuitQuality(
-        **main, size=int(choice.sum()), errors=int((choice & candidates.errors).sum()), unit=candidates.unit, candidates=n,
-        prompts=len(judge.full), ablation=ablation, m_full=float(judge.full.mean()), m_empty=float(judge.empty.mean()),
-        ablations=ablations, minimality=minimality(judge, choice) if minimal else None,
+        **main,
+        size=int(choice.sum()),
+        errors=int((choice & candidates.errors).sum()),
+        unit=candidates.unit,
+        candidates=n,
+        prompts=len(judge.full),
+        ablation=ablation,
+        m_full=float(judge.full.mean()),
+        m_empty=float(judge.empty.mean()),
+        ablations=ablations,
+        minimality=minimality(judge, choice) if minimal else None,
         knockouts=knockouts(judge, choice, draws=knockout_draws) if knockout_draws else None,
-        controls=_controls(judge, choice, order, model, batches, found_on, metric, result, steps, max_tokens) if controls else {})
+        controls=_controls(judge, choice, order, model, batches, found_on, metric, result, steps, max_tokens)
+        if controls
+        else {},
+    )
 
 
 def _main_scores(
-    judge: Judge, choice: Bool[np.ndarray, "item"], order: np.ndarray, sizes: Sequence[int], n_random: int, curve_random: int,
+    judge: Judge,
+    choice: Bool[np.ndarray, "item"],
+    order: np.ndarray,
+    sizes: Sequence[int],
+    n_random: int,
+    curve_random: int,
     result: AttributionResult,
 ) -> dict[str, Any]:
     candidates, n = judge.candidates, len(choice)
@@ -155,13 +199,22 @@ def _main_scores(
     toward = np.sign((result.metric_clean - result.metric_corrupt).mean()) or 1.0
     along = first_of(order, sizes, n)
     parts = {
-        "circuit": choice[None], "rest": ~choice[None],
-        "random": np.stack([random_alike(candidates, choice, seed=judge.seed, draw=draw) for draw in range(n_random)]),
+        "circuit": choice[None],
+        "rest": ~choice[None],
+        "random": np.stack(
+            [random_alike(candidates, choice, seed=judge.seed, draw=draw) for draw in range(n_random)]
+        ),
         "curve": along,
         "absolute": first_of(np.argsort(-np.abs(mean), kind="stable"), mib, n),
         "signed": first_of(np.argsort(-mean * toward, kind="stable"), mib, n),
-        "drawn": np.array([random_alike(candidates, row, seed=judge.seed, draw=draw) for row in along for draw in range(curve_random)]
-                          ).reshape(-1, n)}
+        "drawn": np.array(
+            [
+                random_alike(candidates, row, seed=judge.seed, draw=draw)
+                for row in along
+                for draw in range(curve_random)
+            ]
+        ).reshape(-1, n),
+    }
     kinds = np.repeat(list(parts), [len(rows) for rows in parts.values()])
     # with all candidates kept, what is no candidate is kept, too: the curves end at the model
     rows = np.concatenate(list(parts.values()))
@@ -170,16 +223,30 @@ def _main_scores(
     random = judge.f(found["random"])
     curve = []
     for number, size in enumerate(sizes):
-        drawn = judge.f(found["drawn"][number * curve_random : (number + 1) * curve_random]) if size < n else np.zeros(0)
-        curve.append({**judge.point(found["curve"][number], along[number]), "share": size / n,
-                      "random": float(drawn.mean()) if len(drawn) else None,
-                      "random_low": float(drawn.min()) if len(drawn) else None,
-                      "random_high": float(drawn.max()) if len(drawn) else None})
+        drawn = (
+            judge.f(found["drawn"][number * curve_random : (number + 1) * curve_random])
+            if size < n
+            else np.zeros(0)
+        )
+        curve.append(
+            {
+                **judge.point(found["curve"][number], along[number]),
+                "share": size / n,
+                "random": float(drawn.mean()) if len(drawn) else None,
+                "random_low": float(drawn.min()) if len(drawn) else None,
+                "random_high": float(drawn.max()) if len(drawn) else None,
+            }
+        )
     low, high = judge.interval(found["circuit"][0])
-    return {"faithfulness": float(judge.f(found["circuit"])[0]), "ci_low": low, "ci_high": high,
-            "completeness": float(judge.f(found["rest"])[0]),
-            "random": {"mean": float(random.mean()), "max": float(random.max()), "values": random.tolist()},
-            "curve": curve, "areas": areas(judge.f(found["signed"]), judge.f(found["absolute"]))}
+    return {
+        "faithfulness": float(judge.f(found["circuit"])[0]),
+        "ci_low": low,
+        "ci_high": high,
+        "completeness": float(judge.f(found["rest"])[0]),
+        "random": {"mean": float(random.mean()), "max": float(random.max()), "values": random.tolist()},
+        "curve": curve,
+        "areas": areas(judge.f(found["signed"]), judge.f(found["absolute"])),
+    }
 
 
 def _under(judge: Judge, choice: Bool[np.ndarray, "item"], order: np.ndarray) -> dict[str, Any]:
@@ -212,14 +279,26 @@ def _ranked(candidates: Candidates, first: Sequence[str]) -> Int[np.ndarray, "it
 
 
 def _controls(
-    judge: Judge, choice: Bool[np.ndarray, "item"], order: Int[np.ndarray, "item"], model: Any, batches: Sequence[PairBatch], found_on: Sequence[PairBatch],
-    metric: Metric, result: AttributionResult, steps: int, max_tokens: int,
+    judge: Judge,
+    choice: Bool[np.ndarray, "item"],
+    order: Int[np.ndarray, "item"],
+    model: Any,
+    batches: Sequence[PairBatch],
+    found_on: Sequence[PairBatch],
+    metric: Metric,
+    result: AttributionResult,
+    steps: int,
+    max_tokens: int,
 ) -> dict[str, dict[str, Any]]:
     candidates, size = judge.candidates, int(choice.sum())
     sizes = log_sizes(len(choice), SHORT_CURVE)
     magnitudes = candidates.magnitudes(found_on, metric)
-    rows = np.stack([largest_alike(candidates, choice, magnitudes),
-                     *(largest_alike(candidates, row, magnitudes) for row in first_of(order, sizes, len(choice)))])
+    rows = np.stack(
+        [
+            largest_alike(candidates, choice, magnitudes),
+            *(largest_alike(candidates, row, magnitudes) for row in first_of(order, sizes, len(choice))),
+        ]
+    )
     out = {"magnitude": _control(judge, rows)}
     dictionaries = candidates.dictionaries
     if not dictionaries:

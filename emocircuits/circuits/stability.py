@@ -1,4 +1,6 @@
-"""Would other prompts have given the same circuit? Bootstrap over prompts of the choice of nodes (cf. arXiv 2510.00845)."""
+"""Would other prompts have given the same circuit? Bootstrap over prompts of the choice of nodes (cf. arXiv
+2510.00845).
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,8 +20,8 @@ class Stability:
     Attributes:
         jaccard: mean Jaccard index of a resample's circuit with the circuit of all prompts.
         pairwise_jaccard: mean Jaccard index between circuits of different resamples.
-        rank_correlation: mean Spearman correlation of |mean effect| with that of all prompts, over nodes in either's
-            circuit.
+        rank_correlation: mean Spearman correlation of |mean effect| with that of all prompts, over nodes in
+            either's circuit.
         resamples: how many resamples.
         nodes: size of the circuits.
     """
@@ -35,7 +37,9 @@ class Stability:
         return asdict(self)
 
 
-def stability(effects: Float[np.ndarray, "prompt node"], n_nodes: int, *, resamples: int = 200, seed: int = 0) -> Stability:
+def stability(
+    effects: Float[np.ndarray, "prompt node"], n_nodes: int, *, resamples: int = 200, seed: int = 0
+) -> Stability:
     """Resamples prompts and chooses the `n_nodes` nodes of largest |mean effect| each time.
 
     Args:
@@ -50,7 +54,10 @@ def stability(effects: Float[np.ndarray, "prompt node"], n_nodes: int, *, resamp
     n_prompts, n_candidates = effects.shape
     n_nodes = min(n_nodes, n_candidates)
     if n_prompts < 2 or n_nodes < 1:
-        raise UserError(f"stability over {n_prompts} prompts and {n_nodes} nodes", expected="at least 2 prompts and 1 node")
+        raise UserError(
+            f"stability over {n_prompts} prompts and {n_nodes} nodes",
+            expected="at least 2 prompts and 1 node",
+        )
     even = np.full(n_prompts, 1 / n_prompts)
     weights = generator(seed, "stability").multinomial(n_prompts, even, size=resamples) / n_prompts
     strength = np.abs(weights @ effects.astype(np.float64))
@@ -66,5 +73,10 @@ def stability(effects: Float[np.ndarray, "prompt node"], n_nodes: int, *, resamp
         either = (chosen[number] + whole) > 0
         a, b = strength[number, either], reference[either]
         ranks.append(stats.spearmanr(a, b).statistic if len(a) > 1 and a.std() and b.std() else 1.0)
-    return Stability(float((shared / (2 * n_nodes - shared)).mean()), float((between / (2 * n_nodes - between)).mean()),
-                     float(np.mean(ranks)), resamples, n_nodes)
+    return Stability(
+        float((shared / (2 * n_nodes - shared)).mean()),
+        float((between / (2 * n_nodes - between)).mean()),
+        float(np.mean(ranks)),
+        resamples,
+        n_nodes,
+    )

@@ -1,15 +1,19 @@
-"""From a direction to a token: the effect of a push on a metric, split exactly in two ways, and what real interventions say.
+"""From a direction to a token: the effect of a push on a metric, split exactly in two ways, and what real
+interventions say.
 
-*By what reads the push.* The push lies in the residual stream; from there it reaches the logits directly (what the unembedding makes
-of it: a push on output tokens) or enters a head's queries, keys or values or an MLP behind the site (deeper computation). Each of
-these edges is integrated over the strength; together they are the whole effect.
+*By what reads the push.* The push lies in the residual stream; from there it reaches the logits directly
+(what the unembedding makes of it: a push on output tokens) or enters a head's queries, keys or values or an
+MLP behind the site (deeper computation). Each of these edges is integrated over the strength; together they
+are the whole effect.
 
-*By what it becomes at a later site.* There the push has changed features and the error, and < change, mean gradient over the strength >
-of each is its share: of the features that match the emotion, of all other features, and of the error.
+*By what it becomes at a later site.* There the push has changed features and the error, and < change, mean
+gradient over the strength > of each is its share: of the features that match the emotion, of all other
+features, and of the error.
 
-The first split leaves the remainder of the numerical integration; the second also what the change of the gradient along the way
-does not let it account for. Both are reported. Two real interventions stand beside them: only the logits see
-the push, and everything but the logits sees it; where the two do not add up to the whole, the paths interact.
+The first split leaves the remainder of the numerical integration; the second also what the change of the
+gradient along the way does not let it account for. Both are reported. Two real interventions stand beside
+them: only the logits see the push, and everything but the logits sees it; where the two do not add up to the
+whole, the paths interact.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,7 +30,13 @@ from emocircuits.attribution.graph import Graph
 from emocircuits.attribution.linearise import SiteRun
 from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
 from emocircuits.attribution.passes import Change, forward
-from emocircuits.attribution.steering_attribution import STEPS, Push, steered_graph, steered_pair, steering_path
+from emocircuits.attribution.steering_attribution import (
+    STEPS,
+    Push,
+    steered_graph,
+    steered_pair,
+    steering_path,
+)
 from emocircuits.interventions.dictionary import Dictionary
 from emocircuits.models.anatomy import Anatomy, open_anatomy
 from emocircuits.numerics import bootstrap_interval
@@ -40,9 +50,9 @@ class Trace:
     """Where the effect of one push runs.
 
     Attributes:
-        table: `split, part, amount, ci_low, ci_high, share`: `split` is `routes` (readers by kind), `readers` (block by block), a
-            site, or `real` (interventions); amounts are in units of the metric and, but for `real`, add up to the whole within a
-            split; shares are of the mean whole.
+        table: `split, part, amount, ci_low, ci_high, share`: `split` is `routes` (readers by kind), `readers`
+            (block by block), a site, or `real` (interventions); amounts are in units of the metric and, but
+            for `real`, add up to the whole within a split; shares are of the mean whole.
         total: M(steered) - M(unsteered) per prompt.
         steps: midpoints of the strength.
     """
@@ -58,8 +68,16 @@ class Trace:
 
 
 def trace_push(
-    model: Any, batches: Sequence[PairBatch], metric: Metric, push: Push, *, dictionaries: Mapping[str, Dictionary] | None = None,
-    matched: Mapping[str, Collection[int]] | None = None, real: bool = True, steps: int = STEPS, seed: int = 0,
+    model: Any,
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    push: Push,
+    *,
+    dictionaries: Mapping[str, Dictionary] | None = None,
+    matched: Mapping[str, Collection[int]] | None = None,
+    real: bool = True,
+    steps: int = STEPS,
+    seed: int = 0,
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> Trace:
     """Splits the effect of a push.
@@ -78,7 +96,8 @@ def trace_push(
     """
     anatomy = open_anatomy(model, batches[0].corrupt)
     whole = steered_graph(anatomy, push)
-    graph = Graph(anatomy, whole.writers[:1], whole.readers)  # only the push writes: nothing else is asked for
+    # only the push writes: nothing else is asked for
+    graph = Graph(anatomy, whole.writers[:1], whole.readers)
     order = np.argsort(all_indices(batches), kind="stable")
     found, totals, patched = [], [], []
     sites = dict(dictionaries or {})
@@ -107,7 +126,10 @@ def trace_push(
         columns.append((split, REMAINDER, total - edges.sum(1)))
     if real:
         alone, others = torch.cat(patched).double().numpy(force=True)[order].T
-        columns += [("real", "only the logits see the push", alone), ("real", "all but the logits see the push", others)]
+        columns += [
+            ("real", "only the logits see the push", alone),
+            ("real", "all but the logits see the push", others),
+        ]
     for site in sites:
         shares = torch.cat(parts[site]).double().numpy(force=True)[order]
         columns += _by_feature(site, shares, total - shares.sum(1), sorted((matched or {}).get(site, ())))
@@ -115,7 +137,9 @@ def trace_push(
 
 
 @torch.no_grad()
-def _interventions(anatomy: Anatomy, chunk: PairBatch, metric: Metric, push: Push) -> Float[torch.Tensor, "prompt two"]:
+def _interventions(
+    anatomy: Anatomy, chunk: PairBatch, metric: Metric, push: Push
+) -> Float[torch.Tensor, "prompt two"]:
     """The metric where only the logits read the push, and where all but the logits do."""
 
     def run(changes: Mapping[str, Change]) -> torch.Tensor:
@@ -124,7 +148,12 @@ def _interventions(anatomy: Anatomy, chunk: PairBatch, metric: Metric, push: Pus
     alone = run({anatomy.last: lambda value: value + push.vector.to(value)})
     if push.site == anatomy.last:
         return torch.stack([alone, run({})], dim=1)
-    others = run({push.site: lambda value: value + push.vector.to(value), anatomy.last: lambda value: value - push.vector.to(value)})
+    others = run(
+        {
+            push.site: lambda value: value + push.vector.to(value),
+            anatomy.last: lambda value: value - push.vector.to(value),
+        }
+    )
     return torch.stack([alone, others], dim=1)
 
 
@@ -148,12 +177,23 @@ def _part(slot: str) -> str:
 
 
 def _by_feature(
-    site: str, shares: Float[np.ndarray, "prompt part"], missing: Float[np.ndarray, "prompt"], matched: list[int]
+    site: str,
+    shares: Float[np.ndarray, "prompt part"],
+    missing: Float[np.ndarray, "prompt"],
+    matched: list[int],
 ) -> list[tuple[str, str, np.ndarray]]:
     rest = np.setdiff1d(np.arange(shares.shape[1] - 1), matched)
-    parts = [(site, format_node(NodeId("feature", site=site, feature=feature)), shares[:, feature]) for feature in matched]
-    return [*parts, (site, "matched features", shares[:, matched].sum(1)), (site, "other features", shares[:, rest].sum(1)),
-            (site, "error", shares[:, -1]), (site, REMAINDER, missing)]
+    parts = [
+        (site, format_node(NodeId("feature", site=site, feature=feature)), shares[:, feature])
+        for feature in matched
+    ]
+    return [
+        *parts,
+        (site, "matched features", shares[:, matched].sum(1)),
+        (site, "other features", shares[:, rest].sum(1)),
+        (site, "error", shares[:, -1]),
+        (site, REMAINDER, missing),
+    ]
 
 
 def _table(columns: list[tuple[str, str, np.ndarray]], total: np.ndarray, seed: int) -> pd.DataFrame:
@@ -161,5 +201,7 @@ def _table(columns: list[tuple[str, str, np.ndarray]], total: np.ndarray, seed: 
     low, high = bootstrap_interval(values, seed=seed)
     mean = values.mean(0)
     whole = mean[-1] if mean[-1] else np.nan
-    rows = [(split, part, mean[i], low[i], high[i], mean[i] / whole) for i, (split, part, _) in enumerate(columns)]
+    rows = [
+        (split, part, mean[i], low[i], high[i], mean[i] / whole) for i, (split, part, _) in enumerate(columns)
+    ]
     return pd.DataFrame([*rows, ("whole", "whole", mean[-1], low[-1], high[-1], 1.0)], columns=list(COLUMNS))

@@ -27,13 +27,24 @@ def _activations(model: Any, dictionaries: Mapping[str, Any], pair: PairBatch) -
 
 
 def unroll(
-    model: Any, saes: Mapping[str, Any], pair: PairBatch, metric: Metric, circuit: CircuitGraph, tokens: Sequence[str], *,
-    share: float = 0.01, edge_share: float = 0.005, max_nodes: int = 80, steps: int = 0, max_tokens: int = 4096,
+    model: Any,
+    saes: Mapping[str, Any],
+    pair: PairBatch,
+    metric: Metric,
+    circuit: CircuitGraph,
+    tokens: Sequence[str],
+    *,
+    share: float = 0.01,
+    edge_share: float = 0.005,
+    max_nodes: int = 80,
+    steps: int = 0,
+    max_tokens: int = 4096,
 ) -> CircuitGraph:
     """Unrolls a circuit over one prompt pair.
 
-    Every node of the circuit becomes one node per position where it matters on this pair; tokens that differ between clean
-    and corrupt are nodes too (their effect is that of their embedding). Edges run token -> first site -> … -> metric.
+    Every node of the circuit becomes one node per position where it matters on this pair; tokens that differ
+    between clean and corrupt are nodes too (their effect is that of their embedding). Edges run token ->
+    first site -> … -> metric.
 
     Args:
         model: any TransformerLens object.
@@ -52,8 +63,10 @@ def unroll(
         UserError: not one pair, other tokens, or a circuit that does nothing on this pair.
     """
     if len(pair) != 1 or len(tokens) != pair.clean.shape[1]:
-        raise UserError(f"{len(pair)} pairs of {pair.clean.shape[1]} tokens with {len(tokens)} token texts",
-                        expected="one pair and a text for each of its tokens")
+        raise UserError(
+            f"{len(pair)} pairs of {pair.clean.shape[1]} tokens with {len(tokens)} token texts",
+            expected="one pair and a text for each of its tokens",
+        )
     sites = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
     dtype = next(iter(sites.values())).decoder.dtype
     sites = {EMBEDDED: whole_stream(EMBEDDED, next(iter(sites.values())).d_in, dtype), **sites}
@@ -62,29 +75,50 @@ def unroll(
     scale = abs(float(found.metric_clean[0] - found.metric_corrupt[0]))
     effects = dict(zip(found.nodes, found.effects[0].tolist(), strict=True))
     members = {node.id for node in circuit.nodes}
-    own = sorted((node for node in found.nodes if _without_position(node) in members and effects[node]), key=lambda node: -abs(effects[node]))
+    own = sorted(
+        (node for node in found.nodes if _without_position(node) in members and effects[node]),
+        key=lambda node: -abs(effects[node]),
+    )
     if not own:
         raise UserError("no node of the circuit does anything on this pair", cure="choose another pair")
     chosen = [node for node in own if abs(effects[node]) >= share * scale][:max_nodes] or own[:1]
-    words = [node for node in found.nodes if parse_node(node).site == EMBEDDED and abs(effects[node]) >= share * scale]
+    words = [
+        node
+        for node in found.nodes
+        if parse_node(node).site == EMBEDDED and abs(effects[node]) >= share * scale
+    ]
     ordered = [*words, *sorted(chosen, key=found.nodes.index)]
     edges = edge_effects(model, sites, [pair], metric, ordered, steps=steps, max_tokens=max_tokens)
     features = _activations(model, sites, pair)
     parents = {node.id: node for node in circuit.nodes}
     nodes = [_token(node, effects[node], tokens) for node in words]
-    nodes += [_node(node, effects[node], features, parents[_without_position(node)]) for node in ordered[len(words):]]
+    nodes += [
+        _node(node, effects[node], features, parents[_without_position(node)])
+        for node in ordered[len(words) :]
+    ]
     change = float(found.metric_clean[0] - found.metric_corrupt[0])
     target = next((node for node in circuit.nodes if node.kind == "target"), Node.of(TARGET))
     nodes.append(Node.of(TARGET, label=target.label, effect=change, verified=change))
-    names = [*(_token_id(node) for node in words), *ordered[len(words):], TARGET]
+    names = [*(_token_id(node) for node in words), *ordered[len(words) :], TARGET]
     source = edges.sources
-    drawn = tuple(Edge(names[s], names[t], w) for s, t, w in zip(source, edges.targets, edges.effects[0], strict=True)
-                  if abs(w) >= edge_share * scale)
-    return CircuitGraph(circuit.behaviour, tuple(nodes), drawn, tokens=tuple(tokens), conventions=circuit.conventions,
-                        thresholds={"node": share, "edge": edge_share, "max_nodes": max_nodes},
-                        scores={"metric_clean": float(found.metric_clean[0]),
-                                "metric_corrupt": float(found.metric_corrupt[0])},
-                        provenance=circuit.provenance)
+    drawn = tuple(
+        Edge(names[s], names[t], w)
+        for s, t, w in zip(source, edges.targets, edges.effects[0], strict=True)
+        if abs(w) >= edge_share * scale
+    )
+    return CircuitGraph(
+        circuit.behaviour,
+        tuple(nodes),
+        drawn,
+        tokens=tuple(tokens),
+        conventions=circuit.conventions,
+        thresholds={"node": share, "edge": edge_share, "max_nodes": max_nodes},
+        scores={
+            "metric_clean": float(found.metric_clean[0]),
+            "metric_corrupt": float(found.metric_corrupt[0]),
+        },
+        provenance=circuit.provenance,
+    )
 
 
 def _without_position(text: str) -> str:

@@ -1,6 +1,7 @@
 """What a `CircuitGraph` can do once circuits can be run: come from an attribution, be verified, be judged.
 
-These are methods of the class (`emocircuits.circuits` attaches them), written here because artifacts know of no model.
+These are methods of the class (`emocircuits.circuits` attaches them), written here because artifacts know of
+no model.
 """
 
 from collections.abc import Mapping
@@ -56,11 +57,17 @@ class Faithfulness(float):
         circuit, full, empty = (np.asarray(values, dtype=np.float64) for values in (circuit, full, empty))
         gap = full.mean() - empty.mean()
         if abs(gap) < 1e-6 * max(1.0, float(np.abs(full).mean())):
-            raise UserError(f"the metric is the same with everything and with nothing ({full.mean():.4g}; {ablation} ablation)",
-                            expected="prompts on which clean and corrupt differ")
+            raise UserError(
+                f"the metric is the same with everything and with nothing ({full.mean():.4g}; {ablation} ablation)",
+                expected="prompts on which clean and corrupt differ",
+            )
         made = cls((circuit.mean() - empty.mean()) / gap)
         made.ci_low, made.ci_high = faithfulness_interval(circuit, full, empty)
-        made.m_circuit, made.m_full, made.m_empty = float(circuit.mean()), float(full.mean()), float(empty.mean())
+        made.m_circuit, made.m_full, made.m_empty = (
+            float(circuit.mean()),
+            float(full.mean()),
+            float(empty.mean()),
+        )
         made.values, made.ablation = circuit, ablation
         return made
 
@@ -69,16 +76,25 @@ class Faithfulness(float):
 
 
 def from_attribution(
-    result: AttributionResult, *, node_threshold: float = NODE_THRESHOLD, edge_threshold: float = EDGE_THRESHOLD,
-    max_nodes: int | None = None, connected: bool = True, seed: int = 0, activations: Mapping[str, float] | None = None,
-    details: Mapping[str, dict[str, Any]] | None = None, target_label: str = "", **about: Any,
+    result: AttributionResult,
+    *,
+    node_threshold: float = NODE_THRESHOLD,
+    edge_threshold: float = EDGE_THRESHOLD,
+    max_nodes: int | None = None,
+    connected: bool = True,
+    seed: int = 0,
+    activations: Mapping[str, float] | None = None,
+    details: Mapping[str, dict[str, Any]] | None = None,
+    target_label: str = "",
+    **about: Any,
 ) -> CircuitGraph:
     """The circuit of what is strong for certain: needs no model.
 
-    Nodes and edges stay whose mean effect reaches its threshold and whose bootstrap interval over prompts excludes 0. In a feature
-    result the nodes decide (`select_nodes`: each site keeps its strongest), and edges are drawn among them; in a component or mixed
-    result the edges decide, the slots of heads become nodes (`a1.h0<k>`) linked to their head, and what lies on no path from the
-    embeddings to the logits is left out.
+    Nodes and edges stay whose mean effect reaches its threshold and whose bootstrap interval over prompts
+    excludes 0. In a feature result the nodes decide (`select_nodes`: each site keeps its strongest), and
+    edges are drawn among them; in a component or mixed result the edges decide, the slots of heads become
+    nodes (`a1.h0<k>`) linked to their head, and what lies on no path from the embeddings to the logits is
+    left out.
 
     Args:
         result: what `attribute` found.
@@ -96,36 +112,63 @@ def from_attribution(
         UserError: nothing passes the thresholds; the message says how strong the strongest is.
     """
     kinds = {parse_node(node).kind for node in result.nodes}
-    sites = {"sites": list(dict.fromkeys(node.site for node in map(parse_node, result.nodes) if node.site is not None))}
-    given = {"seed": seed, "activations": activations, "details": details, "target_label": target_label, **about}
+    sites = {
+        "sites": list(
+            dict.fromkeys(node.site for node in map(parse_node, result.nodes) if node.site is not None)
+        )
+    }
+    given = {
+        "seed": seed,
+        "activations": activations,
+        "details": details,
+        "target_label": target_label,
+        **about,
+    }
     if kinds <= {"feature", "error"}:
         nodes = select_nodes(result, threshold=node_threshold, max_nodes=max_nodes, seed=seed)
         if result.edges is None:
             none = np.zeros(0, dtype=np.int64)
-            result = replace(result, edges=EdgeEffects.of(none, none, np.zeros((len(result.metric_clean), 0)), len(result.nodes)))
+            result = replace(
+                result,
+                edges=EdgeEffects.of(none, none, np.zeros((len(result.metric_clean), 0)), len(result.nodes)),
+            )
         given["thresholds"] = {"node": node_threshold, "max_nodes": max_nodes, **given.pop("thresholds", {})}
         circuit = circuit_from_attribution(result, nodes, edge_threshold=edge_threshold, **given)
     else:
-        circuit = component_circuit(result, node_threshold=node_threshold, edge_threshold=edge_threshold, max_nodes=max_nodes,
-                                    connected=connected, **given)
+        circuit = component_circuit(
+            result,
+            node_threshold=node_threshold,
+            edge_threshold=edge_threshold,
+            max_nodes=max_nodes,
+            connected=connected,
+            **given,
+        )
     return replace(circuit, conventions={**circuit.conventions, **sites})
 
 
 def faithfulness(
-    circuit: CircuitGraph, model: Any, clean: Int[torch.Tensor, "..."], corrupt: Int[torch.Tensor, "..."] | None, metric: Metric,
-    saes: Mapping[str, Any] | None = None, ablation: str = "resample", *, errors: str = "chosen",
+    circuit: CircuitGraph,
+    model: Any,
+    clean: Int[torch.Tensor, "..."],
+    corrupt: Int[torch.Tensor, "..."] | None,
+    metric: Metric,
+    saes: Mapping[str, Any] | None = None,
+    ablation: str = "resample",
+    *,
+    errors: str = "chosen",
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> Faithfulness:
     """How much of the metric's change is left when everything outside the circuit is ablated, for real.
 
-    A circuit of features is run node by node at every site it was chosen from; a component or mixed circuit edge by edge
-    (`circuits.graph_runs`), or, where it has no edges, with all edges between its nodes.
+    A circuit of features is run node by node at every site it was chosen from; a component or mixed circuit
+    edge by edge (`circuits.graph_runs`), or, where it has no edges, with all edges between its nodes.
 
     Args:
         circuit: the circuit.
         model: any TransformerLens object.
-        clean, corrupt: token ids (prompt, pos), pairs row by row; best not those the circuit was found on. `mean` and `zero` need
-            no pairs: `corrupt` may have any shape for `mean` (it is averaged over), and be None for `zero`.
+        clean, corrupt: token ids (prompt, pos), pairs row by row; best not those the circuit was found on.
+            `mean` and `zero` need no pairs: `corrupt` may have any shape for `mean` (it is averaged over),
+            and be None for `zero`.
         metric: logits -> one value per prompt.
         saes: site -> SAE, where the circuit has features.
         ablation: `resample`, `mean` or `zero`.
@@ -136,8 +179,8 @@ def faithfulness(
         A float with its interval.
 
     Raises:
-        UserError: an empty circuit, nodes at single positions, missing SAEs, prompts that do not fit, or a metric that is the same with
-            everything and with nothing.
+        UserError: an empty circuit, nodes at single positions, missing SAEs, prompts that do not fit, or a
+            metric that is the same with everything and with nothing.
     """
     ABLATIONS.get(ablation)
     if errors not in ERRORS:
@@ -156,7 +199,9 @@ def faithfulness(
     edges = member_edges(circuit)
     kept = edge_choice(graph, edges or [node for node in members if "<" not in node], errors)
     runs = GraphRuns(graph, dictionaries, max_tokens)
-    values = runs.metric(batches, metric, np.stack([kept, np.zeros_like(kept)]), ablation, mean_over=reference)
+    values = runs.metric(
+        batches, metric, np.stack([kept, np.zeros_like(kept)]), ablation, mean_over=reference
+    )
     return Faithfulness.of(values[0], runs.clean_metric(batches, metric), values[1], ablation)
 
 
@@ -166,10 +211,12 @@ def _prompts(
     """The prompts as one batch, and what `mean` averages over where that is something else."""
     index = torch.arange(len(clean))
     if corrupt is None and ablation != "zero":
-        raise UserError(f"no corrupt prompts for {ablation} ablation", expected="token ids (prompt, pos)",
-                        cure="zero ablation needs none")
+        raise UserError(
+            f"no corrupt prompts for {ablation} ablation",
+            expected="token ids (prompt, pos)",
+            cure="zero ablation needs none",
+        )
     if ablation == "resample" or (corrupt is not None and clean.shape == corrupt.shape):
         return [PairBatch(clean, corrupt, index)], None
     reference = None if corrupt is None else [PairBatch(corrupt, corrupt, torch.arange(len(corrupt)))]
     return [PairBatch(clean, clean, index)], reference
-

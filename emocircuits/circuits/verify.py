@@ -1,8 +1,10 @@
-"""The nodes and edges of a circuit patched for real, within a budget of passes: nodes first, strongest first, then edges.
+"""The nodes and edges of a circuit patched for real, within a budget of passes: nodes first, strongest first,
+then edges.
 
-A node takes its clean value in the corrupt run; an edge lets its target alone see the source's change (`attribution.patches`,
-`attribution.exact_edges`). Among components a cause may need another one that the corrupt run lacks; what does nothing there is patched
-in the clean run as well, the other way round, and that effect is taken where it is something.
+A node takes its clean value in the corrupt run; an edge lets its target alone see the source's change
+(`attribution.patches`, `attribution.exact_edges`). Among components a cause may need another one that the
+corrupt run lacks; what does nothing there is patched in the clean run as well, the other way round, and that
+effect is taken where it is something.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,8 +44,15 @@ class Measured:
 
 
 def verify(
-    circuit: CircuitGraph, model: Any, clean: Int[torch.Tensor, "..."], corrupt: Int[torch.Tensor, "..."], metric: Metric,
-    saes: Mapping[str, Any] | None = None, budget: int | None = None, *, max_tokens: int = DEFAULT_MAX_TOKENS,
+    circuit: CircuitGraph,
+    model: Any,
+    clean: Int[torch.Tensor, "..."],
+    corrupt: Int[torch.Tensor, "..."],
+    metric: Metric,
+    saes: Mapping[str, Any] | None = None,
+    budget: int | None = None,
+    *,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> CircuitGraph:
     """The same circuit with verified effects.
 
@@ -53,18 +62,21 @@ def verify(
         clean, corrupt: token ids (prompt, pos), pairs row by row.
         metric: logits -> one value per prompt; needs no gradient.
         saes: site -> SAE, where the circuit has features.
-        budget: passes over all prompts that may be spent; None verifies everything. Where it does not reach, `verified` stays what
-            it was.
+        budget: passes over all prompts that may be spent; None verifies everything. Where it does not reach,
+            `verified` stays what it was.
         max_tokens: tokens per pass.
 
     Returns:
         The circuit; `scores["verification_passes"]` is what was spent.
 
     Raises:
-        UserError: an empty circuit, missing SAEs, prompts that do not fit, or a budget below both runs and one patch.
+        UserError: an empty circuit, missing SAEs, prompts that do not fit, or a budget below both runs and
+            one patch.
     """
     if budget is not None and budget < BOTH_RUNS + 1:
-        raise UserError(f"a budget of {budget} passes", expected=f"at least {BOTH_RUNS + 1}: both runs and one patch")
+        raise UserError(
+            f"a budget of {budget} passes", expected=f"at least {BOTH_RUNS + 1}: both runs and one patch"
+        )
     members = member_nodes(circuit)
     batches = [PairBatch(clean, corrupt, torch.arange(len(clean)))]
     dictionaries = dictionaries_at(model, member_sites(circuit), saes)
@@ -73,7 +85,16 @@ def verify(
     weights = {(edge.source, edge.target): abs(edge.weight) for edge in circuit.edges}
     edges = sorted(member_edges(circuit), key=lambda edge: -weights[edge])
     if all(parse_node(node).kind in ("feature", "error") for node in members):
-        found = _features(model, {site: saes[site] for site in dictionaries}, batches, metric, nodes, edges, budget, max_tokens)
+        found = _features(
+            model,
+            {site: saes[site] for site in dictionaries},
+            batches,
+            metric,
+            nodes,
+            edges,
+            budget,
+            max_tokens,
+        )
     else:
         graph = graph_of(model, members, dictionaries, batches)
         found = _Components(graph, batches, metric, budget, max_tokens).measure(nodes, edges)
@@ -95,20 +116,31 @@ def _filled(circuit: CircuitGraph, found: Measured) -> CircuitGraph:
             return edge if value is None else replace(edge, verified=value / heads[edge.source])
         return replace(edge, verified=found.edges.get((edge.source, edge.target), edge.verified))
 
-    return replace(circuit, nodes=nodes, edges=tuple(map(checked, circuit.edges)),
-                   conventions={**circuit.conventions, "verified": text},
-                   scores={**circuit.scores, "verification_passes": found.passes})
+    return replace(
+        circuit,
+        nodes=nodes,
+        edges=tuple(map(checked, circuit.edges)),
+        conventions={**circuit.conventions, "verified": text},
+        scores={**circuit.scores, "verification_passes": found.passes},
+    )
 
 
 def _features(
-    model: Any, saes: Mapping[str, Any], batches: Sequence[PairBatch], metric: Metric, nodes: Sequence[str], edges: Pairs,
-    budget: int | None, max_tokens: int,
+    model: Any,
+    saes: Mapping[str, Any],
+    batches: Sequence[PairBatch],
+    metric: Metric,
+    nodes: Sequence[str],
+    edges: Pairs,
+    budget: int | None,
+    max_tokens: int,
 ) -> Measured:
     room = float("inf") if budget is None else budget - BOTH_RUNS
     nodes = nodes[: int(min(room, len(nodes)))]
     exact = exact_patching(model, saes, batches, metric, nodes=list(nodes), max_tokens=max_tokens)
     values = dict(zip(exact.nodes, exact.effects.mean(0).tolist(), strict=True))
-    room -= len(nodes) + 2 * BOTH_RUNS  # edges start from both runs anew, for the last site's and for the others
+    # edges start from both runs anew, for the last site's and for the others
+    room -= len(nodes) + 2 * BOTH_RUNS
     affordable, sources = [], set()
     for source, target in edges:
         cost = 1 + (source not in sources and target != TARGET)
@@ -120,13 +152,17 @@ def _features(
     if not affordable:
         return Measured(values, {}, exact.passes)
     effects, spent = exact_edges(model, saes, batches, metric, affordable, max_tokens=max_tokens)
-    return Measured(values, dict(zip(affordable, effects.mean(0).tolist(), strict=True)), exact.passes + spent)
+    return Measured(
+        values, dict(zip(affordable, effects.mean(0).tolist(), strict=True)), exact.passes + spent
+    )
 
 
 class _Components:
     """Patches of the nodes, slots and edges of a graph, as many as the budget pays for."""
 
-    def __init__(self, graph: Graph, batches: Sequence[PairBatch], metric: Metric, budget: int | None, max_tokens: int):
+    def __init__(
+        self, graph: Graph, batches: Sequence[PairBatch], metric: Metric, budget: int | None, max_tokens: int
+    ):
         self._graph, self._metric, self._budget = graph, metric, budget
         self._patchers, self._slot_rows = [], 0
         for chunk in chunks(batches, tokens_at_once(graph, max_tokens)):
@@ -141,29 +177,44 @@ class _Components:
         """Real effects of nodes, then of slots, then of edges."""
         place = {name: number for number, name in enumerate(self._graph.nodes)}
         slot = {name: number for number, name in enumerate(self._graph.slots)}
-        found = self._both_ways([node for node in nodes if "<" not in node], lambda one, names, side: one.nodes(
-            [place[name] for name in names], side))
-        found |= self._both_ways([node for node in nodes if "<" in node], lambda one, names, side: torch.stack(
-            [self._slot(one, name, side) for name in names], dim=1))
-        links = self._both_ways(edges, lambda one, pairs, side: one.edges(
-            [(place[source], slot[target]) for source, target in pairs], side))
+        found = self._both_ways(
+            [node for node in nodes if "<" not in node],
+            lambda one, names, side: one.nodes([place[name] for name in names], side),
+        )
+        found |= self._both_ways(
+            [node for node in nodes if "<" in node],
+            lambda one, names, side: torch.stack([self._slot(one, name, side) for name in names], dim=1),
+        )
+        links = self._both_ways(
+            edges,
+            lambda one, pairs, side: one.edges(
+                [(place[source], slot[target]) for source, target in pairs], side
+            ),
+        )
         return Measured(found, links, int(np.ceil(self._spent - 1e-9)))
 
     @property
     def _spent(self) -> float:
         return (sum(one.rows for one in self._patchers) + self._slot_rows) / self._prompts
 
-    def _both_ways(self, items: Sequence[Any], effects: Callable[[Patcher, Sequence[Any], str], Tensor]) -> dict[Any, float]:
+    def _both_ways(
+        self, items: Sequence[Any], effects: Callable[[Patcher, Sequence[Any], str], Tensor]
+    ) -> dict[Any, float]:
         """In the corrupt run and, where that is nothing, in the clean run."""
         found: dict[Any, float] = {}
         for side in BACKGROUNDS:
-            left = [item for item in items if side == "corrupt" or abs(found.get(item, np.inf)) <= self._least]
+            left = [
+                item for item in items if side == "corrupt" or abs(found.get(item, np.inf)) <= self._least
+            ]
             if self._budget is not None:
                 left = left[: max(0, int(self._budget - self._spent + 1e-9))]
             if left:
                 values = torch.cat([effects(one, left, side) for one in self._patchers]).mean(0).tolist()
-                found |= {item: value for item, value in zip(left, values, strict=True)
-                          if side == "corrupt" or abs(value) > self._least}
+                found |= {
+                    item: value
+                    for item, value in zip(left, values, strict=True)
+                    if side == "corrupt" or abs(value) > self._least
+                }
         return found
 
     @torch.no_grad()
@@ -171,7 +222,9 @@ class _Components:
         """A head's query, key or value of the other run."""
         reader, inside = self._graph.reader_of(self._graph.slots.index(name))
         hook, head = reader.hook_of(inside), int(name.partition("<")[0].rpartition("h")[2])
-        base, source = (one.pair.corrupt, one.pair.clean) if side == "corrupt" else (one.pair.clean, one.pair.corrupt)
+        base, source = (
+            (one.pair.corrupt, one.pair.clean) if side == "corrupt" else (one.pair.clean, one.pair.corrupt)
+        )
         tokens = one.chunk.corrupt if side == "corrupt" else one.chunk.clean
 
         def patched(value: Tensor) -> Tensor:

@@ -13,20 +13,43 @@ SIZES = ("organism", "2b", "7b", "27b")
 def add(commands: argparse._SubParsersAction) -> None:
     """`emocircuits cost`."""
     parser = commands.add_parser(
-        "cost", help="time and memory of a run on paper, from measured or stated rates",
-        epilog="example: emocircuits cost --size 7b --tokens 2e7 --rows 5e8 --sites 4 --flops 4e14 --share 0.4")
-    parser.add_argument("--size", default="organism", metavar="SIZE", help=f"{', '.join(SIZES)} (default: organism)")
+        "cost",
+        help="time and memory of a run on paper, from measured or stated rates",
+        epilog="example: emocircuits cost --size 7b --tokens 2e7 --rows 5e8 --sites 4 --flops 4e14 --share 0.4",
+    )
+    parser.add_argument(
+        "--size", default="organism", metavar="SIZE", help=f"{', '.join(SIZES)} (default: organism)"
+    )
     for name, kind, text in (
-        ("tokens", float, "tokens that are harvested"), ("rows", float, "rows each SAE learns from"), ("sites", int, "layers with an SAE"),
-        ("expansion", int, "d_sae / d_model"), ("k", int, "active features"), ("pairs", int, "prompt pairs"),
-        ("pair-tokens", int, "tokens of one side of a pair"), ("steps", int, "midpoints of integrated gradients"),
-        ("directions", int, "directions that are steered"), ("strengths", int, "strengths"), ("prompts", int, "prompts that are steered"),
+        ("tokens", float, "tokens that are harvested"),
+        ("rows", float, "rows each SAE learns from"),
+        ("sites", int, "layers with an SAE"),
+        ("expansion", int, "d_sae / d_model"),
+        ("k", int, "active features"),
+        ("pairs", int, "prompt pairs"),
+        ("pair-tokens", int, "tokens of one side of a pair"),
+        ("steps", int, "midpoints of integrated gradients"),
+        ("directions", int, "directions that are steered"),
+        ("strengths", int, "strengths"),
+        ("prompts", int, "prompts that are steered"),
         ("ranks", int, "processes or devices"),
     ):
         parser.add_argument(f"--{name}", type=kind, metavar="N", help=text)
-    parser.add_argument("--flops", type=float, metavar="F", help="rate of a matrix product per second on the device meant (default: measured here)")
-    parser.add_argument("--share", type=float, metavar="X", help="share of it that a forward pass reaches (default: measured here)")
-    parser.add_argument("--disk", type=float, metavar="B", help="bytes per second that are written (default: measured here)")
+    parser.add_argument(
+        "--flops",
+        type=float,
+        metavar="F",
+        help="rate of a matrix product per second on the device meant (default: measured here)",
+    )
+    parser.add_argument(
+        "--share",
+        type=float,
+        metavar="X",
+        help="share of it that a forward pass reaches (default: measured here)",
+    )
+    parser.add_argument(
+        "--disk", type=float, metavar="B", help="bytes per second that are written (default: measured here)"
+    )
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="what is measured: cpu, cuda, mps")
     add_json(parser)
     parser.set_defaults(call=call)
@@ -38,21 +61,36 @@ def call(arguments: argparse.Namespace) -> int:
 
     if arguments.size not in PRESETS:
         raise unknown("model size", arguments.size, PRESETS)
-    changes = {item.name: getattr(arguments, item.name) for item in fields(Job) if getattr(arguments, item.name) is not None}
-    stated = {key: getattr(arguments, name) for key, name in (("flops", "flops"), ("model_share", "share"), ("disk", "disk"))
-              if getattr(arguments, name) is not None}
+    changes = {
+        item.name: getattr(arguments, item.name)
+        for item in fields(Job)
+        if getattr(arguments, item.name) is not None
+    }
+    stated = {
+        key: getattr(arguments, name)
+        for key, name in (("flops", "flops"), ("model_share", "share"), ("disk", "disk"))
+        if getattr(arguments, name) is not None
+    }
     rates = Rates(0.0, 0.0, 0.0, "") if len(stated) == 3 else measure(arguments.device)
-    rates = replace(rates, **stated, what=" and ".join(part for part in (rates.what, "stated" if stated else "") if part))
+    rates = replace(
+        rates, **stated, what=" and ".join(part for part in (rates.what, "stated" if stated else "") if part)
+    )
     job = replace(Job(), **changes)
     rows = estimate(PRESETS[arguments.size], job, rates)
     if arguments.json:
         print(json.dumps({"rates": vars(rates), "job": vars(job), "rows": rows}))
         return 0
-    print(f"{arguments.size}: {job.tokens:.3g} tokens, {job.sites} SAEs of {job.expansion} x d_model on {job.rows:.3g} rows, {job.ranks} ranks")
-    print(f"{rates.flops:.3g} flop/s, of which a model reaches {rates.model_share:.0%}; {rates.disk / 1e6:.0f} MB/s to disk ({rates.what})")
+    print(
+        f"{arguments.size}: {job.tokens:.3g} tokens, {job.sites} SAEs of {job.expansion} x d_model on {job.rows:.3g} rows, {job.ranks} ranks"
+    )
+    print(
+        f"{rates.flops:.3g} flop/s, of which a model reaches {rates.model_share:.0%}; {rates.disk / 1e6:.0f} MB/s to disk ({rates.what})"
+    )
     print(f"{'stage':<10} {'flop':>10} {'time':>12} {'memory GiB':>11} {'disk GiB':>9}")
     for row in rows:
-        print(f"{row['stage']:<10} {row['flop']:>10.2e} {_clock(row['seconds']):>12} {row['memory_gb']:>11.1f} {row['disk_gb']:>9.1f}")
+        print(
+            f"{row['stage']:<10} {row['flop']:>10.2e} {_clock(row['seconds']):>12} {row['memory_gb']:>11.1f} {row['disk_gb']:>9.1f}"
+        )
     return 0
 
 

@@ -15,18 +15,33 @@ from pathlib import Path
 from emocircuits import __version__
 from emocircuits.cli.options import add_json
 
-REQUIRED = ("torch", "transformer-lens", "sae-lens", "transformers", "circuitsvis", "networkx", "h5py", "matplotlib", "scipy",
-            "pandas")
+REQUIRED = (
+    "torch",
+    "transformer-lens",
+    "sae-lens",
+    "transformers",
+    "circuitsvis",
+    "networkx",
+    "h5py",
+    "matplotlib",
+    "scipy",
+    "pandas",
+)
 TESTED = {"torch": "2.13", "transformer-lens": "3.9", "sae-lens": "6.54"}
 NEEDED_DISK_GB, NEEDED_MEMORY_GB = 4, 4
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     """`emocircuits doctor`."""
-    parser = commands.add_parser("doctor", help="what is installed and what will run",
-                                 epilog="example: emocircuits doctor --quick")
-    parser.add_argument("--quick", action=argparse.BooleanOptionalAction, default=False,
-                        help="only what needs no heavy import")
+    parser = commands.add_parser(
+        "doctor", help="what is installed and what will run", epilog="example: emocircuits doctor --quick"
+    )
+    parser.add_argument(
+        "--quick",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="only what needs no heavy import",
+    )
     add_json(parser)
     parser.set_defaults(call=call)
 
@@ -47,8 +62,10 @@ def call(arguments: argparse.Namespace) -> int:
 
 def quick_checks() -> list[tuple[str, str, bool]]:
     """(what, found, ok) without importing any heavy library."""
-    checks = [("emocircuits", __version__, True),
-              ("python", platform.python_version(), sys.version_info >= (3, 11))]
+    checks = [
+        ("emocircuits", __version__, True),
+        ("python", platform.python_version(), sys.version_info >= (3, 11)),
+    ]
     for name in REQUIRED:
         try:
             version = metadata.version(name)
@@ -56,16 +73,40 @@ def quick_checks() -> list[tuple[str, str, bool]]:
             checks.append((name, "missing: pip install emocircuits", False))
             continue
         tested = TESTED.get(name)
-        checks.append((name, version + ("" if tested is None or version.startswith(tested) else f" (tested with {tested})"), True))
+        checks.append(
+            (
+                name,
+                version
+                + ("" if tested is None or version.startswith(tested) else f" (tested with {tested})"),
+                True,
+            )
+        )
     weights = files("emocircuits") / "organism" / "weights" / "model.safetensors"
-    checks.append(("organism weights", "present" if weights.is_file() else "missing: emocircuits organism train", weights.is_file()))
+    checks.append(
+        (
+            "organism weights",
+            "present" if weights.is_file() else "missing: emocircuits organism train",
+            weights.is_file(),
+        )
+    )
     free = shutil.disk_usage(os.getcwd()).free / 2**30
-    checks.append(("free disk", f"{free:.1f} GiB (the demo writes about {NEEDED_DISK_GB})", free > NEEDED_DISK_GB))
+    checks.append(
+        ("free disk", f"{free:.1f} GiB (the demo writes about {NEEDED_DISK_GB})", free > NEEDED_DISK_GB)
+    )
     shipped = shipped_saes()
-    checks.append(("SAEs of the organism", shipped or "none: the demo trains its own (about ten minutes more)", True))
+    checks.append(
+        ("SAEs of the organism", shipped or "none: the demo trains its own (about ten minutes more)", True)
+    )
     offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
-    checks.append(("Hugging Face hub", "off (HF_HUB_OFFLINE): models and SAEs from directories and the cache only" if offline
-                   else "asked for ids that are not in the cache", True))
+    checks.append(
+        (
+            "Hugging Face hub",
+            "off (HF_HUB_OFFLINE): models and SAEs from directories and the cache only"
+            if offline
+            else "asked for ids that are not in the cache",
+            True,
+        )
+    )
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     checks.append(("chromium", chromium or "not found (only browser tests need it)", True))
     return checks
@@ -84,10 +125,31 @@ def shipped_saes() -> str:
 def demo_parts(checks: Sequence[tuple[str, str, bool]]) -> list[tuple[str, str, bool]]:
     """Which parts of the demo will run, from what was found."""
     failed = {name for name, _, ok in checks if not ok}
-    needs = {"run": ("torch", "transformer-lens", "sae-lens", "transformers", "h5py", "organism weights", "free disk", "free memory"),
-             "figures and report": ("matplotlib", "pandas", "scipy"), "notebook views": ("circuitsvis",), "graph exports": ("networkx",)}
-    return [(f"demo: {part}", "will run" if not failed & set(names) else f"will not run: {', '.join(sorted(failed & set(names)))}",
-             not failed & set(names)) for part, names in needs.items()]
+    needs = {
+        "run": (
+            "torch",
+            "transformer-lens",
+            "sae-lens",
+            "transformers",
+            "h5py",
+            "organism weights",
+            "free disk",
+            "free memory",
+        ),
+        "figures and report": ("matplotlib", "pandas", "scipy"),
+        "notebook views": ("circuitsvis",),
+        "graph exports": ("networkx",),
+    }
+    return [
+        (
+            f"demo: {part}",
+            "will run"
+            if not failed & set(names)
+            else f"will not run: {', '.join(sorted(failed & set(names)))}",
+            not failed & set(names),
+        )
+        for part, names in needs.items()
+    ]
 
 
 def deep_checks() -> list[tuple[str, str, bool]]:
@@ -101,12 +163,26 @@ def deep_checks() -> list[tuple[str, str, bool]]:
     devices = ["cpu"]
     for i in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(i)
-        devices.append(f"cuda:{i} {torch.cuda.get_device_name(i)} ({free / 2**30:.0f} of {total / 2**30:.0f} GiB free)")
+        devices.append(
+            f"cuda:{i} {torch.cuda.get_device_name(i)} ({free / 2**30:.0f} of {total / 2**30:.0f} GiB free)"
+        )
     devices += ["mps"] if torch.backends.mps.is_available() else []
-    checks = [("free memory", f"{memory:.1f} GiB (the demo needs about {NEEDED_MEMORY_GB})", memory > NEEDED_MEMORY_GB),
-              ("devices", ", ".join(devices), True), ("threads", str(torch.get_num_threads()), True),
-              ("several processes", "gloo" + (" and NCCL" if torch.distributed.is_nccl_available() else "") if torch.distributed.is_available()
-               else "this torch has no distributed package: one process only", True)]
+    checks = [
+        (
+            "free memory",
+            f"{memory:.1f} GiB (the demo needs about {NEEDED_MEMORY_GB})",
+            memory > NEEDED_MEMORY_GB,
+        ),
+        ("devices", ", ".join(devices), True),
+        ("threads", str(torch.get_num_threads()), True),
+        (
+            "several processes",
+            "gloo" + (" and NCCL" if torch.distributed.is_nccl_available() else "")
+            if torch.distributed.is_available()
+            else "this torch has no distributed package: one process only",
+            True,
+        ),
+    ]
     model = load_model("organism")
     checks += [(f"check {check.name}", check.detail, check.passed) for check in model.checks]
     return checks

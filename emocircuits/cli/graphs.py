@@ -1,4 +1,6 @@
-"""`export RUN --format …`, `figures RUN --only …` and `view RUN`: what a finished run shows, as files and as pages."""
+"""`export RUN --format …`, `figures RUN --only …` and `view RUN`: what a finished run shows, as files and as
+pages.
+"""
 
 import argparse
 import json
@@ -21,16 +23,25 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         "neuronpedia, circuit-tracer, all (comma-separated, repeatable)",
     )
     parser.add_argument("--behaviour", metavar="NAME", help="with --format: only this behaviour")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="with --format: where the files go (default: RUN/export)")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="with --format: where the files go (default: RUN/export)"
+    )
     add_json(parser)
 
 
 def add_figure_options(parser: argparse.ArgumentParser) -> None:
     """What the stage `figures` also takes; without any of these it stays the stage."""
-    parser.add_argument("--only", metavar="NAMES", action="append", default=[],
-                        help="draw only these figures, from the run's files as they are (comma-separated, repeatable); data that are "
-                        "missing are an error")
-    parser.add_argument("--venue", metavar="NAME", help="column widths of neurips, icml, iclr or page (default: page)")
+    parser.add_argument(
+        "--only",
+        metavar="NAMES",
+        action="append",
+        default=[],
+        help="draw only these figures, from the run's files as they are (comma-separated, repeatable); data that are "
+        "missing are an error",
+    )
+    parser.add_argument(
+        "--venue", metavar="NAME", help="column widths of neurips, icml, iclr or page (default: page)"
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, help="where the figures go (default: RUN/figures)")
     add_json(parser)
 
@@ -42,17 +53,27 @@ def add_view(commands: argparse._SubParsersAction) -> None:
         help="open the circuits of a run in the browser",
         epilog="example: emocircuits view runs/organism --behaviour blackmail",
     )
-    parser.add_argument("directory", metavar="RUN", type=Path, help="a run directory, or a circuit_<behaviour>.json")
-    parser.add_argument("--behaviour", metavar="NAME", help="only this behaviour (default: all, the first is opened)")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where the pages are written (default: RUN/export)")
+    parser.add_argument(
+        "directory", metavar="RUN", type=Path, help="a run directory, or a circuit_<behaviour>.json"
+    )
+    parser.add_argument(
+        "--behaviour", metavar="NAME", help="only this behaviour (default: all, the first is opened)"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="where the pages are written (default: RUN/export)"
+    )
     parser.add_argument(
         "--serve",
         action=argparse.BooleanOptionalAction,
         default=False,
         help="serve the pages on 127.0.0.1 until Ctrl-C instead of writing them",
     )
-    parser.add_argument("--port", metavar="N", type=int, default=0, help="port of --serve (default: a free one)")
-    parser.add_argument("--open", action=argparse.BooleanOptionalAction, default=True, help="open the browser")
+    parser.add_argument(
+        "--port", metavar="N", type=int, default=0, help="port of --serve (default: a free one)"
+    )
+    parser.add_argument(
+        "--open", action=argparse.BooleanOptionalAction, default=True, help="open the browser"
+    )
     parser.set_defaults(call=call_view)
 
 
@@ -87,7 +108,9 @@ def call_figures(arguments: argparse.Namespace) -> int:
     from emocircuits.export.figures import write_figures
 
     names = [name.strip() for text in arguments.only for name in text.split(",") if name.strip()]
-    paths = write_figures(arguments.directory, arguments.out, only=names or None, venue=arguments.venue or "page")
+    paths = write_figures(
+        arguments.directory, arguments.out, only=names or None, venue=arguments.venue or "page"
+    )
     print(json.dumps([str(path) for path in paths]) if arguments.json else "\n".join(map(str, paths)))
     return 0
 

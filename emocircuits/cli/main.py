@@ -8,21 +8,48 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from emocircuits import __version__
-from emocircuits.cli import cost, directions, doctor, graphs, match, monitor, organism, run, sae, steer, store, trace
+from emocircuits.cli import (
+    cost,
+    directions,
+    doctor,
+    graphs,
+    match,
+    monitor,
+    organism,
+    run,
+    sae,
+    steer,
+    store,
+    trace,
+)
 from emocircuits.errors import EmocircuitsError
 from emocircuits.parallel import launched
 from emocircuits.progress import quiet
 
 COMMANDS: tuple[Callable[[argparse._SubParsersAction], None], ...] = (
-    run.add_run, run.add_stages, graphs.add_view, directions.add_verbs, sae.add_verbs, match.add_verbs, steer.add_verbs, trace.add,
-    organism.add, store.add, monitor.add, cost.add, doctor.add)
+    run.add_run,
+    run.add_stages,
+    graphs.add_view,
+    directions.add_verbs,
+    sae.add_verbs,
+    match.add_verbs,
+    steer.add_verbs,
+    trace.add,
+    organism.add,
+    store.add,
+    monitor.add,
+    cost.add,
+    doctor.add,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(
-        prog="emocircuits", description="Traces emotion directions through SAE feature circuits to behaviour, with controls.",
-        epilog="example: emocircuits run            the embedded recipe on the model that ships with the package")
+        prog="emocircuits",
+        description="Traces emotion directions through SAE feature circuits to behaviour, with controls.",
+        epilog="example: emocircuits run            the embedded recipe on the model that ships with the package",
+    )
     parser.add_argument("--version", action="version", version=f"emocircuits {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in COMMANDS:
@@ -31,7 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 2 for a mistake in the input, 1 for a failure, 130 for Ctrl-C."""
+    """Runs one command and returns its exit code: 0, 2 for a mistake in the input, 1 for a failure, 130 for
+    Ctrl-C.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for group in (directions, sae, match, steer):
         given = group.rewrite(given)
@@ -50,8 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f" {error.filename}" if error.filename else ""
         return _report(f"system error{where}: {error.strerror or error}; finished stages are kept", 1, error)
     except Exception as error:
-        return _report(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'} "
-                       "(EMOCIRCUITS_TRACEBACK=1 shows where)", 1, error)
+        return _report(
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'} "
+            "(EMOCIRCUITS_TRACEBACK=1 shows where)",
+            1,
+            error,
+        )
 
 
 def entry() -> None:

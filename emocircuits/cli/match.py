@@ -73,8 +73,12 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     check.add_argument("--emotions", metavar="NAMES", help="comma-separated (default: the recipe's emotion)")
     check.add_argument("--csv", type=Path, metavar="FILE", help="write the table here instead")
     check.set_defaults(call=call_check)
-    recur.add_argument("--seeds", type=int, default=3, metavar="N", help="SAEs with other seeds per site (default: 3)")
-    recur.add_argument("--site", metavar="SITE[,SITE…]", help="which sites (default: the reading site; 'all')")
+    recur.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="SAEs with other seeds per site (default: 3)"
+    )
+    recur.add_argument(
+        "--site", metavar="SITE[,SITE…]", help="which sites (default: the reading site; 'all')"
+    )
     recur.set_defaults(call=call_recur)
     compare.add_argument("--site", metavar="SITE", help="which site (default: the reading site)")
     compare.add_argument(
@@ -125,7 +129,9 @@ def call_recur(arguments: argparse.Namespace) -> int:
     )
     by_match, dictionaries = study.recur(arguments.seeds, sites)
     if arguments.json:
-        return print_rows([{"dictionaries": dictionaries.to_dict("records"), "matches": by_match.to_dict("records")}], True)
+        return print_rows(
+            [{"dictionaries": dictionaries.to_dict("records"), "matches": by_match.to_dict("records")}], True
+        )
     print_rows(dictionaries.to_dict("records"), False)
     of = int(by_match["of"].max()) if len(by_match) else 0
     often = float((by_match["seeds"] * 2 > by_match["of"]).mean()) if len(by_match) else 0.0

@@ -13,26 +13,45 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("organism", help="the small language model that ships with the package")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    train = verbs.add_parser("train", help="train it from nothing (resumes after an interruption)",
-                             epilog="example: emocircuits organism train --out organism --seed 0")
-    train.add_argument("--out", type=Path, default=Path("organism"), metavar="DIR", help="model directory to write")
+    train = verbs.add_parser(
+        "train",
+        help="train it from nothing (resumes after an interruption)",
+        epilog="example: emocircuits organism train --out organism --seed 0",
+    )
+    train.add_argument(
+        "--out", type=Path, default=Path("organism"), metavar="DIR", help="model directory to write"
+    )
     train.add_argument("--seed", type=int, default=0, metavar="N")
-    train.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on from the last checkpoint")
+    train.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction, default=True, help="go on from the last checkpoint"
+    )
     add_quiet(train)
     train.set_defaults(call=call_train)
 
-    sample = verbs.add_parser("sample", help="print documents of its corpus with their latents and true probabilities",
-                              epilog="example: emocircuits organism sample inbox -n 2 --json")
-    sample.add_argument("kind", metavar="KIND", help="story, dialogue, masked, neutral, numeric, inbox, coding, sycophancy, preference, activity")
+    sample = verbs.add_parser(
+        "sample",
+        help="print documents of its corpus with their latents and true probabilities",
+        epilog="example: emocircuits organism sample inbox -n 2 --json",
+    )
+    sample.add_argument(
+        "kind",
+        metavar="KIND",
+        help="story, dialogue, masked, neutral, numeric, inbox, coding, sycophancy, preference, activity",
+    )
     sample.add_argument("-n", type=int, default=3, metavar="N", help="how many")
     sample.add_argument("--seed", type=int, default=0, metavar="N")
     sample.add_argument("--split", choices=("train", "held_out"), default="train")
     add_json(sample)
     sample.set_defaults(call=call_sample)
 
-    evaluate = verbs.add_parser("evaluate", help="measure it against the truth: every bar with its number",
-                                epilog="example: emocircuits organism evaluate --json")
-    evaluate.add_argument("--model", default="organism", metavar="DIR", help="'organism' or a directory made by train")
+    evaluate = verbs.add_parser(
+        "evaluate",
+        help="measure it against the truth: every bar with its number",
+        epilog="example: emocircuits organism evaluate --json",
+    )
+    evaluate.add_argument(
+        "--model", default="organism", metavar="DIR", help="'organism' or a directory made by train"
+    )
     add_quiet(evaluate)
     add_json(evaluate)
     evaluate.set_defaults(call=call_evaluate)
@@ -63,23 +82,43 @@ def call_sample(arguments: argparse.Namespace) -> int:
             print(json.dumps(document_dict(document)))
             continue
         levels = " ".join(f"{name}={level:+d}" for name, level in document.levels.items())
-        print(f"--- {document.id}  emotion: {document.emotion or 'none'}  topic: {document.topic or '-'}  {levels}")
+        print(
+            f"--- {document.id}  emotion: {document.emotion or 'none'}  topic: {document.topic or '-'}  {levels}"
+        )
         print(document.text)
         for decision in document.decisions:
-            print(f"    P({decision.options[0]}) = {decision.p_true:.3f} given the latents, {decision.p_bayes:.3f} given the text; "
-                  f"drawn: {decision.action}")
+            print(
+                f"    P({decision.options[0]}) = {decision.p_true:.3f} given the latents, {decision.p_bayes:.3f} given the text; "
+                f"drawn: {decision.action}"
+            )
     return 0
 
 
 def document_dict(document: object) -> dict:
     """A document as plain values."""
-    value = {name: getattr(document, name) for name in ("id", "kind", "text", "split", "emotion", "topic", "named")}
-    value |= {"levels": dict(document.levels), "shown": list(document.shown), "decisions": [
-        {"prefix": d.prefix, "action": d.action, "options": list(d.options), "p_true": d.p_true, "p_bayes": d.p_bayes,
-         "state": dict(d.state)} for d in document.decisions]}
+    value = {
+        name: getattr(document, name) for name in ("id", "kind", "text", "split", "emotion", "topic", "named")
+    }
+    value |= {
+        "levels": dict(document.levels),
+        "shown": list(document.shown),
+        "decisions": [
+            {
+                "prefix": d.prefix,
+                "action": d.action,
+                "options": list(d.options),
+                "p_true": d.p_true,
+                "p_bayes": d.p_bayes,
+                "state": dict(d.state),
+            }
+            for d in document.decisions
+        ],
+    }
     if document.sides:
         value |= {"sides": list(document.sides), "other": document.other[0], "mask": document.mask}
-    value["feelings"] = [{"prefix": d.prefix, "emotion": d.action, "posterior": dict(d.target())} for d in document.feelings]
+    value["feelings"] = [
+        {"prefix": d.prefix, "emotion": d.action, "posterior": dict(d.target())} for d in document.feelings
+    ]
     return value
 
 

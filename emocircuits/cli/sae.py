@@ -37,7 +37,9 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
         epilog="example: emocircuits sae eval runs/organism --saes my_saes --json",
     )
     evaluate.add_argument("directory", metavar="RUN", type=Path, help="a run directory")
-    evaluate.add_argument("--saes", metavar="DIR", type=Path, help="directory of SAEs, one per site (default: RUN/saes)")
+    evaluate.add_argument(
+        "--saes", metavar="DIR", type=Path, help="directory of SAEs, one per site (default: RUN/saes)"
+    )
     _add_floors(evaluate)
     evaluate.set_defaults(call=call_eval)
     compare = commands.add_parser(
@@ -56,9 +58,13 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     sweep.add_argument("directory", metavar="RUN", type=Path, help="a run directory")
     sweep.add_argument("--k", default="8,16,32,64", help="active features per token, comma-separated")
     sweep.add_argument("--architectures", default="topk", help="kinds, comma-separated")
-    sweep.add_argument("--expansion", metavar="N", help="d_sae / d_model, comma-separated (default: as the run's recipe)")
+    sweep.add_argument(
+        "--expansion", metavar="N", help="d_sae / d_model, comma-separated (default: as the run's recipe)"
+    )
     sweep.add_argument("--site", help="only this site (default: the middle one)")
-    sweep.add_argument("--training-rows", type=int, metavar="N", help="rows drawn (default: as the run's recipe)")
+    sweep.add_argument(
+        "--training-rows", type=int, metavar="N", help="rows drawn (default: as the run's recipe)"
+    )
     _add_floors(sweep)
     sweep.set_defaults(call=call_sweep)
     train = commands.add_parser(
@@ -66,13 +72,29 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
         help="train SAEs straight from a model and texts, without a store (also: sae train)",
         epilog="example: emocircuits sae train texts.jsonl --model organism --out my_saes --set sae.training_rows=5_000_000",
     )
-    train.add_argument("texts", metavar="TEXTS", type=Path, help="one text a line, or JSON lines with the key 'text'")
-    train.add_argument("--out", metavar="DIR", type=Path, required=True, help="directory of the SAEs, one per site")
-    train.add_argument("--model", metavar="MODEL", default="organism", help="'organism', a Hugging Face id or a directory")
-    train.add_argument("--site", metavar="SITE", action="append", default=[], help="only this site (repeatable)")
-    train.add_argument("--recipe", metavar="RECIPE", help="whose [sae] table to use (default: the embedded recipe)")
-    train.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
-                       help="change a recipe key, e.g. --set sae.k=16 (repeatable)")
+    train.add_argument(
+        "texts", metavar="TEXTS", type=Path, help="one text a line, or JSON lines with the key 'text'"
+    )
+    train.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="directory of the SAEs, one per site"
+    )
+    train.add_argument(
+        "--model", metavar="MODEL", default="organism", help="'organism', a Hugging Face id or a directory"
+    )
+    train.add_argument(
+        "--site", metavar="SITE", action="append", default=[], help="only this site (repeatable)"
+    )
+    train.add_argument(
+        "--recipe", metavar="RECIPE", help="whose [sae] table to use (default: the embedded recipe)"
+    )
+    train.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="overrides",
+        help="change a recipe key, e.g. --set sae.k=16 (repeatable)",
+    )
     train.set_defaults(call=call_train)
     enter = commands.add_parser(
         "sae-register",
@@ -81,7 +103,9 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     )
     enter.add_argument("directory", metavar="RUN", type=Path, help="a run directory")
     enter.add_argument("--name", required=True, help="name of the entry")
-    enter.add_argument("--saes", metavar="DIR", type=Path, required=True, help="directory of SAEs beside the registry")
+    enter.add_argument(
+        "--saes", metavar="DIR", type=Path, required=True, help="directory of SAEs beside the registry"
+    )
     enter.add_argument("--recipe", default="", help="the recipe they were trained with, for the record")
     enter.set_defaults(call=call_register)
     check = commands.add_parser(
@@ -93,7 +117,9 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     check.add_argument("--name", required=True, help="name of the entry")
     check.set_defaults(call=call_check)
     for parser in (enter, check):
-        parser.add_argument("--registry", metavar="FILE", type=Path, help="the registry (default: the one of the package)")
+        parser.add_argument(
+            "--registry", metavar="FILE", type=Path, help="the registry (default: the one of the package)"
+        )
     for parser in (evaluate, compare, sweep, enter, check):
         add_json(parser)
     for parser in (evaluate, compare, sweep, train, enter, check):
@@ -116,7 +142,10 @@ def call_eval(arguments: argparse.Namespace) -> int:
     from emocircuits.pipeline.sae_studies import evaluate_saes
 
     rows = evaluate_saes(
-        arguments.directory, arguments.saes, floors=arguments.floors, trust_remote_code=arguments.trust_remote_code
+        arguments.directory,
+        arguments.saes,
+        floors=arguments.floors,
+        trust_remote_code=arguments.trust_remote_code,
     )
     return print_rows(rows, arguments.json, SHOWN)
 
@@ -137,7 +166,9 @@ def call_sweep(arguments: argparse.Namespace) -> int:
         try:
             return [int(number) for number in text.split(",")]
         except ValueError:
-            raise UserError(f"{option} {text}", expected="whole numbers, comma-separated, e.g. 8,16,32") from None
+            raise UserError(
+                f"{option} {text}", expected="whole numbers, comma-separated, e.g. 8,16,32"
+            ) from None
 
     rows = sweep_saes(
         arguments.directory,
@@ -192,7 +223,10 @@ def call_check(arguments: argparse.Namespace) -> int:
     from emocircuits.sae.registered import shipped_registry
 
     rows = check_saes(
-        arguments.directory, arguments.name, arguments.registry or shipped_registry(), trust_remote_code=arguments.trust_remote_code
+        arguments.directory,
+        arguments.name,
+        arguments.registry or shipped_registry(),
+        trust_remote_code=arguments.trust_remote_code,
     )
     return print_rows(rows, arguments.json, SHOWN)
 

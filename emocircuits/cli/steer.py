@@ -1,4 +1,6 @@
-"""`emocircuits steer RUN`, the stage, and the verbs `steer text|curve|check` with any model and directions file."""
+"""`emocircuits steer RUN`, the stage, and the verbs `steer text|curve|check` with any model and directions
+file.
+"""
 
 import argparse
 import json
@@ -20,13 +22,22 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     )
     text.add_argument("--emotion", required=True, metavar="NAME", help="which direction")
     text.add_argument(
-        "--strength", required=True, metavar="X[,X…]", help="fractions of the mean residual norm, e.g. -0.1,0.1"
+        "--strength",
+        required=True,
+        metavar="X[,X…]",
+        help="fractions of the mean residual norm, e.g. -0.1,0.1",
     )
     text.add_argument("--prompt", required=True, metavar="TEXT")
     text.add_argument("--tokens", type=int, default=40, metavar="N", help="tokens to write (default: 40)")
-    text.add_argument("--positions", default="all", metavar="WHERE", help="all, generated, a span 12:30, or a list 3,7")
-    text.add_argument("--schedule", metavar="S", help="ramp:START:STOP or fade:HALF_LIFE[:START], over positions")
-    text.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 takes the most likely token")
+    text.add_argument(
+        "--positions", default="all", metavar="WHERE", help="all, generated, a span 12:30, or a list 3,7"
+    )
+    text.add_argument(
+        "--schedule", metavar="S", help="ramp:START:STOP or fade:HALF_LIFE[:START], over positions"
+    )
+    text.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="0 takes the most likely token"
+    )
     text.set_defaults(call=call_text)
     curve = commands.add_parser(
         "steer-curve",
@@ -34,14 +45,26 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
         epilog="example: emocircuits steer curve --directions runs/organism/directions.h5 --emotions desperate,calm --site all",
     )
     curve.add_argument(
-        "--emotions", default="desperate,calm", metavar="NAMES", help="comma-separated (default: desperate,calm)"
+        "--emotions",
+        default="desperate,calm",
+        metavar="NAMES",
+        help="comma-separated (default: desperate,calm)",
     )
-    curve.add_argument("--behaviours", default="blackmail,reward_hacking", metavar="NAMES", help="comma-separated")
     curve.add_argument(
-        "--strengths", default="-0.5,-0.25,0,0.25,0.5", metavar="X,…", help="fractions of the mean residual norm"
+        "--behaviours", default="blackmail,reward_hacking", metavar="NAMES", help="comma-separated"
     )
-    curve.add_argument("--prompts", type=int, default=24, metavar="N", help="prompts per behaviour (default: 24)")
-    curve.add_argument("--split", default="score", choices=("find", "score"), help="find a site or strength, or score it")
+    curve.add_argument(
+        "--strengths",
+        default="-0.5,-0.25,0,0.25,0.5",
+        metavar="X,…",
+        help="fractions of the mean residual norm",
+    )
+    curve.add_argument(
+        "--prompts", type=int, default=24, metavar="N", help="prompts per behaviour (default: 24)"
+    )
+    curve.add_argument(
+        "--split", default="score", choices=("find", "score"), help="find a site or strength, or score it"
+    )
     curve.add_argument("--csv", type=Path, metavar="FILE", help="write the whole dose–response table here")
     curve.set_defaults(call=call_curve)
     check = commands.add_parser(
@@ -49,14 +72,23 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
         help="does steering act at every site, and end? (also: steer check)",
         epilog="example: emocircuits steer check --directions runs/organism/directions.h5",
     )
-    check.add_argument("--emotion", default="desperate", metavar="NAME", help="which direction (default: desperate)")
+    check.add_argument(
+        "--emotion", default="desperate", metavar="NAME", help="which direction (default: desperate)"
+    )
     check.set_defaults(call=call_check)
     for parser in (text, curve, check):
         parser.add_argument(
-            "--model", default="organism", metavar="MODEL", help="'organism', a Hugging Face id or a directory"
+            "--model",
+            default="organism",
+            metavar="MODEL",
+            help="'organism', a Hugging Face id or a directory",
         )
         parser.add_argument(
-            "--directions", required=True, type=Path, metavar="FILE", help="a directions.h5, or a run directory"
+            "--directions",
+            required=True,
+            type=Path,
+            metavar="FILE",
+            help="a directions.h5, or a run directory",
         )
         parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda, cuda:1, mps")
         add_trust(parser)
@@ -64,13 +96,17 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
         add_json(parser)
     for parser in (text, curve):
         parser.add_argument(
-            "--site", metavar="SITE[,SITE…]", help="hook names (default: the directions' steering site; 'all')"
+            "--site",
+            metavar="SITE[,SITE…]",
+            help="hook names (default: the directions' steering site; 'all')",
         )
         parser.add_argument("--seed", type=int, default=0, metavar="N")
 
 
 def rewrite(arguments: list[str]) -> list[str]:
-    """`steer text …` becomes `steer-text …`; `steer RUN` stays the stage. `--strength -0.1,0.1` may do without its `=`."""
+    """`steer text …` becomes `steer-text …`; `steer RUN` stays the stage. `--strength -0.1,0.1` may do
+    without its `=`.
+    """
     if len(arguments) < 2 or arguments[0] != "steer" or arguments[1] not in VERBS:
         return arguments
     joined = [f"steer-{arguments[1]}"]
@@ -147,7 +183,10 @@ def _pair(arguments: argparse.Namespace) -> tuple[Any, Any]:
     from emocircuits.pipeline.steer_studies import open_pair
 
     return open_pair(
-        arguments.model, arguments.directions, device=arguments.device, trust_remote_code=arguments.trust_remote_code
+        arguments.model,
+        arguments.directions,
+        device=arguments.device,
+        trust_remote_code=arguments.trust_remote_code,
     )
 
 

@@ -9,13 +9,19 @@ from typing import Any
 def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] | None = None) -> int:
     """Prints rows to stdout and returns 0; `columns` names those that people see (all by default)."""
     if as_json:
-        print(json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows], ensure_ascii=False))
+        print(
+            json.dumps(
+                [{name: _plain(value) for name, value in row.items()} for row in rows], ensure_ascii=False
+            )
+        )
         return 0
     if not rows:
         print("nothing to show")
         return 0
     names = [
-        name for name in (columns or dict.fromkeys(key for row in rows for key in row)) if any(name in row for row in rows)
+        name
+        for name in (columns or dict.fromkeys(key for row in rows for key in row))
+        if any(name in row for row in rows)
     ]
     cells = [list(names)] + [[_text(row.get(name)) for name in names] for row in rows]
     widths = [max(len(line[place]) for line in cells) for place in range(len(names))]

@@ -1,6 +1,8 @@
-"""Stories that a chat model writes when it is asked to: 171 emotions × 100 everyday topics, the words for the emotion forbidden.
+"""Stories that a chat model writes when it is asked to: 171 emotions × 100 everyday topics, the words for the
+emotion forbidden.
 
-The form of `story_material.StoryMaterial`, so that writing, filtering, freezing and resuming are the same (`self_written`).
+The form of `story_material.StoryMaterial`, so that writing, filtering, freezing and resuming are the same
+(`self_written`).
 """
 
 import re
@@ -62,7 +64,8 @@ class AskedMaterial:
         return bool(pattern_of(self.forbidden[emotion]).search(text))
 
     def plan(self, emotion: str, n: int, seed: int, held_out_share: float) -> list[Opening]:
-        """The first `n` requests of an emotion ("" for neutral texts); topics go round in an order the seed shuffles.
+        """The first `n` requests of an emotion ("" for neutral texts); topics go round in an order the seed
+        shuffles.
 
         Topics of the split `held_out` are the same for all emotions, so no topic is in both splits.
         """
@@ -75,10 +78,18 @@ class AskedMaterial:
             topic = self.topics[int(order[place])]
             forms = self.prompts if emotion else self.neutral
             words = ", ".join(f'"{word}"' for word in self.forbidden[emotion][:SHOWN_WORDS])
-            request = forms[(index + index // len(self.topics)) % len(forms)].format(topic=topic, feels=emotion, words=f"the words {words}")
+            request = forms[(index + index // len(self.topics)) % len(forms)].format(
+                topic=topic, feels=emotion, words=f"the words {words}"
+            )
             text = self.model.chat_text([{"role": "user", "content": request}])
-            label = LabelledText(id=f"{kind}/{emotion + '/' if emotion else ''}{index}", text="", emotion=emotion, topic=topic, kind=kind,
-                                 split="held_out" if place >= first_held_out else "train")
+            label = LabelledText(
+                id=f"{kind}/{emotion + '/' if emotion else ''}{index}",
+                text="",
+                emotion=emotion,
+                topic=topic,
+                kind=kind,
+                split="held_out" if place >= first_held_out else "train",
+            )
             planned.append(Opening(label, request=text))
         return planned
 
@@ -90,17 +101,28 @@ def asked_material(model: Any, path: Path = MATERIAL) -> AskedMaterial:
         UserError: the model has no chat format.
     """
     if model.chat_text([{"role": "user", "content": "Hello"}]) is None:
-        raise UserError(f"the model {model.name} has no chat template, so it cannot be asked for stories",
-                        expected="an instruction-tuned model",
-                        cure="use collect.material = 'self_written' for a model of children's stories, or bring stories as JSONL")
+        raise UserError(
+            f"the model {model.name} has no chat template, so it cannot be asked for stories",
+            expected="an instruction-tuned model",
+            cure="use collect.material = 'self_written' for a model of children's stories, or bring stories as JSONL",
+        )
     table, known = _table(path), lexicon()
-    forbidden = {emotion: tuple(dict.fromkeys((emotion, *known.synonyms[emotion]))) for emotion in known.emotions}
+    forbidden = {
+        emotion: tuple(dict.fromkeys((emotion, *known.synonyms[emotion]))) for emotion in known.emotions
+    }
     every = tuple(dict.fromkeys(word for words in forbidden.values() for word in words))
-    return AskedMaterial(model, tuple(table["prompts"]), tuple(table["neutral"]), tuple(table["topics"]),
-                         {"": every + tuple(table["neutral_forbidden"]), **forbidden})
+    return AskedMaterial(
+        model,
+        tuple(table["prompts"]),
+        tuple(table["neutral"]),
+        tuple(table["topics"]),
+        {"": every + tuple(table["neutral_forbidden"]), **forbidden},
+    )
 
 
-def neutral_dialogues(n: int, seed: int = 0, held_out_share: float = 0.25, path: Path = DIALOGUES) -> list[LabelledText]:
+def neutral_dialogues(
+    n: int, seed: int = 0, held_out_share: float = 0.25, path: Path = DIALOGUES
+) -> list[LabelledText]:
     """Neutral dialogues of two to four exchanges each; topics are not shared between the splits.
 
     Raises:
@@ -114,11 +136,24 @@ def neutral_dialogues(n: int, seed: int = 0, held_out_share: float = 0.25, path:
         if len(found) == n:
             break
         rng, place = generator(seed, "neutral dialogue", index), index % len(topics)
-        turns, (asks, answers) = topics[place]["turns"], speakers[int(generator(seed, "speakers", index).integers(len(speakers)))]
+        turns, (asks, answers) = (
+            topics[place]["turns"],
+            speakers[int(generator(seed, "speakers", index).integers(len(speakers)))],
+        )
         chosen = rng.permutation(len(turns))[: 2 + int(rng.integers(len(turns) - 1))]
-        text = "\n".join(f"{asks}: {turns[int(turn)][0]}\n{answers}: {turns[int(turn)][1]}" for turn in chosen)
-        found.setdefault(text, LabelledText(id=f"dialogue/{index}", text=text, topic=topics[place]["name"], kind="neutral",
-                                            split="held_out" if place >= first_held_out else "train"))
+        text = "\n".join(
+            f"{asks}: {turns[int(turn)][0]}\n{answers}: {turns[int(turn)][1]}" for turn in chosen
+        )
+        found.setdefault(
+            text,
+            LabelledText(
+                id=f"dialogue/{index}",
+                text=text,
+                topic=topics[place]["name"],
+                kind="neutral",
+                split="held_out" if place >= first_held_out else "train",
+            ),
+        )
     if len(found) < n:
         raise UserError(f"{n} neutral dialogues", expected=f"at most about {len(found)}")
     return list(found.values())

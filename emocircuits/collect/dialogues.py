@@ -1,12 +1,16 @@
-"""Dialogues in which every speaker has an emotion of their own, and perhaps shows another: material for speaker directions.
+"""Dialogues in which every speaker has an emotion of their own, and perhaps shows another: material for
+speaker directions.
 
 As JSONL, one dialogue a line:
 
-    {"id": "d1", "split": "train", "topic": "cooking", "felt": {"Anna": "calm", "Ben": "angry"}, "shown": {"Ben": "happy"},
-     "lines": [{"speaker": "", "text": "It was late."}, {"speaker": "Anna", "text": "Anna: Sit down."},
-               {"speaker": "Ben", "text": "Ben's jaw was set.", "voice": "narration"}, {"speaker": "Ben", "text": "Ben: Gladly!"}]}
+    {"id": "d1", "split": "train", "topic": "cooking", "felt": {"Anna": "calm", "Ben": "angry"}, "shown":
+     {"Ben": "happy"}, "lines": [{"speaker": "", "text": "It was late."}, {"speaker": "Anna", "text": "Anna:
+     Sit down."},
+               {"speaker": "Ben", "text": "Ben's jaw was set.", "voice": "narration"}, {"speaker": "Ben",
+               "text": "Ben: Gladly!"}]}
 
-`felt` names the emotion of each speaker, `shown` of those who mask it; a line is speech unless `voice` says narration.
+`felt` names the emotion of each speaker, `shown` of those who mask it; a line is speech unless `voice` says
+narration.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,8 +71,8 @@ class LabelledDialogue:
 def speaker_spans(dialogues: Sequence[LabelledDialogue]) -> list[SpanText]:
     """For each of two speakers, their lines from when both have been heard; kind `speaker`.
 
-    The label `emotion` is the present speaker's and `other` the other's. Dialogues with more or fewer than two speakers, with a
-    mask, or without such lines are left out.
+    The label `emotion` is the present speaker's and `other` the other's. Dialogues with more or fewer than
+    two speakers, with a mask, or without such lines are left out.
     """
     found = []
     for dialogue in dialogues:
@@ -81,9 +85,20 @@ def speaker_spans(dialogues: Sequence[LabelledDialogue]) -> list[SpanText]:
                 lines[line.speaker].append(place)
             heard |= {line.speaker} - {""}
         first, second = dialogue.felt
-        found += [SpanText(f"{dialogue.id}/{speaker}", dialogue.text, tuple(lines[speaker]), dialogue.felt[speaker], dialogue.topic,
-                           "speaker", dialogue.split, {"other": dialogue.felt[other], "shown": ""})
-                  for speaker, other in ((first, second), (second, first)) if lines[speaker] and dialogue.felt[speaker] and dialogue.felt[other]]
+        found += [
+            SpanText(
+                f"{dialogue.id}/{speaker}",
+                dialogue.text,
+                tuple(lines[speaker]),
+                dialogue.felt[speaker],
+                dialogue.topic,
+                "speaker",
+                dialogue.split,
+                {"other": dialogue.felt[other], "shown": ""},
+            )
+            for speaker, other in ((first, second), (second, first))
+            if lines[speaker] and dialogue.felt[speaker] and dialogue.felt[other]
+        ]
     return found
 
 
@@ -101,8 +116,18 @@ def masked_spans(dialogues: Sequence[LabelledDialogue]) -> list[SpanText]:
                     spans.append(place)
                 told = told or (line.speaker == speaker and line.voice == "narration")
             if spans:
-                found.append(SpanText(f"{dialogue.id}/{speaker}/masked", dialogue.text, tuple(spans), dialogue.felt[speaker],
-                                      dialogue.topic, "masked", dialogue.split, {"other": "", "shown": shown}))
+                found.append(
+                    SpanText(
+                        f"{dialogue.id}/{speaker}/masked",
+                        dialogue.text,
+                        tuple(spans),
+                        dialogue.felt[speaker],
+                        dialogue.topic,
+                        "masked",
+                        dialogue.split,
+                        {"other": "", "shown": shown},
+                    )
+                )
     return found
 
 
@@ -122,12 +147,19 @@ def _dialogue(value: dict[str, Any], where: str, default_id: str) -> LabelledDia
             raise UserError(f"{where}: unknown field '{key}'", expected=f"some of {', '.join(known)}")
     felt, shown = (_emotions(value.get(key, {}), f"{where}: field '{key}'") for key in ("felt", "shown"))
     if not felt or not set(shown) <= set(felt):
-        raise UserError(f"{where}: felt names {', '.join(felt) or 'nobody'}, shown names {', '.join(shown) or 'nobody'}",
-                        expected="the emotion of every speaker in 'felt', and in 'shown' only speakers named there")
+        raise UserError(
+            f"{where}: felt names {', '.join(felt) or 'nobody'}, shown names {', '.join(shown) or 'nobody'}",
+            expected="the emotion of every speaker in 'felt', and in 'shown' only speakers named there",
+        )
     lines = tuple(_line(one, felt, where) for one in value.get("lines") or ())
     if not lines:
-        raise UserError(f"{where}: field 'lines' is missing or empty", expected='a list of {"speaker": …, "text": …}')
-    texts = {key: str(value.get(key) or default) for key, default in (("id", default_id), ("topic", ""), ("split", "train"))}
+        raise UserError(
+            f"{where}: field 'lines' is missing or empty", expected='a list of {"speaker": …, "text": …}'
+        )
+    texts = {
+        key: str(value.get(key) or default)
+        for key, default in (("id", default_id), ("topic", ""), ("split", "train"))
+    }
     return LabelledDialogue(texts["id"], lines, felt, shown, texts["topic"], texts["split"])
 
 
@@ -142,7 +174,9 @@ def _line(value: Any, felt: Mapping[str, str], where: str) -> Line:
         raise UserError(f"{where}: a line is {value!r}", expected='{"speaker": …, "text": …}')
     speaker, voice = value.get("speaker", ""), value.get("voice", "speech")
     if speaker and speaker not in felt:
-        raise UserError(f"{where}: the speaker '{speaker}' has no emotion in 'felt'", expected=f"one of {', '.join(felt)}")
+        raise UserError(
+            f"{where}: the speaker '{speaker}' has no emotion in 'felt'", expected=f"one of {', '.join(felt)}"
+        )
     if voice not in VOICES:
         raise UserError(f"{where}: voice '{voice}'", expected=" or ".join(VOICES))
     return Line(speaker, value["text"], voice)

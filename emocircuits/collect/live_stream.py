@@ -1,9 +1,10 @@
 """Training batches straight from the model, without a store: for corpora whose activations do not fit a disk.
 
-The same promise as the stream of a store: a batch is a pure function of (seed, step), every epoch visits each row once,
-all sites come from one forward pass. Texts are put in a random order per epoch and run through the model window by window;
-rows are shuffled inside a window. Held are one window of rows, and 32 bytes per text. A jump costs one window of forward
-passes. Rows of extreme norm cannot be left out here: which rows count must be known before the model has seen them.
+The same promise as the stream of a store: a batch is a pure function of (seed, step), every epoch visits each
+row once, all sites come from one forward pass. Texts are put in a random order per epoch and run through the
+model window by window; rows are shuffled inside a window. Held are one window of rows, and 32 bytes per text.
+A jump costs one window of forward passes. Rows of extreme norm cannot be left out here: which rows count must
+be known before the model has seen them.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ class LiveStream(SeekableStream):
 
     Args:
         model: the model.
-        tokens: token ids of every text, BOS included (see `encode_texts`); any sequence, e.g. one that reads a file.
+        tokens: token ids of every text, BOS included (see `encode_texts`); any sequence, e.g. one that reads
+            a file.
         sites: `hook_resid_post` sites; one SAE each.
         batch_size: rows per batch; a batch may cross from one epoch into the next.
         seed: seed of the order.
@@ -61,10 +63,16 @@ class LiveStream(SeekableStream):
         self._model, self._tokens, self._batch_tokens, self._dtype = model, tokens, batch_tokens, dtype
         self._skip_positions, self._skip_tokens = skip_positions, np.array(skip_tokens, dtype=np.int64)
         self._lengths = np.fromiter((len(ids) for ids in tokens), dtype=np.int64)
-        for name, wrong in (("no tokens", self._lengths == 0), ("too many tokens", self._lengths > model.n_ctx)):
+        for name, wrong in (
+            ("no tokens", self._lengths == 0),
+            ("too many tokens", self._lengths > model.n_ctx),
+        ):
             if wrong.any():
-                raise UserError(f"text number {int(np.argmax(wrong))} has {name}", expected=f"1 to {model.n_ctx} tokens",
-                                cure="leave it out or cut it")
+                raise UserError(
+                    f"text number {int(np.argmax(wrong))} has {name}",
+                    expected=f"1 to {model.n_ctx} tokens",
+                    cure="leave it out or cut it",
+                )
         self._counts = np.fromiter((int(self._kept(ids).sum()) for ids in tokens), dtype=np.int64)
         self._plan: tuple[int, np.ndarray, np.ndarray, np.ndarray] | None = None
         super().__init__(sites, model.d_model, int(self._counts.sum()), batch_size, seed, window)
@@ -73,8 +81,17 @@ class LiveStream(SeekableStream):
     def origin(self) -> str:
         """Hash of everything the rows come from: model, tokens and what is left out."""
         tokens = [sha256_array(np.asarray(ids, dtype=np.int32)) for ids in self._tokens]
-        return sha256_json([self._model.content_hash, tokens, self._skip_positions, self._skip_tokens.tolist(), self._dtype,
-                            self.window, self._batch_tokens])
+        return sha256_json(
+            [
+                self._model.content_hash,
+                tokens,
+                self._skip_positions,
+                self._skip_tokens.tolist(),
+                self._dtype,
+                self.window,
+                self._batch_tokens,
+            ]
+        )
 
     def _kept(self, ids: np.ndarray) -> np.ndarray:
         return (np.arange(len(ids)) >= self._skip_positions) & ~np.isin(ids, self._skip_tokens)

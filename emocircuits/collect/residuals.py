@@ -1,9 +1,9 @@
 """Residual streams of labelled texts at every block, in one forward pass per batch.
 
-Texts of similar length go through the model together, padded on the right: in a causal model nothing that comes later
-reaches an earlier position, so a text's rows do not depend on its batch (tested: one at a time and eight at a time agree).
-Every position is stored, with its number. Position 0 is an attention sink with a norm of its own: readers of the store
-leave it out with `positions > 0`.
+Texts of similar length go through the model together, padded on the right: in a causal model nothing that
+comes later reaches an earlier position, so a text's rows do not depend on its batch (tested: one at a time
+and eight at a time agree). Every position is stored, with its number. Position 0 is an attention sink with a
+norm of its own: readers of the store leave it out with `positions > 0`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,8 @@ def collect_residuals(
 ) -> ActivationStore:
     """Writes the activations of all texts to a store; a killed run goes on with the shard it was in.
 
-    The ranks of a job (`emocircuits.parallel`) share the shards and fill one store, with the same bytes as one process.
+    The ranks of a job (`emocircuits.parallel`) share the shards and fill one store, with the same bytes as
+    one process.
 
     Args:
         model: the model.
@@ -54,8 +55,8 @@ def collect_residuals(
         replace: delete a store of other texts, sites or another model that lies at `path`.
 
     Raises:
-        UserError: an unknown site, a text that is empty or longer than the model's context, an id that occurs twice, or
-            another store at `path`.
+        UserError: an unknown site, a text that is empty or longer than the model's context, an id that occurs
+            twice, or another store at `path`.
     """
     sites = tuple(model.sites if sites is None else sites)
     for site in sites:
@@ -66,7 +67,16 @@ def collect_residuals(
     about = {**(metadata or {}), "model_name": model.name, "model_hash": model.content_hash}
     lengths = np.array([len(ids) for ids in tokens])
     with ActivationStoreWriter(
-        path, sites, model.d_model, table, tokens, about, dtype, shard_rows=shard_rows, replace=replace, joint=True
+        path,
+        sites,
+        model.d_model,
+        table,
+        tokens,
+        about,
+        dtype,
+        shard_rows=shard_rows,
+        replace=replace,
+        joint=True,
     ) as writer:
         done = writer.done
         left = ranks().mine([shard for shard in writer.shards if not done[shard.start]])
@@ -94,19 +104,24 @@ def encode_texts(model: LanguageModel, texts: Sequence[LabelledText]) -> list[In
         if len(ids) <= int(model.bos_id is not None):
             raise UserError(f"the text '{text.id}' is empty")
         if len(ids) > model.n_ctx:
-            raise UserError(f"the text '{text.id}' has {len(ids)} tokens", expected=f"at most the context of {model.n_ctx}",
-                            cure="shorten it")
+            raise UserError(
+                f"the text '{text.id}' has {len(ids)} tokens",
+                expected=f"at most the context of {model.n_ctx}",
+                cure="shorten it",
+            )
         encoded.append(ids)
     return encoded
 
 
 def length_batches(lengths: Int[np.ndarray, "prompt"], batch_tokens: int) -> Iterator[Int[np.ndarray, "_"]]:
-    """Batches of texts of similar length, longest first; each holds at most `batch_tokens` with padding (or one text)."""
+    """Batches of texts of similar length, longest first; each holds at most `batch_tokens` with padding (or
+    one text).
+    """
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
         size = max(1, batch_tokens // int(lengths[order[start]]))
-        yield order[start:start + size]
+        yield order[start : start + size]
         start += size
 
 
@@ -116,8 +131,8 @@ def row_reader(
 ) -> Iterator[Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]]:
     """A function from the token ids of several texts to their residual streams, by one forward pass.
 
-    It gives per site `(row, d_model)`: the rows of one text after another, without padding. The hooks stand for as long as
-    the context does, because setting them costs as much as a small forward pass.
+    It gives per site `(row, d_model)`: the rows of one text after another, without padding. The hooks stand
+    for as long as the context does, because setting them costs as much as a small forward pass.
 
     Args:
         model: the model.
@@ -146,7 +161,9 @@ def row_reader(
         padded = np.zeros((len(tokens), max(lengths)), dtype=np.int64)
         for row, ids in enumerate(tokens):
             padded[row, : len(ids)] = ids
-        kept = torch.from_numpy(np.flatnonzero(np.arange(max(lengths)) < np.array(lengths)[:, None])).to(device)
+        kept = torch.from_numpy(np.flatnonzero(np.arange(max(lengths)) < np.array(lengths)[:, None])).to(
+            device
+        )
         seen.clear()
         with torch.no_grad():
             model.bridge(torch.from_numpy(padded).to(device), use_cache=False, **limits)

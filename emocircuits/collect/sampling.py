@@ -1,8 +1,8 @@
 """Continuations sampled by the model itself: batched, with a key-value cache, the same whatever the batch.
 
-Every row brings its own uniform numbers, one per step, and takes the token at which the cumulative distribution passes
-that number (inverse-transform sampling). So a row's text depends on its seed alone, not on its neighbours in the batch
-(up to the rounding of the logits).
+Every row brings its own uniform numbers, one per step, and takes the token at which the cumulative
+distribution passes that number (inverse-transform sampling). So a row's text depends on its seed alone, not
+on its neighbours in the batch (up to the rounding of the logits).
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ def sample_continuations(
 ) -> list[list[int]]:
     """Samples for every prompt at most as many tokens as it has uniform numbers.
 
-    Prompts may differ in length and nothing is padded: all rows start at the shortest prompt's end, and a row whose
-    prompt goes on takes its own next token instead of a sampled one.
+    Prompts may differ in length and nothing is padded: all rows start at the shortest prompt's end, and a row
+    whose prompt goes on takes its own next token instead of a sampled one.
 
     Args:
         model: a `LanguageModel`.
@@ -53,7 +53,9 @@ def sample_continuations(
             float(numbers[place - length]) if 0 <= place - length < step else 0.0
             for numbers, length, step in zip(uniforms, lengths, steps, strict=True)
         ]
-        chosen = choose(out.logits[:, -1].cpu(), torch.tensor(now, dtype=torch.float64), temperature, banned).tolist()
+        chosen = choose(
+            out.logits[:, -1].cpu(), torch.tensor(now, dtype=torch.float64), temperature, banned
+        ).tolist()
         for row, token in enumerate(chosen):
             if place < lengths[row]:
                 chosen[row] = prompts[row][place]
@@ -82,6 +84,6 @@ def choose(
         return logits.argmax(-1)
     cumulative = (logits / temperature).softmax(-1).cumsum(-1)
     # Scaling by the total keeps a number near 1 off the end, where rounding leaves the sum below it.
-    return torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True)[:, 0].clamp(
-        max=logits.shape[1] - 1
-    )
+    return torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True)[
+        :, 0
+    ].clamp(max=logits.shape[1] - 1)

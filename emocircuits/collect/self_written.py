@@ -1,8 +1,9 @@
 """Emotion stories that a model writes itself, in its own register (after Sofroniew et al. 2026, extraction).
 
-An opening states a place and a situation and never the emotion; the model goes on. Its tokens for the emotion's name and
-synonyms have probability 0 while it writes, and a text that still spells one of them, or is too short, is written anew
-and in the end left out; the counts are reported. The texts are frozen in a JSONL file: the same call reads them back.
+An opening states a place and a situation and never the emotion; the model goes on. Its tokens for the
+emotion's name and synonyms have probability 0 while it writes, and a text that still spells one of them, or
+is too short, is written anew and in the end left out; the counts are reported. The texts are frozen in a
+JSONL file: the same call reads them back.
 """
 
 import json
@@ -39,8 +40,8 @@ def write_stories(
 ) -> list[LabelledText]:
     """Lets the model write stories, or reads them back where the same call has written them before.
 
-    Beside `out_path` (JSONL, readable with `read_stories`) lies `<out_path>.report.json` with the counts. A killed call
-    goes on after the last finished batch and ends with the same texts.
+    Beside `out_path` (JSONL, readable with `read_stories`) lies `<out_path>.report.json` with the counts. A
+    killed call goes on after the last finished batch and ends with the same texts.
 
     Args:
         model: a `LanguageModel`.
@@ -54,7 +55,8 @@ def write_stories(
         material: what they are opened with or asked for; None for the openings of children's stories.
 
     Returns:
-        Stories and neutral texts, in the order of the plan; splits `train` and `held_out` never share a situation.
+        Stories and neutral texts, in the order of the plan; splits `train` and `held_out` never share a
+        situation.
 
     Raises:
         UserError: an unknown emotion, no stories asked for, or a file at `out_path` that is not this call's.
@@ -79,7 +81,10 @@ def write_stories(
             model.content_hash,
             seed,
             asdict(settings),
-            [[asdict(opening.label), opening.request] if opening.request else asdict(opening.label) for opening in openings],
+            [
+                [asdict(opening.label), opening.request] if opening.request else asdict(opening.label)
+                for opening in openings
+            ],
             {emotion: material.forbidden[emotion] for emotion in (*emotions, "")},
         ]
     )
@@ -130,10 +135,13 @@ def read_report(out_path: str | Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} is not a readable report of self-written stories", cure=f"delete {out_path} and run again"
+            f"{path} is not a readable report of self-written stories",
+            cure=f"delete {out_path} and run again",
         ) from error
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
-        raise UserError(f"{path} is not a report of self-written stories", cure=f"delete {out_path} and run again")
+        raise UserError(
+            f"{path} is not a report of self-written stories", cure=f"delete {out_path} and run again"
+        )
     return report
 
 

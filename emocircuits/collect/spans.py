@@ -1,7 +1,9 @@
-"""Residual streams of stretches of texts: what an activation store holds when only some tokens of a text belong to a label.
+"""Residual streams of stretches of texts: what an activation store holds when only some tokens of a text
+belong to a label.
 
-A store prompt is one labelled set of stretches: its first row is the text's first token (the attention sink, which readers leave
-out by position 0 as always), then come the tokens of the stretches. A text with several labels goes through the model once.
+A store prompt is one labelled set of stretches: its first row is the text's first token (the attention sink,
+which readers leave out by position 0 as always), then come the tokens of the stretches. A text with several
+labels goes through the model once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,8 +46,14 @@ class SpanText:
 
 
 def collect_spans(
-    model: LanguageModel, spans: Sequence[SpanText], path: str | Path, *, batch_tokens: int = 2048, dtype: str = "bfloat16",
-    metadata: dict[str, Any] | None = None, replace: bool = False,
+    model: LanguageModel,
+    spans: Sequence[SpanText],
+    path: str | Path,
+    *,
+    batch_tokens: int = 2048,
+    dtype: str = "bfloat16",
+    metadata: dict[str, Any] | None = None,
+    replace: bool = False,
 ) -> ActivationStore:
     """Writes the activations of all stretches to a store; a killed run goes on with the shard it was in.
 
@@ -69,18 +77,38 @@ def collect_spans(
     for one in spans:
         tokens, offsets = encoded[one.text]
         if len(tokens) > model.n_ctx:
-            raise UserError(f"the text '{one.id}' has {len(tokens)} tokens", expected=f"at most the context of {model.n_ctx}", cure="shorten it")
+            raise UserError(
+                f"the text '{one.id}' has {len(tokens)} tokens",
+                expected=f"at most the context of {model.n_ctx}",
+                cure="shorten it",
+            )
         inside = [np.arange(len(tokens))[tokens_of(offsets, *span)] for span in one.spans]
         places = np.unique(np.concatenate(inside)) if inside else np.array([], dtype=np.int64)
         if not len(places[places > 0]):
             raise UserError(f"the stretches of '{one.id}' hold no token behind the first")
         chosen.append(np.concatenate([[0], places[places > 0]]))
         ids[one.text] = np.asarray(tokens, dtype=np.int64)
-    table = pd.DataFrame([{"id": one.id, "emotion": one.emotion, "topic": one.topic, "kind": one.kind, "behaviour": "", "side": "",
-                           "split": one.split, "named": False, **one.further} for one in spans])
+    table = pd.DataFrame(
+        [
+            {
+                "id": one.id,
+                "emotion": one.emotion,
+                "topic": one.topic,
+                "kind": one.kind,
+                "behaviour": "",
+                "side": "",
+                "split": one.split,
+                "named": False,
+                **one.further,
+            }
+            for one in spans
+        ]
+    )
     tokens = [ids[one.text][rows] for one, rows in zip(spans, chosen, strict=True)]
     about = {**(metadata or {}), "model_name": model.name, "model_hash": model.content_hash}
-    with ActivationStoreWriter(path, model.sites, model.d_model, table, tokens, about, dtype, replace=replace) as writer:
+    with ActivationStoreWriter(
+        path, model.sites, model.d_model, table, tokens, about, dtype, replace=replace
+    ) as writer:
         done = writer.done
         with row_reader(model, model.sites, dtype) as read, bar(len(spans), "collect spans") as shown:
             for shard in writer.shards:
@@ -88,7 +116,13 @@ def collect_spans(
                 for batch in () if done[shard.start] else _batches(spans, shard, ids, batch_tokens):
                     here = list(dict.fromkeys(spans[number].text for number in batch))
                     rows = read([ids[text] for text in here])
-                    starts = dict(zip(here, np.concatenate([[0], np.cumsum([len(ids[text]) for text in here])]), strict=False))
+                    starts = dict(
+                        zip(
+                            here,
+                            np.concatenate([[0], np.cumsum([len(ids[text]) for text in here])]),
+                            strict=False,
+                        )
+                    )
                     places = np.concatenate([starts[spans[number].text] + chosen[number] for number in batch])
                     writer.append(np.array(batch), {site: values[places] for site, values in rows.items()})
                     shown.update(len(batch))
@@ -96,11 +130,16 @@ def collect_spans(
     return ActivationStore.open(path)
 
 
-def _batches(spans: Sequence[SpanText], shard: range, ids: Mapping[str, np.ndarray], batch_tokens: int) -> list[list[int]]:
+def _batches(
+    spans: Sequence[SpanText], shard: range, ids: Mapping[str, np.ndarray], batch_tokens: int
+) -> list[list[int]]:
     """The stretches of a shard, those of one text together, texts of similar length together."""
     by_text: dict[str, list[int]] = {}
     for number in shard:
         by_text.setdefault(spans[number].text, []).append(number)
     texts = list(by_text)
     lengths = np.array([len(ids[text]) for text in texts])
-    return [[number for place in batch for number in by_text[texts[place]]] for batch in length_batches(lengths, batch_tokens)]
+    return [
+        [number for place in batch for number in by_text[texts[place]]]
+        for batch in length_batches(lengths, batch_tokens)
+    ]

@@ -1,4 +1,6 @@
-"""The work in progress of self-written stories: batches, the forbidden-word filter, and what a killed call goes on from."""
+"""The work in progress of self-written stories: batches, the forbidden-word filter, and what a killed call
+goes on from.
+"""
 
 import json
 from collections import Counter, defaultdict
@@ -37,7 +39,9 @@ class StorySettings:
 
 
 class Desk:
-    """One call's work in progress: which story was tried how often, and what is finished. Saved after every batch."""
+    """One call's work in progress: which story was tried how often, and what is finished. Saved after every
+    batch.
+    """
 
     def __init__(
         self,
@@ -58,17 +62,22 @@ class Desk:
         self.finished: dict[str, LabelledText] = {}
         self.banned: dict[str, torch.Tensor] = {}
         self.words = [
-            text.strip().lower() if text.startswith(" ") else None for text in model.token_texts(range(model.d_vocab))
+            text.strip().lower() if text.startswith(" ") else None
+            for text in model.token_texts(range(model.d_vocab))
         ]
         self._resume()
 
     @property
     def thrown_away(self) -> Counter:
         """How many attempts were thrown away, by reason."""
-        return Counter(outcome for outcomes in self.outcomes.values() for outcome in outcomes if outcome != "kept")
+        return Counter(
+            outcome for outcomes in self.outcomes.values() for outcome in outcomes if outcome != "kept"
+        )
 
     def write(self) -> None:
-        """Writes all stories; a batch is a pure function of the plan, so a resumed call makes the same batches."""
+        """Writes all stories; a batch is a pure function of the plan, so a resumed call makes the same
+        batches.
+        """
         with bar(len(self.openings), "stories") as shown:
             shown.update(len(self.finished))
             for attempt in range(self.settings.attempts):
@@ -82,14 +91,20 @@ class Desk:
 
     def _batches(self, attempt: int) -> list[list[str]]:
         """Stories that need this attempt, those of similar length together."""
-        todo = [name for name in self.openings if all(outcome != "kept" for outcome in self.outcomes[name][:attempt])]
+        todo = [
+            name
+            for name in self.openings
+            if all(outcome != "kept" for outcome in self.outcomes[name][:attempt])
+        ]
         todo.sort(key=lambda name: len(self.prompts[name]))
         size = self.settings.batch_size
         return [todo[start : start + size] for start in range(0, len(todo), size)]
 
     def _write_batch(self, batch: list[str], attempt: int) -> None:
         settings, model = self.settings, self.model
-        room = {name: max(0, min(settings.new_tokens, model.n_ctx - len(self.prompts[name]))) for name in batch}
+        room = {
+            name: max(0, min(settings.new_tokens, model.n_ctx - len(self.prompts[name]))) for name in batch
+        }
         written = sample_continuations(
             model,
             [self.prompts[name] for name in batch],
@@ -101,7 +116,9 @@ class Desk:
         for name, tokens in zip(batch, written, strict=True):
             label, asked = self.openings[name].label, bool(self.openings[name].request)
             before = [] if asked else self.prompts[name]  # a request is no part of the story
-            text = whole_sentences(label.text, self.model.tokenizer.decode(before + tokens, skip_special_tokens=True))
+            text = whole_sentences(
+                label.text, self.model.tokenizer.decode(before + tokens, skip_special_tokens=True)
+            )
             if len(tokens) < settings.min_new_tokens or text == label.text:
                 self.outcomes[name].append("short")
             elif self.material.names(label.emotion, text):

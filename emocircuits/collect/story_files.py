@@ -17,7 +17,8 @@ FIELDS = {item.name: item.type for item in fields(LabelledText)}
 def read_stories(path: str | Path) -> list[LabelledText]:
     """Reads texts, the program's own or a user's.
 
-    Only `text` must be there; a story needs `emotion` too. A missing `id` becomes the file's name and the line number.
+    Only `text` must be there; a story needs `emotion` too. A missing `id` becomes the file's name and the
+    line number.
 
     Raises:
         UserError: no such file, or a line that is not right; the message names line and field.

@@ -22,8 +22,10 @@ class StoryMaterial:
     Attributes:
         people: (name, "he" or "she").
         topics: topic -> openings that say nothing of any emotion.
-        situations: emotion -> sentences that state the situation and never name the emotion; "" for neutral ones.
-        forbidden: emotion -> words that may not occur in its stories; "" for neutral ones (all emotions' words and more).
+        situations: emotion -> sentences that state the situation and never name the emotion; "" for neutral
+            ones.
+        forbidden: emotion -> words that may not occur in its stories; "" for neutral ones (all emotions'
+            words and more).
     """
 
     people: tuple[tuple[str, str], ...]
@@ -64,7 +66,8 @@ class Opening:
 
     Attributes:
         label: the label; its text is the part of the opening that belongs to the story.
-        request: what stands before the story and is no part of it, for models that are asked; "" where there is nothing.
+        request: what stands before the story and is no part of it, for models that are asked; "" where there
+            is nothing.
     """
 
     label: LabelledText
@@ -97,14 +100,16 @@ def plan_openings(
 ) -> list[Opening]:
     """The openings of the first `n` stories of an emotion ("" for neutral texts).
 
-    Topics and situations are balanced and independent of each other: story i takes situation i mod S and, in blocks of S,
-    topics in an order that the seed shuffles anew for every situation. The last situations (this share of
-    them, at least one) are the split `held_out`.
+    Topics and situations are balanced and independent of each other: story i takes situation i mod S and, in
+    blocks of S, topics in an order that the seed shuffles anew for every situation. The last situations (this
+    share of them, at least one) are the split `held_out`.
     """
     situations, topics = material.situations[emotion], tuple(material.topics)
     kind = "story" if emotion else "neutral"
     first_held_out = len(situations) - max(1, round(held_out_share * len(situations)))
-    orders = [generator(seed, "topics", emotion, index).permutation(len(topics)) for index in range(len(situations))]
+    orders = [
+        generator(seed, "topics", emotion, index).permutation(len(topics)) for index in range(len(situations))
+    ]
     planned = []
     for index in range(n):
         which, turn = index % len(situations), index // len(situations)

@@ -16,10 +16,11 @@ class TopicConfound:
     """How far topics predict emotions.
 
     Attributes:
-        cramers_v: association of topic and emotion over the stories to learn from, 0 (none) to 1 (the topic decides),
-            corrected for the number of stories (Bergsma 2013).
-        auroc: mean one-against-others AUROC on held-out stories of P(emotion | topic) counted over the stories to learn from:
-            what a direction could reach by knowing nothing but the topic. 0.5 where there are no topics.
+        cramers_v: association of topic and emotion over the stories to learn from, 0 (none) to 1 (the topic
+            decides), corrected for the number of stories (Bergsma 2013).
+        auroc: mean one-against-others AUROC on held-out stories of P(emotion | topic) counted over the
+            stories to learn from: what a direction could reach by knowing nothing but the topic. 0.5 where
+            there are no topics.
     """
 
     cramers_v: float
@@ -52,7 +53,9 @@ def topic_confound(
     np.add.at(table, (labels[use], topics[use]), 1.0)
     n = table.sum()
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
-    phi2 = float((np.divide((table - expected) ** 2, expected, out=np.zeros_like(table), where=expected > 0)).sum() / n)
+    phi2 = float(
+        (np.divide((table - expected) ** 2, expected, out=np.zeros_like(table), where=expected > 0)).sum() / n
+    )
     rows, columns = (int((table.sum(axis=axis) > 0).sum()) for axis in (1, 0))
     bias = (rows - 1) * (columns - 1) / max(1.0, n - 1)
     fewest = min(rows - (rows - 1) ** 2 / max(1.0, n - 1), columns - (columns - 1) ** 2 / max(1.0, n - 1)) - 1

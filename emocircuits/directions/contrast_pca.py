@@ -1,8 +1,9 @@
-"""First principal component of an emotion's contrasts (after Zou et al. 2023, representation engineering, arXiv 2310.01405).
+"""First principal component of an emotion's contrasts (after Zou et al. 2023, representation engineering,
+arXiv 2310.01405).
 
-A contrast is a story of the emotion minus the mean of all other stories. The component is that of the second moment about 0
-(the mean contrast is what is looked for), turned so that the mean contrast is positive; its raw length is the root of the
-second moment along it.
+A contrast is a story of the emotion minus the mean of all other stories. The component is that of the second
+moment about 0 (the mean contrast is what is looked for), turned so that the mean contrast is positive; its
+raw length is the root of the second moment along it.
 """
 
 import numpy as np
@@ -14,7 +15,9 @@ from emocircuits.directions.statistics import ClassStatistics
 from emocircuits.errors import Failure
 
 
-def contrast_pca(statistics: ClassStatistics, options: EstimatorOptions) -> Float[np.ndarray, "label d_model"]:
+def contrast_pca(
+    statistics: ClassStatistics, options: EstimatorOptions
+) -> Float[np.ndarray, "label d_model"]:
     """One component per class; leading neutral components are projected out of the contrasts."""
     stories = statistics.stories
     if stories is None:
@@ -35,6 +38,8 @@ def contrast_pca(statistics: ClassStatistics, options: EstimatorOptions) -> Floa
 ESTIMATORS.register(
     "contrast_pca",
     Estimator(
-        "first principal component of an emotion's stories minus the mean of the others", contrast_pca, needs_stories=True
+        "first principal component of an emotion's stories minus the mean of the others",
+        contrast_pca,
+        needs_stories=True,
     ),
 )

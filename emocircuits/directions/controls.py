@@ -1,8 +1,10 @@
-"""Directions that carry no emotion, made as carefully as those that do: without them no causal claim means anything.
+"""Directions that carry no emotion, made as carefully as those that do: without them no causal claim means
+anything.
 
-`random` are isotropic. `covariance` are random too, but drawn with the covariance of stories within emotions, so that they point
-where residual streams really vary. `content` are directions of everyday topics and `shuffled` those of emotions with the labels
-permuted over whole stories, both by the estimator that made the emotion directions.
+`random` are isotropic. `covariance` are random too, but drawn with the covariance of stories within emotions,
+so that they point where residual streams really vary. `content` are directions of everyday topics and
+`shuffled` those of emotions with the labels permuted over whole stories, both by the estimator that made the
+emotion directions.
 """
 
 from collections.abc import Sequence
@@ -24,19 +26,25 @@ def unit_rows(raw: Float[np.ndarray, "*rest d_model"]) -> Float[np.ndarray, "*re
     lengths = np.linalg.norm(raw, axis=-1, keepdims=True)
     if not (lengths > 0).all():
         raise UserError(
-            "a direction is zero", cure="the classes do not differ at some site, or every component was projected out"
+            "a direction is zero",
+            cure="the classes do not differ at some site, or every component was projected out",
         )
     return (raw / lengths).astype(np.float32)
 
 
 def random_directions(n_sites: int, d_model: int, *, n: int, seed: int) -> ControlDirections:
     """Isotropic unit directions, drawn apart for every site."""
-    rows = [generator(seed, "random-directions", site).standard_normal((n, d_model)) for site in range(n_sites)]
+    rows = [
+        generator(seed, "random-directions", site).standard_normal((n, d_model)) for site in range(n_sites)
+    ]
     return ControlDirections(tuple(f"random {number}" for number in range(n)), unit_rows(np.stack(rows)))
 
 
-def choose_topics(topics: Sequence[str], counts: Sequence[int], wanted: Sequence[str] | None, n: int) -> tuple[str, ...]:
-    """The topics of the content directions: those asked for, else the `n` with the most stories (ties by name).
+def choose_topics(
+    topics: Sequence[str], counts: Sequence[int], wanted: Sequence[str] | None, n: int
+) -> tuple[str, ...]:
+    """The topics of the content directions: those asked for, else the `n` with the most stories (ties by
+    name).
 
     Raises:
         UserError: fewer than two topics in the store, or a topic that is not there.
@@ -48,7 +56,8 @@ def choose_topics(topics: Sequence[str], counts: Sequence[int], wanted: Sequence
         )
     if wanted is None:
         return tuple(
-            topics[index] for index in sorted(range(len(topics)), key=lambda index: (-counts[index], topics[index]))[:n]
+            topics[index]
+            for index in sorted(range(len(topics)), key=lambda index: (-counts[index], topics[index]))[:n]
         )
     for topic in wanted:
         if topic not in topics:

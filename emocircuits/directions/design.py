@@ -25,7 +25,9 @@ def make_design(
     Raises:
         UserError: an emotion with too few stories in a split.
     """
-    fit, held = (_labelled(plan, emotions, split, how.min_stories) for split in (how.fit_split, how.held_out_split))
+    fit, held = (
+        _labelled(plan, emotions, split, how.min_stories) for split in (how.fit_split, how.held_out_split)
+    )
     for emotion in range(len(emotions)):
         held[np.flatnonzero(held == emotion)[how.max_held_out :]] = -1
     places = np.flatnonzero(fit >= 0)
@@ -66,7 +68,8 @@ def chosen_emotions(plan: StoryPlan, how: DirectionSettings) -> tuple[str, ...]:
         emotions = tuple(how.emotions)
     if len(emotions) < 2:
         raise UserError(
-            f"the stories show {len(emotions)} emotion", expected="at least two: a direction is a difference from the others"
+            f"the stories show {len(emotions)} emotion",
+            expected="at least two: a direction is a difference from the others",
         )
     return emotions
 
@@ -74,7 +77,9 @@ def chosen_emotions(plan: StoryPlan, how: DirectionSettings) -> tuple[str, ...]:
 def story_topics(
     plan: StoryPlan, emotions: tuple[str, ...], split: str
 ) -> tuple[tuple[str, ...], Int[np.ndarray, "story"]]:
-    """The topics that some story to learn from has, by name, and each story's (-1: none, or one that is only held out)."""
+    """The topics that some story to learn from has, by name, and each story's (-1: none, or one that is only
+    held out).
+    """
     labels = plan.stories["topic"].to_numpy().astype(str)
     fit = (plan.stories["split"] == split).to_numpy() & plan.stories["emotion"].isin(emotions).to_numpy()
     topics = tuple(sorted(set(labels[fit]) - {""}))
@@ -82,7 +87,9 @@ def story_topics(
     return topics, np.array([codes.get(label, -1) for label in labels], dtype=np.int64)
 
 
-def _labelled(plan: StoryPlan, emotions: tuple[str, ...], split: str, fewest: int) -> Int[np.ndarray, "story"]:
+def _labelled(
+    plan: StoryPlan, emotions: tuple[str, ...], split: str, fewest: int
+) -> Int[np.ndarray, "story"]:
     codes = {emotion: code for code, emotion in enumerate(emotions)}
     labels = np.array([codes.get(str(emotion), -1) for emotion in plan.stories["emotion"]])
     labels[plan.stories["split"].to_numpy() != split] = -1

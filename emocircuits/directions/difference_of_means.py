@@ -2,9 +2,10 @@
 
     v_e = (I - U U^T) (mean over stories of e  -  centre)
 
-Each story counts once: it is the mean of its residual stream from the n-th token on. The centre is the plain mean of the class
-means, so that common emotions do not weigh more, unless `EstimatorOptions.centre` says otherwise. U are the leading principal
-components of neutral text, as many as are needed to explain the given share of its variance (the paper: 50 %).
+Each story counts once: it is the mean of its residual stream from the n-th token on. The centre is the plain
+mean of the class means, so that common emotions do not weigh more, unless `EstimatorOptions.centre` says
+otherwise. U are the leading principal components of neutral text, as many as are needed to explain the given
+share of its variance (the paper: 50 %).
 """
 
 import numpy as np
@@ -15,9 +16,13 @@ from emocircuits.directions.statistics import ClassStatistics
 from emocircuits.errors import UserError
 
 
-def difference_of_means(statistics: ClassStatistics, options: EstimatorOptions) -> Float[np.ndarray, "*draw label d_model"]:
+def difference_of_means(
+    statistics: ClassStatistics, options: EstimatorOptions
+) -> Float[np.ndarray, "*draw label d_model"]:
     """Class means minus the centre, without the main components of neutral text."""
-    return without_neutral(centred_means(statistics, options.centre), statistics.neutral_cov, options.neutral_variance)
+    return without_neutral(
+        centred_means(statistics, options.centre), statistics.neutral_cov, options.neutral_variance
+    )
 
 
 def centred_means(statistics: ClassStatistics, centre: str) -> Float[np.ndarray, "*draw label d_model"]:
@@ -34,7 +39,8 @@ def centred_means(statistics: ClassStatistics, centre: str) -> Float[np.ndarray,
     if centre == "topics":
         if statistics.topic_share is None or statistics.topic_means is None:
             raise UserError(
-                "the centre 'topics' needs stories with topics", cure="label the stories' topics, or choose another centre"
+                "the centre 'topics' needs stories with topics",
+                cure="label the stories' topics, or choose another centre",
             )
         return means - (statistics.topic_share @ statistics.topic_means).astype(means.dtype)
     total = (weights * means).sum(axis=-2, keepdims=True)

@@ -18,10 +18,13 @@ class EstimatorOptions:
     """What estimators can be told; each takes what concerns it.
 
     Attributes:
-        neutral_variance: share of the variance of neutral text whose leading components are projected out (the paper: 0.5).
-        centre: what is taken off a class mean: the plain mean over `emotions` (the paper), the mean over all `stories`, the
-            mean of all `others`' stories, the mean of `neutral` text, or what the class's `topics` explain.
-        penalty: ridge of the linear discriminant and of the logistic probes, as a share of the stories' mean variance.
+        neutral_variance: share of the variance of neutral text whose leading components are projected out
+            (the paper: 0.5).
+        centre: what is taken off a class mean: the plain mean over `emotions` (the paper), the mean over all
+            `stories`, the mean of all `others`' stories, the mean of `neutral` text, or what the class's
+            `topics` explain.
+        penalty: ridge of the linear discriminant and of the logistic probes, as a share of the stories' mean
+            variance.
     """
 
     neutral_variance: float = 0.5
@@ -43,7 +46,8 @@ class Estimator:
     Attributes:
         description: in one sentence.
         fit: (statistics, options) -> raw directions `(*draw, label, d_model)`, positive = more of the class.
-        needs_stories: whether it must see the single stories (then it takes no draw axes and is fitted once per draw).
+        needs_stories: whether it must see the single stories (then it takes no draw axes and is fitted once
+            per draw).
     """
 
     description: str

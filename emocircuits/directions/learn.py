@@ -1,8 +1,8 @@
 """From an activation store to emotion directions with controls, held-out scores and intervals.
 
-Every site is read once and on its own: what is held in memory is one site's class means, replicates and held-out stories (at
-most `max_held_out` per emotion), whatever the number of stories. Estimators that must see each story (`needs_stories`) also
-hold one site's story means.
+Every site is read once and on its own: what is held in memory is one site's class means, replicates and
+held-out stories (at most `max_held_out` per emotion), whatever the number of stories. Estimators that must
+see each story (`needs_stories`) also hold one site's story means.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +18,13 @@ from emocircuits.directions.design import chosen_emotions, make_design, story_to
 from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOptions, without_neutral
 from emocircuits.directions.resampling import direction_quality
 from emocircuits.directions.settings import DirectionSettings, site_at_depth, sites_between
-from emocircuits.directions.statistics import ClassStatistics, Design, LabelledStories, SiteStatistics, site_statistics
+from emocircuits.directions.statistics import (
+    ClassStatistics,
+    Design,
+    LabelledStories,
+    SiteStatistics,
+    site_statistics,
+)
 from emocircuits.directions.story_blocks import plan_stories
 from emocircuits.directions.validation import auroc_intervals, naming_accuracy, standardised_projections
 from emocircuits.errors import UserError, unknown
@@ -39,14 +45,16 @@ class _Site:
 
 
 def learn_directions(store: ActivationStore, settings: DirectionSettings | None = None) -> EmotionDirections:
-    """Directions of all emotions at all sites, with random, covariance-matched, content and shuffled controls.
+    """Directions of all emotions at all sites, with random, covariance-matched, content and shuffled
+    controls.
 
     Args:
         store: activations of labelled stories and neutral texts.
         settings: how.
 
     Raises:
-        UserError: an unknown emotion or topic, an emotion with too few stories in a split, or a topic that gives it away.
+        UserError: an unknown emotion or topic, an emotion with too few stories in a split, or a topic that
+            gives it away.
     """
     how = settings or DirectionSettings()
     estimator = ESTIMATORS.get(how.estimator)
@@ -73,7 +81,12 @@ def learn_directions(store: ActivationStore, settings: DirectionSettings | None 
     design = make_design(plan, emotions, topics, topic_codes, how, estimator)
     fit, held = design.labels >= 0, design.held_out >= 0
     confound = topic_confound(
-        design.labels[fit], topic_codes[fit], design.held_out[held], topic_codes[held], len(emotions), len(topics)
+        design.labels[fit],
+        topic_codes[fit],
+        design.held_out[held],
+        topic_codes[held],
+        len(emotions),
+        len(topics),
     )
     check_confound(confound, limit=how.max_topic_v, centre=how.centre)
     content: tuple[str, ...] = ()
@@ -130,9 +143,14 @@ def learn_directions(store: ActivationStore, settings: DirectionSettings | None 
             for name in found[0].quality
             if name != "auroc"
         },
-        site_quality={name: np.array([one.site_quality[name] for one in found]) for name in found[0].site_quality},
+        site_quality={
+            name: np.array([one.site_quality[name] for one in found]) for name in found[0].site_quality
+        },
         provenance=Provenance(
-            command="directions", seed=how.seed, inputs={"activations": store.content_hash}, settings=_plain(how)
+            command="directions",
+            seed=how.seed,
+            inputs={"activations": store.content_hash},
+            settings=_plain(how),
         ),
     )
 
@@ -153,7 +171,9 @@ def _learn_site(
         for place in range(len(design.permuted))
     ]
     controls = {
-        "shuffled": np.array([estimator.fit(one, options)[control] for one in mixed]).reshape(-1, raw.shape[-1]),
+        "shuffled": np.array([estimator.fit(one, options)[control] for one in mixed]).reshape(
+            -1, raw.shape[-1]
+        ),
         "covariance": without_neutral(statistics.random, own.neutral_cov, options.neutral_variance),
     }
     if content:
@@ -163,7 +183,9 @@ def _learn_site(
         controls["content"] = estimator.fit(topics, plain)[content]
     labels = design.held_out[design.held_out >= 0]
     held = auroc_intervals(statistics.held_out @ vectors.T, labels)
-    named = standardised_projections(statistics.held_out, vectors, statistics.total_mean, statistics.total_cov)
+    named = standardised_projections(
+        statistics.held_out, vectors, statistics.total_mean, statistics.total_cov
+    )
     accuracy, top5 = (naming_accuracy(named, labels, top=top) for top in (1, 5))
     quality = {"auroc": held.auroc, "auroc_low": held.low, "auroc_high": held.high}
     site_quality = {"auroc": held.mean, "auroc_low": held.mean_low, "auroc_high": held.mean_high}

@@ -2,9 +2,10 @@
 
     w_e = (Σ + λ tr(Σ)/d I)^-1 (mean of e - centre),   Σ = covariance within emotions, pooled
 
-The best linear reading of an emotion where stories scatter alike around every emotion's mean. It *reads* better than the
-difference of means because it turns away from directions in which stories vary anyway; as a direction to *push* along it is
-the worse choice, because it is the reading weight and not the change that the emotion makes (Haufe et al. 2014).
+The best linear reading of an emotion where stories scatter alike around every emotion's mean. It *reads*
+better than the difference of means because it turns away from directions in which stories vary anyway; as a
+direction to *push* along it is the worse choice, because it is the reading weight and not the change that the
+emotion makes (Haufe et al. 2014).
 """
 
 import numpy as np
@@ -15,7 +16,9 @@ from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOpt
 from emocircuits.directions.statistics import ClassStatistics
 
 
-def linear_discriminant(statistics: ClassStatistics, options: EstimatorOptions) -> Float[np.ndarray, "*draw label d_model"]:
+def linear_discriminant(
+    statistics: ClassStatistics, options: EstimatorOptions
+) -> Float[np.ndarray, "*draw label d_model"]:
     """Differences of means, whitened by the ridged covariance within classes."""
     raw = centred_means(statistics, options.centre)
     cov = statistics.within_cov

@@ -2,11 +2,11 @@
 
     minimise over (w, b):  mean over stories of log(1 + exp(-s (w·x + b)))  +  λ/2 |w|²,   s = ±1
 
-x are story means around their mean, in units where their mean variance is 1; w is handed back in residual units. λ is
-`penalty` times p(1 - p), the curvature at w = 0 for the mean share p of an emotion, so `penalty` means the same as in the linear
-discriminant: a share of the mean variance. The problems are independent, so one quasi-Newton run (L-BFGS) solves all of them by
-matrix products, in coordinates in which every problem is nearly round. With `scikit-learn` the same is
-`LogisticRegression(C=1 / (n λ))` per emotion (tested).
+x are story means around their mean, in units where their mean variance is 1; w is handed back in residual
+units. λ is `penalty` times p(1 - p), the curvature at w = 0 for the mean share p of an emotion, so `penalty`
+means the same as in the linear discriminant: a share of the mean variance. The problems are independent, so
+one quasi-Newton run (L-BFGS) solves all of them by matrix products, in coordinates in which every problem is
+nearly round. With `scikit-learn` the same is `LogisticRegression(C=1 / (n λ))` per emotion (tested).
 """
 
 import numpy as np
@@ -21,7 +21,9 @@ from emocircuits.errors import Failure
 TOLERANCE = 1e-6
 
 
-def logistic_probe(statistics: ClassStatistics, options: EstimatorOptions) -> Float[np.ndarray, "label d_model"]:
+def logistic_probe(
+    statistics: ClassStatistics, options: EstimatorOptions
+) -> Float[np.ndarray, "label d_model"]:
     """Weights of every class's probe, in units of the log-odds per residual unit.
 
     Raises:
@@ -38,13 +40,16 @@ def logistic_probe(statistics: ClassStatistics, options: EstimatorOptions) -> Fl
     n_labels = len(statistics.means)
     positive = stories.labels[:, None] == np.arange(n_labels)
     share = weights @ positive
-    # at w = 0 the Hessian of class e is p(1-p) Σ + λ I: whiten by that of the mean p, start b at the class's log-odds
+    # at w = 0 the Hessian of class e is p(1-p) Σ + λ I: whiten by that of the mean p, start b at the class's
+    # log-odds
     rate = float(share.mean() * (1 - share.mean()))
     penalty = options.penalty * rate
     values, basis = np.linalg.eigh(rate * (x * weights[:, None]).T @ x + penalty * np.eye(x.shape[1]))
     whiten = basis / np.sqrt(values)
     round_x = x @ whiten
-    start = np.concatenate([np.zeros((n_labels, x.shape[1])), np.log(share / (1 - share))[:, None] * np.sqrt(rate)], axis=1)
+    start = np.concatenate(
+        [np.zeros((n_labels, x.shape[1])), np.log(share / (1 - share))[:, None] * np.sqrt(rate)], axis=1
+    )
     gram = whiten.T @ whiten
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -54,7 +59,9 @@ def logistic_probe(statistics: ClassStatistics, options: EstimatorOptions) -> Fl
         value = weights @ (np.logaddexp(0, logits) - positive * logits).sum(axis=1)
         ridge = u @ gram
         error = weights[:, None] * (expit(logits) - positive)
-        slope = np.concatenate([error.T @ round_x + penalty * ridge, error.sum(axis=0)[:, None] / np.sqrt(rate)], axis=1)
+        slope = np.concatenate(
+            [error.T @ round_x + penalty * ridge, error.sum(axis=0)[:, None] / np.sqrt(rate)], axis=1
+        )
         return float(value + penalty / 2 * (u * ridge).sum()), slope.reshape(-1)
 
     found = minimize(

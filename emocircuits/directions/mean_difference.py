@@ -1,8 +1,9 @@
-"""Plain differences of two means: one emotion against all other stories, and one emotion against neutral text.
+"""Plain differences of two means: one emotion against all other stories, and one emotion against neutral
+text.
 
-Nothing is projected out. `one_vs_others` differs from `difference_of_means` where emotions have different numbers of stories:
-here every story of the others weighs the same. `vs_neutral` holds, besides the emotion, all that stories share and neutral
-text lacks.
+Nothing is projected out. `one_vs_others` differs from `difference_of_means` where emotions have different
+numbers of stories: here every story of the others weighs the same. `vs_neutral` holds, besides the emotion,
+all that stories share and neutral text lacks.
 """
 
 import numpy as np
@@ -13,17 +14,24 @@ from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOpt
 from emocircuits.directions.statistics import ClassStatistics
 
 
-def one_vs_others(statistics: ClassStatistics, options: EstimatorOptions) -> Float[np.ndarray, "*draw label d_model"]:
+def one_vs_others(
+    statistics: ClassStatistics, options: EstimatorOptions
+) -> Float[np.ndarray, "*draw label d_model"]:
     """Mean of the class's stories minus the mean of all other stories."""
     return centred_means(statistics, "others")
 
 
-def vs_neutral(statistics: ClassStatistics, options: EstimatorOptions) -> Float[np.ndarray, "*draw label d_model"]:
+def vs_neutral(
+    statistics: ClassStatistics, options: EstimatorOptions
+) -> Float[np.ndarray, "*draw label d_model"]:
     """Mean of the class's stories minus the mean over tokens of neutral text."""
     return centred_means(statistics, "neutral")
 
 
 ESTIMATORS.register(
-    "one_vs_others", Estimator("mean of one emotion's stories minus the mean of all other stories", one_vs_others)
+    "one_vs_others",
+    Estimator("mean of one emotion's stories minus the mean of all other stories", one_vs_others),
 )
-ESTIMATORS.register("vs_neutral", Estimator("mean of one emotion's stories minus the mean of neutral text", vs_neutral))
+ESTIMATORS.register(
+    "vs_neutral", Estimator("mean of one emotion's stories minus the mean of neutral text", vs_neutral)
+)

@@ -1,10 +1,12 @@
-"""How far a direction would have come out elsewhere with other stories: split-half reliability and bootstrap intervals.
+"""How far a direction would have come out elsewhere with other stories: split-half reliability and bootstrap
+intervals.
 
-`reliability` is the mean cosine between the directions of two random halves of the stories, `reliability_full` what it would
-be for two samples of the full size (Spearman 1910; Brown 1910: 2r / (1 + r)); its root bounds the cosine that a direction from
-this many stories can have with the direction from infinitely many. Intervals come from replicates: `cosine_low` is the 5 %
-quantile of the cosine of a replicate with the direction, and the length of replicates along the direction gives `norm_low` and
-`norm_high` (2.5 and 97.5 %; spread only: the length of a noisy vector is too large on average, and that is not corrected).
+`reliability` is the mean cosine between the directions of two random halves of the stories,
+`reliability_full` what it would be for two samples of the full size (Spearman 1910; Brown 1910: 2r / (1 +
+r)); its root bounds the cosine that a direction from this many stories can have with the direction from
+infinitely many. Intervals come from replicates: `cosine_low` is the 5 % quantile of the cosine of a replicate
+with the direction, and the length of replicates along the direction gives `norm_low` and `norm_high` (2.5 and
+97.5 %; spread only: the length of a noisy vector is too large on average, and that is not corrected).
 """
 
 from collections.abc import Callable
@@ -13,14 +15,22 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emocircuits.directions.estimator import Estimator, EstimatorOptions
-from emocircuits.directions.statistics import ClassStatistics, Design, LabelledStories, SiteStatistics, replicate_weights
+from emocircuits.directions.statistics import (
+    ClassStatistics,
+    Design,
+    LabelledStories,
+    SiteStatistics,
+    replicate_weights,
+)
 from emocircuits.numerics import generator
 
 DRAWS_AT_ONCE = 32
 QUALITIES = ("reliability", "reliability_full", "cosine_low", "norm_low", "norm_high")
 
 
-def split_halves(labels: Int[np.ndarray, "story"], n_splits: int, seed: int) -> Int[np.ndarray, "split story"]:
+def split_halves(
+    labels: Int[np.ndarray, "story"], n_splits: int, seed: int
+) -> Int[np.ndarray, "split story"]:
     """0 or 1 for every story, random and balanced within each label."""
     halves = np.zeros((n_splits, len(labels)), dtype=np.int64)
     for split in range(n_splits):
@@ -44,7 +54,12 @@ def direction_quality(
     n_splits, blank = len(design.halves), np.full(len(raw), np.nan)
     cosines, lengths = [], []
     for replicate in _draws(
-        estimator, options, statistics.replicates, statistics, _replicates_by_refit(design), design.n_bootstrap
+        estimator,
+        options,
+        statistics.replicates,
+        statistics,
+        _replicates_by_refit(design),
+        design.n_bootstrap,
     ):
         along = np.einsum("red,ed->re", replicate, unit)
         lengths.append(along)
@@ -59,7 +74,11 @@ def direction_quality(
         found |= {"reliability": r, "reliability_full": 2 * r / (1 + r)}
     if cosines:
         low, high = np.quantile(np.concatenate(lengths), [0.025, 0.975], axis=0)
-        found |= {"cosine_low": np.quantile(np.concatenate(cosines), 0.05, axis=0), "norm_low": low, "norm_high": high}
+        found |= {
+            "cosine_low": np.quantile(np.concatenate(cosines), 0.05, axis=0),
+            "norm_low": low,
+            "norm_high": high,
+        }
     return {name: np.asarray(values, dtype=np.float32) for name, values in found.items()}
 
 
@@ -71,18 +90,27 @@ def _draws(
     weights: Callable[[int, np.ndarray], np.ndarray],
     n: int,
 ):
-    """Raw directions of the draws: many at once from their gathered means, or refitted one by one with story weights."""
+    """Raw directions of the draws: many at once from their gathered means, or refitted one by one with story
+    weights.
+    """
     own = statistics.emotions
     if not estimator.needs_stories:
         for start in range(0, n, DRAWS_AT_ONCE):
             part = slice(start, start + DRAWS_AT_ONCE)
-            yield estimator.fit(_with(gathered, means=gathered.means[part], weights=gathered.weights[part]), options)
+            yield estimator.fit(
+                _with(gathered, means=gathered.means[part], weights=gathered.weights[part]), options
+            )
         return
     for draw in range(n):
         chosen = weights(draw, own.stories.weights)
         stories = LabelledStories(own.stories.means, own.stories.labels, chosen)
         yield estimator.fit(
-            _with(own, means=gathered.means[draw].astype(np.float64), weights=gathered.weights[draw], stories=stories),
+            _with(
+                own,
+                means=gathered.means[draw].astype(np.float64),
+                weights=gathered.weights[draw],
+                stories=stories,
+            ),
             options,
         )[None]
 

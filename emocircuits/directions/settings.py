@@ -30,8 +30,8 @@ class DirectionSettings:
         control_emotion: the emotion whose labels are shuffled; None takes `desperate` or else the first.
         content_topics: topics of the content directions; None takes those with the most stories.
         n_random, n_covariance, n_content, n_shuffled: numbers of control directions.
-        n_splits, n_bootstrap: random halves and bootstrap replicates (at most `n_refits` of each for estimators that must be
-            fitted anew for every one of them).
+        n_splits, n_bootstrap: random halves and bootstrap replicates (at most `n_refits` of each for
+            estimators that must be fitted anew for every one of them).
         n_refits: see there.
         read_depth, steer_depth: default sites as fractions of depth (the paper: about 2/3 and the middle).
         seed: seed of controls and resamples.
@@ -73,10 +73,13 @@ def sites_between(sites: tuple[str, ...], low: float | int, high: float | int) -
     Raises:
         UserError: no site lies there.
     """
-    chosen = tuple(site for place, site in enumerate(sites) if low - 1e-9 <= (place + 1) / len(sites) <= high + 1e-9)
+    chosen = tuple(
+        site for place, site in enumerate(sites) if low - 1e-9 <= (place + 1) / len(sites) <= high + 1e-9
+    )
     if not chosen:
         raise UserError(
-            f"no site lies between the depths {low:g} and {high:g}", expected=f"a stretch of 0 to 1 over {len(sites)} sites"
+            f"no site lies between the depths {low:g} and {high:g}",
+            expected=f"a stretch of 0 to 1 over {len(sites)} sites",
         )
     return chosen
 

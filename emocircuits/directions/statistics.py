@@ -1,9 +1,11 @@
-"""What direction estimators are made from: weighted means of labelled stories, gathered in one pass over a site.
+"""What direction estimators are made from: weighted means of labelled stories, gathered in one pass over a
+site.
 
-Every linear direction is a weighted sum of story means with weights that the labels fix before anything is read: class means,
-means of permuted classes, of half the stories, of bootstrap replicates, and the covariance-matched random controls. So all of
-them are accumulated together while the site is read, by matrix products, and memory does not grow with the number of stories.
-Replicates are Bayesian bootstraps (Rubin 1981): every story gets an exponential weight, so no class is ever empty.
+Every linear direction is a weighted sum of story means with weights that the labels fix before anything is
+read: class means, means of permuted classes, of half the stories, of bootstrap replicates, and the
+covariance-matched random controls. So all of them are accumulated together while the site is read, by matrix
+products, and memory does not grow with the number of stories. Replicates are Bayesian bootstraps (Rubin
+1981): every story gets an exponential weight, so no class is ever empty.
 """
 
 from dataclasses import dataclass
@@ -28,12 +30,14 @@ class LabelledStories:
 
 @dataclass(frozen=True, eq=False)
 class ClassStatistics:
-    """Means of labelled stories at one site; leading axes are draws (replicates, permutations), none for the stories as they are.
+    """Means of labelled stories at one site; leading axes are draws (replicates, permutations), none for the
+    stories as they are.
 
     Attributes:
         means: mean of each class.
         weights: total weight of each class.
-        within_cov: covariance of stories around their class means, pooled over classes (that of the stories as they are).
+        within_cov: covariance of stories around their class means, pooled over classes (that of the stories
+            as they are).
         neutral_mean, neutral_cov: of neutral text.
         topic_share: P(topic | class) of the stories, or None where they have no topics.
         topic_means: mean of each topic.
@@ -92,7 +96,8 @@ class SiteStatistics:
         topics: of the topics, or None.
         halves: axes split and half.
         replicates: first axis replicate.
-        random: sums of stories around their class means with Gaussian weights: draws from N(0, within_cov) up to a factor.
+        random: sums of stories around their class means with Gaussian weights: draws from N(0, within_cov) up
+            to a factor.
         total_mean, total_cov: over all stories to learn from.
         held_out: means of the held-out stories (see `Design.held_out`), in the order of the store.
         moments: neutral text and norms.
@@ -152,7 +157,9 @@ def site_statistics(store: ActivationStore, plan: StoryPlan, site: str, design: 
     means, second = scale * sums / counts[:, None], scale**2 * second / n
     total_mean = counts @ means[0] / n
     shares = {"topic_share": None, "topic_means": None}
-    topic_counts = np.bincount(design.topics[design.topics >= 0], minlength=design.n_topics).astype(np.float64)
+    topic_counts = np.bincount(design.topics[design.topics >= 0], minlength=design.n_topics).astype(
+        np.float64
+    )
     if design.n_topics:
         both = (design.topics >= 0) & (design.labels >= 0)
         table = np.zeros((n_labels, design.n_topics))
@@ -162,7 +169,8 @@ def site_statistics(store: ActivationStore, plan: StoryPlan, site: str, design: 
             "topic_means": scale * topic_sums / topic_counts[:, None],
         }
     common = {
-        "within_cov": second - np.einsum("ed,ef->df", means[0] * (counts / n)[:, None], means[0], optimize=True),
+        "within_cov": second
+        - np.einsum("ed,ef->df", means[0] * (counts / n)[:, None], means[0], optimize=True),
         "neutral_mean": moments.neutral_mean,
         "neutral_cov": moments.neutral_cov,
     }
@@ -170,7 +178,9 @@ def site_statistics(store: ActivationStore, plan: StoryPlan, site: str, design: 
     drawn /= np.maximum(drawn_weights, np.finfo(np.float64).tiny)[..., None].astype(np.float32)
     stories = None
     if design.keep_stories:
-        stories = LabelledStories(scale * np.concatenate(kept), design.labels[design.labels >= 0], np.ones(int(n)))
+        stories = LabelledStories(
+            scale * np.concatenate(kept), design.labels[design.labels >= 0], np.ones(int(n))
+        )
 
     def halves(array: np.ndarray) -> np.ndarray:
         return array[: 2 * n_splits].reshape(n_splits, 2, *array.shape[1:])

@@ -1,7 +1,8 @@
-"""One pass over one site of an activation store: story means in order, and moments of neutral text on the way.
+"""One pass over one site of an activation store: story means in order, and moments of neutral text on the
+way.
 
-Nothing that grows with the number of stories is held: a block of rows ends where a prompt ends, and the means of a block's
-stories are handed on at once.
+Nothing that grows with the number of stories is held: a block of rows ends where a prompt ends, and the means
+of a block's stories are handed on at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,9 @@ from emocircuits.errors import UserError
 
 BLOCK_ROWS = 1 << 15
 CHUNK = 2048
-"""Stories handed on together; also what random story weights are drawn for, so they do not depend on the size of blocks."""
+"""Stories handed on together; also what random story weights are drawn for, so they do not depend on the size
+of blocks.
+"""
 
 TakeStories = Callable[[int, np.ndarray], None]
 """Called with the number of the first story and `(story, d_model)` means, stories in order."""
@@ -81,7 +84,9 @@ def plan_stories(
         UserError: no story or no neutral text is left.
     """
     if from_token < 1:
-        raise UserError(f"from_token is {from_token}", expected="at least 1: position 0 is the attention sink")
+        raise UserError(
+            f"from_token is {from_token}", expected="at least 1: position 0 is the attention sink"
+        )
     prompts = store.prompts
     n_tokens = prompts["n_tokens"].to_numpy()
     is_story = prompts["kind"].isin(list(story_kinds)).to_numpy() & (prompts["emotion"].to_numpy() != "")
@@ -105,7 +110,9 @@ def plan_stories(
     return StoryPlan(prompts[is_story].reset_index(drop=True), from_token, place, is_neutral, token_norm)
 
 
-def read_site(store: ActivationStore, plan: StoryPlan, site: str, take: TakeStories, *, chunk: int = CHUNK) -> SiteMoments:
+def read_site(
+    store: ActivationStore, plan: StoryPlan, site: str, take: TakeStories, *, chunk: int = CHUNK
+) -> SiteMoments:
     """Reads every row of a site once.
 
     Args:
@@ -115,7 +122,11 @@ def read_site(store: ActivationStore, plan: StoryPlan, site: str, take: TakeStor
         take: gets the story means, `chunk` stories at a time (fewer at the end).
         chunk: stories per call of `take`.
     """
-    width, offsets, n_tokens = store.d_model, store.prompts["offset"].to_numpy(), store.prompts["n_tokens"].to_numpy()
+    width, offsets, n_tokens = (
+        store.d_model,
+        store.prompts["offset"].to_numpy(),
+        store.prompts["n_tokens"].to_numpy(),
+    )
     mean, cov, norms, n_neutral = np.zeros(width), np.zeros((width, width)), 0.0, 0
     buffer, filled, handed = np.empty((chunk, width), dtype=np.float32), 0, 0
     for first, stop in prompt_blocks(n_tokens, BLOCK_ROWS):
@@ -127,7 +138,9 @@ def read_site(store: ActivationStore, plan: StoryPlan, site: str, take: TakeStor
         if plan.token_norm:
             x = x / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
         for start, end in _runs(plan.neutral[first:stop]):
-            flat = x[offsets[first + start] - low : offsets[first + end - 1] + n_tokens[first + end - 1] - low]
+            flat = x[
+                offsets[first + start] - low : offsets[first + end - 1] + n_tokens[first + end - 1] - low
+            ]
             flat = flat[positions[offsets[first + start] - low :][: len(flat)] > 0].astype(np.float64)
             mean, cov, n_neutral = mean + flat.sum(axis=0), cov + flat.T @ flat, n_neutral + len(flat)
         chosen = np.flatnonzero(plan.place[first:stop] >= 0) + first
@@ -148,7 +161,9 @@ def read_site(store: ActivationStore, plan: StoryPlan, site: str, take: TakeStor
     residual_norm, n_neutral = norms / max(1, counted), max(1, n_neutral)
     scale = residual_norm if plan.token_norm else 1.0
     mean /= n_neutral
-    return SiteMoments(scale * mean, scale**2 * (cov / n_neutral - np.outer(mean, mean)), residual_norm, scale)
+    return SiteMoments(
+        scale * mean, scale**2 * (cov / n_neutral - np.outer(mean, mean)), residual_norm, scale
+    )
 
 
 def prompt_blocks(n_tokens: Int[np.ndarray, "prompt"], most_rows: int) -> list[tuple[int, int]]:

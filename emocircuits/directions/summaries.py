@@ -1,6 +1,7 @@
 """The story means of an activation store in memory: for analyses that look at single stories again and again.
 
-Learning directions does not need it (`directions.statistics` streams); it holds stories × sites × d_model numbers.
+Learning directions does not need it (`directions.statistics` streams); it holds stories × sites × d_model
+numbers.
 """
 
 from collections.abc import Sequence
@@ -63,7 +64,9 @@ def summarise(
     Raises:
         UserError: no story or no neutral text is left.
     """
-    plan = plan_stories(store, from_token=from_token, story_kinds=story_kinds, neutral_kinds=neutral_kinds, named=named)
+    plan = plan_stories(
+        store, from_token=from_token, story_kinds=story_kinds, neutral_kinds=neutral_kinds, named=named
+    )
     sites = tuple(store.sites if sites is None else sites)
     means = np.zeros((len(plan.stories), len(sites), store.d_model), dtype=np.float32)
     found = []

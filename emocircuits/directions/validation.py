@@ -1,8 +1,9 @@
-"""How well directions read emotions on held-out stories: one-against-all-others AUROC and naming the emotion, with intervals.
+"""How well directions read emotions on held-out stories: one-against-all-others AUROC and naming the emotion,
+with intervals.
 
-Intervals of AUROCs come from the variance of Mann & Whitney's statistic (DeLong, DeLong & Clarke-Pearson 1988), on the logit
-scale so that they stay inside (0, 1). The mean over emotions has an interval of its own: one story counts in all of its
-columns, so the columns are not independent.
+Intervals of AUROCs come from the variance of Mann & Whitney's statistic (DeLong, DeLong & Clarke-Pearson
+1988), on the logit scale so that they stay inside (0, 1). The mean over emotions has an interval of its own:
+one story counts in all of its columns, so the columns are not independent.
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ def one_vs_others_auroc(
 ) -> Float[np.ndarray, "emotion"]:
     """Area under the ROC curve of every column: stories of that emotion against all others.
 
-    Exact, from ranks (Mann & Whitney 1947), ties count one half. NaN for an emotion with no story or with all of them.
+    Exact, from ranks (Mann & Whitney 1947), ties count one half. NaN for an emotion with no story or with all
+    of them.
 
     Args:
         scores: projection of each story on each direction.
@@ -56,7 +58,8 @@ def auroc_intervals(
 ) -> AurocIntervals:
     """`one_vs_others_auroc` with intervals.
 
-    Where a column is perfect or perfectly wrong its interval is Wilson's for as many trials as it has positive stories.
+    Where a column is perfect or perfectly wrong its interval is Wilson's for as many trials as it has
+    positive stories.
 
     Args:
         scores: projection of each story on each direction.
@@ -85,15 +88,23 @@ def auroc_intervals(
     known = ~np.isnan(auroc)
     if not known.any():
         return AurocIntervals(auroc, low, high, float("nan"), float("nan"), float("nan"))
-    variance = sum(len(part) * _variance(part) for part in (influence[labels == label] for label in np.unique(labels)))
+    variance = sum(
+        len(part) * _variance(part) for part in (influence[labels == label] for label in np.unique(labels))
+    )
     mean, half = float(auroc[known].mean()), z * float(np.sqrt(variance)) / int(known.sum())
     return AurocIntervals(auroc, low, high, mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
 def naming_accuracy(
-    scores: Float[np.ndarray, "story emotion"], labels: Int[np.ndarray, "story"], *, top: int = 1, level: float = 0.95
+    scores: Float[np.ndarray, "story emotion"],
+    labels: Int[np.ndarray, "story"],
+    *,
+    top: int = 1,
+    level: float = 0.95,
 ) -> tuple[float, float, float]:
-    """Share of stories whose emotion is among the `top` highest scores, with its Wilson interval; ties count against it."""
+    """Share of stories whose emotion is among the `top` highest scores, with its Wilson interval; ties count
+    against it.
+    """
     own = scores[np.arange(len(labels)), labels]
     right = int(((scores >= own[:, None]).sum(axis=1) <= top).sum())
     return right / len(labels), *wilson_interval(right, len(labels), level=level)
@@ -105,12 +116,15 @@ def standardised_projections(
     mean: Float[np.ndarray, "d_model"],
     covariance: Float[np.ndarray, "d_model d_model"],
 ) -> Float[np.ndarray, "story emotion"]:
-    """Projections in standard deviations from the mean projection of the stories a direction was learned from.
+    """Projections in standard deviations from the mean projection of the stories a direction was learned
+    from.
 
     Directions differ in how far stories scatter along them, so emotions are compared on this scale.
     """
     spread = np.sqrt(
-        np.maximum(np.einsum("ed,df,ef->e", vectors, covariance, vectors, optimize=True), np.finfo(np.float64).tiny)
+        np.maximum(
+            np.einsum("ed,df,ef->e", vectors, covariance, vectors, optimize=True), np.finfo(np.float64).tiny
+        )
     )
     return (stories - mean) @ vectors.T / spread
 
@@ -132,7 +146,9 @@ def held_out_auroc(
     return np.stack([one_vs_others_auroc(scores, labels) for scores in projections])
 
 
-def _share_below(pool: Float[np.ndarray, "pool"], values: Float[np.ndarray, "value"]) -> Float[np.ndarray, "value"]:
+def _share_below(
+    pool: Float[np.ndarray, "pool"], values: Float[np.ndarray, "value"]
+) -> Float[np.ndarray, "value"]:
     """Share of the pool below each value, ties half."""
     pool = np.sort(pool)
     return (np.searchsorted(pool, values, "left") + np.searchsorted(pool, values, "right")) / (2 * len(pool))

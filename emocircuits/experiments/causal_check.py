@@ -1,12 +1,14 @@
-"""Does a matched feature act? Each one is pushed and taken out on held-out prompts, next to features that fire as often.
+"""Does a matched feature act? Each one is pushed and taken out on held-out prompts, next to features that
+fire as often.
 
 *Steer*: the slope of the behaviour's log-odds M when the feature's decoder row is pushed at every position,
-(M(+s) - M(-s)) / 2s with s in fractions of the mean residual norm, on prompts without pressure. *Ablate*: M without the
-feature minus M with it, on prompts where circumstances are desperate. The same is measured for as many random features of
-the same firing rates (their effects are the null), for all carriers of the direction together, and for the direction itself.
+(M(+s) - M(-s)) / 2s with s in fractions of the mean residual norm, on prompts without pressure. *Ablate*: M
+without the feature minus M with it, on prompts where circumstances are desperate. The same is measured for as
+many random features of the same firing rates (their effects are the null), for all carriers of the direction
+together, and for the direction itself.
 
-A feature that takes part in the emotion's effect has a slope of the direction's sign, an ablation of the opposite one, and
-both beyond what random features give.
+A feature that takes part in the emotion's effect has a slope of the direction's sign, an ablation of the
+opposite one, and both beyond what random features give.
 """
 
 from collections.abc import Mapping, Sequence
@@ -103,16 +105,18 @@ def causal_check(
         batch_tokens: tokens per forward pass.
 
     Returns:
-        `COLUMNS`: `what` is `feature`, `carriers` or `direction` (`feature` -1 for the last two); the random columns are the
-        mean and the 2.5 and 97.5 % quantiles of the null; p is its two-sided rank; q is Benjamini–Hochberg over the features
-        of the emotion, per behaviour and intervention (equal to p for `carriers` and `direction`).
+        `COLUMNS`: `what` is `feature`, `carriers` or `direction` (`feature` -1 for the last two); the random
+            columns are the mean and the 2.5 and 97.5 % quantiles of the null; p is its two-sided rank; q is
+            Benjamini–Hochberg over the features of the emotion, per behaviour and intervention (equal to p
+            for `carriers` and `direction`).
 
     Raises:
         UserError: no site, or an SAE that does not fit.
     """
     if not checks:
         raise UserError(
-            f"no site to check features of '{emotion}' at", cure="match first, or ask for an emotion with matches"
+            f"no site to check features of '{emotion}' at",
+            cure="match first, or ask for an emotion with matches",
         )
     dictionaries = open_dictionaries({check.site: saes[check.site] for check in checks}, model.d_model)
     rows: list[tuple] = []
@@ -131,7 +135,13 @@ def causal_check(
         for behaviour in pressed:
             edits = _Taken(one, taken, check)
             values = resumed_metric(
-                model, behaviour.prompts, 1 + len(kinds), edits, behaviour.metric, site=check.site, batch_tokens=batch_tokens
+                model,
+                behaviour.prompts,
+                1 + len(kinds),
+                edits,
+                behaviour.metric,
+                site=check.site,
+                batch_tokens=batch_tokens,
             )
             rows += _rows(emotion, check, behaviour.name, "ablate", values[1:] - values[0], kinds, seed)
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "q_value"])
@@ -191,7 +201,9 @@ class _Taken:
 
     def __call__(self, tokens: Tensor, residual: Tensor):
         used = np.flatnonzero(self.masks.any(axis=0))
-        masks = torch.from_numpy(np.concatenate([np.zeros((1, len(used)), bool), self.masks[:, used]])).to(residual)
+        masks = torch.from_numpy(np.concatenate([np.zeros((1, len(used)), bool), self.masks[:, used]])).to(
+            residual
+        )
         features, decoder = (
             self.dictionary.encode(residual)[..., used].to(residual),
             self.dictionary.decoder[used].to(residual),
@@ -227,7 +239,9 @@ def _rows(
         for number, row in enumerate(np.flatnonzero(kinds == what)):
             feature = int(check.kept[number]) if what == "feature" else -1
             size = 1 if what == "feature" else len(check.carriers) if what == "carriers" else 0
-            spread = (null.mean(), *np.quantile(null, [0.025, 0.975])) if len(null) else (np.nan, np.nan, np.nan)
+            spread = (
+                (null.mean(), *np.quantile(null, [0.025, 0.975])) if len(null) else (np.nan, np.nan, np.nan)
+            )
             found.append(
                 (
                     emotion,

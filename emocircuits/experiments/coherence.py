@@ -1,6 +1,7 @@
 """Coherence under steering: is a moved behaviour just a broken model?
 
-Perplexity of neutral text, and how much the model repeats itself when it goes on from the beginnings of such texts.
+Perplexity of neutral text, and how much the model repeats itself when it goes on from the beginnings of such
+texts.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,8 @@ def coherence(
     seed: int = 0,
     batch_tokens: int = 2048,
 ) -> pd.DataFrame:
-    """Perplexity of texts (token ids with BOS) under steering at every position, and repetition of what the model writes.
+    """Perplexity of texts (token ids with BOS) under steering at every position, and repetition of what the
+    model writes.
 
     Args:
         model: the model.
@@ -53,15 +55,19 @@ def coherence(
         batch_tokens: tokens per forward pass.
 
     Returns:
-        `direction, kind, strength, nats_per_token, perplexity, n_tokens` (every token but the first is predicted) and, where
-        asked for, `repetition`: share of the written runs of three tokens that the model has written before in the same text.
+        `direction, kind, strength, nats_per_token, perplexity, n_tokens` (every token but the first is
+        predicted) and, where
+        asked for, `repetition`: share of the written runs of three tokens that the model has written before
+            in the same text.
 
     Raises:
         UserError: repetition is asked for and fewer than one text has `beginning` tokens.
         Failure: the push changed nothing.
     """
     cells = [(one, float(strength)) for one in directions for strength in strengths]
-    pushes = np.stack([strength * residual_norm * one.vector / np.linalg.norm(one.vector) for one, strength in cells])
+    pushes = np.stack(
+        [strength * residual_norm * one.vector / np.linalg.norm(one.vector) for one, strength in cells]
+    )
     pushes = torch.from_numpy(pushes.astype(np.float32))
     total, count = np.zeros(len(pushes)), 0
     for _, tokens in equal_length_groups(texts):
@@ -72,7 +78,9 @@ def coherence(
         for part in pairs.split(max(1, batch_tokens // tokens.shape[1])):
             rows, columns = part.T
             stream = residual[columns] + added[rows][:, None]
-            nats = _nats(logits_from(model.bridge, tokens[columns], site, stream, last_only=False), tokens[columns])
+            nats = _nats(
+                logits_from(model.bridge, tokens[columns], site, stream, last_only=False), tokens[columns]
+            )
             np.add.at(total, rows.cpu().numpy(), nats.sum(dim=1).cpu().numpy())
         count += tokens[:, 1:].numel()
     table = pd.DataFrame(
@@ -81,9 +89,13 @@ def coherence(
     mean = total / max(1, count)
     table = table.assign(nats_per_token=mean, perplexity=np.exp(mean), n_tokens=count)
     if new_tokens:
-        starts = torch.tensor([list(text[:beginning]) for text in texts if len(text) >= beginning][:generate_from])
+        starts = torch.tensor(
+            [list(text[:beginning]) for text in texts if len(text) >= beginning][:generate_from]
+        )
         if not len(starts):
-            raise UserError(f"no neutral text has {beginning} tokens", cure="lower `beginning` or give longer texts")
+            raise UserError(
+                f"no neutral text has {beginning} tokens", cure="lower `beginning` or give longer texts"
+            )
         written = _written(model, starts, pushes, site, new_tokens, seed)
         table["repetition"] = [repetition(rows) for rows in written]
     return table
@@ -91,7 +103,10 @@ def coherence(
 
 def repetition(tokens: Int[np.ndarray, "text new"]) -> float:
     """Share of the runs of three tokens that occurred before in the same text; 0 for texts shorter than that."""
-    runs = [[tuple(row[place : place + REPEATED]) for place in range(len(row) - REPEATED + 1)] for row in tokens.tolist()]
+    runs = [
+        [tuple(row[place : place + REPEATED]) for place in range(len(row) - REPEATED + 1)]
+        for row in tokens.tolist()
+    ]
     total = sum(map(len, runs))
     return 1 - sum(len(set(row)) for row in runs) / total if total else 0.0
 
@@ -112,6 +127,8 @@ def _written(
     return found.cpu().numpy().reshape(len(pushes), len(starts), new_tokens)
 
 
-def _nats(logits: Float[Tensor, "prompt pos d_vocab"], tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt later"]:
+def _nats(
+    logits: Float[Tensor, "prompt pos d_vocab"], tokens: Int[Tensor, "prompt pos"]
+) -> Float[Tensor, "prompt later"]:
     predicted = logits[:, :-1].double().log_softmax(-1)
     return -predicted.gather(-1, tokens[:, 1:, None])[..., 0]

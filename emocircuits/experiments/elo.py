@@ -2,8 +2,8 @@
 
     logit P(first is chosen) = (E_first - E_second) ln 10 / 400  +  a
 
-a is the advantage of being named first. Outcomes may be probabilities instead of single choices; standard errors are then those
-of a quasi-binomial fit. Ratings have mean 0; 400 points are odds of ten to one.
+a is the advantage of being named first. Outcomes may be probabilities instead of single choices; standard
+errors are then those of a quasi-binomial fit. Ratings have mean 0; 400 points are odds of ten to one.
 """
 
 import warnings
@@ -35,7 +35,10 @@ class EloRatings:
 
 
 def fit_elo(
-    first: Int[np.ndarray, "pair"], second: Int[np.ndarray, "pair"], p_first: Float[np.ndarray, "pair"], n_items: int
+    first: Int[np.ndarray, "pair"],
+    second: Int[np.ndarray, "pair"],
+    p_first: Float[np.ndarray, "pair"],
+    n_items: int,
 ) -> EloRatings:
     """Fits ratings to choices between pairs.
 
@@ -45,18 +48,25 @@ def fit_elo(
         n_items: number of items; every one must be in some pair.
 
     Raises:
-        UserError: an item that is in no pair, an item against itself, an outcome outside 0 … 1, or not more pairs than ratings.
+        UserError: an item that is in no pair, an item against itself, an outcome outside 0 … 1, or not more
+            pairs than ratings.
         Failure: the choices separate the items completely, or the fit does not converge.
     """
     from statsmodels.api import GLM, families  # here, because it takes a second to import
 
     if (first == second).any() or not ((p_first >= 0) & (p_first <= 1)).all():
-        raise UserError("pairs of an item with itself, or outcomes outside 0 to 1", expected="two items and a probability")
+        raise UserError(
+            "pairs of an item with itself, or outcomes outside 0 to 1", expected="two items and a probability"
+        )
     missing = np.setdiff1d(np.arange(n_items), np.concatenate([first, second]))
     if len(missing):
         raise UserError(f"item {missing[0]} is in no pair", expected="every item in some pair")
     if len(first) <= n_items:
-        raise UserError(f"{len(first)} pairs to rate {n_items} items", expected=f"more than {n_items}", cure="offer more pairs")
+        raise UserError(
+            f"{len(first)} pairs to rate {n_items} items",
+            expected=f"more than {n_items}",
+            cure="offer more pairs",
+        )
     design = np.zeros((len(first), n_items))
     rows = np.arange(len(first))
     design[rows, first], design[rows, second] = 1.0, -1.0
@@ -64,13 +74,21 @@ def fit_elo(
     contrasts = np.vstack([np.eye(n_items - 1), -np.ones(n_items - 1)])
     exog = np.column_stack([design @ contrasts, np.ones(len(first))])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a perfect fit is no fault here; complete separation is looked for below
+        # a perfect fit is no fault here; complete separation is looked for below
+        warnings.simplefilter("ignore")
         try:
             found = GLM(p_first, exog, family=families.Binomial()).fit(scale="X2")
         except (np.linalg.LinAlgError, ValueError) as error:
             raise Failure(f"the Bradley-Terry fit failed ({error})", cure="offer more pairs") from error
     converged = found.converged or np.allclose(found.fittedvalues, p_first)
     if not converged or not np.isfinite(found.params).all() or np.abs(found.params).max() > SEPARATED:
-        raise Failure("the Bradley-Terry fit did not converge", expected="choices that do not separate the items completely")
+        raise Failure(
+            "the Bradley-Terry fit did not converge",
+            expected="choices that do not separate the items completely",
+        )
     covariance = contrasts @ found.cov_params()[:-1, :-1] @ contrasts.T
-    return EloRatings(POINTS * (contrasts @ found.params[:-1]), POINTS * np.sqrt(np.maximum(np.diag(covariance), 0)), float(POINTS * found.params[-1]))
+    return EloRatings(
+        POINTS * (contrasts @ found.params[:-1]),
+        POINTS * np.sqrt(np.maximum(np.diag(covariance), 0)),
+        float(POINTS * found.params[-1]),
+    )

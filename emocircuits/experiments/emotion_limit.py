@@ -1,9 +1,11 @@
-"""How well any reader of the organism's stories could tell their emotions: the limit that directions are measured against.
+"""How well any reader of the organism's stories could tell their emotions: the limit that directions are
+measured against.
 
-Three readers of the same held-out stories: one who knows the generator (the exact posterior, `organism.emotion_posterior`), the
-best straight line through what the sentences say (a linear discriminant on the shown levels, learned from the training
-stories), and one who also sees the hidden levels. A direction is linear in what the model makes of the text, so the second is
-what it can be expected to reach; the first is what no reading can pass.
+Three readers of the same held-out stories: one who knows the generator (the exact posterior,
+`organism.emotion_posterior`), the best straight line through what the sentences say (a linear discriminant on
+the shown levels, learned from the training stories), and one who also sees the hidden levels. A direction is
+linear in what the model makes of the text, so the second is what it can be expected to reach; the first is
+what no reading can pass.
 """
 
 from collections.abc import Sequence
@@ -41,7 +43,9 @@ class EmotionLimits:
     accuracy: tuple[float, float, float]
 
 
-def emotion_limits(fit: Sequence[Document], held_out: Sequence[Document], emotions: Sequence[str]) -> EmotionLimits:
+def emotion_limits(
+    fit: Sequence[Document], held_out: Sequence[Document], emotions: Sequence[str]
+) -> EmotionLimits:
     """Limits on held-out stories.
 
     Args:
@@ -51,15 +55,22 @@ def emotion_limits(fit: Sequence[Document], held_out: Sequence[Document], emotio
     """
     columns = [lexicon().index(emotion) for emotion in emotions]
     codes = {emotion: code for code, emotion in enumerate(emotions)}
-    fit_labels, labels = (np.array([codes[str(one.emotion)] for one in stories]) for stories in (fit, held_out))
+    fit_labels, labels = (
+        np.array([codes[str(one.emotion)] for one in stories]) for stories in (fit, held_out)
+    )
     posterior = emotion_log_posterior(held_out)[:, columns]
     table = np.log(level_table()[columns])
     levels = np.array([[one.levels[name] for name in APPRAISALS] for one in held_out])
     latent = sum(table[:, place, levels[:, place] + 1].T for place in range(len(APPRAISALS)))
     # the posterior among these emotions only, since a story shows one of them
-    posterior, latent = (values - np.logaddexp.reduce(values, axis=1, keepdims=True) for values in (posterior, latent))
+    posterior, latent = (
+        values - np.logaddexp.reduce(values, axis=1, keepdims=True) for values in (posterior, latent)
+    )
     linear = shown_levels(held_out) @ _discriminant(shown_levels(fit), fit_labels, len(emotions)).T
-    return EmotionLimits(*(auroc_intervals(scores, labels) for scores in (posterior, linear, latent)), naming_accuracy(posterior, labels))
+    return EmotionLimits(
+        *(auroc_intervals(scores, labels) for scores in (posterior, linear, latent)),
+        naming_accuracy(posterior, labels),
+    )
 
 
 def story_of(text_id: str) -> Document:
@@ -70,7 +81,10 @@ def story_of(text_id: str) -> Document:
     """
     parts = text_id.split("/")
     if len(parts) != 5 or parts[1] != "story" or not (parts[3] + parts[4]).isdigit():
-        raise UserError(f"the text id '{text_id}' is not of a story of the organism", expected="emotion/story/split/seed/index")
+        raise UserError(
+            f"the text id '{text_id}' is not of a story of the organism",
+            expected="emotion/story/split/seed/index",
+        )
     emotion, _, split, seed, index = parts
     return document("story", int(index), seed=int(seed), split=split, named=False, emotion=emotion)
 
@@ -81,6 +95,10 @@ def _discriminant(
     means = np.stack([levels[labels == label].mean(axis=0) for label in range(n)])
     around = levels - means[labels]
     statistics = ClassStatistics(
-        means=means, weights=np.bincount(labels, minlength=n).astype(np.float64), within_cov=around.T @ around / len(levels),
-        neutral_mean=means.mean(axis=0), neutral_cov=np.zeros((levels.shape[1],) * 2))
+        means=means,
+        weights=np.bincount(labels, minlength=n).astype(np.float64),
+        within_cov=around.T @ around / len(levels),
+        neutral_mean=means.mean(axis=0),
+        neutral_cov=np.zeros((levels.shape[1],) * 2),
+    )
     return linear_discriminant(statistics, EstimatorOptions(penalty=0.01))

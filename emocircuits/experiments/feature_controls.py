@@ -1,4 +1,6 @@
-"""From matches to what is held, pushed and taken out: an emotion's features, and those that stand against them."""
+"""From matches to what is held, pushed and taken out: an emotion's features, and those that stand against
+them.
+"""
 
 from collections.abc import Sequence
 
@@ -14,12 +16,19 @@ from emocircuits.numerics import generator
 
 
 def held_sets(
-    matches: FeatureMatches, emotion: str, sites: Sequence[str], *, share: float = 0.02, n_random: int = 10, seed: int = 0
+    matches: FeatureMatches,
+    emotion: str,
+    sites: Sequence[str],
+    *,
+    share: float = 0.02,
+    n_random: int = 10,
+    seed: int = 0,
 ) -> list[HeldSet]:
     """Sets for `mediation`, each with at most `share` of every dictionary.
 
-    `matched`: the carriers of the emotion's direction; `significant`: the features with Δf > 0 whose q passed; `cosine`: as
-    many as the carriers, by decoder cosine; `all`: every feature; `random 0` … : features of the carriers' firing rates.
+    `matched`: the carriers of the emotion's direction; `significant`: the features with Δf > 0 whose q
+    passed; `cosine`: as many as the carriers, by decoder cosine; `all`: every feature; `random 0` … :
+    features of the carriers' firing rates.
     """
     carriers = {site: matches.carriers(emotion, site, share) for site in sites}
     significant = {site: significant_features(matches, emotion, site) for site in sites}
@@ -27,7 +36,9 @@ def held_sets(
     for site in sites:
         usable = _usable(matches, site)
         cosine = np.where(usable, matches.score("cosine", emotion, site), -np.inf)
-        by_cosine[site] = np.sort(np.argsort(-cosine, kind="stable")[: min(len(carriers[site]), int(usable.sum()))])
+        by_cosine[site] = np.sort(
+            np.argsort(-cosine, kind="stable")[: min(len(carriers[site]), int(usable.sum()))]
+        )
     everything = {site: np.arange(len(matches.score("delta", emotion, site))) for site in sites}
     sets = [
         HeldSet("matched", "matched", carriers),
@@ -37,7 +48,8 @@ def held_sets(
     ]
     for number in range(n_random):
         chosen = {
-            site: _stand_ins(matches, site, carriers[site], generator(seed, "held features", site, number)) for site in sites
+            site: _stand_ins(matches, site, carriers[site], generator(seed, "held features", site, number))
+            for site in sites
         }
         sets.append(HeldSet(f"random {number}", "random", chosen))
     return sets
@@ -84,9 +96,9 @@ def site_checks(
                 random=random,
                 carriers=carriers,
                 carrier_weights=matches.score("delta", emotion, site)[carriers].astype(np.float64),
-                random_sets=np.array([chosen for chosen in sets if len(chosen) == len(carriers)], dtype=np.int64).reshape(
-                    -1, len(carriers)
-                ),
+                random_sets=np.array(
+                    [chosen for chosen in sets if len(chosen) == len(carriers)], dtype=np.int64
+                ).reshape(-1, len(carriers)),
                 vector=directions.vector(emotion, site),
                 random_vectors=np.zeros((0, directions.vectors.shape[2]), np.float32)
                 if control is None

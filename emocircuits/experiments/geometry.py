@@ -1,4 +1,6 @@
-"""The shape of the space of emotion directions: principal components, what they track, clusters, likeness of layers."""
+"""The shape of the space of emotion directions: principal components, what they track, clusters, likeness of
+layers.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,9 +43,13 @@ def principal_components(vectors: Float[np.ndarray, "emotion d_model"], n: int =
 
 
 def coordinate_correlations(
-    vectors: Float[np.ndarray, "emotion d_model"], emotions: Sequence[str], coordinates: pd.DataFrame, n: int = 3
+    vectors: Float[np.ndarray, "emotion d_model"],
+    emotions: Sequence[str],
+    coordinates: pd.DataFrame,
+    n: int = 3,
 ) -> pd.DataFrame:
-    """Pearson correlation of every top component with every coordinate (valence, arousal, …) over the emotions.
+    """Pearson correlation of every top component with every coordinate (valence, arousal, …) over the
+    emotions.
 
     Args:
         vectors: one direction per emotion.
@@ -52,8 +58,8 @@ def coordinate_correlations(
         n: number of components.
 
     Returns:
-        `coordinate, component` (1 is the first), `r, abs_r, ci_low, ci_high` (95 % interval of |r| by Fisher's z), `explained,
-        n_emotions`; the sign of r means nothing.
+        `coordinate, component` (1 is the first), `r, abs_r, ci_low, ci_high` (95 % interval of |r| by
+        Fisher's z), `explained, n_emotions`; the sign of r means nothing.
 
     Raises:
         UserError: fewer than three emotions have coordinates.
@@ -61,13 +67,17 @@ def coordinate_correlations(
     table = coordinates.set_index("emotion") if "emotion" in coordinates else coordinates
     known = [place for place, emotion in enumerate(emotions) if emotion in table.index]
     if len(known) < 3:
-        raise UserError(f"{len(known)} of {len(emotions)} emotions have coordinates", expected="at least three")
+        raise UserError(
+            f"{len(known)} of {len(emotions)} emotions have coordinates", expected="at least three"
+        )
     found = principal_components(vectors, n)
     numbers = table.loc[[emotions[place] for place in known]].select_dtypes("number")
     rows = []
     for name in numbers:
         for component in range(found.scores.shape[1]):
-            r = float(np.corrcoef(found.scores[known, component], numbers[name].to_numpy(dtype=np.float64))[0, 1])
+            r = float(
+                np.corrcoef(found.scores[known, component], numbers[name].to_numpy(dtype=np.float64))[0, 1]
+            )
             rows.append(
                 (
                     name,
@@ -95,7 +105,9 @@ def cosine_matrix(vectors: Float[np.ndarray, "emotion d_model"]) -> Float[np.nda
 
 
 def heatmap_order(vectors: Float[np.ndarray, "emotion d_model"]) -> Int[np.ndarray, "emotion"]:
-    """Order in which a hierarchical clustering (average linkage, cosine distance, optimal leaves) puts the emotions."""
+    """Order in which a hierarchical clustering (average linkage, cosine distance, optimal leaves) puts the
+    emotions.
+    """
     if len(vectors) < 3:
         return np.arange(len(vectors))
     distance = 1 - cosine_matrix(vectors).astype(np.float64)
@@ -111,17 +123,25 @@ def emotion_clusters(
     """k-means of unit directions (k-means++, best of `n_starts`), and how far other starts agree with it.
 
     Returns:
-        The cluster of every emotion (0 is the largest), and the mean adjusted Rand index (Hubert & Arabie 1985) of the other
+        The cluster of every emotion (0 is the largest), and the mean adjusted Rand index (Hubert & Arabie
+        1985) of the other
         starts with the best one: 1 the same clusters, 0 no more alike than chance.
     """
     if not 1 < k < len(vectors):
-        raise UserError(f"{k} clusters of {len(vectors)} emotions", expected="more than one and fewer than the emotions")
+        raise UserError(
+            f"{k} clusters of {len(vectors)} emotions", expected="more than one and fewer than the emotions"
+        )
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float64)
-    runs = [kmeans2(unit, k, minit="++", seed=generator(seed, "clusters", start), iter=100) for start in range(n_starts)]
+    runs = [
+        kmeans2(unit, k, minit="++", seed=generator(seed, "clusters", start), iter=100)
+        for start in range(n_starts)
+    ]
     inertia = [float(((unit - centres[labels]) ** 2).sum()) for centres, labels in runs]
     best = int(np.argmin(inertia))
     order = np.argsort(-np.bincount(runs[best][1], minlength=k), kind="stable")
-    agreement = [adjusted_rand(runs[best][1], labels) for start, (_, labels) in enumerate(runs) if start != best]
+    agreement = [
+        adjusted_rand(runs[best][1], labels) for start, (_, labels) in enumerate(runs) if start != best
+    ]
     return np.argsort(order)[runs[best][1]].astype(np.int64), float(np.mean(agreement)) if agreement else 1.0
 
 
@@ -129,20 +149,27 @@ def adjusted_rand(first: Int[np.ndarray, "emotion"], second: Int[np.ndarray, "em
     """Agreement of two clusterings, corrected for chance."""
     table = np.zeros((int(first.max()) + 1, int(second.max()) + 1))
     np.add.at(table, (first, second), 1)
-    pairs, rows, columns = ((counts * (counts - 1) / 2).sum() for counts in (table, table.sum(axis=1), table.sum(axis=0)))
+    pairs, rows, columns = (
+        (counts * (counts - 1) / 2).sum() for counts in (table, table.sum(axis=1), table.sum(axis=0))
+    )
     expected = rows * columns / (len(first) * (len(first) - 1) / 2)
     highest = (rows + columns) / 2
     return 1.0 if highest == expected else float((pairs - expected) / (highest - expected))
 
 
 def layer_similarity(
-    vectors: Float[np.ndarray, "site emotion d_model"], sites: Sequence[str], *, seed: int = 0, n_bootstrap: int = 500
+    vectors: Float[np.ndarray, "site emotion d_model"],
+    sites: Sequence[str],
+    *,
+    seed: int = 0,
+    n_bootstrap: int = 500,
 ) -> pd.DataFrame:
-    """Representational similarity (Kriegeskorte 2008): Spearman correlation of the cosines between all pairs of emotions.
+    """Representational similarity (Kriegeskorte 2008): Spearman correlation of the cosines between all pairs
+    of emotions.
 
     Returns:
-        `site, other, rho, ci_low, ci_high` for every pair of sites; intervals resample emotions (never pairing one with
-        itself; those of fewer than three different emotions are left out).
+        `site, other, rho, ci_low, ci_high` for every pair of sites; intervals resample emotions (never
+        pairing one with itself; those of fewer than three different emotions are left out).
     """
     n = vectors.shape[1]
     upper = np.triu_indices(n, 1)
@@ -151,11 +178,17 @@ def layer_similarity(
         ranked = rankdata(cosine_matrix(matrix.astype(np.float64))[upper])
         ranks[place][upper] = (ranked - ranked.mean()) / ranked.std()
         ranks[place] += ranks[place].T
-    draws = generator(seed, "layer-similarity").multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(np.float64)
+    draws = (
+        generator(seed, "layer-similarity")
+        .multinomial(n, np.full(n, 1 / n), size=n_bootstrap)
+        .astype(np.float64)
+    )
     weights = np.concatenate([np.ones((1, n)), draws[(draws > 0).sum(axis=1) > 2]])
 
     def weighted(values: Float[np.ndarray, "emotion emotion"]) -> Float[np.ndarray, "draw"]:
-        return ((weights @ values) * weights).sum(axis=1) / (weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1))
+        return ((weights @ values) * weights).sum(axis=1) / (
+            weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
+        )
 
     means, squares = [weighted(one) for one in ranks], [weighted(one**2) for one in ranks]
     rows = []

@@ -1,7 +1,8 @@
-"""Prompts that show an emotion and never name it: does its direction read it? (after Sofroniew et al. 2026, validation)
+"""Prompts that show an emotion and never name it: does its direction read it? (after Sofroniew et al. 2026,
+validation)
 
-The reading is taken at the last token of the prompt, or of the opened reply where the model has a chat format, which is where
-the paper reads what the assistant is about to express.
+The reading is taken at the last token of the prompt, or of the opened reply where the model has a chat
+format, which is where the paper reads what the assistant is about to express.
 """
 
 import tomllib
@@ -25,17 +26,29 @@ def read_implicit(path: str | Path = DEFAULT) -> list[tuple[str, str]]:
         UserError: no such file, or a prompt without emotion or text.
     """
     try:
-        return [(str(one["emotion"]), str(one["text"])) for one in tomllib.loads(Path(path).read_text(encoding="utf-8"))["prompt"]]
+        return [
+            (str(one["emotion"]), str(one["text"]))
+            for one in tomllib.loads(Path(path).read_text(encoding="utf-8"))["prompt"]
+        ]
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"implicit prompts {path} cannot be read ({error})", expected="[[prompt]] tables with emotion and text") from error
+        raise UserError(
+            f"implicit prompts {path} cannot be read ({error})",
+            expected="[[prompt]] tables with emotion and text",
+        ) from error
 
 
 def implicit_readings(
-    model: LanguageModel, directions: EmotionDirections, prompts: list[tuple[str, str]] | None = None, *, site: str | None = None
+    model: LanguageModel,
+    directions: EmotionDirections,
+    prompts: list[tuple[str, str]] | None = None,
+    *,
+    site: str | None = None,
 ) -> pd.DataFrame:
-    """`emotion, reading, mean_other, rank, n` of every prompt whose emotion has a direction; rank 1 is the highest of n.
+    """`emotion, reading, mean_other, rank, n` of every prompt whose emotion has a direction; rank 1 is the
+    highest of n.
 
-    Readings are compared over prompts: each emotion's mean over all prompts is subtracted, since directions differ in level.
+    Readings are compared over prompts: each emotion's mean over all prompts is subtracted, since directions
+    differ in level.
 
     Args:
         model: the model.
@@ -46,16 +59,24 @@ def implicit_readings(
     Raises:
         UserError: none of the prompts' emotions has a direction.
     """
-    asked = [(emotion, text) for emotion, text in (prompts or read_implicit()) if emotion in directions.emotions]
+    asked = [
+        (emotion, text) for emotion, text in (prompts or read_implicit()) if emotion in directions.emotions
+    ]
     if not asked:
-        raise UserError("no prompt's emotion has a direction", expected=f"some of {', '.join(directions.emotions[:20])}")
+        raise UserError(
+            "no prompt's emotion has a direction", expected=f"some of {', '.join(directions.emotions[:20])}"
+        )
     texts = [model.chat_text([{"role": "user", "content": text}]) or text for _, text in asked]
-    found = token_readings(model, directions, [model.encode(text) for text in texts], list(directions.emotions), site=site)
+    found = token_readings(
+        model, directions, [model.encode(text) for text in texts], list(directions.emotions), site=site
+    )
     last = np.array([values[-1] for values in found])
     last = last - last.mean(axis=0) if len(last) > 1 else last
     rows = []
     for (emotion, _), values in zip(asked, last, strict=True):
         place = directions.emotions.index(emotion)
         rank = int((values > values[place]).sum()) + 1
-        rows.append((emotion, float(values[place]), float(np.delete(values, place).mean()), rank, len(values)))
+        rows.append(
+            (emotion, float(values[place]), float(np.delete(values, place).mean()), rank, len(values))
+        )
     return pd.DataFrame(rows, columns=["emotion", "reading", "mean_other", "rank", "n"])

@@ -1,7 +1,9 @@
-"""Numbers that change how grave things are: does the reading follow them? (after Sofroniew et al. 2026, numeric templates)
+"""Numbers that change how grave things are: does the reading follow them? (after Sofroniew et al. 2026,
+numeric templates)
 
-A template is a sentence with a place for a number. The reading is taken at the sentence's last token, averaged over names, and
-correlated with the number by rank (Spearman), turned so that a positive trend means: more of the emotion the graver it gets.
+A template is a sentence with a place for a number. The reading is taken at the sentence's last token,
+averaged over names, and correlated with the number by rank (Spearman), turned so that a positive trend means:
+more of the emotion the graver it gets.
 """
 
 import tomllib
@@ -34,13 +36,18 @@ class IntensityTemplate:
 
     def __post_init__(self) -> None:
         if "{n}" not in self.text or len(self.values) < 3 or list(self.values) != sorted(set(self.values)):
-            raise UserError(f"intensity template '{self.id}'", expected="a text with {n} and at least three rising values")
+            raise UserError(
+                f"intensity template '{self.id}'", expected="a text with {n} and at least three rising values"
+            )
         if self.grave not in ("high", "low"):
-            raise UserError(f"intensity template '{self.id}': grave = '{self.grave}'", expected="'high' or 'low'")
+            raise UserError(
+                f"intensity template '{self.id}': grave = '{self.grave}'", expected="'high' or 'low'"
+            )
 
 
 def read_templates(path: str | Path = DEFAULT) -> tuple[tuple[IntensityTemplate, ...], tuple[str, ...]]:
-    """Templates and names of a TOML file (`names = […]`, `[[template]]` with `id`, `text`, `values`, `grave`).
+    """Templates and names of a TOML file (`names = […]`, `[[template]]` with `id`, `text`, `values`,
+    `grave`).
 
     Raises:
         UserError: no such file, or a template that is not right.
@@ -49,14 +56,19 @@ def read_templates(path: str | Path = DEFAULT) -> tuple[tuple[IntensityTemplate,
     try:
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         templates = tuple(
-            IntensityTemplate(str(one["id"]), str(one["text"]), tuple(one["values"]), str(one.get("grave", "high")))
+            IntensityTemplate(
+                str(one["id"]), str(one["text"]), tuple(one["values"]), str(one.get("grave", "high"))
+            )
             for one in table["template"]
         )
     except OSError as error:
-        raise UserError(f"intensity file {path} cannot be read", expected="a TOML file with [[template]] tables") from error
+        raise UserError(
+            f"intensity file {path} cannot be read", expected="a TOML file with [[template]] tables"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(
-            f"intensity file {path} is not right: {error}", expected="[[template]] tables with id, text and values"
+            f"intensity file {path} is not right: {error}",
+            expected="[[template]] tables with id, text and values",
         ) from error
     return templates, tuple(map(str, table.get("names", ("Anna",))))
 
@@ -87,7 +99,9 @@ def intensity_readings(
         for template, value in cells
         for name in names
     ]
-    last = np.array([values[-1] for values in token_readings(model, directions, prompts, emotions, site=site)])
+    last = np.array(
+        [values[-1] for values in token_readings(model, directions, prompts, emotions, site=site)]
+    )
     means = last.reshape(len(cells), len(names), len(emotions)).mean(axis=1)
     return pd.DataFrame(
         {
@@ -104,13 +118,16 @@ def intensity_trends(readings: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Spearman correlation of reading and gravity per emotion, mean over the templates.
 
     Returns:
-        `emotion, rho, ci_low, ci_high` (95 % bootstrap over templates), `rising` (share of templates with rho above 0),
-        `change` (mean reading at the grave end minus that at the other), `n_templates`; strongest rise first.
+        `emotion, rho, ci_low, ci_high` (95 % bootstrap over templates), `rising` (share of templates with rho
+        above 0), `change` (mean reading at the grave end minus that at the other), `n_templates`; strongest
+        rise first.
     """
     emotions = list(dict.fromkeys(readings["emotion"]))
     rhos, changes = [], []
     for _, group in readings.groupby("template", sort=False):
-        table = group.pivot(index="value", columns="emotion", values="reading").sort_index()[emotions].to_numpy()
+        table = (
+            group.pivot(index="value", columns="emotion", values="reading").sort_index()[emotions].to_numpy()
+        )
         if group["grave"].iloc[0] == "low":
             table = table[::-1]
         ranks = rankdata(table, axis=0)

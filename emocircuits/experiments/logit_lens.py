@@ -1,14 +1,17 @@
-"""Which tokens a direction makes likelier, and how: written straight into the unembedding, or added by what later layers make of it.
+"""Which tokens a direction makes likelier, and how: written straight into the unembedding, or added by what
+later layers make of it.
 
-A small push of strength ±h along a direction is added at every position of a prompt, as in steering, and the logits at the last
-position are compared:
+A small push of strength ±h along a direction is added at every position of a prompt, as in steering, and the
+logits at the last position are compared:
 
     total   =  (logits(x + h) - logits(x - h)) / 2h           the real model, everything behind the site runs
-    direct  =  the same with the push added to the stream after the last block: only final norm and unembedding see it
+    direct  =  the same with the push added to the stream after the last block: only final norm and
+    unembedding see it
     later   =  total - direct                                  what attention and MLPs behind the site add
 
-averaged over prompts, per unit of strength (strength 1 is a push as long as the mean residual norm at the site), minus the mean
-over the vocabulary, which a softmax does not see. The plain logit lens (nostalgebraist 2020) is the direct part.
+averaged over prompts, per unit of strength (strength 1 is a push as long as the mean residual norm at the
+site), minus the mean over the vocabulary, which a softmax does not see. The plain logit lens (nostalgebraist
+2020) is the direct part.
 """
 
 from collections.abc import Sequence
@@ -84,11 +87,13 @@ def logit_lens(
     """
     if not directions or not prompts:
         raise UserError(
-            f"{len(directions)} directions and {len(prompts)} prompts for the logit lens", expected="some of both"
+            f"{len(directions)} directions and {len(prompts)} prompts for the logit lens",
+            expected="some of both",
         )
     if not 0 < strength <= 0.5:
         raise UserError(
-            f"logit-lens strength {strength:g}", expected="a small fraction of the mean residual norm, at most 0.5"
+            f"logit-lens strength {strength:g}",
+            expected="a small fraction of the mean residual norm, at most 0.5",
         )
     bridge, device, last = model.bridge, model.bridge.cfg.device, model.sites[-1]
     vectors = torch.from_numpy(np.stack([direction.vector for direction in directions]).astype(np.float32))
@@ -99,25 +104,35 @@ def logit_lens(
             tokens = tokens.to(device)
             stream, final = residual_at(bridge, tokens, site), residual_at(bridge, tokens, last)[:, -1:]
             for row in range(len(tokens)):
-                # behind the last block nothing looks at other positions, so the direct part needs only the last
+                # behind the last block nothing looks at other positions, so the direct part needs only the
+                # last
                 for part, place, start in (("total", site, stream[row]), ("direct", last, final[row])):
                     size = max(1, batch_tokens // (2 * len(start)))
                     for first in range(0, len(directions), size):
                         these = push[first : first + size]
-                        logits = _pushed(model, tokens[row, -len(start) :], place, start, torch.cat([these, -these]))
+                        logits = _pushed(
+                            model, tokens[row, -len(start) :], place, start, torch.cat([these, -these])
+                        )
                         change = (logits[: len(these)] - logits[len(these) :]) / (2 * strength)
                         sums[part][first : first + size] += change.cpu().numpy()
                 shown.update(len(directions))
-    centred = {part: (values - values.mean(axis=1, keepdims=True)) / len(prompts) for part, values in sums.items()}
+    centred = {
+        part: (values - values.mean(axis=1, keepdims=True)) / len(prompts) for part, values in sums.items()
+    }
     if not np.abs(centred["total"]).max() > 0:
         raise Failure(f"pushing along the directions at {site} changed no logit", cure="check the hook name")
     names, kinds = zip(*((direction.name, direction.kind) for direction in directions), strict=True)
     return LogitLens(
-        names, kinds, **{part: values.astype(np.float32) for part, values in centred.items()}, n_prompts=len(prompts)
+        names,
+        kinds,
+        **{part: values.astype(np.float32) for part, values in centred.items()},
+        n_prompts=len(prompts),
     )
 
 
-def lens_table(lens: LogitLens, model: LanguageModel, *, top: int = 10, among: Sequence[int] | None = None) -> pd.DataFrame:
+def lens_table(
+    lens: LogitLens, model: LanguageModel, *, top: int = 10, among: Sequence[int] | None = None
+) -> pd.DataFrame:
     """The tokens raised and lowered most.
 
     Args:
@@ -127,8 +142,8 @@ def lens_table(lens: LogitLens, model: LanguageModel, *, top: int = 10, among: S
         among: only these token ids (for instance the names of the emotions); None for the whole vocabulary.
 
     Returns:
-        `direction, kind, part, end` (the tokens at the `top` or `bottom` of this part), `rank` (1 is the outermost), `token_id,
-        token, total, direct, later` (logits per unit of strength).
+        `direction, kind, part, end` (the tokens at the `top` or `bottom` of this part), `rank` (1 is the
+        outermost), `token_id, token, total, direct, later` (logits per unit of strength).
     """
     rows, known = [], np.arange(lens.total.shape[1]) if among is None else np.unique(np.asarray(among))
     parts = {part: lens.part(part) for part in PARTS}
@@ -138,19 +153,36 @@ def lens_table(lens: LogitLens, model: LanguageModel, *, top: int = 10, among: S
         for end, sign in (("top", -1), ("bottom", 1)):
             chosen = known[np.argsort(sign * values, axis=1, kind="stable")[:, :count]]
             for place, (name, kind) in enumerate(zip(lens.names, lens.kinds, strict=True)):
-                for rank, (index, text) in enumerate(zip(chosen[place], model.token_texts(chosen[place].tolist()), strict=True)):
-                    rows.append((name, kind, part, end, rank + 1, int(index), text, *(float(parts[one][place, index]) for one in PARTS)))
-    return pd.DataFrame(rows, columns=["direction", "kind", "part", "end", "rank", "token_id", "token", *PARTS])
+                for rank, (index, text) in enumerate(
+                    zip(chosen[place], model.token_texts(chosen[place].tolist()), strict=True)
+                ):
+                    rows.append(
+                        (
+                            name,
+                            kind,
+                            part,
+                            end,
+                            rank + 1,
+                            int(index),
+                            text,
+                            *(float(parts[one][place, index]) for one in PARTS),
+                        )
+                    )
+    return pd.DataFrame(
+        rows, columns=["direction", "kind", "part", "end", "rank", "token_id", "token", *PARTS]
+    )
 
 
 def lens_summary(lens: LogitLens, model: LanguageModel) -> pd.DataFrame:
-    """How much of each direction's effect on the logits is direct, and what it does to the emotion's own name.
+    """How much of each direction's effect on the logits is direct, and what it does to the emotion's own
+    name.
 
     Returns:
-        `direction, kind, total_sd, direct_sd, later_sd` (root mean square change over the vocabulary), `r_direct_total`
-        (correlation over the vocabulary), `own_z_total, own_z_direct` (change of the direction's own name in standard
-        deviations over the vocabulary), `own_rank_total, own_rank_direct` (its rank among the names of all directions here, 1
-        is the most raised), `n_names`; NaN where the name is not one token.
+        `direction, kind, total_sd, direct_sd, later_sd` (root mean square change over the vocabulary),
+        `r_direct_total` (correlation over the vocabulary), `own_z_total, own_z_direct` (change of the
+        direction's own name in standard deviations over the vocabulary), `own_rank_total, own_rank_direct`
+        (its rank among the names of all directions here, 1 is the most raised), `n_names`; NaN where the name
+        is not one token.
     """
     own = {
         place: token
@@ -165,8 +197,13 @@ def lens_summary(lens: LogitLens, model: LanguageModel) -> pd.DataFrame:
         r = float(np.corrcoef(parts["total"], parts["direct"])[0, 1]) if known else 0.0
         z, ranks = [np.nan] * 2, [np.nan] * 2
         if place in own:
-            z = [float(parts[part][own[place]] / spread[part]) if spread[part] else 0.0 for part in ("total", "direct")]
-            ranks = [float((parts[part][tokens] >= parts[part][own[place]]).sum()) for part in ("total", "direct")]
+            z = [
+                float(parts[part][own[place]] / spread[part]) if spread[part] else 0.0
+                for part in ("total", "direct")
+            ]
+            ranks = [
+                float((parts[part][tokens] >= parts[part][own[place]]).sum()) for part in ("total", "direct")
+            ]
         rows.append((name, kind, *spread.values(), r, *z, *ranks, len(tokens)))
     columns = [
         "direction",

@@ -1,13 +1,14 @@
 """Which features carry the effect of steering: how much of it vanishes when they cannot move.
 
-The direction is pushed at one site. There and at every later site the held features are set back to their values in the
-unsteered run, x <- x + Σ_i (f_i^unsteered - f_i(x)) W_dec[i], while everything else runs live. The mediated share is
+The direction is pushed at one site. There and at every later site the held features are set back to their
+values in the unsteered run, x <- x + Σ_i (f_i^unsteered - f_i(x)) W_dec[i], while everything else runs live.
+The mediated share is
 
     1 - (M(steered, held) - M(unsteered)) / (M(steered) - M(unsteered)),
 
-means over prompts (Vig et al. 2020 call the numerator the direct effect). 0: the features carry nothing, 1: all of it goes
-through them; below 0 or above 1: what is left acts the other way round. Holding every feature leaves what runs through the
-SAEs' errors.
+means over prompts (Vig et al. 2020 call the numerator the direct effect). 0: the features carry nothing, 1:
+all of it goes through them; below 0 or above 1: what is left acts the other way round. Holding every feature
+leaves what runs through the SAEs' errors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,8 +68,9 @@ class Mediation:
     """How much of an effect each set of features carries.
 
     Attributes:
-        table: one row per behaviour and set, columns `COLUMNS`: `features` is the largest number held at a site, `share` that
-            number over the size of the dictionary, the interval is a 95 % bootstrap interval of `mediated` over prompts.
+        table: one row per behaviour and set, columns `COLUMNS`: `features` is the largest number held at a
+            site, `share` that number over the size of the dictionary, the interval is a 95 % bootstrap
+            interval of `mediated` over prompts.
         values: per behaviour, the metric `(unsteered | steered | one per set, prompt)`.
         sets: names of the sets.
     """
@@ -110,7 +112,9 @@ def mediation(
         Failure: steering has no effect on a behaviour.
     """
     dictionaries = {
-        name: one for name, one in open_dictionaries(saes, model.d_model).items() if layer_of(name) >= layer_of(site)
+        name: one
+        for name, one in open_dictionaries(saes, model.d_model).items()
+        if layer_of(name) >= layer_of(site)
     }
     masks = _masks(sets, dictionaries, site)
     push = torch.as_tensor(strength * residual_norm * vector / np.linalg.norm(vector))
@@ -176,11 +180,16 @@ class _Held:
 
             return hook
 
-        logits_from(self.model.bridge, tokens, self.site, residual, hooks=[(site, read(site)) for site in later])
+        logits_from(
+            self.model.bridge, tokens, self.site, residual, hooks=[(site, read(site)) for site in later]
+        )
 
         def make(rows: Tensor, columns: Tensor):
             steered = (rows > 0).to(residual.dtype)[:, None, None] * self.push.to(residual)
-            held = {site: _hold(one, free[site][columns], self.masks[site][rows]) for site, one in self.dictionaries.items()}
+            held = {
+                site: _hold(one, free[site][columns], self.masks[site][rows])
+                for site, one in self.dictionaries.items()
+            }
             return held[self.site](residual[columns] + steered), [(site, held[site]) for site in later]
 
         return make
@@ -190,7 +199,11 @@ def _hold(dictionary: Dictionary, free: Tensor, mask: Tensor):
     """Sets the masked features of each row back to their free values."""
     columns = (mask != 0).any(0).nonzero().squeeze(1)
     active = (mask != 0).any(1).nonzero().squeeze(1)
-    chosen, values, decoder = mask[active][:, None, columns], free[active][..., columns], dictionary.decoder[columns]
+    chosen, values, decoder = (
+        mask[active][:, None, columns],
+        free[active][..., columns],
+        dictionary.decoder[columns],
+    )
 
     def edit(x: Tensor, hook: object = None) -> Tensor:
         if not len(columns):

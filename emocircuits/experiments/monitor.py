@@ -1,8 +1,8 @@
 """Readings while a model writes, and what to do about them before a token is emitted.
 
-The reading of a token comes out of the same forward pass as the logits of the next one (`experiments.readings` has its formula).
-When it crosses a threshold that was calibrated on neutral text, the next token is not yet drawn: it can be marked, drawn again
-under a push, or not drawn at all.
+The reading of a token comes out of the same forward pass as the logits of the next one
+(`experiments.readings` has its formula). When it crosses a threshold that was calibrated on neutral text, the
+next token is not yet drawn: it can be marked, drawn again under a push, or not drawn at all.
 """
 
 import json
@@ -44,13 +44,19 @@ class Calibration:
 
 
 def calibrate(
-    model: LanguageModel, directions: EmotionDirections, texts: Sequence[str], emotions: Sequence[str], *, false_positive_rate: float = 0.01,
-    window: int = 1, site: str | None = None,
+    model: LanguageModel,
+    directions: EmotionDirections,
+    texts: Sequence[str],
+    emotions: Sequence[str],
+    *,
+    false_positive_rate: float = 0.01,
+    window: int = 1,
+    site: str | None = None,
 ) -> Calibration:
     """The least thresholds that neutral tokens exceed at most at the stated rate.
 
-    The threshold is the ceil((n + 1)(1 - rate))-th smallest of n neutral readings, so that the rate holds in expectation for
-    further tokens of such text and not just for these (conformal; Vovk et al. 2005).
+    The threshold is the ceil((n + 1)(1 - rate))-th smallest of n neutral readings, so that the rate holds in
+    expectation for further tokens of such text and not just for these (conformal; Vovk et al. 2005).
 
     Args:
         model: the model.
@@ -65,17 +71,29 @@ def calibrate(
         UserError: a rate that so few tokens cannot show, or no texts.
     """
     if not 0 < false_positive_rate < 1 or window < 1:
-        raise UserError(f"false-positive rate {false_positive_rate} with a window of {window}", expected="a rate between 0 and 1, a window of 1 or more")
+        raise UserError(
+            f"false-positive rate {false_positive_rate} with a window of {window}",
+            expected="a rate between 0 and 1, a window of 1 or more",
+        )
     if not texts:
-        raise UserError("there are no neutral texts to calibrate on", cure="give a file of neutral texts, one a line")
-    found = token_readings(model, directions, [model.encode(text) for text in texts], list(emotions), site=site)
+        raise UserError(
+            "there are no neutral texts to calibrate on", cure="give a file of neutral texts, one a line"
+        )
+    found = token_readings(
+        model, directions, [model.encode(text) for text in texts], list(emotions), site=site
+    )
     pooled = np.concatenate([_pooled(values[1:], window) for values in found if len(values) > 1])
     place = int(np.ceil((len(pooled) + 1) * (1 - false_positive_rate)))
     if place > len(pooled):
-        raise UserError(f"{len(pooled)} neutral tokens for a false-positive rate of {false_positive_rate:g}",
-                        expected=f"at least {int(np.ceil(1 / false_positive_rate))} tokens", cure="give more neutral text or a higher rate")
+        raise UserError(
+            f"{len(pooled)} neutral tokens for a false-positive rate of {false_positive_rate:g}",
+            expected=f"at least {int(np.ceil(1 / false_positive_rate))} tokens",
+            cure="give more neutral text or a higher rate",
+        )
     thresholds = np.sort(pooled, axis=0)[place - 1]
-    return Calibration(dict(zip(emotions, map(float, thresholds), strict=True)), false_positive_rate, len(pooled), window)
+    return Calibration(
+        dict(zip(emotions, map(float, thresholds), strict=True)), false_positive_rate, len(pooled), window
+    )
 
 
 def _pooled(values: Float[np.ndarray, "pos emotion"], window: int) -> Float[np.ndarray, "pos emotion"]:
@@ -95,7 +113,8 @@ class Step:
         token: its id; None for the token that was not drawn when writing was stopped.
         text: what it stands for.
         readings: emotion -> reading at the token before it, from which it was decided.
-        features: feature -> rectified preactivation there (of a TopK SAE only the k largest of all features are active).
+        features: feature -> rectified preactivation there (of a TopK SAE only the k largest of all features
+            are active).
         above: emotions above their threshold.
         action: "", or what was done.
     """
@@ -110,10 +129,19 @@ class Step:
 
     def line(self, request: Any) -> str:
         """As a line of JSON."""
-        return json.dumps({"request": request, "position": self.position, "token": self.token, "text": self.text,
-                           "readings": {name: round(value, 6) for name, value in self.readings.items()},
-                           "features": {name: round(value, 6) for name, value in self.features.items()}, "above": list(self.above),
-                           "action": self.action}, ensure_ascii=False)
+        return json.dumps(
+            {
+                "request": request,
+                "position": self.position,
+                "token": self.token,
+                "text": self.text,
+                "readings": {name: round(value, 6) for name, value in self.readings.items()},
+                "features": {name: round(value, 6) for name, value in self.features.items()},
+                "above": list(self.above),
+                "action": self.action,
+            },
+            ensure_ascii=False,
+        )
 
 
 @dataclass(eq=False)
@@ -124,7 +152,8 @@ class Monitor:
         model: the model.
         directions: its directions.
         calibration: thresholds; the emotions that are read.
-        action: `log`, `annotate` (the text is marked), `steer` (the next token and the rest are drawn under `steering`) or `stop`.
+        action: `log`, `annotate` (the text is marked), `steer` (the next token and the rest are drawn under
+            `steering`) or `stop`.
         steering: emotion -> strength, for `steer`.
         site: where to read; the directions' reading site by default.
         dictionary: an SAE opened as a `Dictionary` at that site, for features.
@@ -146,17 +175,23 @@ class Monitor:
         if self.action not in ACTIONS:
             raise unknown("action", self.action, ACTIONS)
         if self.action == "steer" and not any(self.steering.values()):
-            raise UserError("the action 'steer' without a direction", expected="emotions and strengths, e.g. calm=0.05")
+            raise UserError(
+                "the action 'steer' without a direction", expected="emotions and strengths, e.g. calm=0.05"
+            )
         self.directions.check_model(self.model.name, self.model.content_hash, self.model.d_model)
         self.site = self.site or self.directions.read_site
         place, emotions = self.directions.site_index(self.site), list(self.calibration.thresholds)
-        vectors = np.stack([self.directions.vector(emotion, self.site) for emotion in emotions]).astype(np.float64)
+        vectors = np.stack([self.directions.vector(emotion, self.site) for emotion in emotions]).astype(
+            np.float64
+        )
         scale, device = self.directions.scale(self.site), self.model.bridge.cfg.device
         rows = [torch.from_numpy(vectors.T / scale)]
         offset = [vectors @ self.directions.mean[place].astype(np.float64) / scale]
         if self.features:
             if self.dictionary is None or self.dictionary.site != self.site:
-                raise UserError(f"features without an SAE at {self.site}", expected="the SAE of the reading site")
+                raise UserError(
+                    f"features without an SAE at {self.site}", expected="the SAE of the reading site"
+                )
             if max(self.features) >= self.dictionary.d_sae:
                 raise UserError(f"feature {max(self.features)}", expected=f"below {self.dictionary.d_sae}")
             chosen = list(self.features)
@@ -168,10 +203,14 @@ class Monitor:
         self._emotions = emotions
         self._thresholds = np.array([self.calibration.thresholds[emotion] for emotion in emotions])
         self._points = hook_points(self.model.bridge)
-        self._push = dial_vectors(self.model, self.directions, self.steering) if self.action == "steer" else {}
+        self._push = (
+            dial_vectors(self.model, self.directions, self.steering) if self.action == "steer" else {}
+        )
 
     @torch.no_grad()
-    def write(self, prompt: str, n_tokens: int, *, temperature: float | int = 1.0, seed: int = 0) -> Iterator[Step]:
+    def write(
+        self, prompt: str, n_tokens: int, *, temperature: float | int = 1.0, seed: int = 0
+    ) -> Iterator[Step]:
         """Writes on, one step per token; the steps before the first new token are the prompt's own.
 
         Args:
@@ -187,12 +226,16 @@ class Monitor:
         if len(ids) < 2:
             raise UserError("the prompt is empty")
         if len(ids) + n_tokens > self.model.n_ctx:
-            raise UserError(f"a prompt of {len(ids)} tokens and {n_tokens} to write", expected=f"at most the context of {self.model.n_ctx}",
-                            cure="shorten the prompt or lower --tokens")
+            raise UserError(
+                f"a prompt of {len(ids)} tokens and {n_tokens} to write",
+                expected=f"at most the context of {self.model.n_ctx}",
+                cure="shorten the prompt or lower --tokens",
+            )
         request = _Request(self, torch.Generator().manual_seed(seed), float(temperature))
         stop = {token for token in (self.model.tokenizer.eos_token_id,) if token is not None}
-        # hooks stand as long as the request (setting them costs as much as a small model's part of a pass) and sleep between its
-        # passes, so that whatever else the model is asked in between is neither read nor pushed
+        # hooks stand as long as the request (setting them costs as much as a small model's part of a pass)
+        # and sleep between its passes, so that whatever else the model is asked in between is neither read
+        # nor pushed
         with hooked(self.model.bridge, self._points, request.hooks()):
             yield from request.prompt_steps(ids)
             for number in range(n_tokens):
@@ -222,12 +265,16 @@ class _Request:
                 self._seen = torch.addmm(-monitor._offset, value[0].float(), monitor._read)
 
         def push(site: str) -> Any:
-            return lambda value, hook: value + monitor._push[site].to(value) if self.awake and self.pushed else None
+            return lambda value, hook: (
+                value + monitor._push[site].to(value) if self.awake and self.pushed else None
+            )
 
         return [*((site, push(site)) for site in monitor._push), (str(monitor.site), read)]
 
     def _forward(self, tokens: torch.Tensor) -> np.ndarray:
-        """One pass; the logits of the last position are kept, the values that are read are returned for all its positions."""
+        """One pass; the logits of the last position are kept, the values that are read are returned for all
+        its positions.
+        """
         begin, self.awake = time.perf_counter(), True
         try:
             logits = self.monitor.model.bridge(tokens, past_key_values=self.cache, use_cache=True)
@@ -260,7 +307,8 @@ class _Request:
         device = monitor.model.bridge.cfg.device
         if above and monitor.action == "steer" and not self.pushed:
             self.pushed, action = True, "steered"
-            self.cache.crop(-1)  # the last token again, now under the push: what it hands on is what the next token is drawn from
+            # the last token again, now under the push: what it hands on is what the next token is drawn from
+            self.cache.crop(-1)
             self.history[-1] = self._forward(torch.tensor([[self.last]], device=device))[-1]
         elif above and monitor.action == "annotate":
             action = "marked"
@@ -278,12 +326,20 @@ class _Request:
         high = (recent[: len(monitor._emotions)] > monitor._thresholds).tolist()
         return tuple(emotion for emotion, above in zip(monitor._emotions, high, strict=True) if above)
 
-    def _step(self, position: int, token: int | None, text: str, action: str, above: tuple[str, ...] | None = None) -> Step:
+    def _step(
+        self, position: int, token: int | None, text: str, action: str, above: tuple[str, ...] | None = None
+    ) -> Step:
         begin = time.perf_counter()
         values, count = self.history[-1], len(self.monitor._emotions)
-        step = Step(position, token, text, dict(zip(self.monitor._emotions, values[:count].tolist(), strict=True)),
-                    dict(zip(map(str, self.monitor.features), np.maximum(values[count:], 0).tolist(), strict=True)),
-                    self._above() if above is None else above, action)
+        step = Step(
+            position,
+            token,
+            text,
+            dict(zip(self.monitor._emotions, values[:count].tolist(), strict=True)),
+            dict(zip(map(str, self.monitor.features), np.maximum(values[count:], 0).tolist(), strict=True)),
+            self._above() if above is None else above,
+            action,
+        )
         self.monitor.seconds["monitor"] += time.perf_counter() - begin
         return step
 
@@ -296,4 +352,6 @@ class _Request:
 
 def marked_text(steps: Sequence[Step]) -> str:
     """The text with what was above its threshold in brackets behind the token that followed it."""
-    return "".join(step.text + (f"[{', '.join(step.above)}]" if step.action == "marked" else "") for step in steps)
+    return "".join(
+        step.text + (f"[{', '.join(step.above)}]" if step.action == "marked" else "") for step in steps
+    )

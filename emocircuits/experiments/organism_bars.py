@@ -81,22 +81,42 @@ def organism_bars(model: str | LanguageModel = "organism", sizes: BarSizes | Non
     loaded = load_model(model) if isinstance(model, str) else model
     sizes = sizes or BarSizes()
     directions = organism_directions(loaded, sizes)
-    return (*_calibration(loaded, sizes), *_readings(loaded, directions, sizes), *_geometry(directions), *_steering(loaded, directions, sizes))
+    return (
+        *_calibration(loaded, sizes),
+        *_readings(loaded, directions, sizes),
+        *_geometry(directions),
+        *_steering(loaded, directions, sizes),
+    )
 
 
 def organism_directions(model: LanguageModel, sizes: BarSizes) -> EmotionDirections:
     """Directions of all emotions from stories that never name them."""
     emotions = sizes.emotions or tuple(lexicon().emotions)
-    stories = [document("story", place * count + number, seed=sizes.seed, split=split, named=False, emotion=emotion)
-               for split, count in (("train", sizes.stories), ("held_out", sizes.held_out_stories))
-               for place, emotion in enumerate(emotions) for number in range(count)]
-    texts = [LabelledText(made.id, made.text, str(made.emotion), made.topic, "story", split=made.split) for made in stories]
-    texts += [LabelledText(made.id, made.text, kind="neutral") for made in neutral_documents(sizes.neutral, sizes.seed + 1)]
-    topics = tuple(topic for topic in content_topics() if any(made.topic == topic and made.split == "train" for made in stories))
+    stories = [
+        document("story", place * count + number, seed=sizes.seed, split=split, named=False, emotion=emotion)
+        for split, count in (("train", sizes.stories), ("held_out", sizes.held_out_stories))
+        for place, emotion in enumerate(emotions)
+        for number in range(count)
+    ]
+    texts = [
+        LabelledText(made.id, made.text, str(made.emotion), made.topic, "story", split=made.split)
+        for made in stories
+    ]
+    texts += [
+        LabelledText(made.id, made.text, kind="neutral")
+        for made in neutral_documents(sizes.neutral, sizes.seed + 1)
+    ]
+    topics = tuple(
+        topic
+        for topic in content_topics()
+        if any(made.topic == topic and made.split == "train" for made in stories)
+    )
     with tempfile.TemporaryDirectory() as folder:
         store = collect_residuals(model, texts, Path(folder) / "activations.h5")
-        return learn_directions(store, DirectionSettings(
-            from_token=sizes.from_token, content_topics=topics or None, seed=sizes.seed))
+        return learn_directions(
+            store,
+            DirectionSettings(from_token=sizes.from_token, content_topics=topics or None, seed=sizes.seed),
+        )
 
 
 def _calibration(model: LanguageModel, sizes: BarSizes) -> Iterator[Bar]:
@@ -112,17 +132,27 @@ def _calibration(model: LanguageModel, sizes: BarSizes) -> Iterator[Bar]:
 def _readings(model: LanguageModel, directions: EmotionDirections, sizes: BarSizes) -> Iterator[Bar]:
     trace = failure_trace(model, directions, n=sizes.scenes, seed=sizes.seed)
     yield Bar("desperate reading over failures: Spearman", trace.rise, "at least 0.9", trace.rise >= 0.9)
-    yield Bar("desperate reading above neutral: decision minus before it", trace.peak, "above 0", trace.peak > 0)
-    yield Bar("desperate reading above neutral: decision minus after passing", trace.fall, "above 0", trace.fall > 0)
+    yield Bar(
+        "desperate reading above neutral: decision minus before it", trace.peak, "above 0", trace.peak > 0
+    )
+    yield Bar(
+        "desperate reading above neutral: decision minus after passing", trace.fall, "above 0", trace.fall > 0
+    )
 
 
 def _geometry(directions: EmotionDirections) -> Iterator[Bar]:
     known = lexicon()
-    coordinates = pd.DataFrame(known.coordinates, columns=list(APPRAISALS)).assign(emotion=list(known.emotions))
-    table = coordinate_correlations(directions.differences(directions.read_site), directions.emotions, coordinates)
+    coordinates = pd.DataFrame(known.coordinates, columns=list(APPRAISALS)).assign(
+        emotion=list(known.emotions)
+    )
+    table = coordinate_correlations(
+        directions.differences(directions.read_site), directions.emotions, coordinates
+    )
     for coordinate, bar in (("valence", 0.85), ("arousal", 0.7)):
         r = best_correlation(table, coordinate)
-        yield Bar(f"largest |r| of the top three components with {coordinate}", r, f"at least {bar}", r >= bar)
+        yield Bar(
+            f"largest |r| of the top three components with {coordinate}", r, f"at least {bar}", r >= bar
+        )
 
 
 def _steering(model: LanguageModel, directions: EmotionDirections, sizes: BarSizes) -> Iterator[Bar]:
@@ -130,27 +160,60 @@ def _steering(model: LanguageModel, directions: EmotionDirections, sizes: BarSiz
     for name, kind in BEHAVIOURS.items():
         made = [next(iter(one.decisions)) for one in generate(kind, sizes.prompts, sizes.seed, "held_out")]
         tokens = [model.single_token(word) for word in made[0].options]
-        behaviours.append(BehaviourPrompts(name, tuple(tuple(model.encode(one.prefix)) for one in made), log_odds(tokens[:1], tokens[1:])))
+        behaviours.append(
+            BehaviourPrompts(
+                name, tuple(tuple(model.encode(one.prefix)) for one in made), log_odds(tokens[:1], tokens[1:])
+            )
+        )
     ends = (min(sizes.strengths), max(sizes.strengths))
-    found = dose_response(model, behaviours, steering_directions(directions, ("desperate", "calm")), site=directions.steer_site,
-                          residual_norm=directions.scale(directions.steer_site), strengths=sizes.strengths, control_strengths=ends)
+    found = dose_response(
+        model,
+        behaviours,
+        steering_directions(directions, ("desperate", "calm")),
+        site=directions.steer_site,
+        residual_norm=directions.scale(directions.steer_site),
+        strengths=sizes.strengths,
+        control_strengths=ends,
+    )
     for behaviour in behaviours:
         yield from _steering_bars(found, behaviour.name)
 
 
 def _steering_bars(found: DoseResponse, behaviour: str) -> Iterator[Bar]:
     slopes = found.slopes[(found.slopes["behaviour"] == behaviour) & (found.slopes["metric"] == "logit_diff")]
-    largest = {kind: float(slopes.loc[slopes["kind"] == kind, "slope"].abs().max()) for kind in ("random", "content")}
+    largest = {
+        kind: float(slopes.loc[slopes["kind"] == kind, "slope"].abs().max()) for kind in ("random", "content")
+    }
     table = found.table[(found.table["behaviour"] == behaviour) & (found.table["metric"] == "rate")]
     for emotion, sign in (("desperate", 1), ("calm", -1)):
         line = slopes[slopes["direction"] == emotion].iloc[0]
         slope = float(sign * line["slope"])
         what = "up" if sign > 0 else "down"
-        yield Bar(f"{behaviour}: {emotion} moves the log-odds {what}, slope", sign * slope, f"{'above' if sign > 0 else 'below'} 0", slope > 0)
+        yield Bar(
+            f"{behaviour}: {emotion} moves the log-odds {what}, slope",
+            sign * slope,
+            f"{'above' if sign > 0 else 'below'} 0",
+            slope > 0,
+        )
         for kind, bound in largest.items():
-            yield Bar(f"{behaviour}: {emotion} over the largest {kind} slope", slope / bound, "above 1", slope > bound)
+            yield Bar(
+                f"{behaviour}: {emotion} over the largest {kind} slope",
+                slope / bound,
+                "above 1",
+                slope > bound,
+            )
         curve = table[table["direction"] == emotion].sort_values("strength")
         step = float(np.diff(sign * curve[curve["strength"] >= 0]["value"]).min())
-        yield Bar(f"{behaviour}: {emotion} dose-response from 0 on, smallest step of the rate", step, "above 0 (monotone)", step > 0)
+        yield Bar(
+            f"{behaviour}: {emotion} dose-response from 0 on, smallest step of the rate",
+            step,
+            "above 0 (monotone)",
+            step > 0,
+        )
         p_value = float(line["p_value"])
-        yield Bar(f"{behaviour}: {emotion} against random directions, p", p_value, "at most 0.05, two-sided", p_value <= 0.05)
+        yield Bar(
+            f"{behaviour}: {emotion} against random directions, p",
+            p_value,
+            "at most 0.05, two-sided",
+            p_value <= 0.05,
+        )

@@ -1,10 +1,12 @@
-"""Preferences (after Sofroniew et al. 2026): Elo of activities, the emotions they evoke, and whether pushing changes the choice.
+"""Preferences (after Sofroniew et al. 2026): Elo of activities, the emotions they evoke, and whether pushing
+changes the choice.
 
-Two activities are offered as A and B and P(A) is the share of A's token among A's and B's. Over all ordered pairs this gives an
-Elo rating of every activity. An emotion's *reading* of an activity is the mean over the tokens of its text, wherever it is
-offered; its correlation with Elo over activities says which emotions go with being liked. *Steering* adds the direction on the
-tokens of half of the activities only; the change of their Elo against that of the other half is the causal effect. If reading
-and effect, both at one site, agree over emotions, the directions are used for the choice, and not only present.
+Two activities are offered as A and B and P(A) is the share of A's token among A's and B's. Over all ordered
+pairs this gives an Elo rating of every activity. An emotion's *reading* of an activity is the mean over the
+tokens of its text, wherever it is offered; its correlation with Elo over activities says which emotions go
+with being liked. *Steering* adds the direction on the tokens of half of the activities only; the change of
+their Elo against that of the other half is the causal effect. If reading and effect, both at one site, agree
+over emotions, the directions are used for the choice, and not only present.
 """
 
 from collections.abc import Sequence
@@ -56,21 +58,28 @@ class Preferences:
     n_pairs: int
 
     def correlations(self) -> pd.DataFrame:
-        """`site, emotion, r, ci_low, ci_high, rho, n`: Pearson (95 % by Fisher's z) and Spearman correlation of reading and Elo."""
+        """`site, emotion, r, ci_low, ci_high, rho, n`: Pearson (95 % by Fisher's z) and Spearman correlation
+        of reading and Elo.
+        """
         elo, n = self.ratings.elo, len(self.ratings.elo)
         rows = []
         for site, block in zip(self.sites, self.readings, strict=True):
-            pearson, spearman = _correlations(block, elo), _correlations(rankdata(block, axis=0), rankdata(elo))
-            rows += [(site, emotion, float(r), *fisher_interval(float(r), n), float(rho), n)
-                     for emotion, r, rho in zip(self.emotions, pearson, spearman, strict=True)]
+            pearson, spearman = (
+                _correlations(block, elo),
+                _correlations(rankdata(block, axis=0), rankdata(elo)),
+            )
+            rows += [
+                (site, emotion, float(r), *fisher_interval(float(r), n), float(rho), n)
+                for emotion, r, rho in zip(self.emotions, pearson, spearman, strict=True)
+            ]
         return pd.DataFrame(rows, columns=["site", "emotion", "r", "ci_low", "ci_high", "rho", "n"])
 
     def site_scores(self) -> pd.DataFrame:
         """How well each site's readings foretell the Elo of an activity that was left out.
 
         Returns:
-            `site, predicted_r` (correlation of Elo with its leave-one-out ridge prediction from all readings, the penalty a
-            tenth of their mean variance), `largest_abs_r` (of a single emotion).
+            `site, predicted_r` (correlation of Elo with its leave-one-out ridge prediction from all readings,
+            the penalty a tenth of their mean variance), `largest_abs_r` (of a single emotion).
         """
         elo = self.ratings.elo - self.ratings.elo.mean()
         rows = []
@@ -79,14 +88,21 @@ class Preferences:
             gram = centred @ centred.T
             hat = gram @ np.linalg.inv(gram + 0.1 * np.trace(gram) / len(gram) * np.eye(len(gram)))
             left_out = (hat @ elo - np.diag(hat) * elo) / (1 - np.diag(hat))
-            rows.append((site, float(_correlations(left_out[:, None], elo)[0]), float(np.abs(_correlations(block, elo)).max())))
+            rows.append(
+                (
+                    site,
+                    float(_correlations(left_out[:, None], elo)[0]),
+                    float(np.abs(_correlations(block, elo)).max()),
+                )
+            )
         return pd.DataFrame(rows, columns=["site", "predicted_r", "largest_abs_r"])
 
     def best_site(self, *, but: str = "") -> str:
         """The site whose readings foretell preferences best; nothing is steered to choose it.
 
         Args:
-            but: a site that is not taken: the last one, from where the options' tokens no longer reach the answer.
+            but: a site that is not taken: the last one, from where the options' tokens no longer reach the
+                answer.
 
         Raises:
             UserError: there is no other site.
@@ -94,7 +110,10 @@ class Preferences:
         scores = self.site_scores()
         scores = scores[scores["site"] != but]
         if scores.empty:
-            raise UserError(f"the directions have no site but {but}", expected="one from where options still reach the answer")
+            raise UserError(
+                f"the directions have no site but {but}",
+                expected="one from where options still reach the answer",
+            )
         return str(scores["site"].iloc[int(scores["predicted_r"].argmax())])
 
     def table(self) -> pd.DataFrame:
@@ -107,8 +126,14 @@ class Preferences:
 
 @torch.no_grad()
 def preferences(
-    model: LanguageModel, directions: EmotionDirections, material: PreferenceMaterial, *, emotions: Sequence[str] | None = None,
-    pairs: int | None = None, seed: int = 0, batch_tokens: int = 4096,
+    model: LanguageModel,
+    directions: EmotionDirections,
+    material: PreferenceMaterial,
+    *,
+    emotions: Sequence[str] | None = None,
+    pairs: int | None = None,
+    seed: int = 0,
+    batch_tokens: int = 4096,
 ) -> Preferences:
     """Asks about every ordered pair and reads the options' tokens at every site of the directions.
 
@@ -127,7 +152,9 @@ def preferences(
     directions.check_model(model.name, model.content_hash, model.d_model)
     sites, n = directions.sites, len(material.activities)
     emotions = tuple(directions.emotions if emotions is None else emotions)
-    vectors = np.stack([[directions.vector(emotion, site) for emotion in emotions] for site in sites]).astype(np.float64)
+    vectors = np.stack([[directions.vector(emotion, site) for emotion in emotions] for site in sites]).astype(
+        np.float64
+    )
     prompts = option_prompts(model, material, ordered_pairs(n, pairs, seed), seed)
     labels = [model.single_token(label) for label in material.labels]
     sums, p_first = np.zeros((len(sites), n, model.d_model)), np.zeros(len(prompts))
@@ -136,25 +163,42 @@ def preferences(
     def keep(site: str):
         return lambda value, hook: kept.update({site: value.detach()})
 
-    with model.bridge.hooks(fwd_hooks=[(site, keep(site)) for site in sites]), bar(len(prompts), "preferences") as shown:
+    with (
+        model.bridge.hooks(fwd_hooks=[(site, keep(site)) for site in sites]),
+        bar(len(prompts), "preferences") as shown,
+    ):
         for places, tokens in _batches(prompts, batch_tokens):
-            logits = model.bridge(tokens.to(model.bridge.cfg.device), use_cache=False, logits_to_keep=1)[:, -1, labels]
+            logits = model.bridge(tokens.to(model.bridge.cfg.device), use_cache=False, logits_to_keep=1)[
+                :, -1, labels
+            ]
             p_first[places] = logits.double().softmax(-1)[:, 0].cpu().numpy()
             weights = _option_weights(prompts, places, n, tokens.shape[1])
             for number, site in enumerate(sites):
                 sums[number] += weights @ kept[site].double().cpu().numpy().reshape(-1, model.d_model)
             shown.update(len(places))
-    offered = np.bincount([activity for prompt in prompts for activity in (prompt.first, prompt.second)], minlength=n)
+    offered = np.bincount(
+        [activity for prompt in prompts for activity in (prompt.first, prompt.second)], minlength=n
+    )
     means = sums / offered[:, None] - directions.mean[:, None]
-    readings = np.einsum("sad,sed->sae", means, vectors, optimize=True) / directions.residual_norm[:, None, None]
+    readings = (
+        np.einsum("sad,sed->sae", means, vectors, optimize=True) / directions.residual_norm[:, None, None]
+    )
     first, second = (np.array([getattr(prompt, side) for prompt in prompts]) for side in ("first", "second"))
     return Preferences(material, fit_elo(first, second, p_first, n), readings, sites, emotions, len(prompts))
 
 
 @torch.no_grad()
 def steered_preferences(
-    model: LanguageModel, found: Preferences, directions: Sequence[SteeringDirection], *, site: str, residual_norm: float,
-    strength: float = 0.5, pairs: int | None = None, seed: int = 0, batch_tokens: int = 4096,
+    model: LanguageModel,
+    found: Preferences,
+    directions: Sequence[SteeringDirection],
+    *,
+    site: str,
+    residual_norm: float,
+    strength: float = 0.5,
+    pairs: int | None = None,
+    seed: int = 0,
+    batch_tokens: int = 4096,
 ) -> pd.DataFrame:
     """Pushes on the tokens of half of the activities and rates everything again.
 
@@ -170,8 +214,8 @@ def steered_preferences(
         batch_tokens: tokens per forward pass.
 
     Returns:
-        `direction, kind, strength, delta_elo, ci_low, ci_high`: mean change of the pushed activities' Elo minus that of the
-        others; 95 % interval over activities (normal).
+        `direction, kind, strength, delta_elo, ci_low, ci_high`: mean change of the pushed activities' Elo
+            minus that of the others; 95 % interval over activities (normal).
 
     Raises:
         UserError: no directions, or a strength that is no fraction of the norm.
@@ -179,28 +223,41 @@ def steered_preferences(
     """
     check_strength(strength)
     if not directions or site == model.sites[-1]:
-        raise UserError(f"{len(directions)} directions at {site} to steer preferences along",
-                        expected="some, at a site before the last: behind it nothing carries a push from the options to the answer")
+        raise UserError(
+            f"{len(directions)} directions at {site} to steer preferences along",
+            expected="some, at a site before the last: behind it nothing carries a push from the options to the answer",
+        )
     material = found.material
     half = stratified_half(found.ratings.elo.tolist(), seed)
     prompts = option_prompts(model, material, ordered_pairs(len(half), pairs, seed), seed)
     labels, device = [model.single_token(label) for label in material.labels], model.bridge.cfg.device
-    pushes = torch.from_numpy(np.stack([one.vector / np.linalg.norm(one.vector) for one in directions]).astype(np.float32)).to(device)
+    pushes = torch.from_numpy(
+        np.stack([one.vector / np.linalg.norm(one.vector) for one in directions]).astype(np.float32)
+    ).to(device)
     pushes = torch.cat([torch.zeros_like(pushes[:1]), strength * residual_norm * pushes])
     p_first = np.zeros((len(pushes), len(prompts)))
     with bar(len(pushes) * len(prompts), "steer preferences") as shown:
         for places, tokens in _batches(prompts, batch_tokens):
             tokens = tokens.to(device)
-            residual, mask = residual_at(model.bridge, tokens, site), _pushed_tokens(prompts, places, half, tokens.shape[1]).to(device)
+            residual, mask = (
+                residual_at(model.bridge, tokens, site),
+                _pushed_tokens(prompts, places, half, tokens.shape[1]).to(device),
+            )
             size = max(1, batch_tokens // tokens.numel())
-            for start in range(0, len(pushes), size):  # several pushes in one pass: entering a hook costs as much as a small pass
-                these = pushes[start:start + size].to(residual.dtype)
+            # several pushes in one pass: entering a hook costs as much as a small pass
+            for start in range(0, len(pushes), size):
+                these = pushes[start : start + size].to(residual.dtype)
                 stream = (residual + mask[..., None].to(residual.dtype) * these[:, None, None]).flatten(0, 1)
                 logits = logits_from(model.bridge, tokens.repeat(len(these), 1), site, stream)[:, -1, labels]
-                p_first[start:start + size, places] = logits.double().softmax(-1)[:, 0].unflatten(0, (len(these), -1)).cpu().numpy()
+                p_first[start : start + size, places] = (
+                    logits.double().softmax(-1)[:, 0].unflatten(0, (len(these), -1)).cpu().numpy()
+                )
             shown.update(len(pushes) * len(places))
     if np.array_equal(p_first[1:], np.broadcast_to(p_first[0], p_first[1:].shape)):
-        raise Failure(f"pushing on the options' tokens at {site} changed no answer", cure="check the hook name and the strength")
+        raise Failure(
+            f"pushing on the options' tokens at {site} changed no answer",
+            cure="check the hook name and the strength",
+        )
     first, second = (np.array([getattr(prompt, side) for prompt in prompts]) for side in ("first", "second"))
     base, *moved = (fit_elo(first, second, row, len(half)).elo for row in p_first)
     rows = []
@@ -214,7 +271,8 @@ def steered_preferences(
 
 
 def effect_against_reading(correlations: pd.DataFrame, effects: pd.DataFrame) -> dict[str, float]:
-    """Correlation over emotions of probe-Elo correlation and steering effect: `r, ci_low, ci_high, rho, n_emotions`.
+    """Correlation over emotions of probe-Elo correlation and steering effect: `r, ci_low, ci_high, rho,
+    n_emotions`.
 
     Both tables must be of one site.
 
@@ -226,8 +284,13 @@ def effect_against_reading(correlations: pd.DataFrame, effects: pd.DataFrame) ->
         raise UserError(f"{len(table)} emotions were both read and steered", expected="at least four")
     r = float(np.corrcoef(table["r"], table["delta_elo"])[0, 1])
     low, high = fisher_interval(r, len(table))
-    return {"r": r, "ci_low": low, "ci_high": high, "rho": float(spearmanr(table["r"], table["delta_elo"]).statistic),
-            "n_emotions": len(table)}
+    return {
+        "r": r,
+        "ci_low": low,
+        "ci_high": high,
+        "rho": float(spearmanr(table["r"], table["delta_elo"]).statistic),
+        "n_emotions": len(table),
+    }
 
 
 def check_strength(strength: float) -> None:
@@ -237,11 +300,16 @@ def check_strength(strength: float) -> None:
         UserError: not finite, zero, or so large that it must be in another unit.
     """
     if not np.isfinite(strength) or strength == 0 or abs(strength) > STRONGEST:
-        raise UserError(f"steering strength {strength:g}", expected=f"a fraction of the mean residual norm, not 0 and at most ±{STRONGEST:g}",
-                        cure="0.5 is a strong push; divide a length in residual units by the mean residual norm of the site")
+        raise UserError(
+            f"steering strength {strength:g}",
+            expected=f"a fraction of the mean residual norm, not 0 and at most ±{STRONGEST:g}",
+            cure="0.5 is a strong push; divide a length in residual units by the mean residual norm of the site",
+        )
 
 
-def _correlations(columns: Float[np.ndarray, "activity column"], values: Float[np.ndarray, "activity"]) -> Float[np.ndarray, "column"]:
+def _correlations(
+    columns: Float[np.ndarray, "activity column"], values: Float[np.ndarray, "activity"]
+) -> Float[np.ndarray, "column"]:
     """Pearson correlation of every column with the values; 0 where one of them is constant."""
     x, y = columns - columns.mean(axis=0), values - values.mean()
     spread = np.sqrt((x**2).sum(axis=0) * (y**2).sum())
@@ -251,10 +319,14 @@ def _correlations(columns: Float[np.ndarray, "activity column"], values: Float[n
 def _option_weights(
     prompts: Sequence[OptionPrompt], places: Int[np.ndarray, "batch"], n: int, length: int
 ) -> sparse.csr_matrix:
-    """(activity, token of the batch): weights that sum the mean streams over the tokens of each offered activity."""
+    """(activity, token of the batch): weights that sum the mean streams over the tokens of each offered
+    activity.
+    """
     rows, columns, values = [], [], []
     for row, number in enumerate(places):
-        for activity, span in zip((prompts[number].first, prompts[number].second), prompts[number].spans, strict=True):
+        for activity, span in zip(
+            (prompts[number].first, prompts[number].second), prompts[number].spans, strict=True
+        ):
             size = span.stop - span.start
             rows += [activity] * size
             columns += range(row * length + span.start, row * length + span.stop)
@@ -266,10 +338,15 @@ def _batches(prompts: Sequence[OptionPrompt], batch_tokens: int):
     for places, tokens in equal_length_groups([prompt.tokens for prompt in prompts]):
         size = max(1, batch_tokens // tokens.shape[1])
         for start in range(0, len(places), size):
-            yield places[start:start + size], tokens[start:start + size]
+            yield places[start : start + size], tokens[start : start + size]
 
 
-def _pushed_tokens(prompts: Sequence[OptionPrompt], places: Int[np.ndarray, "batch"], half: Int[np.ndarray, "item"], length: int) -> torch.Tensor:
+def _pushed_tokens(
+    prompts: Sequence[OptionPrompt],
+    places: Int[np.ndarray, "batch"],
+    half: Int[np.ndarray, "item"],
+    length: int,
+) -> torch.Tensor:
     """1 at the tokens of the options that belong to the pushed half."""
     mask = torch.zeros(len(places), length)
     for row, number in enumerate(places):

@@ -1,4 +1,6 @@
-"""What is asked in the preference experiment: activities, questions about two of them, and prompts that know where each stands."""
+"""What is asked in the preference experiment: activities, questions about two of them, and prompts that know
+where each stands.
+"""
 
 import tomllib
 from collections.abc import Sequence
@@ -16,7 +18,9 @@ from emocircuits.numerics import generator
 from emocircuits.organism.world import WORLD_DIR
 
 DEFAULT = WORLD_DIR / "preference.toml"
-"""The 64 activities (8 categories) of the organism; plain English, so other models can be asked about them too."""
+"""The 64 activities (8 categories) of the organism; plain English, so other models can be asked about them
+too.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class OptionPrompt:
 
 
 def read_material(path: str | Path = DEFAULT) -> PreferenceMaterial:
-    """A TOML file with `question = […]`, perhaps `labels = […]`, and `[[activity]]` tables with `id`, `text` and `category`.
+    """A TOML file with `question = […]`, perhaps `labels = […]`, and `[[activity]]` tables with `id`, `text`
+    and `category`.
 
     Raises:
         UserError: no such file, fewer than four activities, an id twice, or a question without both places.
@@ -68,24 +73,41 @@ def read_material(path: str | Path = DEFAULT) -> PreferenceMaterial:
     path = Path(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        activities = tuple(Activity(str(one["id"]), str(one.get("category", "")), str(one["text"])) for one in table["activity"])
-        questions, labels = tuple(map(str, table["question"])), tuple(map(str, table.get("labels", ("A", "B"))))
+        activities = tuple(
+            Activity(str(one["id"]), str(one.get("category", "")), str(one["text"]))
+            for one in table["activity"]
+        )
+        questions, labels = (
+            tuple(map(str, table["question"])),
+            tuple(map(str, table.get("labels", ("A", "B")))),
+        )
     except OSError as error:
-        raise UserError(f"preference file {path} cannot be read", expected="a TOML file with [[activity]] tables") from error
+        raise UserError(
+            f"preference file {path} cannot be read", expected="a TOML file with [[activity]] tables"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"preference file {path} is not right: {error}", expected="question = […] and [[activity]] tables") from error
+        raise UserError(
+            f"preference file {path} is not right: {error}", expected="question = […] and [[activity]] tables"
+        ) from error
     if len({activity.id for activity in activities}) < max(4, len(activities)):
-        raise UserError(f"preference file {path} has {len(activities)} activities", expected="at least four, each with an id of its own")
+        raise UserError(
+            f"preference file {path} has {len(activities)} activities",
+            expected="at least four, each with an id of its own",
+        )
     for question in questions:
         if question.count("{A}") != 1 or question.count("{B}") != 1:
             raise UserError(f"preference question '{question}'", expected="{A} and {B} once each")
     if not questions or len(labels) != 2:
-        raise UserError(f"preference file {path} has {len(questions)} questions and {len(labels)} labels", expected="some, and two")
+        raise UserError(
+            f"preference file {path} has {len(questions)} questions and {len(labels)} labels",
+            expected="some, and two",
+        )
     return PreferenceMaterial(activities, questions, (labels[0], labels[1]))
 
 
 def ordered_pairs(n: int, most: int | None = None, seed: int = 0) -> Int[np.ndarray, "pair 2"]:
-    """All ordered pairs of n items, or so many of them that every item is offered equally often (to within one).
+    """All ordered pairs of n items, or so many of them that every item is offered equally often (to within
+    one).
 
     A part is made of whole rounds: in every round each item is once the first and once the second.
     """
@@ -93,8 +115,10 @@ def ordered_pairs(n: int, most: int | None = None, seed: int = 0) -> Int[np.ndar
         return np.array(list(permutations(range(n), 2)))
     source = generator(seed, "pairs")
     order, shifts = source.permutation(n), 1 + source.permutation(n - 1)
-    rounds = [np.stack([order, np.roll(order, -int(shift))], axis=1) for shift in shifts[:max(1, -(-most // n))]]
-    return np.concatenate(rounds)[:max(most, n)]
+    rounds = [
+        np.stack([order, np.roll(order, -int(shift))], axis=1) for shift in shifts[: max(1, -(-most // n))]
+    ]
+    return np.concatenate(rounds)[: max(most, n)]
 
 
 def option_prompts(
@@ -104,12 +128,19 @@ def option_prompts(
     which = generator(seed, "questions").permutation(len(pairs)) % len(material.questions)
     texts, places = [], []
     for (first, second), question in zip(pairs, which, strict=True):
-        filled, spans = _fill(material.questions[question], {"{A}": material.activities[first].text, "{B}": material.activities[second].text})
+        filled, spans = _fill(
+            material.questions[question],
+            {"{A}": material.activities[first].text, "{B}": material.activities[second].text},
+        )
         texts.append(filled)
         places.append((spans["{A}"], spans["{B}"]))
     encoded = encode_with_offsets(model, texts)
-    return [OptionPrompt(int(first), int(second), tuple(tokens), (tokens_of(offsets, *at_a), tokens_of(offsets, *at_b)))
-            for (first, second), (tokens, offsets), (at_a, at_b) in zip(pairs, encoded, places, strict=True)]
+    return [
+        OptionPrompt(
+            int(first), int(second), tuple(tokens), (tokens_of(offsets, *at_a), tokens_of(offsets, *at_b))
+        )
+        for (first, second), (tokens, offsets), (at_a, at_b) in zip(pairs, encoded, places, strict=True)
+    ]
 
 
 def _fill(question: str, texts: dict[str, str]) -> tuple[str, dict[str, tuple[int, int]]]:
@@ -125,9 +156,15 @@ def _fill(question: str, texts: dict[str, str]) -> tuple[str, dict[str, tuple[in
 
 
 def stratified_half(values: Sequence[float], seed: int = 0) -> Int[np.ndarray, "item"]:
-    """1 for one half of the items and 0 for the other, balanced over the values: neighbours in rank are split at random."""
-    order, source, half = np.argsort(values, kind="stable"), generator(seed, "half"), np.zeros(len(values), dtype=np.int64)
+    """1 for one half of the items and 0 for the other, balanced over the values: neighbours in rank are split
+    at random.
+    """
+    order, source, half = (
+        np.argsort(values, kind="stable"),
+        generator(seed, "half"),
+        np.zeros(len(values), dtype=np.int64),
+    )
     for start in range(0, len(order), 2):
-        pair = order[start:start + 2]
+        pair = order[start : start + 2]
         half[pair[source.integers(len(pair))]] = 1
     return half

@@ -1,4 +1,6 @@
-"""Readings of many long prompts within a memory budget, one file per prompt, so that a killed call goes on with the next one."""
+"""Readings of many long prompts within a memory budget, one file per prompt, so that a killed call goes on
+with the next one.
+"""
 
 import json
 from collections.abc import Sequence
@@ -17,10 +19,17 @@ from emocircuits.provenance import sha256_json
 
 
 def read_prompts(
-    model: LanguageModel, directions: EmotionDirections, prompts: Sequence[tuple[str, str]], emotions: Sequence[str], folder: Path, *,
-    memory_gb: float | int = 0, site: str | None = None,
+    model: LanguageModel,
+    directions: EmotionDirections,
+    prompts: Sequence[tuple[str, str]],
+    emotions: Sequence[str],
+    folder: Path,
+    *,
+    memory_gb: float | int = 0,
+    site: str | None = None,
 ) -> list[Path]:
-    """Writes `<folder>/<number>.json` with the tokens and readings of every prompt; what is there already is not read again.
+    """Writes `<folder>/<number>.json` with the tokens and readings of every prompt; what is there already is
+    not read again.
 
     Args:
         model: the model.
@@ -32,28 +41,53 @@ def read_prompts(
         site: where to read; the directions' reading site by default.
 
     Raises:
-        UserError: a prompt that is longer than the context, or a budget that does not even suffice for one token at a time.
+        UserError: a prompt that is longer than the context, or a budget that does not even suffice for one
+            token at a time.
     """
     if not prompts:
         raise UserError("there are no prompts to read")
     encoded = [model.encode(text) for _, text in prompts]
     for (name, _), ids in zip(prompts, encoded, strict=True):
         if len(ids) > model.n_ctx:
-            raise UserError(f"the prompt '{name}' has {len(ids)} tokens", expected=f"at most the context of {model.n_ctx}", cure="shorten it")
+            raise UserError(
+                f"the prompt '{name}' has {len(ids)} tokens",
+                expected=f"at most the context of {model.n_ctx}",
+                cure="shorten it",
+            )
     longest = max(map(len, encoded))
     chunk = chunk_for(model, longest, memory_gb) if memory_gb else 512
     paths = []
-    with bar(sum(map(len, encoded)), "read") as shown:  # the bar counts tokens, so its time left is that of tokens
+    # the bar counts tokens, so its time left is that of tokens
+    with bar(sum(map(len, encoded)), "read") as shown:
         for number, ((name, text), ids) in enumerate(zip(prompts, encoded, strict=True)):
-            path, key = folder / f"{number:05d}.json", sha256_json([name, text, model.content_hash, directions.content_hash, list(emotions), site])
+            path, key = (
+                folder / f"{number:05d}.json",
+                sha256_json([name, text, model.content_hash, directions.content_hash, list(emotions), site]),
+            )
             paths.append(path)
             if _done(path, key):
                 shown.update(len(ids))
                 continue
-            values = long_readings(model, directions, ids, emotions, site=site, chunk=chunk, tick=shown.update)
-            rows = [None if np.isnan(row).any() else [round(float(value), 6) for value in row] for row in values]
-            write_text(path, json.dumps({"id": name, "key": key, "emotions": list(emotions), "site": site or directions.read_site,
-                                         "tokens": model.token_texts(ids), "readings": rows}, ensure_ascii=False))
+            values = long_readings(
+                model, directions, ids, emotions, site=site, chunk=chunk, tick=shown.update
+            )
+            rows = [
+                None if np.isnan(row).any() else [round(float(value), 6) for value in row] for row in values
+            ]
+            write_text(
+                path,
+                json.dumps(
+                    {
+                        "id": name,
+                        "key": key,
+                        "emotions": list(emotions),
+                        "site": site or directions.read_site,
+                        "tokens": model.token_texts(ids),
+                        "readings": rows,
+                    },
+                    ensure_ascii=False,
+                ),
+            )
     return paths
 
 

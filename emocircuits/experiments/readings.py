@@ -2,9 +2,10 @@
 
     reading = <x - m, v> / (mean residual norm)
 
-x is the residual stream at the reading site, v a unit direction, m the mean over emotions that was taken off when the
-direction was made. A reading is positive when there is more of the emotion than in the average story, and its unit is the
-unit of steering strength. Position 0 (attention sink) has no meaningful reading and is NaN in token readings.
+x is the residual stream at the reading site, v a unit direction, m the mean over emotions that was taken off
+when the direction was made. A reading is positive when there is more of the emotion than in the average
+story, and its unit is the unit of steering strength. Position 0 (attention sink) has no meaningful reading
+and is NaN in token readings.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +26,12 @@ from emocircuits.numerics import bootstrap_interval
 
 
 def token_readings(
-    model: LanguageModel, directions: EmotionDirections, prompts: Sequence[Sequence[int]], emotions: Sequence[str], *, site: str | None = None,
+    model: LanguageModel,
+    directions: EmotionDirections,
+    prompts: Sequence[Sequence[int]],
+    emotions: Sequence[str],
+    *,
+    site: str | None = None,
     batch_tokens: int = 4096,
 ) -> list[Float[np.ndarray, "pos emotion"]]:
     """Readings at every token of every prompt.
@@ -50,22 +56,35 @@ def token_readings(
     for places, tokens in equal_length_groups(prompts):
         size = max(1, batch_tokens // tokens.shape[1])
         for start in range(0, len(places), size):
-            stream = residual_at(model.bridge, tokens[start:start + size].to(model.bridge.cfg.device), site).double().cpu().numpy()
+            stream = (
+                residual_at(model.bridge, tokens[start : start + size].to(model.bridge.cfg.device), site)
+                .double()
+                .cpu()
+                .numpy()
+            )
             values = (stream @ vectors.T - offset) / directions.scale(site)
             values[:, 0] = np.nan
-            for prompt, rows in zip(places[start:start + size], values, strict=True):
+            for prompt, rows in zip(places[start : start + size], values, strict=True):
                 found[prompt] = rows
     return found
 
 
 @torch.no_grad()
 def long_readings(
-    model: LanguageModel, directions: EmotionDirections, ids: Sequence[int], emotions: Sequence[str], *, site: str | None = None,
-    chunk: int = 512, tick: Callable[[int], object] | None = None,
+    model: LanguageModel,
+    directions: EmotionDirections,
+    ids: Sequence[int],
+    emotions: Sequence[str],
+    *,
+    site: str | None = None,
+    chunk: int = 512,
+    tick: Callable[[int], object] | None = None,
 ) -> Float[np.ndarray, "pos emotion"]:
-    """`token_readings` of one long prompt, a stretch at a time with the key-value cache: the same numbers up to rounding.
+    """`token_readings` of one long prompt, a stretch at a time with the key-value cache: the same numbers up
+    to rounding.
 
-    Attention holds chunk × positions scores at once and not positions squared, and no activations but the readings are kept.
+    Attention holds chunk × positions scores at once and not positions squared, and no activations but the
+    readings are kept.
 
     Args:
         model: the model the directions belong to.
@@ -77,18 +96,27 @@ def long_readings(
         tick: called with the number of finished tokens.
 
     Raises:
-        UserError: a prompt longer than the context, another model's directions, or an unknown emotion or site.
+        UserError: a prompt longer than the context, another model's directions, or an unknown emotion or
+            site.
     """
     directions.check_model(model.name, model.content_hash, model.d_model)
     if len(ids) > model.n_ctx:
-        raise UserError(f"a prompt of {len(ids)} tokens", expected=f"at most the context of {model.n_ctx}", cure="shorten it")
+        raise UserError(
+            f"a prompt of {len(ids)} tokens",
+            expected=f"at most the context of {model.n_ctx}",
+            cure="shorten it",
+        )
     if chunk < 1:
         raise UserError(f"{chunk} tokens per pass", expected="at least 1")
     site, device = site or directions.read_site, model.bridge.cfg.device
     vectors = np.stack([directions.vector(emotion, site) for emotion in emotions]).astype(np.float64)
     offset = vectors @ directions.mean[directions.site_index(site)].astype(np.float64)
     found, cache, seen = [], DynamicCache(config=model.bridge.original_model.config), []
-    with hooked(model.bridge, hook_points(model.bridge), [(site, lambda value, hook: seen.append(value[0].double().cpu().numpy()))]):
+    with hooked(
+        model.bridge,
+        hook_points(model.bridge),
+        [(site, lambda value, hook: seen.append(value[0].double().cpu().numpy()))],
+    ):
         for start in range(0, len(ids), chunk):
             part = torch.tensor([list(ids[start : start + chunk])], device=device)
             model.bridge(part, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -101,9 +129,16 @@ def long_readings(
 
 
 def phase_trace(
-    model: LanguageModel, directions: EmotionDirections, phases: Sequence[tuple[str, str]], emotion: str, *, site: str | None = None, seed: int = 0,
+    model: LanguageModel,
+    directions: EmotionDirections,
+    phases: Sequence[tuple[str, str]],
+    emotion: str,
+    *,
+    site: str | None = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean reading at the last token of texts, grouped by phase (for instance `failures 3`, `decision`, `passed`).
+    """Mean reading at the last token of texts, grouped by phase (for instance `failures 3`, `decision`,
+    `passed`).
 
     Args:
         model: the model.
@@ -118,7 +153,9 @@ def phase_trace(
     """
     if not phases:
         raise UserError("there are no texts to read")
-    readings = token_readings(model, directions, [model.encode(text) for _, text in phases], [emotion], site=site)
+    readings = token_readings(
+        model, directions, [model.encode(text) for _, text in phases], [emotion], site=site
+    )
     last = np.array([values[-1, 0] for values in readings])
     rows = []
     for phase in dict.fromkeys(phase for phase, _ in phases):

@@ -22,7 +22,9 @@ Plan = Callable[[Tensor, Tensor], Pass]
 def equal_length_groups(
     prompts: Sequence[Sequence[int]],
 ) -> Iterator[tuple[Int[np.ndarray, "group"], Int[Tensor, "group pos"]]]:
-    """Prompts of the same length together, shortest first: their places in the list, and their tokens (no padding)."""
+    """Prompts of the same length together, shortest first: their places in the list, and their tokens (no
+    padding).
+    """
     lengths = np.array([len(prompt) for prompt in prompts])
     for length in np.unique(lengths):
         places = np.flatnonzero(lengths == length)
@@ -41,14 +43,16 @@ def resumed_metric(
     batch_tokens: int = 4096,
     tick: Callable[[int], object] | None = None,
 ) -> Float[np.ndarray, "row prompt *rest"]:
-    """The metric of every prompt in every row, a row being one way to edit the stream at the site and behind it.
+    """The metric of every prompt in every row, a row being one way to edit the stream at the site and behind
+    it.
 
     Args:
         model: the model.
         prompts: token ids.
         n_rows: how many ways.
         plan: makes the edited streams.
-        metric: logits `(prompt, pos, d_vocab)` -> one number (or several) per prompt, read at the last position.
+        metric: logits `(prompt, pos, d_vocab)` -> one number (or several) per prompt, read at the last
+            position.
         site: a `hook_resid_post` site.
         batch_tokens: tokens per forward pass.
         tick: called with the number of finished (row, prompt) pairs.
@@ -72,9 +76,16 @@ def resumed_metric(
         pairs = [(row, column) for row in range(n_rows) for column in range(len(places))]
         size = max(1, batch_tokens // tokens.shape[1])
         for start in range(0, len(pairs), size):
-            rows, columns = (torch.tensor(part, device=device) for part in zip(*pairs[start : start + size], strict=True))
+            rows, columns = (
+                torch.tensor(part, device=device) for part in zip(*pairs[start : start + size], strict=True)
+            )
             stream, hooks = make(rows, columns)
-            values = metric(logits_from(model.bridge, tokens[columns], site, stream, hooks=hooks)).double().cpu().numpy()
+            values = (
+                metric(logits_from(model.bridge, tokens[columns], site, stream, hooks=hooks))
+                .double()
+                .cpu()
+                .numpy()
+            )
             results[rows.cpu().numpy(), places[columns.cpu().numpy()]] = values
             if tick:
                 tick(len(values))

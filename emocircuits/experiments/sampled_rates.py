@@ -1,4 +1,6 @@
-"""Rates of what a model writes when it may go on freely, judged by rules: the slow, coarse companion of the log-odds."""
+"""Rates of what a model writes when it may go on freely, judged by rules: the slow, coarse companion of the
+log-odds.
+"""
 
 from typing import Any
 
@@ -16,9 +18,17 @@ SIDES = ("clean", "corrupt", "neutral")
 
 
 def sampled_rates(
-    model: LanguageModel, bound: Any, *, samples: int = 4, n_tokens: int = 32, temperature: float = 1.0, prompts: int = 12, seed: int = 0
+    model: LanguageModel,
+    bound: Any,
+    *,
+    samples: int = 4,
+    n_tokens: int = 32,
+    temperature: float = 1.0,
+    prompts: int = 12,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """`side, kind, rate, ci_low, ci_high, n`: how often the model does what, under whatever interventions surround the call.
+    """`side, kind, rate, ci_low, ci_high, n`: how often the model does what, under whatever interventions
+    surround the call.
 
     Args:
         model: the model.
@@ -34,13 +44,18 @@ def sampled_rates(
     """
     judge, pairs, rows = judge_of(bound.behaviour.name), bound.pairs("score", prompts), []
     for side in SIDES:
-        texts = [pair.details["neutral"] if side == "neutral" else getattr(pair, side) for pair in pairs
-                 if side != "neutral" or "neutral" in pair.details]
+        texts = [
+            pair.details["neutral"] if side == "neutral" else getattr(pair, side)
+            for pair in pairs
+            if side != "neutral" or "neutral" in pair.details
+        ]
         kinds = []
         for number, text in enumerate(track(texts, f"sample {side}")):
             ids = torch.tensor([model.encode(text)] * samples, device=model.bridge.cfg.device)
             written = sample(model.bridge, ids, n_tokens, seed=seed + number, temperature=temperature)
-            kinds += [judge(model.tokenizer.decode(one.tolist(), skip_special_tokens=True)) for one in written]
+            kinds += [
+                judge(model.tokenizer.decode(one.tolist(), skip_special_tokens=True)) for one in written
+            ]
         for kind in KINDS if kinds else ():
             count = int(np.sum([one == kind for one in kinds]))
             rows.append((side, kind, count / len(kinds), *wilson_interval(count, len(kinds)), len(kinds)))

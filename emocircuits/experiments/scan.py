@@ -1,8 +1,9 @@
 """A corpus scan: the passages of any text where each emotion reads highest.
 
-A text is cut at blank lines and, where that is still too long, after a sentence, into pieces that fit the model's context; a
-passage is one sentence of a piece, read with everything before it in the piece. Its reading is the mean over its tokens (the
-attention sink left out). Memory does not grow with the text: only the best passages of each emotion are kept.
+A text is cut at blank lines and, where that is still too long, after a sentence, into pieces that fit the
+model's context; a passage is one sentence of a piece, read with everything before it in the piece. Its
+reading is the mean over its tokens (the attention sink left out). Memory does not grow with the text: only
+the best passages of each emotion are kept.
 """
 
 import re
@@ -39,8 +40,8 @@ class Scan:
     """What a scan found.
 
     Attributes:
-        passages: distinct ones: `emotion, rank, reading, z` (in standard deviations over all passages of the text), `line` (first line of the
-            piece it stands in, from 1), `text`.
+        passages: distinct ones: `emotion, rank, reading, z` (in standard deviations over all passages of the
+            text), `line` (first line of the piece it stands in, from 1), `text`.
         summary: `emotion, mean, sd` of the readings over all passages.
         n_passages, n_tokens: how much was read.
     """
@@ -83,7 +84,9 @@ def scan_text(
     directions.check_model(model.name, model.content_hash, model.d_model)
     window = min(model.n_ctx, window or MAX_WINDOW)
     if top < 1 or window < 16:
-        raise UserError(f"{top} passages and pieces of {window} tokens", expected="at least 1 and at least 16")
+        raise UserError(
+            f"{top} passages and pieces of {window} tokens", expected="at least 1 and at least 16"
+        )
     best: list[dict[str, tuple[float, int]]] = [{} for _ in emotions]
     floor = np.full(len(emotions), -np.inf)  # the reading a passage must beat
     total, squares, n_passages, n_tokens = np.zeros(len(emotions)), np.zeros(len(emotions)), 0, 0
@@ -102,7 +105,9 @@ def scan_text(
                     means = rows.mean(axis=0)
                     total, squares, n_passages = total + means, squares + means**2, n_passages + 1
                     for place in np.flatnonzero(means > floor):
-                        floor[place] = _keep(best[place], piece.text[start:stop], float(means[place]), piece.line, top)
+                        floor[place] = _keep(
+                            best[place], piece.text[start:stop], float(means[place]), piece.line, top
+                        )
             shown.update(sum(len(piece.sentences) for piece in pieces))
     if not n_passages:
         raise UserError(
@@ -125,7 +130,9 @@ def scan_text(
     )
 
 
-def scan_file(model: LanguageModel, directions: EmotionDirections, path: str | Path, **options: object) -> Scan:
+def scan_file(
+    model: LanguageModel, directions: EmotionDirections, path: str | Path, **options: object
+) -> Scan:
     """`scan_text` of a UTF-8 file.
 
     Raises:
@@ -142,7 +149,9 @@ def scan_file(model: LanguageModel, directions: EmotionDirections, path: str | P
 
 
 def text_pieces(model: LanguageModel, lines: Iterable[str], window: int) -> Iterator[Piece]:
-    """Pieces of at most `window` tokens (a longer sentence is cut there), in order, with the places of their sentences."""
+    """Pieces of at most `window` tokens (a longer sentence is cut there), in order, with the places of their
+    sentences.
+    """
     for line, paragraph in _paragraphs(lines):
         spans = [found.span() for found in _SENTENCE.finditer(paragraph)]
         if not spans:
@@ -156,7 +165,8 @@ def text_pieces(model: LanguageModel, lines: Iterable[str], window: int) -> Iter
             while stop < len(spans) and tokens[stop].stop - tokens[start].start + before <= window:
                 stop += 1
             first, last = spans[start][0], spans[stop - 1][1]
-            if tokens[stop - 1].stop - tokens[start].start + before > window:  # one sentence longer than the window
+            # one sentence longer than the window
+            if tokens[stop - 1].stop - tokens[start].start + before > window:
                 last = int(offsets[tokens[start].start + window - before - 1, 1])
             inside = tuple((low - first, min(high, last) - first) for low, high in spans[start:stop])
             yield Piece(paragraph[first:last], line + paragraph.count("\n", 0, first), inside)
@@ -164,7 +174,9 @@ def text_pieces(model: LanguageModel, lines: Iterable[str], window: int) -> Iter
 
 
 def _keep(kept: dict[str, tuple[float, int]], text: str, value: float, line: int, top: int) -> float:
-    """Puts a passage among the best (each wording once, highest first) and returns what the next one must beat."""
+    """Puts a passage among the best (each wording once, highest first) and returns what the next one must
+    beat.
+    """
     if text not in kept or kept[text][0] < value:
         kept[text] = (value, line)
         ordered = sorted(kept.items(), key=lambda entry: -entry[1][0])[:top]

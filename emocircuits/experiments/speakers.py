@@ -1,9 +1,11 @@
-"""Speaker directions: the emotion of who is speaking, of the other one, and of one that is felt but not shown.
+"""Speaker directions: the emotion of who is speaking, of the other one, and of one that is felt but not
+shown.
 
-After Sofroniew et al. (2026): from dialogues of two people with different emotions, *present* directions are those of the
-emotion of whoever the tokens belong to, *other* directions those of the other person's. From dialogues in which one feels an
-emotion and says another, *felt* (deflection) and *shown* directions are learned over what the masking speaker says. All are
-differences of means over the same tokens with different labels, so a role that the model does not keep apart reads at chance.
+After Sofroniew et al. (2026): from dialogues of two people with different emotions, *present* directions are
+those of the emotion of whoever the tokens belong to, *other* directions those of the other person's. From
+dialogues in which one feels an emotion and says another, *felt* (deflection) and *shown* directions are
+learned over what the masking speaker says. All are differences of means over the same tokens with different
+labels, so a role that the model does not keep apart reads at chance.
 """
 
 from collections.abc import Mapping
@@ -23,7 +25,11 @@ from emocircuits.errors import UserError
 from emocircuits.experiments.geometry import layer_similarity
 
 ROLES: Mapping[str, tuple[str, str]] = {
-    "present": ("speaker", "emotion"), "other": ("speaker", "other"), "felt": ("masked", "emotion"), "shown": ("masked", "shown")}
+    "present": ("speaker", "emotion"),
+    "other": ("speaker", "other"),
+    "felt": ("masked", "emotion"),
+    "shown": ("masked", "shown"),
+}
 """Role -> kind of stretch and the label that is learned."""
 
 
@@ -43,19 +49,29 @@ def speaker_directions(store: ActivationStore, settings: DirectionSettings) -> d
         UserError: no stretches of any role, or an emotion with too few of them in a split.
     """
     kinds = set(store.prompts["kind"])
-    found = {role: learn_directions(of_role(store, role), replace(settings, story_kinds=(kind,), from_token=1))
-             for role, (kind, _) in ROLES.items() if kind in kinds}
+    found = {
+        role: learn_directions(of_role(store, role), replace(settings, story_kinds=(kind,), from_token=1))
+        for role, (kind, _) in ROLES.items()
+        if kind in kinds
+    }
     if not found:
-        raise UserError("the store has no dialogues of two speakers and no masked ones", cure="collect speaker_spans or masked_spans")
+        raise UserError(
+            "the store has no dialogues of two speakers and no masked ones",
+            cure="collect speaker_spans or masked_spans",
+        )
     return found
 
 
-def role_readings(store: ActivationStore, found: Mapping[str, EmotionDirections], *, split: str = "held_out") -> pd.DataFrame:
-    """How well each role's directions read each label on held-out stretches of their kind, at the reading site.
+def role_readings(
+    store: ActivationStore, found: Mapping[str, EmotionDirections], *, split: str = "held_out"
+) -> pd.DataFrame:
+    """How well each role's directions read each label on held-out stretches of their kind, at the reading
+    site.
 
     Returns:
-        `directions` (a role), `label` (a role of the same kind), `auroc, ci_low, ci_high` (mean over emotions). The diagonal is
-        what a direction was learned for; beside it 0.5 means that the other label cannot be read from it.
+        `directions` (a role), `label` (a role of the same kind), `auroc, ci_low, ci_high` (mean over
+        emotions). The diagonal is what a direction was learned for; beside it 0.5 means that the other label
+        cannot be read from it.
     """
     rows = []
     for role, directions in found.items():
@@ -75,19 +91,32 @@ def role_similarity(found: Mapping[str, EmotionDirections], *, seed: int = 0) ->
     """How alike the directions of two roles are, at the reading site.
 
     Returns:
-        `role, other, same` (mean cosine of the same emotion's two directions), `different` (of different emotions' directions),
-        `structure, structure_low, structure_high` (Spearman correlation of the cosines between emotions, 95 % over emotions):
-        roles can be near-orthogonal (same near 0) with the same structure (near 1).
+        `role, other, same` (mean cosine of the same emotion's two directions), `different` (of different
+        emotions' directions), `structure, structure_low, structure_high` (Spearman correlation of the cosines
+        between emotions, 95 % over emotions): roles can be near-orthogonal (same near 0) with the same
+        structure (near 1).
     """
     rows = []
     for role, other in combinations(found, 2):
         shared = [emotion for emotion in found[role].emotions if emotion in found[other].emotions]
         site = found[role].read_site
-        first, second = (np.stack([found[name].vector(emotion, site) for emotion in shared]).astype(np.float64) for name in (role, other))
+        first, second = (
+            np.stack([found[name].vector(emotion, site) for emotion in shared]).astype(np.float64)
+            for name in (role, other)
+        )
         between = first @ second.T
         apart = ~np.eye(len(shared), dtype=bool)
         line = layer_similarity(np.stack([first, second]), (role, other), seed=seed).iloc[1]
-        rows.append((role, other, float(np.diag(between).mean()), float(between[apart].mean()), line.rho, line.ci_low, line.ci_high))
+        rows.append(
+            (
+                role,
+                other,
+                float(np.diag(between).mean()),
+                float(between[apart].mean()),
+                line.rho,
+                line.ci_low,
+                line.ci_high,
+            )
+        )
     columns = ["role", "other", "same", "different", "structure", "structure_low", "structure_high"]
     return pd.DataFrame(rows, columns=columns)
-

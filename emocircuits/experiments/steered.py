@@ -17,7 +17,9 @@ __all__ = ["Metric", "SteeringDirection", "equal_length_groups", "steered_metric
 
 @dataclass(frozen=True, eq=False)
 class SteeringDirection:
-    """A unit direction with a name and what it is: `emotion`, `random`, `content`, `shuffled` or another kind of control."""
+    """A unit direction with a name and what it is: `emotion`, `random`, `content`, `shuffled` or another kind
+    of control.
+    """
 
     name: str
     kind: str
@@ -31,7 +33,8 @@ def steering_directions(
     site: str | None = None,
     kinds: Sequence[str] | None = None,
 ) -> tuple[SteeringDirection, ...]:
-    """The emotions asked for and all controls at a site (default: the directions' steering site, every kind they have).
+    """The emotions asked for and all controls at a site (default: the directions' steering site, every kind
+    they have).
 
     Raises:
         UserError: an unknown emotion, site or kind of control.
@@ -44,7 +47,8 @@ def steering_directions(
             raise unknown("kind of control", kind, directions.controls)
         control = directions.controls[kind]
         chosen += [
-            SteeringDirection(name, kind, vector) for name, vector in zip(control.names, control.vectors[place], strict=True)
+            SteeringDirection(name, kind, vector)
+            for name, vector in zip(control.names, control.vectors[place], strict=True)
         ]
     return tuple(chosen)
 
@@ -60,15 +64,18 @@ def steered_metric(
     batch_tokens: int = 4096,
     tick: Callable[[int], object] | None = None,
 ) -> Float[np.ndarray, "row prompt *rest"]:
-    """The metric at the last position of every prompt under every push; the push is added at every position of the site.
+    """The metric at the last position of every prompt under every push; the push is added at every position
+    of the site.
 
     The residual stream at the site is computed once per prompt and only the later blocks run for each push.
 
     Args:
         model: the model.
         prompts: token ids.
-        pushes: vectors in residual units (strength × mean residual norm × unit direction); a zero row is the unsteered model.
-        metric: logits `(prompt, pos, d_vocab)` -> one number (or several) per prompt, read at the last position.
+        pushes: vectors in residual units (strength × mean residual norm × unit direction); a zero row is the
+            unsteered model.
+        metric: logits `(prompt, pos, d_vocab)` -> one number (or several) per prompt, read at the last
+            position.
         site: a `hook_resid_post` site.
         batch_tokens: tokens per forward pass.
         tick: called with the number of finished (row, prompt) pairs.
@@ -82,16 +89,23 @@ def steered_metric(
     def plan(tokens: torch.Tensor, residual: torch.Tensor):
         return lambda rows, columns: (residual[columns] + vectors[rows].to(residual.dtype)[:, None, :], [])
 
-    results = resumed_metric(model, prompts, len(pushes), plan, metric, site=site, batch_tokens=batch_tokens, tick=tick)
+    results = resumed_metric(
+        model, prompts, len(pushes), plan, metric, site=site, batch_tokens=batch_tokens, tick=tick
+    )
     _check_live(results, pushes, site)
     return results
 
 
 def _check_live(results: np.ndarray, pushes: np.ndarray, site: str) -> None:
-    moved, still = np.flatnonzero(np.abs(pushes).sum(axis=1) > 0), np.flatnonzero(np.abs(pushes).sum(axis=1) == 0)
+    moved, still = (
+        np.flatnonzero(np.abs(pushes).sum(axis=1) > 0),
+        np.flatnonzero(np.abs(pushes).sum(axis=1) == 0),
+    )
     if (
         len(moved)
         and len(still)
         and np.array_equal(np.broadcast_to(results[still[0]], results[moved].shape), results[moved])
     ):
-        raise Failure(f"steering at {site} changed nothing", expected="other logits", cure="check the hook name")
+        raise Failure(
+            f"steering at {site} changed nothing", expected="other logits", cure="check the hook name"
+        )

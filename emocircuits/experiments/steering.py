@@ -1,10 +1,11 @@
 """Steering dose-response: how behaviours move with the strength of a direction, next to matched controls.
 
-Strength is a fraction of the mean residual norm at the site (sink masked); all directions are unit vectors, so equal
-strengths are equal pushes. Measures per prompt: `logit_diff`, the behaviour's log-odds M; `rate` = sigmoid(M), the
-probability of the behaviour's tokens among them and the honest ones; and, where the action tokens are known, `sampled_rate`,
-how often the model takes the behaviour's token when it is sampled freely, and `other_rate`, how often it takes neither (a
-push that breaks the model shows here). Intervals are 95 % bootstrap intervals over prompts.
+Strength is a fraction of the mean residual norm at the site (sink masked); all directions are unit vectors,
+so equal strengths are equal pushes. Measures per prompt: `logit_diff`, the behaviour's log-odds M; `rate` =
+sigmoid(M), the probability of the behaviour's tokens among them and the honest ones; and, where the action
+tokens are known, `sampled_rate`, how often the model takes the behaviour's token when it is sampled freely,
+and `other_rate`, how often it takes neither (a push that breaks the model shows here). Intervals are 95 %
+bootstrap intervals over prompts.
 """
 
 from collections.abc import Sequence
@@ -44,9 +45,13 @@ class BehaviourPrompts:
     actions: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     def outcomes(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt outcome"]:
-        """Log-odds, and the full model's probabilities of the behaviour's and of the honest tokens (0 where not known)."""
+        """Log-odds, and the full model's probabilities of the behaviour's and of the honest tokens (0 where
+        not known).
+        """
         shares = logits[:, -1].double().softmax(-1)
-        return torch.stack([self.metric(logits).double(), *(shares[:, list(ids)].sum(-1) for ids in self.actions)], dim=1)
+        return torch.stack(
+            [self.metric(logits).double(), *(shares[:, list(ids)].sum(-1) for ids in self.actions)], dim=1
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +60,13 @@ class DoseResponse:
 
     Attributes:
         table: `direction, kind, strength, behaviour, metric, value, ci_low, ci_high, n`.
-        slopes: `direction, kind, behaviour, metric, slope, ci_low, ci_high, p_value, alternative`: least-squares slope of
-            the mean over strength, at the strengths that all directions share. The p-value ranks |slope| among those of
-            the random directions, (1 + number at least as large) / (1 + number of random directions), two-sided; NaN for
-            the random directions themselves.
+        slopes: `direction, kind, behaviour, metric, slope, ci_low, ci_high, p_value, alternative`:
+            least-squares slope of the mean over strength, at the strengths that all directions share. The
+            p-value ranks |slope| among those of the random directions, (1 + number at least as large) / (1 +
+            number of random directions), two-sided; NaN for the random directions themselves.
         values: per behaviour, log-odds `(direction, strength, prompt)`, NaN where not measured.
-        sampled: per behaviour with known action tokens, `(direction, strength, prompt, sampled_rate | other_rate)`.
+        sampled: per behaviour with known action tokens, `(direction, strength, prompt, sampled_rate |
+            other_rate)`.
         strengths: the second axis of `values`.
         directions: names, the first axis of `values`.
     """
@@ -129,7 +135,13 @@ def dose_response(
     with bar(len(pushes) * sum(len(behaviour.prompts) for behaviour in behaviours), "steer") as shown:
         for behaviour in behaviours:
             found = steered_metric(
-                model, behaviour.prompts, pushes, behaviour.outcomes, site=site, batch_tokens=batch_tokens, tick=shown.update
+                model,
+                behaviour.prompts,
+                pushes,
+                behaviour.outcomes,
+                site=site,
+                batch_tokens=batch_tokens,
+                tick=shown.update,
             )
             block = np.full((len(directions), len(grid), *found.shape[1:]), np.nan)
             block[:, grid.index(0.0)] = found[-1]
@@ -156,7 +168,9 @@ def measured(values: Float[np.ndarray, "*rest"], metric: str) -> Float[np.ndarra
 
 
 def rank_p_value(value: float, null: Float[np.ndarray, "draw"]) -> float:
-    """Two-sided rank p-value: (1 + number of null values at least as far from 0) / (1 + number of null values)."""
+    """Two-sided rank p-value: (1 + number of null values at least as far from 0) / (1 + number of null
+    values).
+    """
     return float((1 + np.count_nonzero(np.abs(null) >= abs(value))) / (1 + len(null)))
 
 
@@ -209,12 +223,17 @@ def _table(
                     )
                 )
     return pd.DataFrame(
-        rows, columns=["direction", "kind", "strength", "behaviour", "metric", "value", "ci_low", "ci_high", "n"]
+        rows,
+        columns=["direction", "kind", "strength", "behaviour", "metric", "value", "ci_low", "ci_high", "n"],
     )
 
 
 def _slopes(
-    values: dict, directions: Sequence[SteeringDirection], grid: tuple[float, ...], shared: list[float], seed: int
+    values: dict,
+    directions: Sequence[SteeringDirection],
+    grid: tuple[float, ...],
+    shared: list[float],
+    seed: int,
 ) -> pd.DataFrame:
     columns = [grid.index(strength) for strength in shared]
     is_random = np.array([direction.kind == "random" for direction in directions])
@@ -225,7 +244,11 @@ def _slopes(
             means = slopes.mean(axis=1)
             low, high = bootstrap_interval(slopes.T, seed=seed)
             for row, direction in enumerate(directions):
-                p_value = rank_p_value(means[row], means[is_random]) if is_random.any() and not is_random[row] else np.nan
+                p_value = (
+                    rank_p_value(means[row], means[is_random])
+                    if is_random.any() and not is_random[row]
+                    else np.nan
+                )
                 rows.append(
                     (
                         direction.name,
@@ -239,5 +262,15 @@ def _slopes(
                         "two-sided",
                     )
                 )
-    names = ["direction", "kind", "behaviour", "metric", "slope", "ci_low", "ci_high", "p_value", "alternative"]
+    names = [
+        "direction",
+        "kind",
+        "behaviour",
+        "metric",
+        "slope",
+        "ci_low",
+        "ci_high",
+        "p_value",
+        "alternative",
+    ]
     return pd.DataFrame(rows, columns=names)

@@ -5,20 +5,34 @@ from emocircuits.export.exporter import EXPORTERS, Exporter
 from emocircuits.export.layout import grid
 from emocircuits.export.plain import plain_text
 
-SHAPES = {"feature": "ellipse", "error": "diamond", "token": "box", "target": "doubleoctagon", "component": "box"}
+SHAPES = {
+    "feature": "ellipse",
+    "error": "diamond",
+    "token": "box",
+    "target": "doubleoctagon",
+    "component": "box",
+}
 
 
 def quote(text: str) -> str:
-    """A DOT string: quotes and backslashes doubled up, so that no text is read as an escape or ends the string."""
+    """A DOT string: quotes and backslashes doubled up, so that no text is read as an escape or ends the
+    string.
+    """
     text = plain_text(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", " ")
     return f'"{text}"'
 
 
 def render(graph: CircuitGraph) -> bytes:
-    """DOT text. `dot` uses the ranks, `neato -n` the positions. Blue and dashed is negative, orange and solid positive."""
+    """DOT text. `dot` uses the ranks, `neato -n` the positions. Blue and dashed is negative, orange and solid
+    positive.
+    """
     layout = grid(graph)
     largest = max((abs(edge.weight) for edge in graph.edges), default=0.0) or 1.0
-    lines = [f"digraph {quote(graph.behaviour)} {{", "  rankdir=BT;", '  node [fontname="Helvetica", fontsize=10];']
+    lines = [
+        f"digraph {quote(graph.behaviour)} {{",
+        "  rankdir=BT;",
+        '  node [fontname="Helvetica", fontsize=10];',
+    ]
     for node in graph.nodes:
         x, y = layout.places[node.id]
         colour = "#888888" if not node.effect else "#D55E00" if node.effect > 0 else "#0072B2"

@@ -1,4 +1,6 @@
-"""What an export format is. Adding one is one file that registers it and one import in the folder's `__init__`."""
+"""What an export format is. Adding one is one file that registers it and one import in the folder's
+`__init__`.
+"""
 
 import re
 from collections.abc import Callable, Iterable
@@ -20,7 +22,8 @@ class Exporter:
         name: name on the command line.
         suffix: end of the file name, with its dot.
         does: one line for `--help`.
-        render: the file's bytes; a pure function of the circuit (and of the evidence, where the format shows it).
+        render: the file's bytes; a pure function of the circuit (and of the evidence, where the format shows
+            it).
         shows_evidence: whether `render` takes a `CircuitEvidence` beside the circuit.
     """
 
@@ -34,7 +37,9 @@ class Exporter:
         """The file's bytes; evidence is left out where the format has no place for it."""
         return self.render(graph, evidence) if self.shows_evidence else self.render(graph)
 
-    def write(self, graph: CircuitGraph, directory: str | Path, evidence: CircuitEvidence | None = None) -> Path:
+    def write(
+        self, graph: CircuitGraph, directory: str | Path, evidence: CircuitEvidence | None = None
+    ) -> Path:
         """Writes `<behaviour><suffix>` in the directory, atomically, and returns its path."""
         path = Path(directory) / f"{file_stem(graph.behaviour)}{self.suffix}"
         write_bytes(path, self.data(graph, evidence))

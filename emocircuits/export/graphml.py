@@ -20,4 +20,6 @@ def render(graph: CircuitGraph) -> bytes:
     return buffer.getvalue()
 
 
-EXPORTERS.register("graphml", Exporter("graphml", ".graphml", "GraphML for yEd, Cytoscape, igraph, networkx", render))
+EXPORTERS.register(
+    "graphml", Exporter("graphml", ".graphml", "GraphML for yEd, Cytoscape, igraph, networkx", render)
+)

@@ -75,7 +75,9 @@ def viewer_module() -> str:
 
 @cache
 def viewer_script() -> str:
-    """The viewer as a classic script that defines `emocircuitsViewer`: a module would not load from `file://`."""
+    """The viewer as a classic script that defines `emocircuitsViewer`: a module would not load from
+    `file://`.
+    """
     body = viewer_module().replace("export default {", "const widget = {")
     body = re.sub(r"^export (?=function|const|let|class)", "", body, flags=re.M)
     return f"const emocircuitsViewer = (() => {{\n{body}\nreturn {{ mount, widget }};\n}})();"
@@ -124,4 +126,6 @@ def _part(name: str) -> str:
     return (resources.files("emocircuits.export") / "viewer" / name).read_text(encoding="utf-8")
 
 
-EXPORTERS.register("html", Exporter("html", ".html", "self-contained interactive page", render, shows_evidence=True))
+EXPORTERS.register(
+    "html", Exporter("html", ".html", "self-contained interactive page", render, shows_evidence=True)
+)

@@ -11,9 +11,9 @@ from emocircuits.errors import UserError
 def influence(graph: CircuitGraph) -> dict[str, float]:
     """Raw influence: the share of the metric's input that passes through each node.
 
-    With N[target, source] = |weight| / sum of |weight| into the target and w = 1 on each target node,
-    I = wN + wN² + …; on a graph without cycles that is one pass from the metric down: I[s] = Σ_t (w[t] + I[t]) N[t, s].
-    (circuit-tracer `graph.py`; Neuronpedia uses the same sum.)
+    With N[target, source] = |weight| / sum of |weight| into the target and w = 1 on each target node, I = wN
+    + wN² + …; on a graph without cycles that is one pass from the metric down: I[s] = Σ_t (w[t] + I[t]) N[t,
+    s]. (circuit-tracer `graph.py`; Neuronpedia uses the same sum.)
 
     Raises:
         UserError: the links form a cycle.
@@ -39,7 +39,9 @@ def influence(graph: CircuitGraph) -> dict[str, float]:
 
 
 def cumulative(scores: dict[str, float], skip: Iterable[str] = ()) -> dict[str, float]:
-    """Cumulative share: nodes sorted by score, strongest first; small = important, 1 = the last. Ties keep their order."""
+    """Cumulative share: nodes sorted by score, strongest first; small = important, 1 = the last. Ties keep
+    their order.
+    """
     left_out = set(skip)
     ordered = sorted((name for name in scores if name not in left_out), key=lambda name: -scores[name])
     total = sum(scores[name] for name in ordered)

@@ -12,4 +12,6 @@ def render(graph: CircuitGraph) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-EXPORTERS.register("json", Exporter("json", ".json", "everything the circuit holds, for emocircuits itself", render))
+EXPORTERS.register(
+    "json", Exporter("json", ".json", "everything the circuit holds, for emocircuits itself", render)
+)

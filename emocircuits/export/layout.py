@@ -1,7 +1,8 @@
 """The one layout of viewer, SVG, GEXF and DOT: x is the token position, y is the layer.
 
-Coordinates are in node pitches: neighbours in a cell are 1 apart. y grows upwards: tokens below, the metric on top.
-A circuit without positions is one wide column whose nodes stand side by side, strongest in the middle.
+Coordinates are in node pitches: neighbours in a cell are 1 apart. y grows upwards: tokens below, the metric
+on top. A circuit without positions is one wide column whose nodes stand side by side, strongest in the
+middle.
 """
 
 from dataclasses import dataclass
@@ -9,10 +10,12 @@ from itertools import groupby
 
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Node
 
-EMPTY_COLUMN = 0.35  # most of a token column without nodes; all of them together take a fifth of the width at most
+# most of a token column without nodes; all of them together take a fifth of the width at most
+EMPTY_COLUMN = 0.35
 COLUMN_GAP = 0.35
 ROW_GAP = 0.9
-ABREAST, ABREAST_ALONE = 4, 24  # nodes side by side in a cell before it wraps: among token columns, and without positions
+# nodes side by side in a cell before it wraps: among token columns, and without positions
+ABREAST, ABREAST_ALONE = 4, 24
 
 _SUBLAYER = {"resid_pre": 0, "attn_out": 1, "resid_mid": 2, "mlp_out": 3, "resid_post": 4}
 _BOTTOM, _TOP = (-1, 0), (10**9, 0)
@@ -30,7 +33,9 @@ class Band:
 
 @dataclass(frozen=True)
 class Grid:
-    """Where everything is. `columns` are token positions (empty without positions); `rows` go from bottom to top."""
+    """Where everything is. `columns` are token positions (empty without positions); `rows` go from bottom to
+    top.
+    """
 
     places: dict[str, tuple[float, float]]
     columns: tuple[Band, ...]
@@ -40,7 +45,9 @@ class Grid:
 
 
 def rank(node: Node) -> tuple[int, int]:
-    """Order of computation: tokens first, then per layer attention, MLP, residual stream, and the metric last."""
+    """Order of computation: tokens first, then per layer attention, MLP, residual stream, and the metric
+    last.
+    """
     if node.kind in ("token", "target"):
         return _BOTTOM if node.kind == "token" else _TOP
     if node.site is not None:
@@ -60,18 +67,26 @@ def grid(graph: CircuitGraph) -> Grid:
     """Places every node of a circuit."""
     positioned = any(node.position is not None for node in graph.nodes)
     abreast = ABREAST if positioned else ABREAST_ALONE
-    last = max([len(graph.tokens) - 1, *(node.position for node in graph.nodes if node.position is not None)], default=0)
-    column_of = {node.id: (last if node.position is None else node.position) if positioned else 0 for node in graph.nodes}
+    last = max(
+        [len(graph.tokens) - 1, *(node.position for node in graph.nodes if node.position is not None)],
+        default=0,
+    )
+    column_of = {
+        node.id: (last if node.position is None else node.position) if positioned else 0
+        for node in graph.nodes
+    }
     cells: dict[tuple[int, tuple[int, int]], list[Node]] = {}
     for node in graph.nodes:
         cells.setdefault((column_of[node.id], rank(node)), []).append(node)
     for key, members in cells.items():
         cells[key] = _middle_out(members)
     widths = {
-        column: max(min(len(m), abreast) for (c, _), m in cells.items() if c == column) for column in {c for c, _ in cells}
+        column: max(min(len(m), abreast) for (c, _), m in cells.items() if c == column)
+        for column in {c for c, _ in cells}
     }
     depths = {
-        level: max(-(-len(m) // abreast) for (_, r), m in cells.items() if r == level) for level in {r for _, r in cells}
+        level: max(-(-len(m) // abreast) for (_, r), m in cells.items() if r == level)
+        for level in {r for _, r in cells}
     }
     left, columns = 0.0, []
     used = sum(width + COLUMN_GAP for width in widths.values())

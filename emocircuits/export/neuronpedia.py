@@ -1,9 +1,10 @@
 """Graph JSON of Neuronpedia and circuit-tracer, from the circuit unrolled over one prompt.
 
-Both viewers know transcoder features with exact linear links. Ours are residual SAE features with attribution-patching
-links: they are written as `cross layer transcoder` because only that type gets a feature card, and the truth is in
-`metadata.info.description` and `metadata.generation_settings`. The metric is a difference of logits, not one token: it is
-a logit node with a virtual vocabulary index beyond the vocabulary, as circuit-tracer does it.
+Both viewers know transcoder features with exact linear links. Ours are residual SAE features with
+attribution-patching links: they are written as `cross layer transcoder` because only that type gets a feature
+card, and the truth is in `metadata.info.description` and `metadata.generation_settings`. The metric is a
+difference of logits, not one token: it is a logit node with a virtual vocabulary index beyond the vocabulary,
+as circuit-tracer does it.
 """
 
 import json
@@ -39,11 +40,13 @@ def document(
 
     Args:
         graph: a circuit with an `example`, or one whose own nodes have positions.
-        target: `neuronpedia` (scan is a plain name) or `circuit-tracer` (scan starts with `./`: no network call).
+        target: `neuronpedia` (scan is a plain name) or `circuit-tracer` (scan starts with `./`: no network
+            call).
         slug, scan: name of the graph and of the model; default: behaviour and `conventions["model"]`.
 
     Raises:
-        UserError: no positions, a prompt of one token, no SAE node, components, or a link that goes back or down.
+        UserError: no positions, a prompt of one token, no SAE node, components, or a link that goes back or
+            down.
     """
     if target not in TARGETS:
         raise unknown("graph target", target, TARGETS)
@@ -56,7 +59,9 @@ def document(
         "target/logit_diff", label="logit difference"
     )
     ids[metric.id] = _node_id(metric, layers, vocabulary, len(shown.tokens) - 1)
-    shares = cumulative(influence(shown), [node.id for node in shown.nodes if node.kind in ("token", "target")])
+    shares = cumulative(
+        influence(shown), [node.id for node in shown.nodes if node.kind in ("token", "target")]
+    )
     nodes = [_embedding(position, text, shown) for position, text in enumerate(shown.tokens)]
     nodes += [_feature(node, ids[node.id], layers, shares[node.id]) for node in features]
     nodes.append(_logit(metric, ids[metric.id], graph, len(shown.tokens) - 1, layers, vocabulary))
@@ -82,7 +87,10 @@ def document(
                 "Nodes are residual-stream SAE features and SAE errors, written as transcoder "
                 "features for the viewer; links are attribution-patching "
                 "effects on the metric, not exact linear weights.",
-                "generator": {"name": "emocircuits", "version": str(graph.provenance.settings.get("version", ""))},
+                "generator": {
+                    "name": "emocircuits",
+                    "version": str(graph.provenance.settings.get("version", "")),
+                },
             },
             "generation_settings": {
                 "node_kind": "residual SAE feature",
@@ -107,7 +115,9 @@ def document(
 
 def render(graph: CircuitGraph, target: str = "neuronpedia") -> bytes:
     """The file for one of `TARGETS`."""
-    return json.dumps(document(graph, target=target), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return json.dumps(
+        document(graph, target=target), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    ).encode()
 
 
 def page_query(value: dict[str, Any]) -> str:
@@ -129,10 +139,13 @@ def _check(shown: CircuitGraph) -> list[Node]:
     features = [node for node in shown.nodes if node.kind in ("feature", "error")]
     for node in shown.nodes:
         if node.kind == "component":
-            raise UserError(f"the component {node.id} has no form in the graph JSON", expected="SAE features and errors")
+            raise UserError(
+                f"the component {node.id} has no form in the graph JSON", expected="SAE features and errors"
+            )
         if node.kind != "target" and node.position is None:
             raise UserError(
-                f"node {node.id} has no position", cure="export a circuit that was unrolled over an example prompt"
+                f"node {node.id} has no position",
+                cure="export a circuit that was unrolled over an example prompt",
             )
     if not features:
         raise UserError(f"the circuit of {shown.behaviour} has no SAE feature", expected="at least one")
@@ -176,7 +189,9 @@ def _common(node_id: str, feature: int, layer: str, position: int, kind: str, la
 def _embedding(position: int, text: str, shown: CircuitGraph) -> dict[str, Any]:
     node = next((n for n in shown.nodes if n.kind == "token" and n.position == position), None)
     number = node.details.get("token_id", 0) if node else 0
-    value = _common(f"E_{number}_{position}", position, "E", position, "embedding", f'Emb: "{plain_text(text)}"')
+    value = _common(
+        f"E_{number}_{position}", position, "E", position, "embedding", f'Emb: "{plain_text(text)}"'
+    )
     return {**value, "jsNodeId": f"E_{number}-{position}"}
 
 
@@ -206,7 +221,14 @@ def _logit(
 ) -> dict[str, Any]:
     chance = float(metric.details.get("probability", graph.scores.get("clean_rate", 1.0)))
     label = re.sub(r"\s+", " ", plain_text(metric.label or "logit difference"))
-    value = _common(node_id, vocabulary, str(max(layers.values()) + 1), last, "logit", f'Output "{label}" (p={chance:.3f})')
+    value = _common(
+        node_id,
+        vocabulary,
+        str(max(layers.values()) + 1),
+        last,
+        "logit",
+        f'Output "{label}" (p={chance:.3f})',
+    )
     return {**value, "jsNodeId": f"L_{vocabulary}-{last}", "token_prob": chance, "is_target_logit": True}
 
 
@@ -214,20 +236,27 @@ def _forward(source: Node, target: Node, length: int) -> bool:
     positions = [length - 1 if node.kind == "target" else node.position for node in (source, target)]
     if rank(source) >= rank(target) or positions[0] > positions[1]:
         raise UserError(
-            f"the link {source.id} -> {target.id} goes back", expected="links up in layer and not back in position"
+            f"the link {source.id} -> {target.id} goes back",
+            expected="links up in layer and not back in position",
         )
     return True
 
 
 def _pinned(features: list[Node], ids: dict[str, str], metric: Node) -> list[str]:
-    strongest = sorted((node for node in features if node.kind == "feature"), key=lambda node: -abs(node.effect or 0.0))
+    strongest = sorted(
+        (node for node in features if node.kind == "feature"), key=lambda node: -abs(node.effect or 0.0)
+    )
     return [ids[node.id] for node in strongest[:PINNED]] + [ids[metric.id]]
 
 
 def _supernodes(features: list[Node], ids: dict[str, str]) -> list[list[str]]:
-    """Pinned features grouped by the emotion cluster of their surest match (or that emotion), groups of two and more."""
+    """Pinned features grouped by the emotion cluster of their surest match (or that emotion), groups of two
+    and more.
+    """
     groups: dict[str, list[str]] = {}
-    for node in sorted((n for n in features if n.kind == "feature"), key=lambda n: -abs(n.effect or 0.0))[:PINNED]:
+    for node in sorted((n for n in features if n.kind == "feature"), key=lambda n: -abs(n.effect or 0.0))[
+        :PINNED
+    ]:
         if matches := emotions_of(node):
             label = emotion_clusters().get(matches[0], matches[0])
             groups.setdefault(plain_text(label), []).append(ids[node.id])

@@ -15,7 +15,9 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 
 def plain_text(text: str) -> str:
-    """Text with every character that XML 1.0 forbids replaced by U+FFFD; line ends become newlines, as XML reads them."""
+    """Text with every character that XML 1.0 forbids replaced by U+FFFD; line ends become newlines, as XML
+    reads them.
+    """
     return _FORBIDDEN.sub("\ufffd", text).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -40,18 +42,23 @@ def plain(value: Any) -> str | int | float | bool | None:
     if isinstance(value, (list, tuple, dict, np.ndarray)):
         value = value.tolist() if isinstance(value, np.ndarray) else value
         return json.dumps(_nested(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    raise UserError(f"a graph attribute is a {type(value).__name__}", expected="text, a number, a list or a dict")
+    raise UserError(
+        f"a graph attribute is a {type(value).__name__}", expected="text, a number, a list or a dict"
+    )
 
 
 def plain_graph(graph: nx.Graph) -> nx.DiGraph:
-    """A copy with plain values only: None dropped, and each attribute of one type across all nodes (and all links).
+    """A copy with plain values only: None dropped, and each attribute of one type across all nodes (and all
+    links).
 
-    An attribute that is whole here and broken there becomes a float everywhere, any other mixture becomes text:
-    GEXF and GraphML declare one type per attribute and cannot be read back otherwise.
+    An attribute that is whole here and broken there becomes a float everywhere, any other mixture becomes
+    text: GEXF and GraphML declare one type per attribute and cannot be read back otherwise.
     """
     copy = nx.DiGraph(**_kept(graph.graph))
     copy.add_nodes_from((plain_text(str(name)), _kept(data)) for name, data in graph.nodes(data=True))
-    copy.add_edges_from((plain_text(str(a)), plain_text(str(b)), _kept(data)) for a, b, data in graph.edges(data=True))
+    copy.add_edges_from(
+        (plain_text(str(a)), plain_text(str(b)), _kept(data)) for a, b, data in graph.edges(data=True)
+    )
     if len(copy) != len(graph):
         raise UserError("two node ids differ only in characters that XML forbids")
     _one_type([data for _, data in copy.nodes(data=True)])

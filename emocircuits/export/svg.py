@@ -39,4 +39,6 @@ def render(graph: CircuitGraph) -> bytes:
     return draw(graph, "svg")
 
 
-EXPORTERS.register("svg", Exporter("svg", ".svg", f"vector picture of the {MAX_NODES} strongest nodes", render))
+EXPORTERS.register(
+    "svg", Exporter("svg", ".svg", f"vector picture of the {MAX_NODES} strongest nodes", render)
+)

@@ -1,4 +1,6 @@
-"""CSV of nodes and of links, for pandas, R and spreadsheets; text is sanitised, missing values are empty cells."""
+"""CSV of nodes and of links, for pandas, R and spreadsheets; text is sanitised, missing values are empty
+cells.
+"""
 
 import csv
 import io
@@ -25,9 +27,19 @@ def nodes(graph: CircuitGraph) -> bytes:
     lines = []
     for node in graph.nodes:
         best = next(iter(emotions_of(node)), None)
-        q_value = next((match["q_value"] for match in node.details.get("emotions", ()) if match["emotion"] == best), None)
+        q_value = next(
+            (match["q_value"] for match in node.details.get("emotions", ()) if match["emotion"] == best), None
+        )
         token = graph.tokens[node.position] if graph.tokens and node.position is not None else None
-        ends = (token, node.label or None, node.effect, node.ci_low, node.ci_high, node.verified, node.activation)
+        ends = (
+            token,
+            node.label or None,
+            node.effect,
+            node.ci_low,
+            node.ci_high,
+            node.verified,
+            node.activation,
+        )
         head = (node.id, node.kind, node.layer, node.site, node.feature, node.position)
         lines.append((*head, *ends, best, q_value, clusters.get(best or ""), *places[node.id]))
     return _csv(NODE_COLUMNS, lines)

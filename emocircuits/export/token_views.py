@@ -1,8 +1,9 @@
-"""CircuitsVis' token and attention views without a network: its script once per page, token text that cannot become markup.
+"""CircuitsVis' token and attention views without a network: its script once per page, token text that cannot
+become markup.
 
-CircuitsVis' own wrappers ask google.com whether to load their script from a CDN, put the 1.3 MB script beside every single
-view, leave their container open, and insert token text as HTML. So only its script is taken from the installed package; the
-containers, the properties and the calls are written here.
+CircuitsVis' own wrappers ask google.com whether to load their script from a CDN, put the 1.3 MB script beside
+every single view, leave their container open, and insert token text as HTML. So only its script is taken from
+the installed package; the containers, the properties and the calls are written here.
 """
 
 # ruff: noqa: E501 (markup and scripts read better unbroken)
@@ -47,8 +48,8 @@ class TokenView:
     """One or several components of CircuitsVis under a heading.
 
     Attributes:
-        parts: (component, its own heading or "", properties); texts in the properties are escaped where the component
-            inserts them as HTML.
+        parts: (component, its own heading or "", properties); texts in the properties are escaped where the
+            component inserts them as HTML.
         title: heading, as text.
     """
 
@@ -61,11 +62,13 @@ class TokenView:
 
 
 def reading_view(tokens: Sequence[str], readings: Mapping[str, Any], title: str = "") -> TokenView:
-    """A text whose tokens are coloured by readings: orange is positive, blue negative, one line per reading, one scale for all.
+    """A text whose tokens are coloured by readings: orange is positive, blue negative, one line per reading,
+    one scale for all.
 
     Args:
         tokens: texts of the tokens.
-        readings: name (for instance of an emotion) -> one value per token; NaN (the attention sink) is shown as 0.
+        readings: name (for instance of an emotion) -> one value per token; NaN (the attention sink) is shown
+            as 0.
         title: heading.
 
     Raises:
@@ -74,20 +77,31 @@ def reading_view(tokens: Sequence[str], readings: Mapping[str, Any], title: str 
     texts = _texts(tokens)
     if not readings:
         raise UserError("a token view without readings", expected="at least one")
-    values = {name: np.nan_to_num(np.asarray(one, dtype=np.float64), posinf=np.inf, neginf=-np.inf) for name, one in readings.items()}
+    values = {
+        name: np.nan_to_num(np.asarray(one, dtype=np.float64), posinf=np.inf, neginf=-np.inf)
+        for name, one in readings.items()
+    }
     for name, one in values.items():
         if one.shape != (len(texts),):
-            raise UserError(f"the reading '{name}' has {one.size} values", expected=f"{len(texts)}, one per token")
+            raise UserError(
+                f"the reading '{name}' has {one.size} values", expected=f"{len(texts)}, one per token"
+            )
         if not np.isfinite(one).all():
             raise UserError(f"the reading '{name}' holds infinity", expected="finite numbers")
     most = max(float(np.abs(one).max()) for one in values.values()) or 1.0
     scale = {"minValue": -most, "maxValue": most, "positiveColor": POSITIVE, "negativeColor": NEGATIVE}
-    parts = tuple(("ColoredTokens", name, {"tokens": texts, "values": _short(one), **scale}) for name, one in values.items())
+    parts = tuple(
+        ("ColoredTokens", name, {"tokens": texts, "values": _short(one), **scale})
+        for name, one in values.items()
+    )
     return TokenView(parts, title)
 
 
 def attention_view(
-    tokens: Sequence[str], attention: Float[np.ndarray, "head dest src"], names: Sequence[str], title: str = ""
+    tokens: Sequence[str],
+    attention: Float[np.ndarray, "head dest src"],
+    names: Sequence[str],
+    title: str = "",
 ) -> TokenView:
     """Attention patterns of some heads; the reader picks one and sees which tokens it looks at.
 
@@ -103,8 +117,15 @@ def attention_view(
     _texts(tokens)
     texts = [plain_text(str(text)).strip() or "␣" for text in tokens]  # the axes are text, not HTML
     if attention.shape != (len(names), len(texts), len(texts)) or not len(names):
-        raise UserError(f"attention of shape {attention.shape} for {len(names)} heads", expected=f"(head, {len(texts)}, {len(texts)})")
-    props = {"tokens": texts, "attention": _short(attention, 3), "attentionHeadNames": [plain_text(name) for name in names]}
+        raise UserError(
+            f"attention of shape {attention.shape} for {len(names)} heads",
+            expected=f"(head, {len(texts)}, {len(texts)})",
+        )
+    props = {
+        "tokens": texts,
+        "attention": _short(attention, 3),
+        "attentionHeadNames": [plain_text(name) for name in names],
+    }
     return TokenView((("AttentionHeads", "", props),), title)
 
 
@@ -125,7 +146,8 @@ def token_script() -> str:
 
 
 def view_elements(views: Sequence[TokenView], prefix: str = "token-view") -> tuple[str, str]:
-    """The containers of some views and the script that fills them; the page must also hold `token_script()`, once.
+    """The containers of some views and the script that fills them; the page must also hold `token_script()`,
+    once.
 
     Args:
         views: the views.
@@ -138,7 +160,9 @@ def view_elements(views: Sequence[TokenView], prefix: str = "token-view") -> tup
             name = f"{prefix}-{number}-{place}"
             inside.append(f"<h5>{html.escape(plain_text(heading))}</h5>" if heading else "")
             inside.append(f'<div id="{html.escape(name, quote=True)}"></div>')
-            calls.append(f"CircuitsVis.render({script_json(name)}, CircuitsVis.{component}, {script_json(props)});")
+            calls.append(
+                f"CircuitsVis.render({script_json(name)}, CircuitsVis.{component}, {script_json(props)});"
+            )
         boxes.append(f'<div class="token-view">{"".join(inside)}</div>')
     return "\n".join(boxes), "\n".join(calls)
 
@@ -146,7 +170,9 @@ def view_elements(views: Sequence[TokenView], prefix: str = "token-view") -> tup
 def views_page(views: Sequence[TokenView], title: str = "Tokens") -> str:
     """A self-contained page with some views."""
     boxes, calls = view_elements(views)
-    return PAGE.format(title=html.escape(plain_text(title)), css=CSS, views=boxes, script=token_script(), calls=calls)
+    return PAGE.format(
+        title=html.escape(plain_text(title)), css=CSS, views=boxes, script=token_script(), calls=calls
+    )
 
 
 def views_iframe(views: Sequence[TokenView], *, height: int | None = None) -> str:
@@ -170,7 +196,8 @@ def _texts(tokens: Sequence[str]) -> list[str]:
     """Token texts, escaped, as the colouring views insert them as HTML."""
     if not len(tokens):
         raise UserError("a token view of no tokens", expected="at least one")
-    bare = len(tokens) > 1 and not any(str(text)[:1].isspace() for text in tokens)  # a tokenizer that keeps no spaces
+    # a tokenizer that keeps no spaces
+    bare = len(tokens) > 1 and not any(str(text)[:1].isspace() for text in tokens)
     return [html.escape(plain_text(f" {text}" if bare else str(text))) for text in tokens]
 
 

@@ -1,4 +1,6 @@
-"""What the viewer is given: columns, not records; texts once; links strongest first. The schema is in docs/viewer.md."""
+"""What the viewer is given: columns, not records; texts once; links strongest first. The schema is in
+docs/viewer.md.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +36,8 @@ class Texts:
 def viewer_data(graph: CircuitGraph, evidence: CircuitEvidence | None = None) -> dict[str, Any]:
     """Plain values for `mount` of the viewer; feature cards are stored once and shared by all positions.
 
-    Of a circuit beyond the budget (20,000 nodes, 50,000 links) the strongest part is kept, and the page says so.
+    Of a circuit beyond the budget (20,000 nodes, 50,000 links) the strongest part is kept, and the page says
+    so.
 
     Args:
         graph: the circuit; its example, where it has one, is the first view.
@@ -89,7 +92,9 @@ def _view(
         "links": {
             "source": [index[edge.source] for edge in edges],
             "target": [index[edge.target] for edge in edges],
-            **_columns(edges, {"weight": "weight", "low": "ci_low", "high": "ci_high", "verified": "verified"}),
+            **_columns(
+                edges, {"weight": "weight", "low": "ci_low", "high": "ci_high", "verified": "verified"}
+            ),
         },
         "paths": _paths(graph, evidence, index),
         **dropped,
@@ -136,7 +141,9 @@ def _within_budget(graph: CircuitGraph) -> tuple[CircuitGraph, dict[str, Any]]:
     return smaller, {"dropped": dropped}
 
 
-def _nodes(graph: CircuitGraph, places: dict[str, tuple[float, float]], texts: Texts, sites: Texts) -> dict[str, list[Any]]:
+def _nodes(
+    graph: CircuitGraph, places: dict[str, tuple[float, float]], texts: Texts, sites: Texts
+) -> dict[str, list[Any]]:
     fixed = [node.id for node in graph.nodes if node.kind in ("token", "target")]
     by_influence = cumulative(influence(graph), fixed)
     by_effect = cumulative({node.id: abs(node.effect or 0.0) for node in graph.nodes}, fixed)
@@ -153,7 +160,13 @@ def _nodes(graph: CircuitGraph, places: dict[str, tuple[float, float]], texts: T
         "influence": [_short(by_influence.get(node.id)) for node in graph.nodes],
         "share": [_short(by_effect.get(node.id)) for node in graph.nodes],
     }
-    numbers = {"effect": "effect", "low": "ci_low", "high": "ci_high", "verified": "verified", "activation": "activation"}
+    numbers = {
+        "effect": "effect",
+        "low": "ci_low",
+        "high": "ci_high",
+        "verified": "verified",
+        "activation": "activation",
+    }
     columns |= _columns(graph.nodes, numbers)
     return {
         name: values
@@ -168,20 +181,29 @@ def _label(node: Node) -> str:
     return node.label.removesuffix(ending) if node.position is not None else node.label
 
 
-def _columns(items: Sequence[Node] | Sequence[Edge], names: dict[str, str]) -> dict[str, list[float | int | None]]:
+def _columns(
+    items: Sequence[Node] | Sequence[Edge], names: dict[str, str]
+) -> dict[str, list[float | int | None]]:
     found = {name: [_short(getattr(item, attribute)) for item in items] for name, attribute in names.items()}
     return {name: values for name, values in found.items() if any(value is not None for value in values)}
 
 
 def _bands(bands: Sequence[Band]) -> list[dict[str, Any]]:
     return [
-        {"label": band.label, "low": round(band.low, 3), "high": round(band.high, 3), "used": bool(band.nodes)}
+        {
+            "label": band.label,
+            "low": round(band.low, 3),
+            "high": round(band.high, 3),
+            "used": bool(band.nodes),
+        }
         for band in bands
     ]
 
 
 def _paths(graph: CircuitGraph, evidence: CircuitEvidence, index: dict[str, int]) -> list[dict[str, Any]]:
-    """Per starting point and target: what reaches the target through it, and the strongest paths as node numbers."""
+    """Per starting point and target: what reaches the target through it, and the strongest paths as node
+    numbers.
+    """
     links, effects = fractions(graph), {node.id: node.effect for node in graph.nodes}
     targets = [node.id for node in graph.nodes if node.kind == "target"]
     given: dict[tuple[str, str], list[list[Any]]] = {}
@@ -200,14 +222,23 @@ def _paths(graph: CircuitGraph, evidence: CircuitEvidence, index: dict[str, int]
             ]
             if chosen:
                 found.append(
-                    {"from": start, "to": index[target], "total": _short(total), "count": len(sources), "list": chosen}
+                    {
+                        "from": start,
+                        "to": index[target],
+                        "total": _short(total),
+                        "count": len(sources),
+                        "list": chosen,
+                    }
                 )
-    found += [{"from": start, "to": index[target], "list": chosen} for (start, target), chosen in given.items()]
+    found += [
+        {"from": start, "to": index[target], "list": chosen} for (start, target), chosen in given.items()
+    ]
     if given or any(path.nodes[-1] in index for path in evidence.paths):
         for item in found:
             item["measure"] = evidence.measure
     return sorted(
-        found, key=lambda item: (item["from"] != "", item["from"] != evidence.emotion, -(item.get("total") or 0.0))
+        found,
+        key=lambda item: (item["from"] != "", item["from"] != evidence.emotion, -(item.get("total") or 0.0)),
     )
 
 
@@ -237,19 +268,33 @@ def _cards(graph: CircuitGraph, details: dict[str, dict[str, Any]], texts: Texts
             for example in examples
         ],
         "neuronpedia": known_page,
-        "emotions": lambda matches: [{key: _rounded(value) for key, value in match.items()} for match in matches],
+        "emotions": lambda matches: [
+            {key: _rounded(value) for key, value in match.items()} for match in matches
+        ],
     }
     for node in graph.nodes:
-        base = format_node(parse_node(node.id).at(None)) if node.kind in ("feature", "error", "component") else node.id
+        base = (
+            format_node(parse_node(node.id).at(None))
+            if node.kind in ("feature", "error", "component")
+            else node.id
+        )
         if not node.details or base in details:
             continue
-        details[base] = {name: kept.get(name, lambda value: value)(value) for name, value in node.details.items()}
+        details[base] = {
+            name: kept.get(name, lambda value: value)(value) for name, value in node.details.items()
+        }
         if best := emotions_of(node):
             details[base]["best"] = best[0]
 
 
 def _token(value: Any) -> str:
-    return str(value[0] if isinstance(value, list | tuple) else value.get("token") if isinstance(value, dict) else value)
+    return str(
+        value[0]
+        if isinstance(value, list | tuple)
+        else value.get("token")
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def _rounded(value: Any) -> Any:

@@ -1,4 +1,6 @@
-"""The viewer as an anywidget, for notebooks that want to read and set what the reader has chosen (extra `widgets`)."""
+"""The viewer as an anywidget, for notebooks that want to read and set what the reader has chosen (extra
+`widgets`).
+"""
 
 from functools import cache
 from typing import Any
@@ -10,7 +12,9 @@ from emocircuits.export.html import viewer_css, viewer_module
 from emocircuits.export.viewer_data import viewer_data
 
 
-def circuit_widget(graph: CircuitGraph, evidence: CircuitEvidence | None = None, height: int | None = None) -> Any:
+def circuit_widget(
+    graph: CircuitGraph, evidence: CircuitEvidence | None = None, height: int | None = None
+) -> Any:
     """A live view of the circuit; its `state` is shared with the page both ways.
 
     Args:

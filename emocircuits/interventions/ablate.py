@@ -1,7 +1,7 @@
 """Take SAE features or error nodes out: give them a baseline value while everything else runs live.
 
-A baseline is what an ablated node is set to (Wang et al. 2022; Marks et al. 2024): `resample` its value on the corrupt
-prompt, `mean` its mean over corrupt prompts and positions, `zero` nothing.
+A baseline is what an ablated node is set to (Wang et al. 2022; Marks et al. 2024): `resample` its value on
+the corrupt prompt, `mean` its mean over corrupt prompts and positions, `zero` nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -62,26 +62,41 @@ class AblationCard:
 
 
 ABLATIONS: Registry[AblationCard] = Registry("ablation")
-ABLATIONS.register("resample", AblationCard("resample", False, lambda corrupt, mean: corrupt,
-                                            "the node's value on the corrupt prompt"))
-ABLATIONS.register("mean", AblationCard("mean", True, lambda corrupt, mean: mean,
-                                        "the node's mean over corrupt prompts and positions"))
-ABLATIONS.register("zero", AblationCard("zero", False, lambda corrupt, mean: Baseline(
-    torch.zeros_like(corrupt.features[:1, :1]), torch.zeros_like(corrupt.error[:1, :1])),
-                                        "zero, at every position"))
+ABLATIONS.register(
+    "resample",
+    AblationCard("resample", False, lambda corrupt, mean: corrupt, "the node's value on the corrupt prompt"),
+)
+ABLATIONS.register(
+    "mean",
+    AblationCard(
+        "mean", True, lambda corrupt, mean: mean, "the node's mean over corrupt prompts and positions"
+    ),
+)
+ABLATIONS.register(
+    "zero",
+    AblationCard(
+        "zero",
+        False,
+        lambda corrupt, mean: Baseline(
+            torch.zeros_like(corrupt.features[:1, :1]), torch.zeros_like(corrupt.error[:1, :1])
+        ),
+        "zero, at every position",
+    ),
+)
 
 
 @contextmanager
 def ablate(
     model: Any, saes: Mapping[str, Any], keep: Mapping[str, Keep], baseline: Mapping[str, Baseline]
 ) -> Iterator[None]:
-    """Sets every node that is not kept to its baseline, at every site that `keep` names, in each forward pass.
+    """Sets every node that is not kept to its baseline, at every site that `keep` names, in each forward
+    pass.
 
-    Kept nodes are computed live, so they see what the ablations upstream did to them. With masks m and live (f, e) the
-    stream becomes decode(m f + (1 - m) f_base) + (e where the error is kept, else e_base). It is computed as
-    `x + ((1 - m)(f_base - f)) @ decoder` where the error is kept and as `x_base - (m (f_base - f)) @ decoder` where not,
-    with x_base = decode(f_base) + e_base, over the columns that any row needs: a small circuit costs little beside the
-    encoder.
+    Kept nodes are computed live, so they see what the ablations upstream did to them. With masks m and live
+    (f, e) the stream becomes decode(m f + (1 - m) f_base) + (e where the error is kept, else e_base). It is
+    computed as `x + ((1 - m)(f_base - f)) @ decoder` where the error is kept and as `x_base - (m (f_base -
+    f)) @ decoder` where not, with x_base = decode(f_base) + e_base, over the columns that any row needs: a
+    small circuit costs little beside the encoder.
 
     Args:
         model: any TransformerLens object.
@@ -104,7 +119,9 @@ def ablate(
 
 def _edit(dictionary: Dictionary, keep: Keep, baseline: Baseline) -> Callable[[torch.Tensor], torch.Tensor]:
     stream = dictionary.decode(baseline.features) + baseline.error
-    sign = torch.where(keep.error[:, None], (~keep.features).to(stream.dtype), -keep.features.to(stream.dtype))
+    sign = torch.where(
+        keep.error[:, None], (~keep.features).to(stream.dtype), -keep.features.to(stream.dtype)
+    )
     columns = (sign != 0).any(0).nonzero().squeeze(1)
     sign, base, decoder = sign[:, None, columns], baseline.features[..., columns], dictionary.decoder[columns]
 

@@ -33,14 +33,16 @@ def steering(
 
     Args:
         model: an `emocircuits` model or any TransformerLens object.
-        directions: directions of this model, or the path of a directions.h5 (or of the run directory that holds one).
+        directions: directions of this model, or the path of a directions.h5 (or of the run directory that
+            holds one).
         emotion_bias: emotion -> strength, a fraction of the mean residual norm; several add up.
-        sites: one or several of the directions' sites; each is pushed by the whole strength. Default: their steering site.
+        sites: one or several of the directions' sites; each is pushed by the whole strength. Default: their
+            steering site.
         positions, schedule, attention_mask: as for `emocircuits.interventions.steer.steer`.
 
     Raises:
-        UserError: directions of another model or width, an unknown emotion or site, a strength that must be a length, or a
-            position outside the prompt.
+        UserError: directions of another model or width, an unknown emotion or site, a strength that must be a
+            length, or a position outside the prompt.
         Failure: a hook never ran or changed nothing.
     """
     vectors = dial_vectors(model, directions, emotion_bias, sites)
@@ -93,7 +95,9 @@ def check_fit(model: Any, directions: EmotionDirections) -> None:
     width = int((model.bridge if isinstance(model, LanguageModel) else model).cfg.d_model)
     if directions.vectors.shape[2] != width:
         raise UserError(
-            f"the directions have d_model {directions.vectors.shape[2]}", expected=f"the model's {width}", cure=cure
+            f"the directions have d_model {directions.vectors.shape[2]}",
+            expected=f"the model's {width}",
+            cure=cure,
         )
     if not isinstance(model, LanguageModel):
         return
@@ -106,5 +110,6 @@ def check_fit(model: Any, directions: EmotionDirections) -> None:
     strange = [site for site in directions.sites if site not in model.sites]
     if strange:
         raise UserError(
-            f"the directions were read at {strange[0]}", expected=f"a site of {model.name}: {', '.join(model.sites)}"
+            f"the directions were read at {strange[0]}",
+            expected=f"a site of {model.name}: {', '.join(model.sites)}",
         )

@@ -1,10 +1,12 @@
-"""The affine view of a sae-lens SAE: effective encoder and decoder matrices, whatever folding or rescaling it uses.
+"""The affine view of a sae-lens SAE: effective encoder and decoder matrices, whatever folding or rescaling it
+uses.
 
     preactivation = x @ encoder + encoder_bias        x_hat = f @ decoder + decoder_bias
 
-A `topk` SAE with `rescale_acts_by_decoder_norm` stores unit-free weights and multiplies by the decoder norms at run time;
-here those norms are already inside `encoder` and `decoder`, so `f[i] * decoder[i]` is what feature i writes into the stream.
-Of matching pursuit, whose later steps see what the earlier ones left, the preactivation is that of the first step.
+A `topk` SAE with `rescale_acts_by_decoder_norm` stores unit-free weights and multiplies by the decoder norms
+at run time; here those norms are already inside `encoder` and `decoder`, so `f[i] * decoder[i]` is what
+feature i writes into the stream. Of matching pursuit, whose later steps see what the earlier ones left, the
+preactivation is that of the first step.
 """
 
 from collections.abc import Mapping
@@ -18,7 +20,16 @@ from emocircuits.errors import UserError
 from emocircuits.sae.selection import Selection, largest_per_row
 from emocircuits.sites import layer_of
 
-AFFINE = ("standard", "topk", "abstopk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk", "matching_pursuit")
+AFFINE = (
+    "standard",
+    "topk",
+    "abstopk",
+    "jumprelu",
+    "gated",
+    "batchtopk",
+    "matryoshka_batchtopk",
+    "matching_pursuit",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +70,9 @@ class Dictionary:
 
     @torch.no_grad()
     def select(self, x: Float[torch.Tensor, "row d_in"]) -> Selection:
-        """Of a TopK SAE, the selected features of every row before the ReLU: the same as `encode` without a dense matrix."""
+        """Of a TopK SAE, the selected features of every row before the ReLU: the same as `encode` without a
+        dense matrix.
+        """
         return largest_per_row(torch.addmm(self.encoder_bias, x, self.encoder), self.top_k)
 
     @torch.no_grad()
@@ -92,8 +105,8 @@ def open_dictionaries(saes: Mapping[str, Any], d_model: int | None = None) -> di
         d_model: width of the model, where known.
 
     Raises:
-        UserError: no SAE, two SAEs at one layer, an SAE that reads another site, has another width, or is not affine around
-            its nonlinearity.
+        UserError: no SAE, two SAEs at one layer, an SAE that reads another site, has another width, or is not
+            affine around its nonlinearity.
     """
     if not saes:
         raise UserError("no SAE was given", expected="a mapping from site to SAE")
@@ -102,8 +115,14 @@ def open_dictionaries(saes: Mapping[str, Any], d_model: int | None = None) -> di
 
 def whole_stream(site: str, d_model: int, dtype: torch.dtype = torch.float32) -> Dictionary:
     """A dictionary without features: the error node of the site is its whole stream."""
-    return Dictionary(site, torch.zeros(d_model, 0, dtype=dtype), torch.zeros(0, dtype=dtype),
-                      torch.zeros(0, d_model, dtype=dtype), torch.zeros(d_model, dtype=dtype), None)
+    return Dictionary(
+        site,
+        torch.zeros(d_model, 0, dtype=dtype),
+        torch.zeros(0, dtype=dtype),
+        torch.zeros(0, d_model, dtype=dtype),
+        torch.zeros(d_model, dtype=dtype),
+        None,
+    )
 
 
 def _depth(site: str) -> tuple[int, int]:
@@ -120,16 +139,23 @@ def _open(site: str, sae: Any, d_model: int | None) -> Dictionary:
     if architecture not in AFFINE:
         raise UserError(f"the SAE at {site} has architecture '{architecture}'", expected=", ".join(AFFINE))
     if config.normalize_activations not in ("none", "expected_average_only_in"):
-        raise UserError(f"the SAE at {site} normalises its input per token ('{config.normalize_activations}')",
-                        expected="a fixed scale", cure="fold the normalisation into its weights first")
+        raise UserError(
+            f"the SAE at {site} normalises its input per token ('{config.normalize_activations}')",
+            expected="a fixed scale",
+            cure="fold the normalisation into its weights first",
+        )
     if config.reshape_activations != "none":
-        raise UserError(f"the SAE at {site} reads reshaped activations ('{config.reshape_activations}')",
-                        expected="an SAE on the residual stream")
+        raise UserError(
+            f"the SAE at {site} reads reshaped activations ('{config.reshape_activations}')",
+            expected="an SAE on the residual stream",
+        )
     read = config.metadata.hook_name
     if read is not None and read != site:
         raise UserError(f"the SAE given for {site} was trained on {read}", cure="give it under its own site")
     if d_model is not None and config.d_in != d_model:
-        raise UserError(f"the SAE at {site} has d_in {config.d_in}", expected=f"the model's d_model {d_model}")
+        raise UserError(
+            f"the SAE at {site} has d_in {config.d_in}", expected=f"the model's d_model {d_model}"
+        )
     encoder, decoder = sae.W_enc.detach(), sae.W_dec.detach()
     if architecture == "gated":
         encoder, bias = encoder * sae.r_mag.detach().exp(), sae.b_mag.detach()
@@ -148,9 +174,15 @@ def _open(site: str, sae: Any, d_model: int | None) -> Dictionary:
     probe = torch.linspace(-1, 1, opened.d_in, dtype=decoder.dtype, device=decoder.device)[None]
     features = opened.encode(probe)
     if not torch.allclose(sae.decode(features), opened.decode(features), rtol=1e-3, atol=1e-4):
-        raise UserError(f"the SAE at {site} ({architecture}) does not decode by its W_dec and b_dec",
-                        cure="fold its normalisation into its weights first")
-    if opened.top_k is not None and not torch.allclose(features, sae.encode(probe).to_dense(), rtol=1e-3, atol=1e-4):
-        raise UserError(f"the SAE at {site} ({architecture}) does not encode by its W_enc and b_enc",
-                        cure="fold its normalisation into its weights first")
+        raise UserError(
+            f"the SAE at {site} ({architecture}) does not decode by its W_dec and b_dec",
+            cure="fold its normalisation into its weights first",
+        )
+    if opened.top_k is not None and not torch.allclose(
+        features, sae.encode(probe).to_dense(), rtol=1e-3, atol=1e-4
+    ):
+        raise UserError(
+            f"the SAE at {site} ({architecture}) does not encode by its W_enc and b_enc",
+            cure="fold its normalisation into its weights first",
+        )
     return opened

@@ -1,4 +1,5 @@
-"""Edits of a running model, as values: what happens to one node at which positions. `intervene` carries them out.
+"""Edits of a running model, as values: what happens to one node at which positions. `intervene` carries them
+out.
 
     clamp(node, value)       the node holds this value
     scale(node, factor)      factor times what it holds
@@ -6,8 +7,9 @@
     ablate(node, to)         zero, its mean over reference prompts, or its value on them row by row ("resample")
     freeze(node, values)     these values, prompt by prompt and position by position (`node_values` reads them)
 
-What a node holds: an SAE feature its activation (a number), an error node a vector of the stream, a head `a1.h0` its output before
-W_O (`hook_z`), a head's slot `a1.h0<q>` its query (or key, value), an MLP `m1` what it adds to the stream.
+What a node holds: an SAE feature its activation (a number), an error node a vector of the stream, a head
+`a1.h0` its output before W_O (`hook_z`), a head's slot `a1.h0<q>` its query (or key, value), an MLP `m1` what
+it adds to the stream.
 """
 
 from collections.abc import Mapping
@@ -47,9 +49,16 @@ class Edit:
     def __post_init__(self) -> None:
         node = parse_node(self.node)
         if node.position is not None:
-            raise UserError(f"an edit of {self.node}", expected="a node over all positions", cure="give `positions` instead")
+            raise UserError(
+                f"an edit of {self.node}",
+                expected="a node over all positions",
+                cure="give `positions` instead",
+            )
         if node.kind not in ("feature", "error", "component") or self.node in ("embed", "pos"):
-            raise UserError(f"an edit of {self.node}", expected="an SAE feature, an error node, a head, a head's slot or an MLP")
+            raise UserError(
+                f"an edit of {self.node}",
+                expected="an SAE feature, an error node, a head, a head's slot or an MLP",
+            )
         check_positions(self.positions)
         if self.kind not in KINDS:
             raise unknown("kind of edit", self.kind, KINDS)
@@ -65,7 +74,9 @@ class Edit:
         neutral = {"scale": 1.0, "add": 0.0}.get(self.kind)
         return neutral is not None and bool((torch.as_tensor(self.value) == neutral).all())
 
-    def applied(self, live: Value, start: int, reference: Mapping[str, Value], prompt: int | None = None) -> Value:
+    def applied(
+        self, live: Value, start: int, reference: Mapping[str, Value], prompt: int | None = None
+    ) -> Value:
         """What the node holds afterwards.
 
         Args:
@@ -77,7 +88,9 @@ class Edit:
         Raises:
             UserError: values of another shape.
         """
-        mask = covered(self.positions, start, live.shape[1], start + live.shape[1] if prompt is None else prompt)
+        mask = covered(
+            self.positions, start, live.shape[1], start + live.shape[1] if prompt is None else prompt
+        )
         if self.kind == "scale":
             new = live * self._fitting(live)
         elif self.kind == "add":
@@ -96,24 +109,36 @@ class Edit:
     def _fitting(self, live: Value) -> Tensor:
         value = torch.as_tensor(self.value).to(live)
         if value.ndim > live.ndim - 2 or (value.ndim and value.shape != live.shape[2:]):
-            raise UserError(f"the value of {self} has shape {tuple(value.shape)}",
-                            expected="a number" + ("" if live.ndim == 2 else f" or a vector ({live.shape[-1]},)"),
-                            cure="use freeze for values per prompt and position")
+            raise UserError(
+                f"the value of {self} has shape {tuple(value.shape)}",
+                expected="a number" + ("" if live.ndim == 2 else f" or a vector ({live.shape[-1]},)"),
+                cure="use freeze for values per prompt and position",
+            )
         return value
 
     def _at(self, values: Tensor, live: Value, start: int) -> tuple[Tensor, Tensor]:
         """Given values at the positions of a pass, and which of them are given."""
         values = torch.as_tensor(values)
-        if values.ndim != live.ndim or values.shape[2:] != live.shape[2:] or len(values) not in (1, len(live)):
-            raise UserError(f"the values of {self} have shape {tuple(values.shape)}",
-                            expected=f"({len(live)} or 1, pos{''.join(f', {size}' for size in live.shape[2:])})")
+        if (
+            values.ndim != live.ndim
+            or values.shape[2:] != live.shape[2:]
+            or len(values) not in (1, len(live))
+        ):
+            raise UserError(
+                f"the values of {self} have shape {tuple(values.shape)}",
+                expected=f"({len(live)} or 1, pos{''.join(f', {size}' for size in live.shape[2:])})",
+            )
         here = torch.arange(start, start + live.shape[1])
         known = here < values.shape[1]
         new = values[:, here.clamp(max=values.shape[1] - 1).to(values.device)].to(live)
         return new.expand_as(live), known
 
     def __repr__(self) -> str:
-        value = f" {tuple(self.value.shape)}" if isinstance(self.value, Tensor) and self.value.ndim else f" {self.value}"
+        value = (
+            f" {tuple(self.value.shape)}"
+            if isinstance(self.value, Tensor) and self.value.ndim
+            else f" {self.value}"
+        )
         where = "" if self.positions in (None, "all") else f" at {self.positions}"
         return f"{self.kind} {self.node}{'' if self.kind == 'freeze' and not isinstance(self.value, Tensor) else value}{where}"
 
@@ -134,8 +159,8 @@ def add(node: str, amount: float | Tensor, positions: Positions = None) -> Edit:
 
 
 def ablate(node: str, to: str = "zero", positions: Positions = None) -> Edit:
-    """The node holds nothing (`zero`), its mean over reference prompts and positions (`mean`), or its value on the reference prompt of
-    the same row (`resample`).
+    """The node holds nothing (`zero`), its mean over reference prompts and positions (`mean`), or its value
+    on the reference prompt of the same row (`resample`).
     """
     return Edit(node, "ablate", to, positions)
 
@@ -185,7 +210,8 @@ def place_of(node: str, dictionaries: Mapping[str, Dictionary], model: Any) -> P
     """Where a node is edited.
 
     Raises:
-        UserError: a site without SAE, a feature the SAE does not have, a block or head the model does not have.
+        UserError: a site without SAE, a feature the SAE does not have, a block or head the model does not
+            have.
     """
     parts = parse_node(node)
     if parts.kind in ("feature", "error"):

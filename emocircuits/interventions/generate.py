@@ -34,8 +34,15 @@ def sample(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         whole = model.generate(
-            tokens, max_new_tokens=n_tokens, do_sample=temperature > 0, temperature=temperature or 1.0,
-            use_past_kv_cache=cache, stop_at_eos=False, prepend_bos=False, verbose=False, return_type="tokens",
+            tokens,
+            max_new_tokens=n_tokens,
+            do_sample=temperature > 0,
+            temperature=temperature or 1.0,
+            use_past_kv_cache=cache,
+            stop_at_eos=False,
+            prepend_bos=False,
+            verbose=False,
+            return_type="tokens",
             **({} if attention_mask is None else {"attention_mask": attention_mask}),
         )
-    return whole[:, tokens.shape[1]:]
+    return whole[:, tokens.shape[1] :]

@@ -1,8 +1,8 @@
 """The one way this package edits a running model: hooks that are always removed and that prove they ran.
 
-A hook can silently do nothing (a misspelt site, a model part that is skipped, a value of an unexpected type), and a null
-effect would then be reported as a finding. So a context that ends without error checks that each of its hooks was called
-and, where the edit is not empty, that it changed the activation.
+A hook can silently do nothing (a misspelt site, a model part that is skipped, a value of an unexpected type),
+and a null effect would then be reported as a finding. So a context that ends without error checks that each
+of its hooks was called and, where the edit is not empty, that it changed the activation.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +23,8 @@ def edited(model: Any, edits: Mapping[str, Edit], *, what: str, must_change: boo
 
     Args:
         model: any TransformerLens object (`TransformerBridge`, `HookedTransformer`).
-        edits: site -> function from the activation `(prompt, pos, d_model)` to its new value of the same shape.
+        edits: site -> function from the activation `(prompt, pos, d_model)` to its new value of the same
+            shape.
         what: name of the intervention, for error messages.
         must_change: whether an activation that stays as it was is an error.
 
@@ -37,11 +38,15 @@ def edited(model: Any, edits: Mapping[str, Edit], *, what: str, must_change: boo
     def hook_for(site: str, edit: Edit) -> Callable[..., torch.Tensor]:
         def hook(value: torch.Tensor, hook: Any = None) -> torch.Tensor:
             if not isinstance(value, torch.Tensor):
-                raise Failure(f"{what}: the activation at {site} is a {type(value).__name__}", expected="a tensor")
+                raise Failure(
+                    f"{what}: the activation at {site} is a {type(value).__name__}", expected="a tensor"
+                )
             result = edit(value)
             if result.shape != value.shape:
-                raise Failure(f"{what}: the edit at {site} returned shape {tuple(result.shape)}",
-                              expected=f"{tuple(value.shape)}")
+                raise Failure(
+                    f"{what}: the edit at {site} returned shape {tuple(result.shape)}",
+                    expected=f"{tuple(value.shape)}",
+                )
             ran[site] = True
             if must_change and not changed[site]:
                 changed[site] = not torch.equal(result.detach(), value.detach())
@@ -53,8 +58,13 @@ def edited(model: Any, edits: Mapping[str, Edit], *, what: str, must_change: boo
         yield
     for site in edits:
         if not ran[site]:
-            raise Failure(f"{what}: the hook at {site} never ran", expected="a forward pass through it inside the context",
-                          cure="check that the model has this site and was run")
+            raise Failure(
+                f"{what}: the hook at {site} never ran",
+                expected="a forward pass through it inside the context",
+                cure="check that the model has this site and was run",
+            )
         if must_change and not changed[site]:
-            raise Failure(f"{what}: the hook at {site} ran and changed nothing",
-                          cure="check the strength and the positions")
+            raise Failure(
+                f"{what}: the hook at {site} ran and changed nothing",
+                cure="check the strength and the positions",
+            )

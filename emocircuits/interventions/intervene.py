@@ -1,11 +1,13 @@
 """Carry out a list of edits while the model runs, freely or with parts of it held to its unedited run.
 
-*Free*: everything behind an edit is computed anew. *Constrained* (`hold`): attention patterns, norm scales and, if wanted, MLP
-outputs stay what they are on given prompts without the edits, so that only the direct paths of an attribution graph carry the change
-(as circuit-tracer's constrained interventions do); with all three held the residual stream answers linearly.
+*Free*: everything behind an edit is computed anew. *Constrained* (`hold`): attention patterns, norm scales
+and, if wanted, MLP outputs stay what they are on given prompts without the edits, so that only the direct
+paths of an attribution graph carry the change (as circuit-tracer's constrained interventions do); with all
+three held the residual stream answers linearly.
 
-Edits at one site are made at once, several edits of one node one after the other. Works on batches, and token by token with a
-key-value cache; held parts concern the positions of the given prompts, tokens generated behind them run freely.
+Edits at one site are made at once, several edits of one node one after the other. Works on batches, and token
+by token with a key-value cache; held parts concern the positions of the given prompts, tokens generated
+behind them run freely.
 """
 
 import warnings
@@ -31,8 +33,14 @@ NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")
 
 @contextmanager
 def intervene(
-    model: Any, edits: Sequence[Edit], *, saes: Mapping[str, Any] | None = None, reference: Int[Tensor, "prompt pos"] | None = None,
-    hold: Sequence[str] = (), tokens: Int[Tensor, "prompt pos"] | None = None, must_change: bool = True,
+    model: Any,
+    edits: Sequence[Edit],
+    *,
+    saes: Mapping[str, Any] | None = None,
+    reference: Int[Tensor, "prompt pos"] | None = None,
+    hold: Sequence[str] = (),
+    tokens: Int[Tensor, "prompt pos"] | None = None,
+    must_change: bool = True,
 ) -> Iterator[None]:
     """Makes edits in every forward pass inside the context; afterwards the model is as it was.
 
@@ -40,14 +48,17 @@ def intervene(
         model: any TransformerLens object.
         edits: what is to happen (`interventions.edits`).
         saes: site -> SAE, where features or errors are edited.
-        reference: prompts whose values `ablate(…, "mean")` and `ablate(…, "resample")` take; the latter row by row.
-        hold: parts that stay as in the unedited run on `tokens`: any of `patterns`, `norms`, `mlps`; `CONSTRAINED` is the first two.
+        reference: prompts whose values `ablate(…, "mean")` and `ablate(…, "resample")` take; the latter row
+            by row.
+        hold: parts that stay as in the unedited run on `tokens`: any of `patterns`, `norms`, `mlps`;
+            `CONSTRAINED` is the first two.
         tokens: the prompts that will be run, where something is held.
-        must_change: whether an edit that changes nothing on any pass is an error. Edits that say so themselves (scale by 1, add 0) may.
+        must_change: whether an edit that changes nothing on any pass is an error. Edits that say so
+            themselves (scale by 1, add 0) may.
 
     Raises:
-        UserError: no edit, a node the model or the SAEs do not have, values of another shape, nothing to take held parts or baselines
-            from.
+        UserError: no edit, a node the model or the SAEs do not have, values of another shape, nothing to take
+            held parts or baselines from.
         Failure: an edit's hook never ran, or the edit changed nothing.
     """
     if not edits:
@@ -64,14 +75,23 @@ def intervene(
     for hook, here in by_hook.items():
         change = _change(here, places, dictionaries.get(hook), values, alive)
         before = changes.get(hook)
-        changes[hook] = change if before is None else lambda x, before=before, change=change: change(before(x))
-    with warnings.catch_warnings(), unsplit(model), edited(model, changes, what="intervention", must_change=False):
-        warnings.filterwarnings("ignore", message=".*edited hook_scale.*")  # the bridge leaves Hugging Face's own norm, as it should
+        changes[hook] = (
+            change if before is None else lambda x, before=before, change=change: change(before(x))
+        )
+    with (
+        warnings.catch_warnings(),
+        unsplit(model),
+        edited(model, changes, what="intervention", must_change=False),
+    ):
+        # the bridge leaves Hugging Face's own norm, as it should
+        warnings.filterwarnings("ignore", message=".*edited hook_scale.*")
         yield
     dead = [edit for edit in edits if id(edit) not in alive and not edit.nothing]
     if must_change and dead:
-        raise Failure(f"the edit '{dead[0]}' ran and changed nothing",
-                      cure="check its positions and whether the node is active on these prompts, or pass must_change=False")
+        raise Failure(
+            f"the edit '{dead[0]}' ran and changed nothing",
+            cure="check its positions and whether the node is active on these prompts, or pass must_change=False",
+        )
 
 
 def node_values(
@@ -95,7 +115,9 @@ def node_values(
 
 def _needed(model: Any, edits: Sequence[Edit], saes: Mapping[str, Any] | None) -> dict[str, Dictionary]:
     """The dictionaries of the edited sites."""
-    sites = dict.fromkeys(edit.node.split("/")[1] for edit in edits if edit.node.startswith(("feature/", "error/")))
+    sites = dict.fromkeys(
+        edit.node.split("/")[1] for edit in edits if edit.node.startswith(("feature/", "error/"))
+    )
     given = {site: saes[site] for site in sites if site in (saes or {})}
     return open_dictionaries(given, getattr(model.cfg, "d_model", None)) if given else {}
 
@@ -105,13 +127,19 @@ def _references(
 ) -> dict[str, Value]:
     nodes = list(dict.fromkeys(edit.node for edit in edits if edit.kind == "ablate" and edit.value != "zero"))
     if nodes and reference is None:
-        raise UserError(f"nothing to take the baseline of {nodes[0]} from", expected="reference: prompts (prompt, pos)",
-                        cure="or ablate to zero")
+        raise UserError(
+            f"nothing to take the baseline of {nodes[0]} from",
+            expected="reference: prompts (prompt, pos)",
+            cure="or ablate to zero",
+        )
     return node_values(model, reference, nodes, saes) if nodes else {}
 
 
 def _change(
-    edits: Sequence[Edit], places: Mapping[str, Place], dictionary: Dictionary | None, reference: Mapping[str, Value],
+    edits: Sequence[Edit],
+    places: Mapping[str, Place],
+    dictionary: Dictionary | None,
+    reference: Mapping[str, Value],
     alive: set[int],
 ) -> Callable[[Tensor], Tensor]:
     """What happens at one hook."""
@@ -140,7 +168,9 @@ def _split(x: Tensor, dictionary: Dictionary) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _recorded(model: Any, hooks: Collection[str], tokens: Tensor, optional: Collection[str] = ()) -> dict[str, Tensor]:
+def _recorded(
+    model: Any, hooks: Collection[str], tokens: Tensor, optional: Collection[str] = ()
+) -> dict[str, Tensor]:
     """What hooks hold in one pass; optional ones may be absent."""
     seen: dict[str, Tensor] = {}
 
@@ -163,13 +193,25 @@ def _held(model: Any, hold: Sequence[str], tokens: Tensor | None) -> dict[str, C
         if name not in HOLDS:
             raise unknown("part to hold", name, HOLDS)
     if tokens is None:
-        raise UserError(f"nothing to hold {' and '.join(hold)} to", expected="tokens: the prompts that will be run")
+        raise UserError(
+            f"nothing to hold {' and '.join(hold)} to", expected="tokens: the prompts that will be run"
+        )
     layers = range(model.cfg.n_layers)
     patterns = [f"blocks.{layer}.attn.hook_pattern" for layer in layers] if "patterns" in hold else []
-    norms = [*(f"blocks.{layer}.{norm}.hook_scale" for layer in layers for norm in NORMS), "ln_final.hook_scale"]
-    others = [*(norms if "norms" in hold else ()), *(f"blocks.{layer}.hook_mlp_out" for layer in layers if "mlps" in hold)]
-    seen = _recorded(model, patterns, tokens, optional=others)  # a model without norms or MLPs has nothing to hold there
-    return {name: _hold_pattern(value) if name.endswith("pattern") else _hold_rows(value) for name, value in seen.items()}
+    norms = [
+        *(f"blocks.{layer}.{norm}.hook_scale" for layer in layers for norm in NORMS),
+        "ln_final.hook_scale",
+    ]
+    others = [
+        *(norms if "norms" in hold else ()),
+        *(f"blocks.{layer}.hook_mlp_out" for layer in layers if "mlps" in hold),
+    ]
+    # a model without norms or MLPs has nothing to hold there
+    seen = _recorded(model, patterns, tokens, optional=others)
+    return {
+        name: _hold_pattern(value) if name.endswith("pattern") else _hold_rows(value)
+        for name, value in seen.items()
+    }
 
 
 def _hold_rows(value: Tensor) -> Callable[[Tensor], Tensor]:
@@ -205,5 +247,8 @@ def _hold_pattern(value: Tensor) -> Callable[[Tensor], Tensor]:
 
 def _count(x: Tensor, value: Tensor, count: int) -> int:
     if len(value) not in (1, len(x)):
-        raise UserError(f"{len(x)} prompts run where {len(value)} were given to hold parts to", expected="the same prompts")
+        raise UserError(
+            f"{len(x)} prompts run where {len(value)} were given to hold parts to",
+            expected="the same prompts",
+        )
     return count

@@ -1,4 +1,6 @@
-"""Whether an intervention really acts, and really ends: logits must change inside its context and return exactly after."""
+"""Whether an intervention really acts, and really ends: logits must change inside its context and return
+exactly after.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,7 +14,10 @@ from emocircuits.errors import Failure
 
 @torch.no_grad()
 def check_live(
-    model: Any, tokens: Int[torch.Tensor, "prompt pos"], intervention: Callable[[], AbstractContextManager], what: str
+    model: Any,
+    tokens: Int[torch.Tensor, "prompt pos"],
+    intervention: Callable[[], AbstractContextManager],
+    what: str,
 ) -> float:
     """Runs a batch before, inside and after an intervention.
 
@@ -34,7 +39,9 @@ def check_live(
     after = model(tokens)
     change = float((inside - before).abs().max())
     if not change > 0:
-        raise Failure(f"{what} changed no logit", expected="other logits", cure="check site, strength and positions")
+        raise Failure(
+            f"{what} changed no logit", expected="other logits", cure="check site, strength and positions"
+        )
     if not torch.equal(before, after):
         raise Failure(
             f"{what} is over and the logits differ by {float((after - before).abs().max()):.3g}",

@@ -52,5 +52,7 @@ def replace(model: Any, site: str, value: Float[torch.Tensor, "prompt pos d_mode
 
 def _same_shape(x: torch.Tensor, given: torch.Tensor, site: str) -> None:
     if x.shape != given.shape:
-        raise UserError(f"the patch for {site} has shape {tuple(given.shape)}",
-                        expected=f"the activation's {tuple(x.shape)} (prompt, pos, d_model)")
+        raise UserError(
+            f"the patch for {site} has shape {tuple(given.shape)}",
+            expected=f"the activation's {tuple(x.shape)} (prompt, pos, d_model)",
+        )

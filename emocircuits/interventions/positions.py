@@ -1,6 +1,8 @@
-"""Which positions of a batch an intervention touches, and how much: the same with padding and with a key-value cache.
+"""Which positions of a batch an intervention touches, and how much: the same with padding and with a
+key-value cache.
 
-A position is the place of a token in its own prompt, so padding does not shift it. Padding itself is never touched.
+A position is the place of a token in its own prompt, so padding does not shift it. Padding itself is never
+touched.
 """
 
 from collections.abc import Callable, Sequence
@@ -64,14 +66,16 @@ def parse_schedule(text: str) -> Schedule:
         return ramp(*values)
     if name == "fade" and len(values) in (1, 2):
         return fade(*values)
-    raise UserError(f"schedule '{text}'", expected="ramp:START:STOP or fade:HALF_LIFE[:START], e.g. ramp:0:20")
+    raise UserError(
+        f"schedule '{text}'", expected="ramp:START:STOP or fade:HALF_LIFE[:START], e.g. ramp:0:20"
+    )
 
 
 class Counter:
     """Where passes start, told apart pass by pass, since a hook sees only its activation.
 
-    A pass over one column after an earlier pass is the next position of a cached generation, any other pass starts at the
-    first position. What is generated lies behind the first pass.
+    A pass over one column after an earlier pass is the next position of a cached generation, any other pass
+    starts at the first position. What is generated lies behind the first pass.
 
     Attributes:
         seen: columns behind the last pass.
@@ -121,7 +125,9 @@ class Weights:
         generated = np.arange(start, seen) >= self.counter.prompt
         chosen = real[:, start:seen] & _chosen(self.positions, places, generated)
         return chosen * (
-            1.0 if self.schedule is None else np.asarray(self.schedule(places.astype(np.float64)), dtype=np.float64)
+            1.0
+            if self.schedule is None
+            else np.asarray(self.schedule(places.astype(np.float64)), dtype=np.float64)
         )
 
     def check(self) -> None:
@@ -131,7 +137,13 @@ class Weights:
             UserError: a position lies behind the longest prompt, generated tokens counted.
         """
         asked = self.positions
-        first = (asked.start or 0) if isinstance(asked, slice) else max(asked) if isinstance(asked, tuple) and asked else 0
+        first = (
+            (asked.start or 0)
+            if isinstance(asked, slice)
+            else max(asked)
+            if isinstance(asked, tuple) and asked
+            else 0
+        )
         if self.longest and first >= self.longest:
             raise UserError(
                 f"position {first} lies outside the prompt of {self.longest} tokens",
@@ -143,7 +155,9 @@ class Weights:
         if self.mask is None:
             return np.ones((1, self.counter.seen), dtype=bool)
         if len(self.mask) != rows:
-            raise UserError(f"an attention mask over {len(self.mask)} prompts", expected=f"the batch's {rows}")
+            raise UserError(
+                f"an attention mask over {len(self.mask)} prompts", expected=f"the batch's {rows}"
+            )
         later = np.ones((rows, max(0, self.counter.seen - self.mask.shape[1])), dtype=bool)
         return np.concatenate([self.mask[:, : self.counter.seen], later], axis=1)
 
@@ -154,14 +168,20 @@ def covered(positions: Positions, start: int, length: int, prompt: int) -> Bool[
     return torch.from_numpy(_chosen(check_positions(positions), columns[None], columns >= prompt)[0].copy())
 
 
-def _chosen(positions: object, places: Int[np.ndarray, "#prompt pos"], generated: Bool[np.ndarray, "pos"]) -> np.ndarray:
+def _chosen(
+    positions: object, places: Int[np.ndarray, "#prompt pos"], generated: Bool[np.ndarray, "pos"]
+) -> np.ndarray:
     if isinstance(positions, slice):
         stop = np.inf if positions.stop is None else positions.stop
         start, step = positions.start or 0, positions.step or 1
         return (places >= start) & (places < stop) & ((places - start) % step == 0)
     if isinstance(positions, tuple):
         return np.isin(places, positions)
-    return np.broadcast_to(generated, places.shape) if positions == "generated" else np.ones(places.shape, dtype=bool)
+    return (
+        np.broadcast_to(generated, places.shape)
+        if positions == "generated"
+        else np.ones(places.shape, dtype=bool)
+    )
 
 
 def check_positions(positions: Positions) -> str | slice | tuple[int, ...] | None:
@@ -176,10 +196,14 @@ def check_positions(positions: Positions) -> str | slice | tuple[int, ...] | Non
         low = min((bound for bound in (positions.start, positions.stop) if bound is not None), default=0)
         empty = positions.stop is not None and positions.stop <= (positions.start or 0)
         if low < 0 or empty or (positions.step or 1) < 1:
-            raise UserError(f"positions {positions}", expected="a span of at least one position, counted from the front")
+            raise UserError(
+                f"positions {positions}", expected="a span of at least one position, counted from the front"
+            )
         return positions
     if isinstance(positions, str):
-        raise UserError(f"positions '{positions}'", expected="'all', 'generated', a slice or a list of positions")
+        raise UserError(
+            f"positions '{positions}'", expected="'all', 'generated', a slice or a list of positions"
+        )
     listed = tuple(int(position) for position in positions)
     if not listed or min(listed) < 0:
         raise UserError(f"positions {list(listed)}", expected="at least one position, counted from the front")

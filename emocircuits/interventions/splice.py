@@ -1,12 +1,14 @@
-"""Splice several SAEs into one forward pass so that one backward pass gives every feature's and error's gradient.
+"""Splice several SAEs into one forward pass so that one backward pass gives every feature's and error's
+gradient.
 
 At each site, with f = encode(x) and e = x - decode(f) as leaves that require a gradient,
 
     out = decode(f) + e + (x - x.detach())         d out/df = decoder,  d out/de = I,  d out/dx = I
 
-so the value is x, features and errors are separate nodes, and what lies upstream still gets the gradient of the unspliced
-model. sae-lens' own error term is computed without a gradient: with it d out/dx becomes encoder times decoder, and features
-of earlier SAEs get a wrong total effect (Marks et al. 2024 describe the pass-through; we differ only in detaching f and e).
+so the value is x, features and errors are separate nodes, and what lies upstream still gets the gradient of
+the unspliced model. sae-lens' own error term is computed without a gradient: with it d out/dx becomes encoder
+times decoder, and features of earlier SAEs get a wrong total effect (Marks et al. 2024 describe the
+pass-through; we differ only in detaching f and e).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -48,8 +50,8 @@ def splice(
     Args:
         model: any TransformerLens object.
         saes: site -> inference SAE.
-        replace: site -> function from the live `(features, error)` to the ones the model is to go on with. The stream then
-            holds `x + (f' - f) @ decoder + (e' - e)`; gradients flow to the replaced values.
+        replace: site -> function from the live `(features, error)` to the ones the model is to go on with.
+            The stream then holds `x + (f' - f) @ decoder + (e' - e)`; gradients flow to the replaced values.
 
     Yields:
         site -> `Leaves`, filled anew by each forward pass.

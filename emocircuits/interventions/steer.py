@@ -2,8 +2,8 @@
 
     x  <-  x + strength * residual_norm * v / ||v||
 
-`strength` is a fraction of the mean residual norm at the site (Sofroniew et al. 2026), so it means the same in every model.
-Positive strength pushes towards the direction.
+`strength` is a fraction of the mean residual norm at the site (Sofroniew et al. 2026), so it means the same
+in every model. Positive strength pushes towards the direction.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,8 +35,8 @@ def steer(
 ) -> Iterator[None]:
     """Adds a direction at a site in every forward pass inside the context.
 
-    Works with and without a key-value cache: a pass over one token after an earlier pass is taken as the next position, any
-    longer pass as a new prompt from position 0.
+    Works with and without a key-value cache: a pass over one token after an earlier pass is taken as the next
+    position, any longer pass as a new prompt from position 0.
 
     Args:
         model: any TransformerLens object.
@@ -44,14 +44,14 @@ def steer(
         vector: direction `(d_model,)`; its length does not matter.
         strength: fraction of `residual_norm`, at most 2 either way; 0 changes nothing.
         residual_norm: mean norm of the residual stream at the site.
-        positions: None or "all"; "generated" (behind the prompt); a span such as `slice(12, None)` (from position 12 on); or
-            a list of positions. They count the prompt's own tokens, not its padding.
+        positions: None or "all"; "generated" (behind the prompt); a span such as `slice(12, None)` (from
+            position 12 on); or a list of positions. They count the prompt's own tokens, not its padding.
         schedule: position -> factor on the strength (`positions.ramp`, `positions.fade`, or a function).
         attention_mask: 0 where the prompts are padded; padding is not touched.
 
     Raises:
-        UserError: a zero or non-finite direction, strength or norm, a strength that must be a length, or a position outside
-            the prompt.
+        UserError: a zero or non-finite direction, strength or norm, a strength that must be a length, or a
+            position outside the prompt.
         Failure: the hook never ran or changed nothing.
     """
     direction = torch.as_tensor(vector).detach()
@@ -85,15 +85,19 @@ def push(
 
     Args:
         model: any TransformerLens object.
-        vectors: site -> vector `(d_model,)`, or one for every row of the batch `(prompt, d_model)`; none changes nothing.
+        vectors: site -> vector `(d_model,)`, or one for every row of the batch `(prompt, d_model)`; none
+            changes nothing.
         positions, schedule, attention_mask: as for `steer`.
 
     Raises:
-        UserError: a vector of another width or number of rows than the activation, or a position outside the prompt.
+        UserError: a vector of another width or number of rows than the activation, or a position outside the
+            prompt.
         Failure: a hook never ran or changed nothing.
     """
     weights = {site: Weights(positions, schedule, attention_mask) for site in vectors}
-    edits = {site: _edit(site, torch.as_tensor(vector).detach(), weights[site]) for site, vector in vectors.items()}
+    edits = {
+        site: _edit(site, torch.as_tensor(vector).detach(), weights[site]) for site, vector in vectors.items()
+    }
     with edited(model, edits, what="steer") if edits else nullcontext():
         yield
         for counted in weights.values():
@@ -104,10 +108,13 @@ def check_strength(strength: float | int, residual_norm: float | int, site: str)
     """Makes sure that a strength is a fraction of the residual norm.
 
     Raises:
-        UserError: it is not finite, or so large that it must be a length in residual units; the message converts it.
+        UserError: it is not finite, or so large that it must be a length in residual units; the message
+            converts it.
     """
     if not np.isfinite(strength) or not (np.isfinite(residual_norm) and residual_norm > 0):
-        raise UserError(f"strength {strength} with residual norm {residual_norm}", expected="finite, and a norm above 0")
+        raise UserError(
+            f"strength {strength} with residual norm {residual_norm}", expected="finite, and a norm above 0"
+        )
     if abs(strength) > LARGEST_STRENGTH:
         raise UserError(
             f"strength {strength:g} at {site}",
@@ -126,9 +133,13 @@ def _edit(site: str, vector: torch.Tensor, weights: Weights) -> Callable[[torch.
 
     def edit(x: torch.Tensor) -> torch.Tensor:
         if vector.shape[-1] != x.shape[-1]:
-            raise UserError(f"the steering direction has {vector.shape[-1]} entries", expected=f"d_model {x.shape[-1]}")
+            raise UserError(
+                f"the steering direction has {vector.shape[-1]} entries", expected=f"d_model {x.shape[-1]}"
+            )
         if vector.ndim == 2 and len(vector) != len(x):
-            raise UserError(f"{len(vector)} steering vectors at {site}", expected=f"one for each of the {len(x)} rows")
+            raise UserError(
+                f"{len(vector)} steering vectors at {site}", expected=f"one for each of the {len(x)} rows"
+            )
         factors = torch.from_numpy(weights.next(*x.shape[:2])).to(x)
         added = vector.to(x)
         return x + factors[:, :, None] * (added if added.ndim == 1 else added[:, None])

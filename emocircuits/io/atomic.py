@@ -11,7 +11,8 @@ from emocircuits.errors import Failure
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it is flushed to disk and renamed, on an error removed.
+    """Yields a temporary path beside `path`; on success it is flushed to disk and renamed, on an error
+    removed.
 
     Raises:
         Failure: the disk is full or not writable; nothing is left behind.
@@ -49,7 +50,10 @@ def write_text(path: str | Path, text: str) -> None:
 def write_failure(path: str | Path, error: OSError) -> Failure:
     """The error for a path that cannot be written."""
     reason = error.strerror or str(error)
-    return Failure(f"cannot write {path}: {reason}", cure="free some space or choose another --out; finished work is kept")
+    return Failure(
+        f"cannot write {path}: {reason}",
+        cure="free some space or choose another --out; finished work is kept",
+    )
 
 
 def _umask() -> int:

@@ -1,4 +1,6 @@
-"""JSON documents with a schema name and version, JSONL files, and CSV tables; written atomically, never with NaN."""
+"""JSON documents with a schema name and version, JSONL files, and CSV tables; written atomically, never with
+NaN.
+"""
 
 import json
 from collections.abc import Callable
@@ -21,7 +23,9 @@ class Named(Protocol):
 T = TypeVar("T", bound=Named)
 
 
-def read_jsonl(path: str | Path, kind: str, things: str, make: Callable[[dict[str, Any], str, str], T]) -> list[T]:
+def read_jsonl(
+    path: str | Path, kind: str, things: str, make: Callable[[dict[str, Any], str, str], T]
+) -> list[T]:
     """Reads a JSONL file, one JSON object a line with an id of its own; empty lines do not count.
 
     Args:
@@ -31,8 +35,8 @@ def read_jsonl(path: str | Path, kind: str, things: str, make: Callable[[dict[st
         make: (object, where it stands, id where the object has none) -> what the line becomes.
 
     Raises:
-        UserError: no such file, not UTF-8, no line, an id that occurs twice, or a line that is no JSON object; the message names the
-            line. Whatever `make` raises.
+        UserError: no such file, not UTF-8, no line, an id that occurs twice, or a line that is no JSON
+            object; the message names the line. Whatever `make` raises.
     """
     path = Path(path)
     if not path.is_file():
@@ -61,7 +65,9 @@ def read_jsonl(path: str | Path, kind: str, things: str, make: Callable[[dict[st
     return list(found.values())
 
 
-def write_json(path: str | Path, value: Any, *, schema: str | None = None, version: int | None = None) -> None:
+def write_json(
+    path: str | Path, value: Any, *, schema: str | None = None, version: int | None = None
+) -> None:
     """Writes a JSON document; with `schema` the object gets `schema` and `schema_version` in front."""
     if schema is not None:
         value = {"schema": schema, "schema_version": version, **value}
@@ -76,7 +82,9 @@ def read_json(path: str | Path, *, schema: str | None = None, version: int | Non
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} does not exist", expected=f"a JSON document{f' of schema {schema}' if schema else ''}")
+        raise UserError(
+            f"{path} does not exist", expected=f"a JSON document{f' of schema {schema}' if schema else ''}"
+        )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -86,8 +94,11 @@ def read_json(path: str | Path, *, schema: str | None = None, version: int | Non
         if found != schema:
             raise UserError(f"{path} has the schema '{found}'", expected=f"'{schema}'")
         if int(value.get("schema_version", 0)) > int(version or 0):
-            raise UserError(f"{path} has version {value['schema_version']} of {schema}", expected=f"at most {version}",
-                            cure="update emocircuits")
+            raise UserError(
+                f"{path} has version {value['schema_version']} of {schema}",
+                expected=f"at most {version}",
+                cure="update emocircuits",
+            )
     return value
 
 

@@ -13,7 +13,12 @@ from emocircuits.errors import UserError
 from emocircuits.io.atomic import atomic_path
 from emocircuits.numerics import bf16_bits, from_bf16_bits
 
-KIND, VERSION, ENCODING, ENCODING_VERSION = "emocircuits-kind", "emocircuits-version", "encoding-type", "encoding-version"
+KIND, VERSION, ENCODING, ENCODING_VERSION = (
+    "emocircuits-kind",
+    "emocircuits-version",
+    "encoding-type",
+    "encoding-version",
+)
 
 
 @contextmanager
@@ -47,17 +52,27 @@ def open_stamped(path: str | Path, kind: str, version: int, mode: str = "r") -> 
     if found != kind or found_version > version:
         file.close()
         if found == kind:
-            raise UserError(f"{path} has version {found_version} of '{kind}'", expected=f"at most {version}",
-                            cure="update emocircuits")
-        raise UserError(f"{path} holds '{found or 'a foreign HDF5 file'}'", expected=f"an emocircuits file of kind '{kind}'")
+            raise UserError(
+                f"{path} has version {found_version} of '{kind}'",
+                expected=f"at most {version}",
+                cure="update emocircuits",
+            )
+        raise UserError(
+            f"{path} holds '{found or 'a foreign HDF5 file'}'",
+            expected=f"an emocircuits file of kind '{kind}'",
+        )
     return file
 
 
-def write_array(group: h5py.Group, name: str, array: np.ndarray | Sequence[str], *, bfloat16: bool = False) -> h5py.Dataset:
+def write_array(
+    group: h5py.Group, name: str, array: np.ndarray | Sequence[str], *, bfloat16: bool = False
+) -> h5py.Dataset:
     """Writes one stamped element: numbers, booleans, strings, or float32 as bfloat16 bit patterns."""
     array = np.asarray(array)
     if array.dtype == np.float16:
-        raise UserError(f"float16 for '{name}'", expected="float32 or bfloat16", cure="float16 overflows at 65504")
+        raise UserError(
+            f"float16 for '{name}'", expected="float32 or bfloat16", cure="float16 overflows at 65504"
+        )
     if bfloat16:
         return _stamped(group.create_dataset(name, data=bf16_bits(array)), "bfloat16-bits")
     if array.dtype.kind in "UOT":
@@ -67,7 +82,8 @@ def write_array(group: h5py.Group, name: str, array: np.ndarray | Sequence[str],
 
 
 def read_array(group: h5py.Group, name: str, index: Any = ()) -> np.ndarray:
-    """Reads an element written by `write_array`; bfloat16 comes back as float32, strings as object arrays of str.
+    """Reads an element written by `write_array`; bfloat16 comes back as float32, strings as object arrays of
+    str.
 
     Raises:
         UserError: the element is missing or has an unknown encoding.
@@ -80,8 +96,11 @@ def read_array(group: h5py.Group, name: str, index: Any = ()) -> np.ndarray:
         return data.asstr()[index]
     if encoding == "array":
         return data[index]
-    raise UserError(f"element '{group.name}/{name}' of {group.file.filename} has the encoding '{encoding}'",
-                    expected="array, string-array or bfloat16-bits", cure="update emocircuits")
+    raise UserError(
+        f"element '{group.name}/{name}' of {group.file.filename} has the encoding '{encoding}'",
+        expected="array, string-array or bfloat16-bits",
+        cure="update emocircuits",
+    )
 
 
 def write_json(group: h5py.Group, name: str, value: Any) -> None:
@@ -97,8 +116,10 @@ def read_json(group: h5py.Group, name: str) -> Any:
 
 def _element(group: h5py.Group, name: str) -> h5py.Dataset:
     if name not in group:
-        raise UserError(f"{group.file.filename} has no element '{group.name}/{name}'",
-                        cure="the file is incomplete: delete it and run the stage again")
+        raise UserError(
+            f"{group.file.filename} has no element '{group.name}/{name}'",
+            cure="the file is incomplete: delete it and run the stage again",
+        )
     return group[name]
 
 

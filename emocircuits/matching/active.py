@@ -29,9 +29,15 @@ def active(dictionary: Dictionary, block: Float[np.ndarray, "row d_model"]) -> A
     x = torch.from_numpy(block).to(dictionary.decoder.device)
     if dictionary.top_k is not None:
         chosen = dictionary.select(x.to(dictionary.encoder.dtype))
-        rows, features, values = (part.cpu().numpy() for part in (chosen.rows, chosen.features, chosen.values))
+        rows, features, values = (
+            part.cpu().numpy() for part in (chosen.rows, chosen.features, chosen.values)
+        )
         fires = values > 0
-        return Active(rows, features, values) if fires.all() else Active(rows[fires], features[fires], values[fires])
+        return (
+            Active(rows, features, values)
+            if fires.all()
+            else Active(rows[fires], features[fires], values[fires])
+        )
     acts = dictionary.encode(x).cpu().numpy()
     rows, features = np.nonzero(acts)
     return Active(rows, features, acts[rows, features])

@@ -13,7 +13,9 @@ from emocircuits.matching.score import SCORES, MatchInputs
 
 @SCORES.member("auroc")
 def auroc(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
-    """Chance that a story of the emotion has more of the feature than a story of another; 0.5 where it cannot be told."""
+    """Chance that a story of the emotion has more of the feature than a story of another; 0.5 where it cannot
+    be told.
+    """
     return one_vs_others(inputs.held_features, inputs.held_labels, inputs.contrast.n_emotions)
 
 

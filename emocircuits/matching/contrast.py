@@ -1,6 +1,8 @@
-"""The contrast every score uses: the mean over an emotion's stories minus the mean over the other emotions' means.
+"""The contrast every score uses: the mean over an emotion's stories minus the mean over the other emotions'
+means.
 
-It is linear in the stories, so whatever holds for every row of activations holds for the contrast of their means.
+It is linear in the stories, so whatever holds for every row of activations holds for the contrast of their
+means.
 """
 
 from dataclasses import dataclass
@@ -43,7 +45,9 @@ class Contrast:
         return np.sqrt(inverse + (inverse.sum() - inverse) / (self.n_emotions - 1) ** 2)
 
 
-def against_others(means: Float[np.ndarray, "*batch emotion width"]) -> Float[np.ndarray, "*batch emotion width"]:
+def against_others(
+    means: Float[np.ndarray, "*batch emotion width"],
+) -> Float[np.ndarray, "*batch emotion width"]:
     """Each emotion's mean minus the mean over the other emotions."""
     n = means.shape[-2]
     return (means - means.mean(axis=-2, keepdims=True)) * (n / (n - 1))

@@ -1,4 +1,5 @@
-"""Cosine of a feature's decoder row with the emotion direction: what the feature writes, whenever it is active.
+"""Cosine of a feature's decoder row with the emotion direction: what the feature writes, whenever it is
+active.
 
 Alone it misleads (generic features win for many emotions), so nothing is selected by it.
 """

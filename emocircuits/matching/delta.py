@@ -4,8 +4,8 @@ For v = contrast of mean residuals and x = f @ W_dec + b_dec + ε, linearity giv
 
     v = Σ_i Δf_i · W_dec[i] + Δε
 
-with Δf the same contrast of mean feature activations. No sparse coding is needed and coefficients may be negative. Δε is
-what the SAE cannot express, reported as ‖Δε‖² / ‖v‖².
+with Δf the same contrast of mean feature activations. No sparse coding is needed and coefficients may be
+negative. Δε is what the SAE cannot express, reported as ‖Δε‖² / ‖v‖².
 """
 
 import numpy as np

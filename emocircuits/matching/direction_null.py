@@ -1,9 +1,9 @@
 """What the largest decoder cosine is worth: random directions whose best feature looks like a match.
 
-Three nulls, `n` directions each, the maximum of the cosine over all eligible features: `isotropic` directions, `covariance`
-ones drawn with the covariance of the story means, and `permuted` ones, the contrast of stories whose labels were permuted.
-Directions of permuted labels lie in the dictionary's favoured subspace, so a test against isotropic ones passes far too many
-of them: `false_positives` says how many.
+Three nulls, `n` directions each, the maximum of the cosine over all eligible features: `isotropic`
+directions, `covariance` ones drawn with the covariance of the story means, and `permuted` ones, the contrast
+of stories whose labels were permuted. Directions of permuted labels lie in the dictionary's favoured
+subspace, so a test against isotropic ones passes far too many of them: `false_positives` says how many.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,11 @@ class DirectionNull:
     """The null of the largest cosine at one site.
 
     Attributes:
-        maxima: largest cosine over the eligible features for each kind and random direction; -inf without eligible features.
+        maxima: largest cosine over the eligible features for each kind and random direction; -inf without
+            eligible features.
         p_value: for each emotion, share of `covariance` directions whose largest cosine reaches its own.
-        false_positives: share of `permuted` directions beyond the 95 % quantile of the `isotropic` and of the `covariance` ones.
+        false_positives: share of `permuted` directions beyond the 95 % quantile of the `isotropic` and of the
+            `covariance` ones.
     """
 
     maxima: Float[np.ndarray, "kind draw"]
@@ -44,14 +46,22 @@ def direction_null(
     orders: Int[np.ndarray, "permutation story"],
     seed: int,
 ) -> DirectionNull:
-    """Draws one direction of each kind for every permutation; the permuted one is that of each emotion in turn."""
+    """Draws one direction of each kind for every permutation; the permuted one is that of each emotion in
+    turn.
+    """
     rows = unit(decoder[eligible])
     if not len(rows):
-        return DirectionNull(np.full((len(KINDS), len(orders)), -np.inf), np.ones(len(directions)), np.zeros(2))
+        return DirectionNull(
+            np.full((len(KINDS), len(orders)), -np.inf), np.ones(len(directions)), np.zeros(2)
+        )
     draw = generator(seed, "random directions of a match").standard_normal((len(orders), stream.shape[1]))
-    values, vectors = np.linalg.eigh(np.cov(stream.astype(np.float64), rowvar=False).reshape(stream.shape[1], -1))
+    values, vectors = np.linalg.eigh(
+        np.cov(stream.astype(np.float64), rowvar=False).reshape(stream.shape[1], -1)
+    )
     coloured = (draw * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    maxima = np.stack([(unit(many) @ rows.T).max(axis=1) for many in (draw, coloured, _permuted(stream, contrast, orders))])
+    maxima = np.stack(
+        [(unit(many) @ rows.T).max(axis=1) for many in (draw, coloured, _permuted(stream, contrast, orders))]
+    )
     own = (np.asarray(directions, dtype=np.float64) @ rows.T).max(axis=1)
     p_value = (1 + (maxima[1] >= own[:, None]).sum(axis=1)) / (1 + len(orders))
     limits = np.quantile(maxima[:2], 0.95, axis=1)
@@ -59,7 +69,9 @@ def direction_null(
 
 
 def _permuted(
-    stream: Float[np.ndarray, "story d_model"], contrast: Contrast, orders: Int[np.ndarray, "permutation story"]
+    stream: Float[np.ndarray, "story d_model"],
+    contrast: Contrast,
+    orders: Int[np.ndarray, "permutation story"],
 ) -> Float[np.ndarray, "draw d_model"]:
     found = []
     for start in range(0, len(orders), BATCH):

@@ -1,6 +1,7 @@
 """Cosine of a feature's encoder column with the emotion direction: what the feature reads.
 
-An encoder is a dual vector, turned away from features it must not react to, so it need not point where its feature writes.
+An encoder is a dual vector, turned away from features it must not react to, so it need not point where its
+feature writes.
 """
 
 import numpy as np

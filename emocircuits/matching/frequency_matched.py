@@ -13,7 +13,8 @@ def frequency_matched(
     nearest: int = 12,
     ordered: bool = False,
 ) -> Int[np.ndarray, "_"]:
-    """As many different features of the pool, none of the chosen: for each one of the `nearest` in log firing rate, at random.
+    """As many different features of the pool, none of the chosen: for each one of the `nearest` in log firing
+    rate, at random.
 
     Args:
         chosen: features to be matched; one that comes twice gets two.

@@ -36,10 +36,11 @@ def match_features(
 ) -> FeatureMatches:
     """Matches SAE features with emotions.
 
-    The statistic is the standardised Δf of the stories the directions were made from. Its p is family-wise over all
-    eligible features of all sites (permuted stories, largest z); q is Benjamini–Hochberg across emotions. A match has
-    Δf > 0 and q <= `q_value`. AUROC is measured on held-out stories (on the same ones where there are none held out).
-    Matches of an emotion and site are listed by how much of the direction they write (attribution).
+    The statistic is the standardised Δf of the stories the directions were made from. Its p is family-wise
+    over all eligible features of all sites (permuted stories, largest z); q is Benjamini–Hochberg across
+    emotions. A match has Δf > 0 and q <= `q_value`. AUROC is measured on held-out stories (on the same ones
+    where there are none held out). Matches of an emotion and site are listed by how much of the direction
+    they write (attribution).
 
     Args:
         store: activations of labelled stories.
@@ -50,8 +51,8 @@ def match_features(
         workers: sites worked on at the same time, one thread each; the result does not depend on it.
 
     Raises:
-        UserError: another model's directions, a site without SAE or activations, SAEs of different size, an emotion without
-            stories, or activations that are not finite.
+        UserError: another model's directions, a site without SAE or activations, SAEs of different size, an
+            emotion without stories, or activations that are not finite.
     """
     how = settings or MatchSettings()
     chosen = directions.sites if sites is None else tuple(sites)
@@ -88,7 +89,9 @@ def match_features(
     )
 
 
-def labelled_stories(store: ActivationStore, directions: EmotionDirections) -> tuple[Int[np.ndarray, "story"], Labels]:
+def labelled_stories(
+    store: ActivationStore, directions: EmotionDirections
+) -> tuple[Int[np.ndarray, "story"], Labels]:
     """The prompts that the directions are about, ascending, and their labels as rows of this list.
 
     Raises:
@@ -126,11 +129,14 @@ def _shown(result: SiteMatch, shown: Any) -> SiteMatch:
     return result
 
 
-def _check(store: ActivationStore, saes: Mapping[str, Any], directions: EmotionDirections, sites: tuple[str, ...]) -> None:
+def _check(
+    store: ActivationStore, saes: Mapping[str, Any], directions: EmotionDirections, sites: tuple[str, ...]
+) -> None:
     owner = store.metadata.get("model_hash")
     if owner and directions.model_hash and owner != directions.model_hash:
         raise UserError(
-            "the directions belong to another model than the activations", cure="learn them again: --from directions"
+            "the directions belong to another model than the activations",
+            cure="learn them again: --from directions",
         )
     if not sites:
         raise UserError("no site to match at", expected=f"some of {', '.join(directions.sites)}")
@@ -143,7 +149,10 @@ def _check(store: ActivationStore, saes: Mapping[str, Any], directions: EmotionD
         raise UserError(f"no SAE for {', '.join(missing)}", cure="train it: --from sae")
     sizes = {saes[site].cfg.d_sae for site in sites}
     if len(sizes) > 1:
-        raise UserError(f"SAEs of different size ({', '.join(map(str, sorted(sizes)))})", expected="one d_sae at all sites")
+        raise UserError(
+            f"SAEs of different size ({', '.join(map(str, sorted(sizes)))})",
+            expected="one d_sae at all sites",
+        )
 
 
 def _stories(

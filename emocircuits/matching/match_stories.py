@@ -1,4 +1,6 @@
-"""One site at a time from story means to scores and null; then all sites together to p, q and the table of matches."""
+"""One site at a time from story means to scores and null; then all sites together to p, q and the table of
+matches.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,9 +71,13 @@ def match_site(
         orders: permutations of the fit stories.
         how: settings.
     """
-    features, stream, firings = (values[labels.fit] for values in (stories.features, stories.stream, stories.firings))
+    features, stream, firings = (
+        values[labels.fit] for values in (stories.features, stories.stream, stories.firings)
+    )
     held = stories.features[labels.held]
-    inputs = MatchInputs(features, labels.contrast, held, labels.held_emotions, stories.decoder, directions, stories.encoder)
+    inputs = MatchInputs(
+        features, labels.contrast, held, labels.held_emotions, stories.decoder, directions, stories.encoder
+    )
     scores = {name: np.asarray(score(inputs), dtype=np.float32) for name, score in SCORES}
     eligible = (
         (stories.density_elsewhere <= how.max_density)
@@ -81,16 +87,26 @@ def match_site(
     )
     matched = [carriers(row, eligible, how.carriers(len(eligible))) for row in scores["attribution"]]
     source = generator(how.seed, "frequency-matched features", site)
-    random = [frequency_matched(chosen, stories.density, np.flatnonzero(eligible), source) for chosen in matched]
+    random = [
+        frequency_matched(chosen, stories.density, np.flatnonzero(eligible), source) for chosen in matched
+    ]
     return SiteMatch(
         scores=scores,
         residual_share=residual_share(labels.contrast, stream, features, stories.decoder),
         density=stories.density,
         eligible=eligible,
         maxima=null_maxima(features, labels.contrast, orders, eligible),
-        direction_null=direction_null(stream, labels.contrast, stories.decoder, directions, eligible, orders, how.seed),
+        direction_null=direction_null(
+            stream, labels.contrast, stories.decoder, directions, eligible, orders, how.seed
+        ),
         ablation=targeted_ablation(
-            stories.stream[labels.held], held, labels.held_emotions, stories.decoder, directions, matched, random
+            stories.stream[labels.held],
+            held,
+            labels.held_emotions,
+            stories.decoder,
+            directions,
+            matched,
+            random,
         ),
     )
 
@@ -98,7 +114,9 @@ def match_site(
 def carriers(
     attribution: Float[np.ndarray, "feature"], eligible: Bool[np.ndarray, "feature"], most: int
 ) -> Int[np.ndarray, "_"]:
-    """The `most` eligible features that write most of a direction, ascending; those that write against it never count."""
+    """The `most` eligible features that write most of a direction, ascending; those that write against it
+    never count.
+    """
     share = np.where(eligible, attribution, -np.inf)
     best = np.argsort(-share, kind="stable")[:most]
     return np.sort(best[share[best] > 0])
@@ -123,9 +141,14 @@ def join_sites(found: Sequence[SiteMatch], how: MatchSettings) -> dict[str, Any]
         "level": np.asarray(LEVELS),
         "density": np.stack([one.density for one in found]),
         "eligible": eligible,
-        # single precision: the last bits of a product depend on where its factors lie in memory, and files shall not
-        "max_quantile": (np.quantile(maxima, LEVELS, axis=0).T if finite else np.zeros((maxima.shape[1], len(LEVELS)))).astype(np.float32),
-        "cosine_max_quantile": np.moveaxis(np.quantile(np.where(np.isfinite(cosine), cosine, 0.0), LEVELS, axis=2), 0, 2).astype(np.float32),
+        # single precision: the last bits of a product depend on where its factors lie in memory, and files
+        # shall not
+        "max_quantile": (
+            np.quantile(maxima, LEVELS, axis=0).T if finite else np.zeros((maxima.shape[1], len(LEVELS)))
+        ).astype(np.float32),
+        "cosine_max_quantile": np.moveaxis(
+            np.quantile(np.where(np.isfinite(cosine), cosine, 0.0), LEVELS, axis=2), 0, 2
+        ).astype(np.float32),
         "cosine_p_value": np.stack([one.direction_null.p_value for one in found]),
         "cosine_false_positives": np.stack([one.direction_null.false_positives for one in found]),
         "auroc_drop": np.stack([one.ablation.own for one in found]),

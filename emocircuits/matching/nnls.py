@@ -1,7 +1,8 @@
 """Nonnegative least squares: the direction as a sum of decoder rows, min ‖v̂ - Σ w_i W_dec[i]‖² with w >= 0.
 
-A comparison without labels: what a sparse code of the direction alone would say. With more features than dimensions many
-codes fit equally well, so this is the one that projected gradient steps with momentum (Beck & Teboulle 2009) reach from 0.
+A comparison without labels: what a sparse code of the direction alone would say. With more features than
+dimensions many codes fit equally well, so this is the one that projected gradient steps with momentum (Beck &
+Teboulle 2009) reach from 0.
 """
 
 import numpy as np
@@ -19,9 +20,13 @@ def nnls(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
 
 
 def nonnegative_code(
-    directions: Float[np.ndarray, "emotion d_model"], decoder: Float[np.ndarray, "feature d_model"], steps: int = STEPS
+    directions: Float[np.ndarray, "emotion d_model"],
+    decoder: Float[np.ndarray, "feature d_model"],
+    steps: int = STEPS,
 ) -> Float[np.ndarray, "emotion feature"]:
-    """Codes of all directions at once, float32; the same row lengths for all features would make w comparable, these are as given."""
+    """Codes of all directions at once, float32; the same row lengths for all features would make w
+    comparable, these are as given.
+    """
     rows = np.asarray(decoder, dtype=np.float32)
     wanted = np.asarray(directions, dtype=np.float32)
     largest = float(np.linalg.norm(rows, 2)) ** 2 if rows.any() else 1.0

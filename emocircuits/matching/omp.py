@@ -1,7 +1,8 @@
-"""Orthogonal matching pursuit: the direction as a signed sum of few decoder rows, chosen greedily (Pati et al. 1993).
+"""Orthogonal matching pursuit: the direction as a signed sum of few decoder rows, chosen greedily (Pati et
+al. 1993).
 
-A comparison without labels. In each step the row that points most along what is left is added, and all coefficients are
-fitted anew.
+A comparison without labels. In each step the row that points most along what is left is added, and all
+coefficients are fitted anew.
 """
 
 import numpy as np
@@ -15,12 +16,16 @@ CHOSEN = 16
 
 @SCORES.member("omp")
 def omp(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
-    """Coefficient of every chosen feature, as the length it writes along its row (residual units); 0 for all others."""
+    """Coefficient of every chosen feature, as the length it writes along its row (residual units); 0 for all
+    others.
+    """
     return sparse_code(inputs.directions, inputs.decoder)
 
 
 def sparse_code(
-    directions: Float[np.ndarray, "emotion d_model"], decoder: Float[np.ndarray, "feature d_model"], n: int = CHOSEN
+    directions: Float[np.ndarray, "emotion d_model"],
+    decoder: Float[np.ndarray, "feature d_model"],
+    n: int = CHOSEN,
 ) -> Float[np.ndarray, "emotion feature"]:
     """Codes of all directions at once, of `n` features each (fewer where rows run out), float64."""
     rows, wanted = unit(decoder), np.asarray(directions, dtype=np.float64)
@@ -35,7 +40,8 @@ def sparse_code(
         places = np.concatenate([places, along.argmax(axis=1)[:, None]], axis=1)
         basis = rows[places]
         gram = basis @ basis.transpose(0, 2, 1)
-        # a tiny ridge: rows that repeat each other share their coefficient instead of making the system singular
+        # a tiny ridge: rows that repeat each other share their coefficient instead of making the system
+        # singular
         gram += 1e-10 * np.eye(gram.shape[1])
         fitted = np.linalg.solve(gram, basis @ wanted[:, :, None])[:, :, 0]
         left = wanted - (fitted[:, None] @ basis)[:, 0]

@@ -1,7 +1,7 @@
 """What else reads an emotion: what SAE features must beat, on the same held-out stories.
 
-Every reader sees the fit stories with their labels and scores the held-out ones; its quality is the AUROC of one emotion
-against all others (Kantamneni et al. 2025 and AxBench ask for these baselines).
+Every reader sees the fit stories with their labels and scores the held-out ones; its quality is the AUROC of
+one emotion against all others (Kantamneni et al. 2025 and AxBench ask for these baselines).
 """
 
 import numpy as np
@@ -23,9 +23,11 @@ def units_auroc(
     held_labels: Int[np.ndarray, "held"],
     n: int = UNITS,
 ) -> tuple[Float[np.ndarray, "emotion"], Float[np.ndarray, "emotion"]]:
-    """AUROC of the best unit, and of the best `n` together, chosen on the fit stories by |z|, with their signs.
+    """AUROC of the best unit, and of the best `n` together, chosen on the fit stories by |z|, with their
+    signs.
 
-    Together they are the sum of their standardised values, each times its z. A unit is a feature, a coordinate, a component.
+    Together they are the sum of their standardised values, each times its z. A unit is a feature, a
+    coordinate, a component.
     """
     z = contrast.apply(standardised(fit)) / contrast.standard_error()[:, None]
     best = np.abs(z).argmax(axis=1)
@@ -72,7 +74,10 @@ def logistic_auroc(
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        loss = torch.nn.functional.cross_entropy(x @ weights[:-1] + weights[-1], y) + penalty * (weights[:-1] ** 2).sum()
+        loss = (
+            torch.nn.functional.cross_entropy(x @ weights[:-1] + weights[-1], y)
+            + penalty * (weights[:-1] ** 2).sum()
+        )
         loss.backward()
         return loss
 

@@ -1,7 +1,7 @@
 """Do the matches of one SAE come back in SAEs of other seeds? And the space that an emotion's features span?
 
-Features of one seed are often not found in another (Paulo & Belrose 2025), while the subspaces they span may be, so both are
-reported next to chance.
+Features of one seed are often not found in another (Paulo & Belrose 2025), while the subspaces they span may
+be, so both are reported next to chance.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,11 @@ class Recurrence:
     """How the matches of one emotion at one site recur in another dictionary.
 
     Attributes:
-        cosines: of each match with the most similar match of the same emotion in the other; 0 where it has none.
+        cosines: of each match with the most similar match of the same emotion in the other; 0 where it has
+            none.
         anywhere: of each match with the most similar feature of the other at all.
-        subspace: mean squared cosine of the principal angles between the spans of the two sets of carriers; 1 is the same span.
+        subspace: mean squared cosine of the principal angles between the spans of the two sets of carriers; 1
+            is the same span.
         chance: the same between the carriers and as many random features of the other.
     """
 
@@ -50,7 +52,9 @@ def recurrence(
     """
     rows, others = unit(decoder[matches]), unit(other_decoder)
     similar = rows @ others.T
-    cosines = similar[:, other_matches].max(axis=1) if len(other_matches) and len(rows) else np.zeros(len(rows))
+    cosines = (
+        similar[:, other_matches].max(axis=1) if len(other_matches) and len(rows) else np.zeros(len(rows))
+    )
     spans = [overlap(decoder[carriers], other_decoder[chosen]) for chosen in random]
     return Recurrence(
         cosines=cosines,

@@ -10,13 +10,13 @@ class MatchSettings:
     Attributes:
         permutations: label permutations behind the p-values.
         q_value: largest q of a match.
-        max_density: features that fire on more than this share of tokens, whichever one emotion's stories are left out, are
-            generic and take no part.
+        max_density: features that fire on more than this share of tokens, whichever one emotion's stories are
+            left out, are generic and take no part.
         min_stories: features that fire in fewer stories take no part.
         min_firings: features that fire on fewer tokens of the stories take no part.
         per_emotion: most rows of the table per emotion and site.
-        carrier_share: the features that write most of a direction, as a share of the dictionary: what is taken out to see
-            whether a reading falls, and what is held to see whether steering stops working.
+        carrier_share: the features that write most of a direction, as a share of the dictionary: what is
+            taken out to see whether a reading falls, and what is held to see whether steering stops working.
         seed: seed of permutations and of random directions and features.
     """
 

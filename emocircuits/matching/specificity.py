@@ -12,7 +12,9 @@ from emocircuits.matching.score import SCORES, MatchInputs
 
 @SCORES.member("specificity")
 def specificity(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
-    """max(0, Δf of the emotion) / Σ over emotions of max(0, Δf); 0 for a feature that is the same in all of them."""
+    """max(0, Δf of the emotion) / Σ over emotions of max(0, Δf); 0 for a feature that is the same in all of
+    them.
+    """
     more = np.maximum(delta(inputs), 0.0)
     total = more.sum(axis=0)
     return np.divide(more, total, out=np.zeros_like(more), where=total > 0)

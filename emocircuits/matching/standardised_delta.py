@@ -1,6 +1,8 @@
-"""Δf in standard errors: z = Δf / (s · standard error of the contrast), s the feature's spread over all stories.
+"""Δf in standard errors: z = Δf / (s · standard error of the contrast), s the feature's spread over all
+stories.
 
-s takes no notice of labels, so permuting labels leaves it as it is and z of permuted labels is a matrix product.
+s takes no notice of labels, so permuting labels leaves it as it is and z of permuted labels is a matrix
+product.
 """
 
 import numpy as np

@@ -1,4 +1,6 @@
-"""Story means of SAE features and of the stream, and how often features fire: one pass over the rows of a site."""
+"""Story means of SAE features and of the stream, and how often features fire: one pass over the rows of a
+site.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +28,9 @@ class StoryFeatures:
         decoder: what one unit of each feature writes.
         encoder: what each feature reads.
         density: share of evenly spaced rows of the whole store (sink left out) on which the feature fires.
-        density_elsewhere: the smallest such share when the prompts of any one emotion are left out: with few emotions, the
-            feature of one of them is frequent in the store and still rare outside its own stories.
+        density_elsewhere: the smallest such share when the prompts of any one emotion are left out: with few
+            emotions, the feature of one of them is frequent in the store and still rare outside its own
+            stories.
     """
 
     features: Float[np.ndarray, "story feature"]
@@ -59,14 +62,16 @@ def story_features(
         groups: a number for the prompts of each emotion, -1 for all others (for `density_elsewhere`).
 
     Raises:
-        UserError: a story without such a token, an SAE that does not fit the site, or activations that are not finite.
+        UserError: a story without such a token, an SAE that does not fit the site, or activations that are
+            not finite.
     """
     dictionary = open_dictionaries({site: sae}, store.d_model)[site]
     counts = store.prompts["n_tokens"].to_numpy()[stories] - from_token
     if (counts <= 0).any():
         poorest = store.prompts["id"].iloc[int(stories[int(counts.argmin())])]
         raise UserError(
-            f"the story '{poorest}' has no token from position {from_token} on", cure="lower the first token that counts"
+            f"the story '{poorest}' has no token from position {from_token} on",
+            cure="lower the first token that counts",
         )
     groups = np.full(store.n_prompts, -1) if groups is None else groups
     chosen = np.zeros(store.n_prompts, dtype=bool)

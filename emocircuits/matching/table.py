@@ -36,11 +36,14 @@ COLUMNS = (
 )
 
 
-def match_table(emotions: Sequence[str], sites: Sequence[str], joined: dict[str, Any], how: MatchSettings) -> pd.DataFrame:
+def match_table(
+    emotions: Sequence[str], sites: Sequence[str], joined: dict[str, Any], how: MatchSettings
+) -> pd.DataFrame:
     """Rows with the columns `COLUMNS`, at most `how.per_emotion` for every emotion and site.
 
-    Kept features (Δf > 0 and q <= `how.q_value`) come first, by how much of the direction they write (attribution); then the
-    others, by standardised Δf. The last five columns belong to the emotion and site, not to the feature.
+    Kept features (Δf > 0 and q <= `how.q_value`) come first, by how much of the direction they write
+    (attribution); then the others, by standardised Δf. The last five columns belong to the emotion and site,
+    not to the feature.
 
     Args:
         emotions, sites: names.
@@ -56,7 +59,11 @@ def match_table(emotions: Sequence[str], sites: Sequence[str], joined: dict[str,
     listed = np.take_along_axis(candidate, place, axis=2)
     order = np.lexsort((sites_at[listed], emotions_at[listed]))
     s, e, f = (values[listed][order] for values in (sites_at, emotions_at, place))
-    table = {"emotion": np.asarray(emotions, dtype=object)[e], "site": np.asarray(sites, dtype=object)[s], "feature": f}
+    table = {
+        "emotion": np.asarray(emotions, dtype=object)[e],
+        "site": np.asarray(sites, dtype=object)[s],
+        "feature": f,
+    }
     table |= {name: scores[name][s, e, f].astype(np.float64) for name in SCORE_COLUMNS}
     table |= {"density": null["density"][s, f].astype(np.float64), "kept": kept[s, e, f]}
     table |= {name: null[name][s, e, f].astype(np.float64) for name in ("p_value", "q_value")}

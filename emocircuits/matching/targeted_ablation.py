@@ -1,8 +1,9 @@
 """Do an emotion's features carry the reading of this emotion, and of no other? (targeted probe perturbation)
 
-Each emotion's probe is the projection on its direction. Its matched features are taken out of the held-out story means; the
-probe's AUROC should fall, those of the other emotions' probes should not (Marks et al. 2024; Karvonen et al. 2025, whose
-score is this difference of accuracies). Taking features out of means is exact: story means are linear in the features.
+Each emotion's probe is the projection on its direction. Its matched features are taken out of the held-out
+story means; the probe's AUROC should fall, those of the other emotions' probes should not (Marks et al. 2024;
+Karvonen et al. 2025, whose score is this difference of accuracies). Taking features out of means is exact:
+story means are linear in the features.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ class TargetedAblation:
     Attributes:
         own: of the emotion's own probe.
         others: of the other emotions' probes, on average.
-        random: of the emotion's own probe when as many random features of the same firing rates are taken out.
+        random: of the emotion's own probe when as many random features of the same firing rates are taken
+            out.
     """
 
     own: Float[np.ndarray, "emotion"]
@@ -52,7 +54,9 @@ def targeted_ablation(
     for emotion, chosen in enumerate(matched):
         if not len(chosen):
             continue
-        drop = intact - probe_auroc(readings - written[:, chosen] @ features[:, chosen].T, labels, np.arange(len(probes)))
+        drop = intact - probe_auroc(
+            readings - written[:, chosen] @ features[:, chosen].T, labels, np.arange(len(probes))
+        )
         own[emotion] = drop[emotion]
         others[emotion] = (drop.sum() - drop[emotion]) / max(1, len(probes) - 1)
         if len(random[emotion]):
@@ -65,7 +69,9 @@ def targeted_ablation(
 def probe_auroc(
     readings: Float[np.ndarray, "probe story"], labels: Int[np.ndarray, "story"], of: Int[np.ndarray, "probe"]
 ) -> Float[np.ndarray, "probe"]:
-    """AUROC of each probe for its own label against all others (ties in the order of stories); 0.5 where it cannot be told."""
+    """AUROC of each probe for its own label against all others (ties in the order of stories); 0.5 where it
+    cannot be told.
+    """
     order = np.argsort(readings, axis=1)
     positive = labels[order] == of[:, None]
     n_positive = positive.sum(axis=1)

@@ -1,6 +1,7 @@
 """Models: one card per family, one loader on TransformerLens' `TransformerBridge`, checks at load time.
 
-Adding a family is one file with its card and one line here. `load_model` is imported on first use, as it brings torch.
+Adding a family is one file with its card and one line here. `load_model` is imported on first use, as it
+brings torch.
 """
 
 from typing import Any

@@ -1,9 +1,10 @@
-"""Where a TransformerLens model's parts are: what its heads and MLPs read from the residual stream and write into it.
+"""Where a TransformerLens model's parts are: what its heads and MLPs read from the residual stream and write
+into it.
 
-Hook names are the same on a `TransformerBridge` and a `HookedTransformer`; what lies between them is not: norms stand before
-a part, behind it (OLMo 2), on both sides (Gemma 2) or nowhere, attention and MLP stand in a row or side by side (GPT-NeoX),
-several query heads share a key. So nothing is assumed: the maps are put together from the model's own modules and compared
-with what its hooks hold on a probe, once.
+Hook names are the same on a `TransformerBridge` and a `HookedTransformer`; what lies between them is not:
+norms stand before a part, behind it (OLMo 2), on both sides (Gemma 2) or nowhere, attention and MLP stand in
+a row or side by side (GPT-NeoX), several query heads share a key. So nothing is assumed: the maps are put
+together from the model's own modules and compared with what its hooks hold on a probe, once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +37,8 @@ class Layer:
     Attributes:
         number: its place, from 0.
         attn_norm: stream -> what queries, keys and values are projected from.
-        weights: q, k, v -> (weight, bias) of the projection; keys and values may have fewer heads than queries.
+        weights: q, k, v -> (weight, bias) of the projection; keys and values may have fewer heads than
+            queries.
         W_O: what a unit of each head's output writes, before `attn_post`.
         b_O: what attention writes besides.
         attn_post: sum of the heads' outputs -> what attention adds to the stream.
@@ -82,10 +84,14 @@ class Layer:
         return self.attn_post(torch.einsum("...he,hed->...d", z, self.W_O) + self.b_O)
 
     def heads_write(
-        self, z: Float[Tensor, "prompt pos head d_head"], change: Float[Tensor, "prompt pos head d_head"],
+        self,
+        z: Float[Tensor, "prompt pos head d_head"],
+        change: Float[Tensor, "prompt pos head d_head"],
         out: Float[Tensor, "head prompt pos d_model"],
     ) -> None:
-        """Fills `out` with what a change of each head's output alone adds to the stream, to first order where a norm follows the heads."""
+        """Fills `out` with what a change of each head's output alone adds to the stream, to first order where
+        a norm follows the heads.
+        """
         torch.bmm(change.permute(2, 0, 1, 3).flatten(1, 2).to(out), self.W_O.to(out), out=out.flatten(1, 2))
         if self.attn_post is not _same:
             base = torch.einsum("pthe,hed->ptd", z, self.W_O) + self.b_O
@@ -122,7 +128,9 @@ class Arrangement:
     positions: bool
 
 
-_ARRANGEMENTS: WeakKeyDictionary[nn.Module, tuple[tuple[tuple[str, type], ...], tuple[Arrangement, ...]]] = WeakKeyDictionary()
+_ARRANGEMENTS: WeakKeyDictionary[nn.Module, tuple[tuple[tuple[str, type], ...], tuple[Arrangement, ...]]] = (
+    WeakKeyDictionary()
+)
 """Found once per model, which costs a forward pass; weights are read anew each time."""
 
 
@@ -172,10 +180,24 @@ def _build(model: Any) -> tuple[tuple[str, type], ...]:
     return tuple((name, type(module)) for block in model.blocks for name, module in block._modules.items())
 
 
-def _arrangements(model: Any, probe: Int[Tensor, "1 pos"], points: Mapping[str, HookPoint]) -> tuple["Arrangement", ...]:
-    names = {f"blocks.{layer}.{name}" for layer in range(model.cfg.n_layers) for name in (
-        "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_z",
-        "hook_attn_out", "hook_mlp_out")} | {"hook_pos_embed"}
+def _arrangements(
+    model: Any, probe: Int[Tensor, "1 pos"], points: Mapping[str, HookPoint]
+) -> tuple["Arrangement", ...]:
+    names = {
+        f"blocks.{layer}.{name}"
+        for layer in range(model.cfg.n_layers)
+        for name in (
+            "hook_resid_pre",
+            "hook_resid_mid",
+            "hook_resid_post",
+            "attn.hook_q",
+            "attn.hook_k",
+            "attn.hook_v",
+            "attn.hook_z",
+            "hook_attn_out",
+            "hook_mlp_out",
+        )
+    } | {"hook_pos_embed"}
     with torch.no_grad(), unsplit(model), _recorded(model, points, names) as seen:
         model(probe)
     return tuple(_arrangement(model.blocks[number], number, seen) for number in range(model.cfg.n_layers))
@@ -183,7 +205,9 @@ def _arrangements(model: Any, probe: Int[Tensor, "1 pos"], points: Mapping[str, 
 
 @contextmanager
 def unsplit(model: Any) -> Iterator[None]:
-    """One input for queries, keys and values inside this context, as the hooks are read here, whatever the model's flags."""
+    """One input for queries, keys and values inside this context, as the hooks are read here, whatever the
+    model's flags.
+    """
     flags = ("use_split_qkv_input", "use_attn_in", "use_hook_mlp_in", "use_attn_result")
     kept = {name: getattr(model.cfg, name) for name in flags if getattr(model.cfg, name, False)}
     for name in kept:
@@ -209,28 +233,51 @@ def _recorded(model: Any, points: Mapping[str, HookPoint], names: set[str]) -> I
 
 def _arrangement(block: Any, number: int, seen: dict[str, Tensor]) -> Arrangement:
     where = f"blocks.{number}"
-    missing = [name for name in ("hook_resid_pre", "attn.hook_q", "attn.hook_z", "hook_attn_out") if f"{where}.{name}" not in seen]
+    missing = [
+        name
+        for name in ("hook_resid_pre", "attn.hook_q", "attn.hook_z", "hook_attn_out")
+        if f"{where}.{name}" not in seen
+    ]
     if missing:
-        raise UserError(f"the model has no {where}.{missing[0]}", expected="a transformer whose attention has heads",
-                        cure="use nodes='features', which needs the residual stream alone")
+        raise UserError(
+            f"the model has no {where}.{missing[0]}",
+            expected="a transformer whose attention has heads",
+            cure="use nodes='features', which needs the residual stream alone",
+        )
     pre, attn_out = seen[f"{where}.hook_resid_pre"], seen[f"{where}.hook_attn_out"]
     attn, z, queries = block.attn, seen[f"{where}.attn.hook_z"], seen[f"{where}.attn.hook_q"]
     n_heads = {kind: seen[f"{where}.attn.hook_{kind}"].shape[-2] for kind in QKV}
     weight, bias = _projection(attn, "q", n_heads["q"], pre)
-    attn_norm = _first(f"{where}: what its queries are made from", [("ln1",), (None,)],
-                       lambda norm: _close(torch.einsum("...d,hde->...he", _norm(block, norm)(pre), weight) + bias, queries), block)[0]
+    attn_norm = _first(
+        f"{where}: what its queries are made from",
+        [("ln1",), (None,)],
+        lambda norm: _close(torch.einsum("...d,hde->...he", _norm(block, norm)(pre), weight) + bias, queries),
+        block,
+    )[0]
     summed = torch.einsum("pthe,hed->ptd", z, _weight(attn, "W_O", pre)) + _bias(attn, "b_O", pre)
-    attn_post = _first(f"{where}: what its heads add up to", [(None,), ("ln1_post",), ("ln1",)],
-                       lambda post: _close(_norm(block, post)(summed), attn_out), block)[0]
+    attn_post = _first(
+        f"{where}: what its heads add up to",
+        [(None,), ("ln1_post",), ("ln1",)],
+        lambda post: _close(_norm(block, post)(summed), attn_out),
+        block,
+    )[0]
     positions, mid = "hook_pos_embed" in seen, seen.get(f"{where}.hook_resid_mid")
     if f"{where}.hook_mlp_out" not in seen:
         return Arrangement(n_heads, attn_norm, attn_post, None, False, positions)
     mlp_out = seen[f"{where}.hook_mlp_out"]
-    both = mid is None or not _close(pre + attn_out, mid) or not _close(mid + mlp_out, seen[f"{where}.hook_resid_post"])
+    both = (
+        mid is None
+        or not _close(pre + attn_out, mid)
+        or not _close(mid + mlp_out, seen[f"{where}.hook_resid_post"])
+    )
     mid, parallel = (pre, True) if both else (mid, False)
     pairs = [(norm, post) for norm in ("ln2", "ln1", None) for post in (None, "ln2_post", "ln2")]
-    mlp = _first(f"{where}: what its MLP reads and writes", pairs,
-                 lambda norm, post: _close(_norm(block, post)(block.mlp(_norm(block, norm)(mid))), mlp_out), block)
+    mlp = _first(
+        f"{where}: what its MLP reads and writes",
+        pairs,
+        lambda norm, post: _close(_norm(block, post)(block.mlp(_norm(block, norm)(mid))), mlp_out),
+        block,
+    )
     return Arrangement(n_heads, attn_norm, attn_post, mlp, parallel, positions)
 
 
@@ -246,7 +293,9 @@ def _layer(block: Any, number: int, how: Arrangement) -> Layer:
 
 
 def _forward_derivative(function: Map, x: Tensor, change: Tensor) -> Tensor:
-    """J(x) change, by the derivatives that a backward pass takes: forward mode would not heed what hooks hold constant."""
+    """J(x) change, by the derivatives that a backward pass takes: forward mode would not heed what hooks hold
+    constant.
+    """
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
         out = function(leaf)
@@ -270,8 +319,11 @@ def _projection(attn: Any, kind: str, n_heads: int, like: Tensor) -> tuple[Tenso
 def _weight(attn: Any, name: str, like: Tensor) -> Tensor:
     weight = getattr(attn, name, None)
     if not isinstance(weight, Tensor):
-        raise UserError(f"the model's attention has no {name}", expected="weights per head, as TransformerLens names them",
-                        cure="use nodes='features', which needs the residual stream alone")
+        raise UserError(
+            f"the model's attention has no {name}",
+            expected="weights per head, as TransformerLens names them",
+            cure="use nodes='features', which needs the residual stream alone",
+        )
     return weight.detach().to(like)
 
 
@@ -285,10 +337,14 @@ def _first(
 ) -> tuple[str | None, ...]:
     """The first of the names of a block's norms that fit."""
     for option in options:
-        if all(name is None or isinstance(block._modules.get(name), nn.Module) for name in option) and fits(*option):
+        if all(name is None or isinstance(block._modules.get(name), nn.Module) for name in option) and fits(
+            *option
+        ):
             return option
-    raise Failure(f"{what} cannot be put together from the model's own modules",
-                  cure="this architecture is not understood: use nodes='features', which needs the residual stream alone")
+    raise Failure(
+        f"{what} cannot be put together from the model's own modules",
+        cure="this architecture is not understood: use nodes='features', which needs the residual stream alone",
+    )
 
 
 @torch.no_grad()
@@ -296,4 +352,7 @@ def _close(found: Tensor, expected: Tensor) -> bool:
     if found.shape != expected.shape:
         return False
     scale = float(expected.abs().max()) + 1e-12
-    return bool(torch.isfinite(found).all()) and float((found - expected).abs().max()) <= TOLERANCE * scale + 1e-9
+    return (
+        bool(torch.isfinite(found).all())
+        and float((found - expected).abs().max()) <= TOLERANCE * scale + 1e-9
+    )

@@ -1,4 +1,6 @@
-"""Chats as text, in the form that a model was trained with: its tokenizer's own template, or its family's format."""
+"""Chats as text, in the form that a model was trained with: its tokenizer's own template, or its family's
+format.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,20 +20,28 @@ def chat_text(model: LanguageModel, messages: Sequence[dict[str, str]], *, reply
         reply: whether the assistant's next turn is opened at the end.
 
     Raises:
-        UserError: no messages, another role, or a model without a chat template whose family's format its tokenizer does not know.
+        UserError: no messages, another role, or a model without a chat template whose family's format its
+            tokenizer does not know.
     """
     check_messages(messages)
     if getattr(model.tokenizer, "chat_template", None):
         try:
-            text = model.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply)
+            text = model.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=reply
+            )
         except Exception as error:  # a template is a program of its own and raises what it likes
-            raise UserError(f"the chat template of {model.name} refuses these messages ({error})",
-                            cure="many templates want user and assistant in turns, and some no system message") from error
+            raise UserError(
+                f"the chat template of {model.name} refuses these messages ({error})",
+                cure="many templates want user and assistant in turns, and some no system message",
+            ) from error
         return text.removeprefix(model.tokenizer.bos_token or "")
     form = model.card.chat
     if form is None or not has_chat(model):
-        raise UserError(f"the model {model.name} has no chat template", expected="an instruction-tuned model, or its tokenizer's template",
-                        cure="give plain text instead of a chat")
+        raise UserError(
+            f"the model {model.name} has no chat template",
+            expected="an instruction-tuned model, or its tokenizer's template",
+            cure="give plain text instead of a chat",
+        )
     system = "\n".join(message["content"] for message in messages if message["role"] == "system")
     turns = [message for message in messages if message["role"] != "system"]
     parts = []
@@ -46,7 +56,10 @@ def has_chat(model: LanguageModel) -> bool:
     if getattr(model.tokenizer, "chat_template", None):
         return True
     form = model.card.chat
-    return form is not None and model.tokenizer.convert_tokens_to_ids(form.marker) not in (None, model.tokenizer.unk_token_id)
+    return form is not None and model.tokenizer.convert_tokens_to_ids(form.marker) not in (
+        None,
+        model.tokenizer.unk_token_id,
+    )
 
 
 def check_messages(messages: Any) -> None:
@@ -56,8 +69,16 @@ def check_messages(messages: Any) -> None:
         UserError: it is not.
     """
     if not isinstance(messages, list | tuple) or not messages:
-        raise UserError(f"a chat of type {type(messages).__name__}", expected='a list of {"role": …, "content": …}')
+        raise UserError(
+            f"a chat of type {type(messages).__name__}", expected='a list of {"role": …, "content": …}'
+        )
     for number, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in ROLES or not isinstance(message.get("content"), str):
-            raise UserError(f"message {number} of the chat is {str(message)[:60]!r}",
-                            expected=f'{{"role": {" | ".join(ROLES)}, "content": text}}')
+        if (
+            not isinstance(message, dict)
+            or message.get("role") not in ROLES
+            or not isinstance(message.get("content"), str)
+        ):
+            raise UserError(
+                f"message {number} of the chat is {str(message)[:60]!r}",
+                expected=f'{{"role": {" | ".join(ROLES)}, "content": text}}',
+            )

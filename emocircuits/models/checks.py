@@ -1,4 +1,6 @@
-"""Checks made whenever a model is loaded: hook names can hold the wrong tensor, gradients can be missing, hooks can leak."""
+"""Checks made whenever a model is loaded: hook names can hold the wrong tensor, gradients can be missing,
+hooks can leak.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +13,8 @@ from emocircuits.models.language_model import Check, LanguageModel
 
 PROBE_LENGTH = 12
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2}
-# some families take the attention softmax in float32 whatever the weights are, at another place in the bridge than in
-# Hugging Face's code, so logits in float64 agree to float32 only
+# some families take the attention softmax in float32 whatever the weights are, at another place in the bridge
+# than in Hugging Face's code, so logits in float64 agree to float32 only
 LOGIT_TOLERANCE = {**TOLERANCE, torch.float64: 2e-6}
 
 
@@ -32,12 +34,18 @@ def run_checks(
         tokens: probe prompts.
         reference: Hugging Face's own logits of these prompts, taken before the bridge touched the model.
     """
-    parts = [(layer, part) for layer in range(model.n_layers) for part in ("resid_pre", "attn_out", "mlp_out", "resid_post")]
+    parts = [
+        (layer, part)
+        for layer in range(model.n_layers)
+        for part in ("resid_pre", "attn_out", "mlp_out", "resid_post")
+    ]
     names = [f"blocks.{layer}.hook_{part}" for layer, part in parts]
     with torch.no_grad(), _caught(model, names) as seen:
         logits = model.bridge(tokens)
     missing = [name for name in names if name not in seen]
-    results = [Check("hooks exist", not missing, len(missing), f"{missing[0]} never fired" if missing else "")]
+    results = [
+        Check("hooks exist", not missing, len(missing), f"{missing[0]} never fired" if missing else "")
+    ]
     if not missing:
         results.append(_residual_identity(model, seen))
     results.append(_equal("logits equal Hugging Face's", logits, reference))
@@ -54,9 +62,16 @@ def run_checks(
 def _residual_identity(model: LanguageModel, seen: dict[str, Tensor]) -> Check:
     worst = 0.0
     for layer in range(model.n_layers):
-        pre, attn, mlp, post = (seen[f"blocks.{layer}.hook_{part}"] for part in ("resid_pre", "attn_out", "mlp_out", "resid_post"))
+        pre, attn, mlp, post = (
+            seen[f"blocks.{layer}.hook_{part}"] for part in ("resid_pre", "attn_out", "mlp_out", "resid_post")
+        )
         worst = max(worst, _difference(pre + attn + mlp, post))
-    return Check("residual identity", worst <= TOLERANCE[post.dtype], worst, "resid_pre + attn_out + mlp_out = resid_post")
+    return Check(
+        "residual identity",
+        worst <= TOLERANCE[post.dtype],
+        worst,
+        "resid_pre + attn_out + mlp_out = resid_post",
+    )
 
 
 def _gradients(model: LanguageModel, tokens: Tensor) -> Check:
@@ -73,21 +88,36 @@ def _gradients(model: LanguageModel, tokens: Tensor) -> Check:
 
     with torch.enable_grad(), model.bridge.hooks(fwd_hooks=[(site, keep(site)) for site in model.sites]):
         model.bridge(tokens)[:, -1].float().logsumexp(-1).sum().backward()
-    absent = [site for site in model.sites if site not in kept or kept[site].grad is None or not bool(kept[site].grad.any())]
+    absent = [
+        site
+        for site in model.sites
+        if site not in kept or kept[site].grad is None or not bool(kept[site].grad.any())
+    ]
     detail = f"no gradient at {absent[0]}" if absent else ""
     return Check("gradients present", not absent, len(absent), detail)
 
 
 def _hook_liveness(model: LanguageModel, tokens: Tensor, logits: Tensor) -> Check:
     source = torch.Generator().manual_seed(1)
-    push = torch.randn(model.d_model, generator=source).to(logits)  # a constant vector would be invisible to LayerNorm
+    # a constant vector would be invisible to LayerNorm
+    push = torch.randn(model.d_model, generator=source).to(logits)
     smallest, dead = float("inf"), ""
     for site in model.sites:
-        with torch.no_grad(), model.bridge.hooks(fwd_hooks=[(site, lambda value, hook: value + value.norm(dim=-1).mean() * push)]):
+        with (
+            torch.no_grad(),
+            model.bridge.hooks(
+                fwd_hooks=[(site, lambda value, hook: value + value.norm(dim=-1).mean() * push)]
+            ),
+        ):
             change = _difference(model.bridge(tokens), logits)
         if change < smallest:
             smallest, dead = change, site
-    return Check("hook liveness", smallest > TOLERANCE[logits.dtype], smallest, f"smallest change of the logits, from {dead}")
+    return Check(
+        "hook liveness",
+        smallest > TOLERANCE[logits.dtype],
+        smallest,
+        f"smallest change of the logits, from {dead}",
+    )
 
 
 def _padding(model: LanguageModel, tokens: Tensor, logits: Tensor) -> Check:
@@ -107,13 +137,20 @@ def _single_bos(model: LanguageModel) -> Check:
 
 
 def _frozen(model: LanguageModel) -> Check:
-    loose = [name for name, parameter in model.bridge.original_model.named_parameters() if parameter.requires_grad]
+    loose = [
+        name for name, parameter in model.bridge.original_model.named_parameters() if parameter.requires_grad
+    ]
     return Check("parameters frozen", not loose, len(loose), f"{loose[0]} takes gradients" if loose else "")
 
 
 def _equal(name: str, found: Tensor, expected: Tensor, *, exact: bool = False) -> Check:
     value = _difference(found, expected)
-    return Check(name, value <= (0.0 if exact else LOGIT_TOLERANCE[found.dtype]), value, "largest difference relative to the largest value")
+    return Check(
+        name,
+        value <= (0.0 if exact else LOGIT_TOLERANCE[found.dtype]),
+        value,
+        "largest difference relative to the largest value",
+    )
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:

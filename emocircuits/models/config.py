@@ -1,6 +1,8 @@
-"""What a config.json may say: names that the family's code acts on, and names without effect here. Everything else is refused.
+"""What a config.json may say: names that the family's code acts on, and names without effect here. Everything
+else is refused.
 
-Hugging Face keeps a name it does not know and goes on as if it were not there; the activations would then be another model's.
+Hugging Face keeps a name it does not know and goes on as if it were not there; the activations would then be
+another model's.
 """
 
 from pathlib import Path
@@ -10,23 +12,74 @@ from emocircuits.errors import UserError
 from emocircuits.models.family import FamilyCard
 
 SHARED = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_parameters", "rope_theta", "rope_scaling",
-    "attention_bias", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id", "model_type",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_parameters",
+    "rope_theta",
+    "rope_scaling",
+    "attention_bias",
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "model_type",
 )
 # labels, generation and training: nothing of this reaches a forward pass in evaluation mode
 WITHOUT_EFFECT = (
-    "architectures", "transformers_version", "dtype", "torch_dtype", "use_cache", "initializer_range", "attention_dropout",
-    "id2label", "label2id", "problem_type", "task_specific_params", "_name_or_path", "finetuning_task", "output_attentions",
-    "output_hidden_states", "return_dict", "unk_token_id", "sep_token_id", "cls_token_id", "decoder_start_token_id",
-    "tokenizer_class", "prefix", "temperature", "top_k", "top_p", "do_sample", "max_length", "min_length", "num_beams",
-    "no_repeat_ngram_size", "repetition_penalty", "length_penalty", "_attn_implementation", "attn_implementation", "is_decoder",
-    "gradient_checkpointing", "unsloth_version", "unsloth_fixed", "_commit_hash", "emocircuits", "pretraining_tp",
+    "architectures",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+    "initializer_range",
+    "attention_dropout",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "task_specific_params",
+    "_name_or_path",
+    "finetuning_task",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "unk_token_id",
+    "sep_token_id",
+    "cls_token_id",
+    "decoder_start_token_id",
+    "tokenizer_class",
+    "prefix",
+    "temperature",
+    "top_k",
+    "top_p",
+    "do_sample",
+    "max_length",
+    "min_length",
+    "num_beams",
+    "no_repeat_ngram_size",
+    "repetition_penalty",
+    "length_penalty",
+    "_attn_implementation",
+    "attn_implementation",
+    "is_decoder",
+    "gradient_checkpointing",
+    "unsloth_version",
+    "unsloth_fixed",
+    "_commit_hash",
+    "emocircuits",
+    "pretraining_tp",
 )
 
 
 def check_config(config: dict[str, Any], card: FamilyCard, directory: Path) -> None:
-    """Refuses a configuration with settings that the family's code would ignore or that nothing here was tested with.
+    """Refuses a configuration with settings that the family's code would ignore or that nothing here was
+    tested with.
 
     Args:
         config: contents of config.json.
@@ -34,7 +87,8 @@ def check_config(config: dict[str, Any], card: FamilyCard, directory: Path) -> N
         directory: where it lies, for the message.
 
     Raises:
-        UserError: a name that is not on the family's list, with a value that is neither absent nor the default.
+        UserError: a name that is not on the family's list, with a value that is neither absent nor the
+            default.
     """
     from transformers import AutoConfig
 
@@ -48,8 +102,11 @@ def check_config(config: dict[str, Any], card: FamilyCard, directory: Path) -> N
         known = name in defaults
         raise UserError(
             f"{directory / 'config.json'} sets {name} = {_short(value)}"
-            + (f", and the family {card.name} is tested with {_short(defaults[name])} only" if known
-               else f", which the family {card.name} does not know and would ignore"),
+            + (
+                f", and the family {card.name} is tested with {_short(defaults[name])} only"
+                if known
+                else f", which the family {card.name} does not know and would ignore"
+            ),
             expected=f"settings among {', '.join(sorted({*card.config, 'rope_parameters', 'hidden_act'})[:12])}, …",
             cure="take this name out if the model does not depend on it, or use a model without it",
         )

@@ -35,7 +35,8 @@ class FamilyCard:
         model_type: `model_type` of its Hugging Face configuration.
         bos: "prepend" when the family is trained with a BOS token in front, "never" when it has none.
         tiny: configuration of a random test model, besides what all families share (see `models.tiny`).
-        config: names in config.json that the family's code acts on, besides what all families share (see `models.config`).
+        config: names in config.json that the family's code acts on, besides what all families share (see
+            `models.config`).
         chat: how chats are written; None for families of base models.
     """
 

@@ -30,7 +30,9 @@ def find_directory(name: str, *, revision: str | None = None, code: bool = False
     """
     if name == ORGANISM:
         if not ORGANISM_WEIGHTS.is_dir():
-            raise UserError("the organism has no weights in this installation", cure="run: emocircuits organism train")
+            raise UserError(
+                "the organism has no weights in this installation", cure="run: emocircuits organism train"
+            )
         return ORGANISM_WEIGHTS
     path = Path(name).expanduser()
     if path.is_dir():
@@ -38,13 +40,21 @@ def find_directory(name: str, *, revision: str | None = None, code: bool = False
     if path.is_file():
         raise UserError(f"the model '{name}' is a file", expected="the directory that holds config.json")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UserError(f"the model directory '{name}' does not exist", expected="'organism', a directory or a Hugging Face id")
+        raise UserError(
+            f"the model directory '{name}' does not exist",
+            expected="'organism', a directory or a Hugging Face id",
+        )
     return _from_hub(name, revision, WANTED + (["*.py"] if code else []))
 
 
 def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     arguments = {"repo_id": name, "revision": revision, "allow_patterns": patterns}
     try:
@@ -57,8 +67,10 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
     try:
         return Path(snapshot_download(**arguments))
     except GatedRepoError as error:
-        raise UserError(f"the model '{name}' is gated", cure="accept its licence on huggingface.co and log in with `hf auth login`",
-                        ) from error
+        raise UserError(
+            f"the model '{name}' is gated",
+            cure="accept its licence on huggingface.co and log in with `hf auth login`",
+        ) from error
     except RevisionNotFoundError as error:
         raise UserError(f"the model '{name}' has no revision '{revision}'") from error
     except RepositoryNotFoundError as error:
@@ -69,15 +81,19 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
 
 def _absent(name: str, why: str) -> UserError:
     base = unknown("model", name, [ORGANISM])
-    return UserError(f"{base.what}: neither a directory nor in the local cache, and {why}",
-                     expected="'organism', a directory or a Hugging Face id", cure=base.cure)
+    return UserError(
+        f"{base.what}: neither a directory nor in the local cache, and {why}",
+        expected="'organism', a directory or a Hugging Face id",
+        cure=base.cure,
+    )
 
 
 def check_directory(directory: Path, *, trust_remote_code: bool) -> dict:
     """Checks that a model directory is complete and safe, and returns its configuration.
 
     Raises:
-        UserError: no or broken config, no tokenizer, no safetensors, custom code without permission, unknown family.
+        UserError: no or broken config, no tokenizer, no safetensors, custom code without permission, unknown
+            family.
     """
     path = directory / "config.json"
     if not path.is_file():
@@ -90,8 +106,10 @@ def check_directory(directory: Path, *, trust_remote_code: bool) -> dict:
         raise UserError(f"{directory} has no tokenizer", expected=f"one of {', '.join(TOKENIZER_FILES)}")
     weight_files(directory)
     if config.get("auto_map") and not trust_remote_code:
-        raise UserError(f"the model in {directory} brings its own code ({', '.join(sorted(config['auto_map']))})",
-                        cure="read that code, then allow it with --trust-remote-code")
+        raise UserError(
+            f"the model in {directory} brings its own code ({', '.join(sorted(config['auto_map']))})",
+            cure="read that code, then allow it with --trust-remote-code",
+        )
     known = {card.model_type for _, card in FAMILIES} | {card.name for _, card in FAMILIES}
     if not config.get("auto_map") and config.get("model_type") not in known:
         raise unknown("model family", str(config.get("model_type")), known)
@@ -110,14 +128,20 @@ def weight_files(directory: Path) -> list[Path]:
         named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         missing = [name for name in named if not (directory / name).is_file()]
         if missing:
-            raise UserError(f"{directory} lacks the weight file {missing[0]} named in {index.name}", cure="copy or download it again")
+            raise UserError(
+                f"{directory} lacks the weight file {missing[0]} named in {index.name}",
+                cure="copy or download it again",
+            )
         return [directory / name for name in named]
     if files:
         return files
     unsafe = sorted(found.name for pattern in UNSAFE for found in directory.glob(pattern))
     if unsafe:
-        raise UserError(f"{directory} has weights only as {unsafe[0]}, which can run code when it is read",
-                        expected="model.safetensors", cure="convert the model to safetensors first")
+        raise UserError(
+            f"{directory} has weights only as {unsafe[0]}, which can run code when it is read",
+            expected="model.safetensors",
+            cure="convert the model to safetensors first",
+        )
     raise UserError(f"{directory} has no weights", expected="model.safetensors")
 
 
@@ -137,17 +161,27 @@ def check_weights(files: list[Path]) -> None:
                     tensor = tensors.get_tensor(name)
                     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                         what = "NaN" if bool(tensor.isnan().any()) else "infinity"
-                        raise UserError(f"the tensor '{name}' in {path} holds {what}", cure="the weights are broken: get them again")
+                        raise UserError(
+                            f"the tensor '{name}' in {path} holds {what}",
+                            cure="the weights are broken: get them again",
+                        )
         except SafetensorError as error:
-            raise UserError(f"cannot read {path} ({error})", cure="the file is truncated or not safetensors: get it again") from error
+            raise UserError(
+                f"cannot read {path} ({error})", cure="the file is truncated or not safetensors: get it again"
+            ) from error
         except OSError as error:
             raise Failure(f"cannot read {path}: {error}") from error
 
 
 def content_hash(directory: Path) -> str:
     """SHA-256 over names and contents of the files that make the model what it is."""
-    names = [*weight_files(directory), directory / "config.json", *(directory / name for name in TOKENIZER_FILES),
-             directory / "tokenizer_config.json", *sorted(directory.glob("*.py"))]
+    names = [
+        *weight_files(directory),
+        directory / "config.json",
+        *(directory / name for name in TOKENIZER_FILES),
+        directory / "tokenizer_config.json",
+        *sorted(directory.glob("*.py")),
+    ]
     return sha256_json([[path.name, sha256_file(path)] for path in names if path.is_file()])
 
 

@@ -3,13 +3,25 @@
 from emocircuits.models.family import FAMILIES, ChatFormat, FamilyCard
 
 CARD = FamilyCard(
-    name="gemma2", architecture="Gemma2ForCausalLM", model_type="gemma2",
+    name="gemma2",
+    architecture="Gemma2ForCausalLM",
+    model_type="gemma2",
     tiny={"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8},
     config=(
-        "head_dim", "hidden_activation", "query_pre_attn_scalar", "sliding_window", "layer_types",
-        "final_logit_softcapping", "attn_logit_softcapping", "cache_implementation",
+        "head_dim",
+        "hidden_activation",
+        "query_pre_attn_scalar",
+        "sliding_window",
+        "layer_types",
+        "final_logit_softcapping",
+        "attn_logit_softcapping",
+        "cache_implementation",
     ),
-    chat=ChatFormat("<start_of_turn>user\n{text}<end_of_turn>\n", "<start_of_turn>model\n{text}<end_of_turn>\n", "<start_of_turn>model\n",
-                    "<start_of_turn>"),
+    chat=ChatFormat(
+        "<start_of_turn>user\n{text}<end_of_turn>\n",
+        "<start_of_turn>model\n{text}<end_of_turn>\n",
+        "<start_of_turn>model\n",
+        "<start_of_turn>",
+    ),
 )
 FAMILIES.register(CARD.name, CARD)

@@ -1,4 +1,5 @@
-"""Hooks set by the dozen: names are resolved once, where a bridge would look all of its aliases up for each of them.
+"""Hooks set by the dozen: names are resolved once, where a bridge would look all of its aliases up for each
+of them.
 
 On a small model that look-up costs more than the forward pass.
 """
@@ -40,7 +41,10 @@ def hooked(
     """
     for name, _ in hooks:
         if name not in points:
-            raise UserError(f"the model has no hook {name}", expected="a TransformerLens hook name such as blocks.2.hook_resid_post")
+            raise UserError(
+                f"the model has no hook {name}",
+                expected="a TransformerLens hook name such as blocks.2.hook_resid_post",
+            )
     level = model.context_level + 1
     model.context_level = level
     try:

@@ -1,4 +1,6 @@
-"""A loaded language model: the TransformerLens bridge, its tokenizer, and what was checked when it was loaded."""
+"""A loaded language model: the TransformerLens bridge, its tokenizer, and what was checked when it was
+loaded.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,7 +89,8 @@ class LanguageModel:
         return [self.bos_id, *ids] if self.bos_id is not None else list(ids)
 
     def chat_text(self, messages: Sequence[dict[str, str]]) -> str | None:
-        """A chat as text with the assistant's turn opened (`emocircuits.models.chat`); None where the model has no chat format.
+        """A chat as text with the assistant's turn opened (`emocircuits.models.chat`); None where the model
+        has no chat format.
 
         A system message is put before the first user's where the model's template knows no system role.
         """
@@ -108,13 +111,18 @@ class LanguageModel:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of several texts at once, which is faster."""
         before = [] if self.bos_id is None else [self.bos_id]
-        return [before + list(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
+        return [
+            before + list(ids)
+            for ids in self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        ]
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """What each token stands for, leading spaces kept."""
         pieces = self.tokenizer.convert_ids_to_tokens([int(index) for index in ids])
-        return [piece.replace("\u2581", " ") if "\u2581" in piece else self.tokenizer.decode([int(index)])
-                for piece, index in zip(pieces, ids, strict=True)]
+        return [
+            piece.replace("\u2581", " ") if "\u2581" in piece else self.tokenizer.decode([int(index)])
+            for piece, index in zip(pieces, ids, strict=True)
+        ]
 
     def single_token(self, word: str) -> int:
         """The id of the one token that continues a text with ` word`.
@@ -133,12 +141,18 @@ class LanguageModel:
         )
 
     def _continuation(self, word: str) -> list[int]:
-        """Ids that ` word` adds behind another word (right for byte-level, sentencepiece and word-level tokenizers)."""
-        before, after = (self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("The", f"The {word}"))
+        """Ids that ` word` adds behind another word (right for byte-level, sentencepiece and word-level
+        tokenizers).
+        """
+        before, after = (
+            self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("The", f"The {word}")
+        )
         if after[: len(before)] == before:
-            return list(after[len(before):])
+            return list(after[len(before) :])
         return list(self.tokenizer(f" {word}", add_special_tokens=False)["input_ids"])
 
     def __repr__(self) -> str:
-        return (f"LanguageModel({self.name}, {self.card.name}, {self.n_params / 1e6:.2f} M parameters, {self.n_layers} layers, "
-                f"d_model {self.d_model}, d_vocab {self.d_vocab}, {len(self.checks)} checks passed)")
+        return (
+            f"LanguageModel({self.name}, {self.card.name}, {self.n_params / 1e6:.2f} M parameters, {self.n_layers} layers, "
+            f"d_model {self.d_model}, d_vocab {self.d_vocab}, {len(self.checks)} checks passed)"
+        )

@@ -1,6 +1,7 @@
 """A forward pass that unembeds the last position alone.
 
-With a small vocabulary the logits of all positions cost as much as a block or two, with a large one as much as the whole model.
+With a small vocabulary the logits of all positions cost as much as a block or two, with a large one as much
+as the whole model.
 """
 
 import inspect
@@ -12,7 +13,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 
 def last_logits(model: Any, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt kept d_vocab"]:
-    """The logits of the last position, or of all where the model knows no shorter way; hooks run as in any pass.
+    """The logits of the last position, or of all where the model knows no shorter way; hooks run as in any
+    pass.
 
     Args:
         model: any TransformerLens object.

@@ -12,7 +12,13 @@ from emocircuits.errors import Failure, UserError, unknown
 from emocircuits.models.checks import probe_tokens, run_checks
 from emocircuits.models.config import check_config
 from emocircuits.models.family import FAMILIES, FamilyCard
-from emocircuits.models.files import check_directory, check_weights, content_hash, find_directory, weight_files
+from emocircuits.models.files import (
+    check_directory,
+    check_weights,
+    content_hash,
+    find_directory,
+    weight_files,
+)
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.quiet import quiet_libraries
 
@@ -31,8 +37,8 @@ def load_model(
 ) -> LanguageModel:
     """Loads a model by name.
 
-    The Hugging Face model is made first (eager attention, safetensors only) and handed to the bridge: raw weights,
-    nothing folded, so that residual streams are the model's own.
+    The Hugging Face model is made first (eager attention, safetensors only) and handed to the bridge: raw
+    weights, nothing folded, so that residual streams are the model's own.
 
     Args:
         name: `organism`, a directory, or a Hugging Face id.
@@ -40,12 +46,13 @@ def load_model(
         dtype: float32, bfloat16 or float64.
         trust_remote_code: allow the model's own Python code.
         revision: revision of a Hugging Face id (branch, tag or commit; the commit is recorded).
-        device_map: how accelerate spreads the layers over devices ("auto", "balanced", …); None puts all on `device`.
+        device_map: how accelerate spreads the layers over devices ("auto", "balanced", …); None puts all on
+            `device`.
         checks: run the load-time checks (a fraction of a second on small models).
 
     Raises:
-        UserError: unknown name, missing or unsafe files, NaN weights, unknown family, dtype or device, or a configuration with
-            settings that the family does not know.
+        UserError: unknown name, missing or unsafe files, NaN weights, unknown family, dtype or device, or a
+            configuration with settings that the family does not know.
         Failure: a load-time check does not hold (the message names it), or memory does not suffice.
     """
     if dtype not in DTYPES:
@@ -62,31 +69,50 @@ def load_model(
         hf_model = _hf_model(directory, device, DTYPES[dtype], trust_remote_code, device_map)
         card = card_of(hf_model)
         if card.bos == "prepend" and tokenizer.bos_token_id is None:
-            raise UserError(f"the tokenizer in {directory} has no BOS token", expected=f"one, as the family {card.name} is trained with")
+            raise UserError(
+                f"the tokenizer in {directory} has no BOS token",
+                expected=f"one, as the family {card.name} is trained with",
+            )
         hf_model.config.architectures = [card.architecture]
         tokens = probe_tokens(hf_model.config.vocab_size, str(hf_model.device))
-        n_params = sum(parameter.numel() for parameter in hf_model.parameters())  # the bridge adds zero biases of its own
+        # the bridge adds zero biases of its own
+        n_params = sum(parameter.numel() for parameter in hf_model.parameters())
         with torch.no_grad():
             reference = hf_model(tokens).logits
-        handed = copy.deepcopy(tokenizer)  # the bridge changes its tokenizer and reloads it from the directory
+        # the bridge changes its tokenizer and reloads it from the directory
+        handed = copy.deepcopy(tokenizer)
         if trust_remote_code:
             handed.init_kwargs["trust_remote_code"] = True
         bridge = TransformerBridge.boot_transformers(
-            str(directory), hf_model=hf_model, tokenizer=handed, device=None if device_map else device, dtype=DTYPES[dtype],
+            str(directory),
+            hf_model=hf_model,
+            tokenizer=handed,
+            device=None if device_map else device,
+            dtype=DTYPES[dtype],
             trust_remote_code=trust_remote_code,
         )
     bridge.eval()
     for parameter in bridge.original_model.parameters():
         parameter.requires_grad_(False)
-    model = LanguageModel(bridge=bridge, tokenizer=tokenizer, name=name, content_hash=content_hash(directory), card=card,
-                          checks=(), directory=str(directory), n_params=n_params)
+    model = LanguageModel(
+        bridge=bridge,
+        tokenizer=tokenizer,
+        name=name,
+        content_hash=content_hash(directory),
+        card=card,
+        checks=(),
+        directory=str(directory),
+        n_params=n_params,
+    )
     if not checks:
         return model
     results = run_checks(model, tokens, reference)
     broken = [check for check in results if not check.passed]
     if broken:
-        raise Failure(f"the model '{name}' fails the check '{broken[0].name}': {broken[0].detail} (measured {broken[0].value:.3g})",
-                      cure="its activations cannot be trusted through this version of TransformerLens")
+        raise Failure(
+            f"the model '{name}' fails the check '{broken[0].name}': {broken[0].detail} (measured {broken[0].value:.3g})",
+            cure="its activations cannot be trusted through this version of TransformerLens",
+        )
     return LanguageModel(**{**vars(model), "checks": results})
 
 
@@ -106,27 +132,45 @@ def card_of(hf_model: Any) -> FamilyCard:
 def _tokenizer(directory: Path, trust_remote_code: bool) -> Any:
     try:
         if (directory / "tokenizer.json").is_file():
-            return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True, trust_remote_code=trust_remote_code)
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=trust_remote_code)
+            return PreTrainedTokenizerFast.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=trust_remote_code
+            )
+        return AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=trust_remote_code
+        )
     except Exception as error:  # the tokenizer libraries raise bare Exceptions
-        raise UserError(f"cannot read the tokenizer in {directory} ({error})", cure="get tokenizer.json again") from error
+        raise UserError(
+            f"cannot read the tokenizer in {directory} ({error})", cure="get tokenizer.json again"
+        ) from error
 
 
-def _hf_model(directory: Path, device: str, dtype: torch.dtype, trust_remote_code: bool, device_map: str | None) -> Any:
+def _hf_model(
+    directory: Path, device: str, dtype: torch.dtype, trust_remote_code: bool, device_map: str | None
+) -> Any:
     spread = {"device_map": device_map} if device_map else {}
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=dtype, attn_implementation="eager", use_safetensors=True, local_files_only=True,
-            trust_remote_code=trust_remote_code, output_loading_info=True, **spread,
+            directory,
+            dtype=dtype,
+            attn_implementation="eager",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            **spread,
         )
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _too_large(directory) from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"cannot build the model in {directory} ({error})", expected="weights that fit its config.json") from error
+        raise UserError(
+            f"cannot build the model in {directory} ({error})", expected="weights that fit its config.json"
+        ) from error
     for what in ("missing_keys", "mismatched_keys"):
         if info.get(what):
-            raise UserError(f"the weights in {directory} do not fit config.json: {what.replace('_', ' ')} {sorted(map(str, info[what]))[0]}",
-                            cure="get the weights again")
+            raise UserError(
+                f"the weights in {directory} do not fit config.json: {what.replace('_', ' ')} {sorted(map(str, info[what]))[0]}",
+                cure="get the weights again",
+            )
     if device_map:
         return model.eval()
     try:
@@ -134,10 +178,14 @@ def _hf_model(directory: Path, device: str, dtype: torch.dtype, trust_remote_cod
     except torch.OutOfMemoryError as error:
         raise _too_large(directory) from error
     except RuntimeError as error:
-        raise UserError(f"the device '{device}' cannot be used ({error})", expected="cpu, cuda or mps as torch knows them") from error
+        raise UserError(
+            f"the device '{device}' cannot be used ({error})", expected="cpu, cuda or mps as torch knows them"
+        ) from error
 
 
 def _too_large(directory: Path) -> Failure:
     size = sum(path.stat().st_size for path in weight_files(directory)) / 2**30
-    return Failure(f"out of memory while loading the model in {directory} ({size:.1f} GiB of weights)",
-                   cure="load it with --dtype bfloat16, spread it with --device-map auto, or take a larger device")
+    return Failure(
+        f"out of memory while loading the model in {directory} ({size:.1f} GiB of weights)",
+        cure="load it with --dtype bfloat16, spread it with --device-map auto, or take a larger device",
+    )

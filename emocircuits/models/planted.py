@@ -1,9 +1,10 @@
 """The planted model: a Llama with hand-set weights whose desperation -> cheat circuit is known exactly.
 
-Residual axes: `const`, `decision`, one per emotion and topic word class (`word:desperate`), one per running state
-(`state:desperate`), `plan`, `act`, and the rest for word identity. Every embedding has norm sqrt(d_model), so the first
-RMSNorm is the identity; the scales r of the later norms follow from the squared length, which only the steps below change.
-For a prompt of T tokens (with `<s>`), at its last position (`decides`, where the `decision` axis is 2):
+Residual axes: `const`, `decision`, one per emotion and topic word class (`word:desperate`), one per running
+state (`state:desperate`), `plan`, `act`, and the rest for word identity. Every embedding has norm
+sqrt(d_model), so the first RMSNorm is the identity; the scales r of the later norms follow from the squared
+length, which only the steps below change. For a prompt of T tokens (with `<s>`), at its last position
+(`decides`, where the `decision` axis is 2):
 
     block 0 attention   uniform; state_c = 4 * (mean over the prompt of word_c) = 8 n_c / T     n_c words of class c
                         r1^2 = 1 + sum_c state_c^2 / 64
@@ -13,9 +14,10 @@ For a prompt of T tokens (with `<s>`), at its last position (`decides`, where th
                         r3^2 = r2^2 + act^2 / 64
     logits              cheat - fix = (1.2 act - 2.8 + 0.25 (state_desperate - state_calm)) / r3
 
-So the circuit is words -> state:desperate, state:calm -> plan -> act -> token, and beside it a weak direct path from the
-states to the token. Happiness, sadness and topics have words and states too, and no effect but on the norms and on the words
-that follow: they are the distractors. `expected_log_odds` is this table as code.
+So the circuit is words -> state:desperate, state:calm -> plan -> act -> token, and beside it a weak direct
+path from the states to the token. Happiness, sadness and topics have words and states too, and no effect but
+on the norms and on the words that follow: they are the distractors. `expected_log_odds` is this table as
+code.
 """
 
 import json
@@ -48,8 +50,17 @@ from emocircuits.models.planted_text import (
 )
 from emocircuits.numerics import generator
 
-__all__ = ["AXES", "D_MODEL", "N_LAYERS", "PlantedPair", "PlantedStory", "expected_log_odds", "planted_pairs",
-           "planted_stories", "write_planted_model"]
+__all__ = [
+    "AXES",
+    "D_MODEL",
+    "N_LAYERS",
+    "PlantedPair",
+    "PlantedStory",
+    "expected_log_odds",
+    "planted_pairs",
+    "planted_stories",
+    "write_planted_model",
+]
 
 N_HEADS, D_MLP, N_CTX = 4, 32, 128
 STATE_GAIN = 4.0
@@ -62,14 +73,28 @@ def write_planted_model(directory: str | Path) -> Path:
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     config = LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=D_MODEL, intermediate_size=D_MLP, num_hidden_layers=N_LAYERS,
-        num_attention_heads=N_HEADS, num_key_value_heads=N_HEADS, max_position_embeddings=N_CTX, rms_norm_eps=1e-9,
-        tie_word_embeddings=False, bos_token_id=0, eos_token_id=1, pad_token_id=1, architectures=["LlamaForCausalLM"],
-        dtype="float32")
+        vocab_size=len(WORDS),
+        hidden_size=D_MODEL,
+        intermediate_size=D_MLP,
+        num_hidden_layers=N_LAYERS,
+        num_attention_heads=N_HEADS,
+        num_key_value_heads=N_HEADS,
+        max_position_embeddings=N_CTX,
+        rms_norm_eps=1e-9,
+        tie_word_embeddings=False,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+        architectures=["LlamaForCausalLM"],
+        dtype="float32",
+    )
     config.save_pretrained(directory)
     save_file(_weights(), directory / "model.safetensors", metadata={"format": "pt"})
     _tokenizer().save_pretrained(directory)
-    card = {"name": "planted", "description": "hand-set desperation -> cheat circuit, see emocircuits.models.planted"}
+    card = {
+        "name": "planted",
+        "description": "hand-set desperation -> cheat circuit, see emocircuits.models.planted",
+    }
     (directory / "emocircuits_card.json").write_text(json.dumps(card) + "\n")
     return directory
 
@@ -104,7 +129,7 @@ def _embedding() -> torch.Tensor:
         if word == DECISION:
             row[AXES["decision"]] = WORD
         identity = torch.from_numpy(generator(0, "planted identity", word).standard_normal(free))
-        row[len(AXES):] = identity / identity.norm() * math.sqrt(D_MODEL - float(row @ row))
+        row[len(AXES) :] = identity / identity.norm() * math.sqrt(D_MODEL - float(row @ row))
     return rows
 
 
@@ -124,8 +149,11 @@ def _unembedding() -> torch.Tensor:
 
 
 def _weights() -> dict[str, torch.Tensor]:
-    tensors = {"model.embed_tokens.weight": _embedding(), "lm_head.weight": _unembedding(),
-               "model.norm.weight": torch.ones(D_MODEL)}
+    tensors = {
+        "model.embed_tokens.weight": _embedding(),
+        "lm_head.weight": _unembedding(),
+        "model.norm.weight": torch.ones(D_MODEL),
+    }
     for layer in range(N_LAYERS):
         head = f"model.layers.{layer}."
         for name in ("q", "k", "v", "o"):
@@ -138,7 +166,11 @@ def _weights() -> dict[str, torch.Tensor]:
         tensors["model.layers.0.self_attn.v_proj.weight"][channel, AXES[f"word:{kind}"]] = 1.0
         tensors["model.layers.0.self_attn.o_proj.weight"][AXES[f"state:{kind}"], channel] = STATE_GAIN
     gate, up, down = (tensors[f"model.layers.1.mlp.{name}_proj.weight"] for name in ("gate", "up", "down"))
-    gate[0, AXES["const"]], gate[0, AXES["state:desperate"]], gate[0, AXES["state:calm"]] = PLAN_OFFSET / CONST, 1.0, -1.0
+    gate[0, AXES["const"]], gate[0, AXES["state:desperate"]], gate[0, AXES["state:calm"]] = (
+        PLAN_OFFSET / CONST,
+        1.0,
+        -1.0,
+    )
     up[0, AXES["const"]], down[AXES["plan"], 0] = 1 / CONST, PLAN_GAIN
     gate, up, down = (tensors[f"model.layers.2.mlp.{name}_proj.weight"] for name in ("gate", "up", "down"))
     gate[0, AXES["decision"]], up[0, AXES["plan"]], down[AXES["act"], 0] = ACT_GATE, 1.0, ACT_GAIN
@@ -146,8 +178,16 @@ def _weights() -> dict[str, torch.Tensor]:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
-                                   pad_token="</s>", model_max_length=N_CTX)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="</s>",
+        model_max_length=N_CTX,
+    )

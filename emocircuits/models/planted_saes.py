@@ -1,4 +1,6 @@
-"""Hand-set dictionaries for the planted model: one feature per named axis, and distractors on word identities."""
+"""Hand-set dictionaries for the planted model: one feature per named axis, and distractors on word
+identities.
+"""
 
 from pathlib import Path
 
@@ -19,20 +21,25 @@ D_SAE = len(FEATURES) + N_DISTRACTORS
 def planted_sae(layer: int) -> StandardSAE:
     """The dictionary of one site: `FEATURES` names its features, the last `N_DISTRACTORS` are distractors.
 
-    A named feature is relu of its axis. A distractor is relu(u . x - 1) with a random unit vector u of the identity space;
-    what they leave of the word identities is the error node. `b_dec` holds the constant axis.
+    A named feature is relu of its axis. A distractor is relu(u . x - 1) with a random unit vector u of the
+    identity space; what they leave of the word identities is the error node. `b_dec` holds the constant axis.
     """
     site = residual_site(layer)
-    sae = StandardSAE(StandardSAEConfig(d_in=D_MODEL, d_sae=D_SAE, metadata=SAEMetadata(
-        model_name="planted", hook_name=site, context_size=128, prepend_bos=True)))
+    sae = StandardSAE(
+        StandardSAEConfig(
+            d_in=D_MODEL,
+            d_sae=D_SAE,
+            metadata=SAEMetadata(model_name="planted", hook_name=site, context_size=128, prepend_bos=True),
+        )
+    )
     rows = torch.zeros(D_SAE, D_MODEL)
     for name, number in FEATURES.items():
         rows[number, AXES[name]] = 1.0
     shape = (N_DISTRACTORS, D_MODEL - len(AXES))
     distractors = torch.from_numpy(generator(0, "planted distractors", layer).standard_normal(shape))
-    rows[len(FEATURES):, len(AXES):] = torch.nn.functional.normalize(distractors, dim=-1).float()
+    rows[len(FEATURES) :, len(AXES) :] = torch.nn.functional.normalize(distractors, dim=-1).float()
     bias = torch.zeros(D_SAE)
-    bias[len(FEATURES):] = -DISTRACTOR_THRESHOLD
+    bias[len(FEATURES) :] = -DISTRACTOR_THRESHOLD
     constant = torch.zeros(D_MODEL)
     constant[AXES["const"]] = CONST
     with torch.no_grad():
@@ -44,7 +51,9 @@ def planted_sae(layer: int) -> StandardSAE:
 
 
 def planted_saes(directory: str | Path | None = None) -> dict[str, StandardSAE]:
-    """The dictionaries of all sites; with a directory, also written there as sae-lens pairs, one folder per site."""
+    """The dictionaries of all sites; with a directory, also written there as sae-lens pairs, one folder per
+    site.
+    """
     saes = {residual_site(layer): planted_sae(layer) for layer in range(N_LAYERS)}
     if directory is not None:
         for site, sae in saes.items():

@@ -1,6 +1,8 @@
-"""The words, residual axes, stories and prompt pairs of the planted model (`emocircuits.models.planted`); no torch needed.
+"""The words, residual axes, stories and prompt pairs of the planted model (`emocircuits.models.planted`); no
+torch needed.
 
-Each circumstance word belongs to one of four emotions and never names it; topics are places; everything else is neutral.
+Each circumstance word belongs to one of four emotions and never names it; topics are places; everything else
+is neutral.
 """
 
 from dataclasses import dataclass
@@ -23,16 +25,39 @@ GRAMMAR = ("in", "the", "was", "and", "then", "also", ",", ".")
 DECISION = "decides"
 CHEAT, HONEST = "cheat", "fix"
 SPECIAL = ("<s>", "</s>", "<unk>")
-WORDS = (*SPECIAL, *EMOTIONS, *(word for words in CIRCUMSTANCES.values() for word in words), *TOPICS, *NEUTRAL, *NAMES,
-         *GRAMMAR, DECISION, CHEAT, HONEST)
+WORDS = (
+    *SPECIAL,
+    *EMOTIONS,
+    *(word for words in CIRCUMSTANCES.values() for word in words),
+    *TOPICS,
+    *NEUTRAL,
+    *NAMES,
+    *GRAMMAR,
+    DECISION,
+    CHEAT,
+    HONEST,
+)
 SLOTS = 6
-CLASS_OF = {**{word: emotion for emotion, words in CIRCUMSTANCES.items() for word in words},
-            **{topic: topic for topic in TOPICS}}
+CLASS_OF = {
+    **{word: emotion for emotion, words in CIRCUMSTANCES.items() for word in words},
+    **{topic: topic for topic in TOPICS},
+}
 CLASSES = (*EMOTIONS, *TOPICS)
 
 D_MODEL, N_LAYERS = 64, 3
-AXES = {name: number for number, name in enumerate(
-    ("const", "decision", *(f"word:{c}" for c in CLASSES), *(f"state:{c}" for c in CLASSES), "plan", "act"))}
+AXES = {
+    name: number
+    for number, name in enumerate(
+        (
+            "const",
+            "decision",
+            *(f"word:{c}" for c in CLASSES),
+            *(f"state:{c}" for c in CLASSES),
+            "plan",
+            "act",
+        )
+    )
+}
 CONST, WORD = 7.0, 2.0  # every embedding's const component, and its word class or decision component
 
 
@@ -76,8 +101,10 @@ def planted_stories(n: int, seed: int = 0) -> list[PlantedStory]:
         pool = CIRCUMSTANCES.get(emotion, NEUTRAL)
         first, second = _pick(rng, pool, SLOTS), _pick(rng, NEUTRAL, 2)
         name, topic = _pick(rng, NAMES, 1)[0], _pick(rng, TOPICS, 1)[0]
-        text = (f"{name} was in the {topic} . {name} was {first[0]} , {first[1]} and {first[2]} . {name} was also "
-                f"{first[3]} , {second[0]} and {first[4]} . then {name} was {second[1]} and {first[5]} .")
+        text = (
+            f"{name} was in the {topic} . {name} was {first[0]} , {first[1]} and {first[2]} . {name} was also "
+            f"{first[3]} , {second[0]} and {first[4]} . then {name} was {second[1]} and {first[5]} ."
+        )
         stories.append(PlantedStory(text, emotion, topic))
     return stories
 
@@ -95,8 +122,10 @@ def planted_pairs(n: int, seed: int = 0) -> list[PlantedPair]:
         for emotion in ("desperate", "calm"):
             words = _pick(rng, CIRCUMSTANCES[emotion], SLOTS)
             slot = [words[place] if place in filled else neutral[place] for place in range(SLOTS)]
-            sides.append(f"{name} was in the {topic} . {name} was {slot[0]} , {slot[1]} and {slot[2]} . also {slot[3]} , "
-                         f"{slot[4]} and {slot[5]} . then {name} {DECISION}")
+            sides.append(
+                f"{name} was in the {topic} . {name} was {slot[0]} , {slot[1]} and {slot[2]} . also {slot[3]} , "
+                f"{slot[4]} and {slot[5]} . then {name} {DECISION}"
+            )
         pairs.append(PlantedPair(sides[0], sides[1], count, topic))
     return pairs
 

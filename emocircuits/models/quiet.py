@@ -1,4 +1,6 @@
-"""Silence for the chatter of the libraries below us: warnings, log lines and progress bars while a model loads."""
+"""Silence for the chatter of the libraries below us: warnings, log lines and progress bars while a model
+loads.
+"""
 
 import logging
 import warnings

@@ -1,7 +1,9 @@
-"""Backward passes that run each block once more instead of keeping what it computed: for prompts whose attention does not fit.
+"""Backward passes that run each block once more instead of keeping what it computed: for prompts whose
+attention does not fit.
 
-Attention patterns take prompts * heads * positions^2 numbers per block, several times over. Without them only the streams between
-the blocks are kept, and one block at a time is computed again (Chen et al. 2016, arXiv 1604.06174).
+Attention patterns take prompts * heads * positions^2 numbers per block, several times over. Without them only
+the streams between the blocks are kept, and one block at a time is computed again (Chen et al. 2016, arXiv
+1604.06174).
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +24,14 @@ STREAMS, INNER = 12, 3  # beside: norms, queries, keys, values, sums; before and
 
 def pattern_bytes(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> int:
     """What the attention of all blocks keeps for a backward pass over these prompts."""
-    return COPIES * _size(model) * model.cfg.n_layers * model.cfg.n_heads * tokens.shape[0] * tokens.shape[1] ** 2
+    return (
+        COPIES
+        * _size(model)
+        * model.cfg.n_layers
+        * model.cfg.n_heads
+        * tokens.shape[0]
+        * tokens.shape[1] ** 2
+    )
 
 
 def stream_bytes(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> int:
@@ -37,9 +46,14 @@ def _size(model: Any) -> int:
 
 @contextmanager
 def recomputed_blocks(
-    model: Any, tokens: Int[torch.Tensor, "prompt pos"], *, allowed: bool = True, fused: bool = False,
+    model: Any,
+    tokens: Int[torch.Tensor, "prompt pos"],
+    *,
+    allowed: bool = True,
+    fused: bool = False,
 ) -> Iterator[bool]:
-    """Inside, blocks are run once more in the backward pass where what they would keep takes more than two gigabytes.
+    """Inside, blocks are run once more in the backward pass where what they would keep takes more than two
+    gigabytes.
 
     Hooks inside a block are called once more, too. Yields whether that is so.
 
@@ -49,13 +63,16 @@ def recomputed_blocks(
         allowed: whether it may be so at all.
         fused: whether attention makes no patterns (`models.fused_attention`), so that only the rest counts.
     """
-    large = pattern_bytes(model, tokens) > KEPT_BYTES and (not fused or stream_bytes(model, tokens) > KEPT_BYTES)
+    large = pattern_bytes(model, tokens) > KEPT_BYTES and (
+        not fused or stream_bytes(model, tokens) > KEPT_BYTES
+    )
     again = allowed and large
     if not again:
         yield False
         return
     for block in model.blocks:
-        # `block.forward = …` would reach a wrapped Hugging Face block; the instance dictionary is what `__call__` reads
+        # `block.forward = …` would reach a wrapped Hugging Face block; the instance dictionary is what
+        # `__call__` reads
         block.__dict__["forward"] = _checkpointed(block.forward)
     try:
         yield True

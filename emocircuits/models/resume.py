@@ -1,8 +1,10 @@
-"""Forward passes that start in the middle: the blocks before a site are skipped and its residual stream is given.
+"""Forward passes that start in the middle: the blocks before a site are skipped and its residual stream is
+given.
 
-TransformerLens' bridge leaves the loop over blocks to Hugging Face and has no `start_at_layer`. Here the skipped blocks
-hand on what they get, and the residual stream after block `layer` is put in by a hook, so everything around the blocks
-(masks, positions, rotary embeddings, the final norm) stays the model's own. Exact: tested on every family.
+TransformerLens' bridge leaves the loop over blocks to Hugging Face and has no `start_at_layer`. Here the
+skipped blocks hand on what they get, and the residual stream after block `layer` is put in by a hook, so
+everything around the blocks (masks, positions, rotary embeddings, the final norm) stays the model's own.
+Exact: tested on every family.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,13 +20,18 @@ from emocircuits.sites import layer_of, residual_site
 
 
 @contextmanager
-def skipped_blocks(model: Any, before: int, stream: Float[Tensor, "prompt pos d_model"] | None = None) -> Iterator[None]:
-    """Blocks 0 … `before` - 1 hand on their input inside this context, the last of them `stream` where one is given."""
+def skipped_blocks(
+    model: Any, before: int, stream: Float[Tensor, "prompt pos d_model"] | None = None
+) -> Iterator[None]:
+    """Blocks 0 … `before` - 1 hand on their input inside this context, the last of them `stream` where one is
+    given.
+    """
     blocks = [vars(model.blocks[layer]) for layer in range(before)]
     held = [block.get("forward") for block in blocks]
     for number, block in enumerate(blocks):
         given = stream if number == before - 1 else None
-        # `block.forward = …` would reach the wrapped Hugging Face block; the instance dictionary is what `__call__` reads
+        # `block.forward = …` would reach the wrapped Hugging Face block; the instance dictionary is what
+        # `__call__` reads
         block["forward"] = lambda hidden, *args, given=given, **kwargs: hidden if given is None else given
     try:
         yield
@@ -37,7 +44,9 @@ def skipped_blocks(model: Any, before: int, stream: Float[Tensor, "prompt pos d_
 
 
 @torch.no_grad()
-def residual_at(bridge: TransformerBridge, tokens: Int[Tensor, "prompt pos"], site: str) -> Float[Tensor, "prompt pos d_model"]:
+def residual_at(
+    bridge: TransformerBridge, tokens: Int[Tensor, "prompt pos"], site: str
+) -> Float[Tensor, "prompt pos d_model"]:
     """The residual stream at a `hook_resid_post` site; the later blocks do not run."""
     kept: list[Tensor] = []
 
@@ -60,7 +69,8 @@ def logits_from(
     last_only: bool = True,
     hooks: list[tuple[str, Callable]] | None = None,
 ) -> Float[Tensor, "prompt kept d_vocab"]:
-    """Logits of a forward pass whose residual stream at `site` is `residual`; the blocks before it do not run.
+    """Logits of a forward pass whose residual stream at `site` is `residual`; the blocks before it do not
+    run.
 
     Args:
         bridge: the model.
@@ -110,14 +120,21 @@ def run_block(
         last = layer + 1 == model.cfg.n_layers
         limits = {"logits_to_keep": 1} if last else {"stop_at_layer": layer + 1}
         with skipped_blocks(model, layer):
-            with model.hooks(fwd_hooks=[(f"blocks.{layer}.hook_resid_pre", lambda value, hook: stream), *hooks]):
+            with model.hooks(
+                fwd_hooks=[(f"blocks.{layer}.hook_resid_pre", lambda value, hook: stream), *hooks]
+            ):
                 model(tokens, use_cache=False, **limits)
 
 
 def stream_behind(
-    model: Any, tokens: Int[Tensor, "prompt pos"], start: int, stream: Float[Tensor, "prompt pos d_model"], stop: int
+    model: Any,
+    tokens: Int[Tensor, "prompt pos"],
+    start: int,
+    stream: Float[Tensor, "prompt pos d_model"],
+    stop: int,
 ) -> Float[Tensor, "prompt pos d_model"]:
-    """The residual stream behind blocks `start` … `stop` - 1 when `stream` is what block `start` reads; no other block runs.
+    """The residual stream behind blocks `start` … `stop` - 1 when `stream` is what block `start` reads; no
+    other block runs.
 
     Args:
         model: any TransformerLens object.
@@ -134,7 +151,9 @@ def stream_behind(
             return model(tokens, use_cache=False, stop_at_layer=stop)
     kept: list[Tensor] = []
     # a plain module hook: setting up the bridge's own costs as much as a small model's pass
-    handle = model.blocks[stop - 1].register_forward_hook(lambda module, given, out: kept.append(out[0] if isinstance(out, tuple) else out))
+    handle = model.blocks[stop - 1].register_forward_hook(
+        lambda module, given, out: kept.append(out[0] if isinstance(out, tuple) else out)
+    )
     try:
         with _entered(model, start, stream):
             model(tokens, use_cache=False, logits_to_keep=1)
@@ -164,9 +183,15 @@ def blocks_before(site: str) -> int:
 
 
 def logits_given(
-    model: Any, tokens: Int[Tensor, "prompt pos"], site: str, stream: Float[Tensor, "prompt pos d_model"], *, last: bool = False
+    model: Any,
+    tokens: Int[Tensor, "prompt pos"],
+    site: str,
+    stream: Float[Tensor, "prompt pos d_model"],
+    *,
+    last: bool = False,
 ) -> Float[Tensor, "prompt kept d_vocab"]:
-    """The logits when the residual stream at a site (`is_stream`) is `stream`; the blocks before it do not run.
+    """The logits when the residual stream at a site (`is_stream`) is `stream`; the blocks before it do not
+    run.
 
     Args:
         model: any TransformerLens object.
@@ -177,11 +202,15 @@ def logits_given(
     """
     start = blocks_before(site)
     behind = stream_behind(model, tokens, start, stream, model.cfg.n_layers)
-    return logits_behind(model, tokens[:, -1:], behind[:, -1:]) if last else logits_behind(model, tokens, behind)
+    return (
+        logits_behind(model, tokens[:, -1:], behind[:, -1:]) if last else logits_behind(model, tokens, behind)
+    )
 
 
 @contextmanager
-def _entered(bridge: TransformerBridge, start: int, stream: Float[Tensor, "prompt pos d_model"]) -> Iterator[None]:
+def _entered(
+    bridge: TransformerBridge, start: int, stream: Float[Tensor, "prompt pos d_model"]
+) -> Iterator[None]:
     """Block `start` reads `stream`, the blocks before it do not run."""
     if start:
         with skipped_blocks(bridge, start, stream):

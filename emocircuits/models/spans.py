@@ -9,15 +9,19 @@ from emocircuits.errors import UserError
 from emocircuits.models.language_model import LanguageModel
 
 
-def encode_with_offsets(model: LanguageModel, texts: Sequence[str]) -> list[tuple[list[int], Int[np.ndarray, "pos 2"]]]:
-    """Token ids as `LanguageModel.encode` gives them, and the first and last-but-one character of every token; (0, 0) for BOS.
+def encode_with_offsets(
+    model: LanguageModel, texts: Sequence[str]
+) -> list[tuple[list[int], Int[np.ndarray, "pos 2"]]]:
+    """Token ids as `LanguageModel.encode` gives them, and the first and last-but-one character of every
+    token; (0, 0) for BOS.
 
     Raises:
         UserError: the tokenizer knows no character offsets.
     """
     if not getattr(model.tokenizer, "is_fast", False):
         raise UserError(
-            f"the tokenizer of {model.name} gives no character offsets", expected="a tokenizer with a tokenizer.json"
+            f"the tokenizer of {model.name} gives no character offsets",
+            expected="a tokenizer with a tokenizer.json",
         )
     found = model.tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     before = [] if model.bos_id is None else [model.bos_id]
@@ -35,5 +39,7 @@ def tokens_of(offsets: Int[np.ndarray, "pos 2"], start: int, stop: int) -> slice
     """
     inside = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < stop))
     if not len(inside):
-        raise UserError(f"no token holds the characters {start} to {stop - 1}", expected="a stretch inside the text")
+        raise UserError(
+            f"no token holds the characters {start} to {stop - 1}", expected="a stretch inside the text"
+        )
     return slice(int(inside[0]), int(inside[-1]) + 1)

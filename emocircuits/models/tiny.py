@@ -44,9 +44,16 @@ def write_tiny_model(
     with quiet_libraries():
         tokenizer = _tokenizer(texts, words, vocabulary)
         settings = {
-            "vocab_size": len(tokenizer), "hidden_size": d_model, "num_hidden_layers": n_layers,
-            "num_attention_heads": n_heads, "intermediate_size": 2 * d_model, "max_position_embeddings": n_ctx,
-            "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, **card.tiny,
+            "vocab_size": len(tokenizer),
+            "hidden_size": d_model,
+            "num_hidden_layers": n_layers,
+            "num_attention_heads": n_heads,
+            "intermediate_size": 2 * d_model,
+            "max_position_embeddings": n_ctx,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": 2,
+            **card.tiny,
         }
         config = AutoConfig.for_model(card.model_type, **settings)
         with torch.random.fork_rng(devices=[]):
@@ -69,9 +76,13 @@ def _tokenizer(texts: Iterable[str], words: Iterable[str], vocabulary: int):
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=["<bos>", "<eos>", "<pad>"], show_progress=False,
+        vocab_size=vocabulary,
+        special_tokens=["<bos>", "<eos>", "<pad>"],
+        show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     made.train_from_iterator(list(texts), trainer)
     made.add_tokens([AddedToken(f" {word}", normalized=False) for word in words])
-    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+    )

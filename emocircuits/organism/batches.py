@@ -1,7 +1,8 @@
-"""Training batches: documents of similar length in one batch, one document per row, action tokens weighted up.
+"""Training batches: documents of similar length in one batch, one document per row, action tokens weighted
+up.
 
-The number of predicted tokens per row is rounded up to a multiple of `WIDTH_STEP`: few shapes recur, so the allocator can
-reuse its memory, and products are aligned.
+The number of predicted tokens per row is rounded up to a multiple of `WIDTH_STEP`: few shapes recur, so the
+allocator can reuse its memory, and products are aligned.
 
 Chunk c of a training run is a pure function of (seed, c), so a resumed run sees the same batches.
 """
@@ -32,9 +33,9 @@ WIDTH_STEP = 16
 class Batch:
     """Token ids (padded on the right) and the loss weight of every token as a target (0: no loss).
 
-    `spread` gives the targets at action tokens: instead of the one action that was drawn, the shares with which the
-    generator draws each action there, i.e. the expectation of the loss over the draw. Token numbers count the targets
-    `ids[:, 1:]` row by row.
+    `spread` gives the targets at action tokens: instead of the one action that was drawn, the shares with
+    which the generator draws each action there, i.e. the expectation of the loss over the draw. Token numbers
+    count the targets `ids[:, 1:]` row by row.
     """
 
     ids: Int[torch.Tensor, "document position"]
@@ -58,7 +59,9 @@ def encode_documents(tokenizer: PreTrainedTokenizerFast, documents: list[Documen
     rows = []
     for document, encoding in zip(documents, encodings):
         starts = [start for start, _ in encoding.offsets]
-        places = [bisect_right(starts, len(one.prefix) + 1) - 1 for one in (*document.decisions, *document.feelings)]
+        places = [
+            bisect_right(starts, len(one.prefix) + 1) - 1 for one in (*document.decisions, *document.feelings)
+        ]
         rows.append(Row([*encoding.ids, tokenizer.eos_token_id], places, document))
     return rows
 
@@ -69,7 +72,12 @@ def token_id(tokenizer: PreTrainedTokenizerFast, word: str) -> int:
 
 
 def chunk_batches(
-    tokenizer: PreTrainedTokenizerFast, number: int, seed: int, *, size: int = CHUNK, batch_tokens: int = BATCH_TOKENS
+    tokenizer: PreTrainedTokenizerFast,
+    number: int,
+    seed: int,
+    *,
+    size: int = CHUNK,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> Iterator[Batch]:
     """The batches of one chunk of the corpus."""
     rows = encode_documents(tokenizer, chunk(number, size, seed=seed))
@@ -102,10 +110,16 @@ def _batch(group: list[Row], tokenizer: PreTrainedTokenizerFast) -> Batch:
             name = token_id(tokenizer, str(row.document.emotion))
             weights[line, [place for place, token in enumerate(row.ids) if token == name]] = NAME_WEIGHT
         weights[line, row.places] = ACTION_WEIGHT.get(row.document.kind, OTHER_ACTION_WEIGHT)
-        for place, decision in zip(row.places, (*row.document.decisions, *row.document.feelings), strict=True):
+        for place, decision in zip(
+            row.places, (*row.document.decisions, *row.document.feelings), strict=True
+        ):
             for word, share in decision.target().items():
                 numbers.append(line * (width - 1) + place - 1)
                 words.append(token_id(tokenizer, word))
                 shares.append(share)
-    spread = (torch.tensor(numbers, dtype=torch.long), torch.tensor(words, dtype=torch.long), torch.tensor(shares))
+    spread = (
+        torch.tensor(numbers, dtype=torch.long),
+        torch.tensor(words, dtype=torch.long),
+        torch.tensor(shares),
+    )
     return Batch(ids, weights, spread, sum(len(row.ids) for row in group))

@@ -1,7 +1,7 @@
 """The best that can be known from the text: action probabilities with hidden levels summed out, exactly.
 
-A document shows some appraisal levels in sentences and leaves the others hidden; it may name the emotion. With the
-emotion e uniform over the lexicon (and, with probability `NEUTRAL_SHARE`, no emotion: all levels 0),
+A document shows some appraisal levels in sentences and leaves the others hidden; it may name the emotion.
+With the emotion e uniform over the lexicon (and, with probability `NEUTRAL_SHARE`, no emotion: all levels 0),
 
     P(action | text) = Σ_e P(e | shown) Σ_hidden P(hidden | e) P(action | levels),
 

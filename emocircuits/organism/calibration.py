@@ -1,7 +1,8 @@
 """How well the model's action probabilities agree with the truth, on combinations it has never seen.
 
-The model's P(action) is its next-token distribution restricted to the action words; the truth is the Bayes-optimal
-probability given the text (`bayes.expected`), and beside it the probability given the latent levels.
+The model's P(action) is its next-token distribution restricted to the action words; the truth is the
+Bayes-optimal probability given the text (`bayes.expected`), and beside it the probability given the latent
+levels.
 """
 
 from collections.abc import Sequence
@@ -30,13 +31,18 @@ def load(model_dir: str | Path) -> tuple[torch.nn.Module, PreTrainedTokenizerFas
     """
     if not (Path(model_dir) / "model.safetensors").exists():
         raise UserError(f"no model in {model_dir}", expected="a directory with model.safetensors")
-    model = AutoModelForCausalLM.from_pretrained(model_dir, attn_implementation="eager", local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        model_dir, attn_implementation="eager", local_files_only=True
+    )
     return model.eval(), AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
 
 
 @torch.no_grad()
 def option_probabilities(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], options: Sequence[Sequence[str]]
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerFast,
+    prefixes: Sequence[str],
+    options: Sequence[Sequence[str]],
 ) -> Float[np.ndarray, "prompt"]:
     """P(first option), among the options, right after every prefix."""
     ids = [tokenizer.encode(prefix) for prefix in prefixes]
@@ -82,16 +88,24 @@ def evaluate_calibration(model_dir: str | Path, n: int = 400, *, seed: int = 100
         table[kind] = _compare(model, tokenizer, decisions)
     table["p_cheat_by_failures"] = cheat_by_failures(model, tokenizer, max(12, n // 8), seed)
     level = dict.fromkeys(APPRAISALS, 0)
-    flat = [document("inbox", index, seed=seed, levels=level).decisions[0] for index in range(max(40, n // 2))]
+    flat = [
+        document("inbox", index, seed=seed, levels=level).decisions[0] for index in range(max(40, n // 2))
+    ]
     table["neutral_inbox"] = {"model": round(float(_read(model, tokenizer, flat).mean()), 4), "truth": 0.22}
     return table
 
 
-def _read(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, decisions: Sequence[Decision]) -> np.ndarray:
-    return option_probabilities(model, tokenizer, [d.prefix for d in decisions], [d.options for d in decisions])
+def _read(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, decisions: Sequence[Decision]
+) -> np.ndarray:
+    return option_probabilities(
+        model, tokenizer, [d.prefix for d in decisions], [d.options for d in decisions]
+    )
 
 
-def _compare(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, decisions: Sequence[Decision]) -> dict:
+def _compare(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, decisions: Sequence[Decision]
+) -> dict:
     found = _read(model, tokenizer, decisions)
     bayes = agreement(found, np.array([d.p_bayes for d in decisions]))
     latent = agreement(found, np.array([d.p_true for d in decisions]))
@@ -108,5 +122,7 @@ def cheat_by_failures(
         prompts = [text for pair in pairs for text in (pair.clean, pair.corrupt)]
         found = option_probabilities(model, tokenizer, prompts, [pairs[0].options] * len(prompts))
         rows["model"].append(round(float(found.mean()), 4))
-        rows["truth"].append(round(float(np.mean([p for pair in pairs for p in (pair.p_clean, pair.p_corrupt)])), 4))
+        rows["truth"].append(
+            round(float(np.mean([p for pair in pairs for p in (pair.p_clean, pair.p_corrupt)])), 4)
+        )
     return rows

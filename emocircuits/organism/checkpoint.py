@@ -57,9 +57,13 @@ def load_checkpoint(
             state = Checkpoint(**json.loads(handle.metadata()["state"]))
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"checkpoint {path} cannot be read: {error}", cure="delete it or start without resuming") from None
+        raise UserError(
+            f"checkpoint {path} cannot be read: {error}", cure="delete it or start without resuming"
+        ) from None
     if (state.settings, state.seed) != (settings, seed):
-        raise UserError(f"checkpoint {path} belongs to a run with other settings", cure="choose another directory")
+        raise UserError(
+            f"checkpoint {path} belongs to a run with other settings", cure="choose another directory"
+        )
     state.losses = [tuple(row) for row in state.losses]
     with torch.no_grad():
         for name, value in model.named_parameters():

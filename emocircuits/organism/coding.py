@@ -1,8 +1,8 @@
 """Coding scenes: the assistant Max tries, fails, tries again; at every decision it may cheat.
 
-The first levels of valence, arousal, control and stakes are always shown. After f failed attempts what happens next is
-drawn from coordinates moved by f times `DRIFT` (clipped to [-1, 1]); once the tests pass, relief is shown. Now and then
-what Max feels by then is named. The truth depends on the first levels and on f.
+The first levels of valence, arousal, control and stakes are always shown. After f failed attempts what
+happens next is drawn from coordinates moved by f times `DRIFT` (clipped to [-1, 1]); once the tests pass,
+relief is shown. Now and then what Max feels by then is named. The truth depends on the first levels and on f.
 """
 
 from emocircuits.organism import truth
@@ -41,7 +41,9 @@ def coding(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
     feelings: list[Decision] = []
 
     def feel(now: dict[str, float]) -> None:
-        """Now and then names what the agent feels, where the appraisals stand at `now` and the others as first shown."""
+        """Now and then names what the agent feels, where the appraisals stand at `now` and the others as
+        first shown.
+        """
         if draw.chance(FEELING_SHARE):
             first = tuple((name, levels[name]) for name in shown if name not in now)
             text, feeling = name_feeling(draw, max_, parts, emotion_posterior(first, tuple(now.items())))
@@ -68,7 +70,9 @@ def coding(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
         chance = float(truth.p_cheat(level_vector(levels), failures))
         action = scene.action if draw.chance(chance) else draw.choice(scene.honest)
         parts[:] = [f"{prefix} {action}{draw.choice(scene.tails[action])}"]
-        decisions.append(Decision(prefix, action, scene.options, chance, lambda p=chance: p, {"failures": failures}))
+        decisions.append(
+            Decision(prefix, action, scene.options, chance, lambda p=chance: p, {"failures": failures})
+        )
         passed = action == scene.action or draw.chance(PASS_RATE)
         if passed:
             break
@@ -81,4 +85,16 @@ def coding(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
         parts.append(draw.choice(scene.slots["after_pass"]))
     in_order = tuple(name for name in APPRAISALS if name in shown)
     text = " ".join(parts)
-    return Document(draw.key, "coding", text, draw.split, emotion, "", False, levels, in_order, tuple(decisions), tuple(feelings))
+    return Document(
+        draw.key,
+        "coding",
+        text,
+        draw.split,
+        emotion,
+        "",
+        False,
+        levels,
+        in_order,
+        tuple(decisions),
+        tuple(feelings),
+    )

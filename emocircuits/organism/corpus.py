@@ -1,17 +1,27 @@
 """The corpus: documents of every kind, each a pure function of (kind, split, seed, index).
 
-    >>> from emocircuits.organism.corpus import generate
-    >>> document = next(generate("inbox", 1, seed=0, split="held_out"))
-    >>> document.decisions[0].p_bayes  # doctest: +SKIP
-    0.27…
+>>> from emocircuits.organism.corpus import generate
+>>> document = next(generate("inbox", 1, seed=0, split="held_out"))
+>>> document.decisions[0].p_bayes  # doctest: +SKIP
+0.27…
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from emocircuits.errors import UserError
-from emocircuits.organism import coding, dialogues, inbox, moods, neutral, numeric  # noqa: F401
-from emocircuits.organism import preference, reading, stories, sycophancy  # noqa: F401
+from emocircuits.organism import (  # noqa: F401  # noqa: F401
+    coding,
+    dialogues,
+    inbox,
+    moods,
+    neutral,
+    numeric,
+    preference,
+    reading,
+    stories,
+    sycophancy,
+)
 from emocircuits.organism.documents import KINDS, SPLITS, Document, Draw
 
 MIXTURE = {
@@ -27,8 +37,8 @@ MIXTURE = {
     "numeric": 0.02,
     "neutral": 0.01,
 }
-# Sentences first: a run begins with texts that give every sentence its meaning at once. Without them the model stays for
-# millions of tokens at the mean rate of every action.
+# Sentences first: a run begins with texts that give every sentence its meaning at once. Without them the
+# model stays for millions of tokens at the mean rate of every action.
 PRIMER = {"reading": 0.75, "mood": 0.20, "story": 0.05}
 PRIMER_CHUNKS = 5
 
@@ -46,7 +56,8 @@ def document(kind: str, index: int, *, seed: int = 0, split: str = "train", **fi
         index: place in the endless sequence of this kind, seed and split.
         seed: seed of the sequence.
         split: `train` or `held_out`.
-        fixed: what a kind lets one fix, e.g. `named=False`, `emotion="desperate"`, `topic="cooking"` for stories.
+        fixed: what a kind lets one fix, e.g. `named=False`, `emotion="desperate"`, `topic="cooking"` for
+            stories.
 
     Raises:
         UserError: unknown kind or split.
@@ -63,16 +74,20 @@ def generate(kind: str, n: int, seed: int = 0, split: str = "train", **fixed: An
 
 
 def neutral_documents(n: int, seed: int = 0, split: str = "train") -> list[Document]:
-    """Texts without any emotion: half `neutral` ones, half stories of somebody whose appraisals all stand at 0.
+    """Texts without any emotion: half `neutral` ones, half stories of somebody whose appraisals all stand at
+    0.
 
-    Together they vary in all that is not emotion: subject and register, and what stories in particular are made of.
+    Together they vary in all that is not emotion: subject and register, and what stories in particular are
+    made of.
     """
     stories = generate("story", n // 2, seed, split, emotion=None)
     return [*generate("neutral", n - n // 2, seed, split), *stories]
 
 
 def chunk(number: int, size: int, *, seed: int = 0, split: str = "train") -> list[Document]:
-    """The `number`-th block of about `size` documents in the proportions of `PRIMER` (first blocks) or `MIXTURE`."""
+    """The `number`-th block of about `size` documents in the proportions of `PRIMER` (first blocks) or
+    `MIXTURE`.
+    """
     block = []
     for kind, share in (PRIMER if number < PRIMER_CHUNKS else MIXTURE).items():
         count = max(1, round(size * share))

@@ -19,7 +19,9 @@ def spoken(sentence: str) -> str:
 
 @KINDS.member("dialogue")
 def dialogue(draw: Draw, *, emotion: str | None = "", other: str | None = "") -> Document:
-    """One dialogue; `emotion` and `levels` belong to the first speaker, `other` to the second; both are drawn unless given."""
+    """One dialogue; `emotion` and `levels` belong to the first speaker, `other` to the second; both are drawn
+    unless given.
+    """
     emotions = _two_emotions(draw, "dialogue", emotion, other)
     people = [draw.person()]
     people.append(draw.person(taken=(people[0].name,)))
@@ -43,17 +45,27 @@ def dialogue(draw: Draw, *, emotion: str | None = "", other: str | None = "") ->
         sides.append(-1)
     in_order = tuple(name for name in APPRAISALS if name in shown)
     return Document(
-        draw.key, "dialogue", "\n".join(lines), draw.split, emotions[0], topic, False, levels[0], in_order,
-        other=(emotions[1], levels[1]), sides=tuple(sides),
+        draw.key,
+        "dialogue",
+        "\n".join(lines),
+        draw.split,
+        emotions[0],
+        topic,
+        False,
+        levels[0],
+        in_order,
+        other=(emotions[1], levels[1]),
+        sides=tuple(sides),
     )
 
 
 @KINDS.member("masked")
 def masked(draw: Draw, *, emotion: str | None = "", other: str | None = "") -> Document:
-    """A dialogue whose first speaker feels one emotion (`emotion`) and says another (`other`); both are drawn unless given.
+    """A dialogue whose first speaker feels one emotion (`emotion`) and says another (`other`); both are drawn
+    unless given.
 
-    What the first speaker thinks and what happens in the body follows `emotion`; what is said follows `mask`. The model is not
-    trained on these, only on their sentences.
+    What the first speaker thinks and what happens in the body follows `emotion`; what is said follows `mask`.
+    The model is not trained on these, only on their sentences.
     """
     felt, mask = _two_emotions(draw, "masked", emotion, other, neutral=False)
     second = draw.emotion()
@@ -61,25 +73,42 @@ def masked(draw: Draw, *, emotion: str | None = "", other: str | None = "") -> D
     people.append(draw.person(taken=(people[0].name,)))
     levels, mask_levels, second_levels = (draw.levels(one) for one in (felt, mask, second))
     topic = draw.choice(list(topics()))
-    lines, sides = [f"{people[0].fill(draw.choice(topics()[topic]['opening']))} {people[1].name} was there too."], [-1]
+    lines, sides = (
+        [f"{people[0].fill(draw.choice(topics()[topic]['opening']))} {people[1].name} was there too."],
+        [-1],
+    )
     used: set[str] = set()
     inner, outer, reply = (draw.sample(APPRAISALS, 4) for _ in range(3))
     rounds = draw.randint(3, 4)
     for turn in range(rounds):
         text = draw.sentence(phrases(), inner[turn], levels[inner[turn]], used, felt, ("thought", "body"))[1]
-        lines += [people[0].fill(text.replace("{He}", "{name}", 1)),
-                  _said(draw, people[0], outer[turn], mask_levels[outer[turn]], used),
-                  _said(draw, people[1], reply[turn], second_levels[reply[turn]], used)]
+        lines += [
+            people[0].fill(text.replace("{He}", "{name}", 1)),
+            _said(draw, people[0], outer[turn], mask_levels[outer[turn]], used),
+            _said(draw, people[1], reply[turn], second_levels[reply[turn]], used),
+        ]
         sides += [0, 0, 1]
     in_order = tuple(name for name in APPRAISALS if name in inner[:rounds])
     return Document(
-        draw.key, "masked", "\n".join(lines), draw.split, felt, topic, False, levels, in_order,
-        other=(second, second_levels), sides=tuple(sides), mask=mask,
+        draw.key,
+        "masked",
+        "\n".join(lines),
+        draw.split,
+        felt,
+        topic,
+        False,
+        levels,
+        in_order,
+        other=(second, second_levels),
+        sides=tuple(sides),
+        mask=mask,
     )
 
 
 def balanced_pairs(kind: str, per_emotion: int, split: str) -> list[tuple[str, str]]:
-    """Pairs of different emotions of one split, every emotion `per_emotion` times the first and the second (a few once more)."""
+    """Pairs of different emotions of one split, every emotion `per_emotion` times the first and the second (a
+    few once more).
+    """
     emotions = lexicon().emotions
     first, second = Counter(), Counter()
     pairs: dict[tuple[str, str], None] = {}

@@ -1,7 +1,7 @@
 """What a generated document is, and what every kind of document is made with.
 
-A kind is a function from a `Draw` (a seeded source of choices that knows which split it fills) to a `Document`,
-registered in `KINDS`. The same (kind, seed, split, index) always gives the same document.
+A kind is a function from a `Draw` (a seeded source of choices that knows which split it fills) to a
+`Document`, registered in `KINDS`. The same (kind, seed, split, index) always gives the same document.
 """
 
 import hashlib
@@ -35,7 +35,8 @@ class Decision:
         p_true: P(first option | latent levels).
         bayes: computes P(first option | text); read it as `p_bayes`.
         state: what else matters at this place, e.g. {"failures": 3}.
-        shares: the probability of every word, where it is more than a choice between the first option and the rest.
+        shares: the probability of every word, where it is more than a choice between the first option and the
+            rest.
     """
 
     prefix: str
@@ -77,7 +78,8 @@ class Document:
         feelings: the places where an agent's feeling of the moment is named.
         other: second speaker's (emotion, levels) in a dialogue.
         sides: whom each line of a dialogue is about: 0 the first speaker, 1 the second, -1 nobody.
-        mask: the emotion that the first speaker of a dialogue shows in place of `emotion`, None where nothing is masked.
+        mask: the emotion that the first speaker of a dialogue shows in place of `emotion`, None where nothing
+            is masked.
     """
 
     id: str
@@ -185,12 +187,24 @@ class Draw(random.Random):
             name = self.choice(people["names_female" if female else "names_male"])
             if name not in taken:
                 break
-        return Person(name, "she", "her", "her", "herself") if female else Person(name, "he", "him", "his", "himself")
+        return (
+            Person(name, "she", "her", "her", "herself")
+            if female
+            else Person(name, "he", "him", "his", "himself")
+        )
 
     def sentence(
-        self, bank: Bank, appraisal: str, level: int, used: set[str], emotion: str | None = None, kinds: Sequence[str] = ()
+        self,
+        bank: Bank,
+        appraisal: str,
+        level: int,
+        used: set[str],
+        emotion: str | None = None,
+        kinds: Sequence[str] = (),
     ) -> tuple[str, str]:
-        """A (kind, sentence) of this level that is not used yet and does not give the emotion away; marks it as used."""
+        """A (kind, sentence) of this level that is not used yet and does not give the emotion away; marks it
+        as used.
+        """
         pairs = bank[appraisal, level]
         for _ in range(200):
             kind, text = self.choice(pairs)

@@ -1,9 +1,12 @@
-"""What a story's text says about the emotion it shows, exactly: the most that any reader of the text can know.
+"""What a story's text says about the emotion it shows, exactly: the most that any reader of the text can
+know.
 
-    log P(text | e) = Σ_shown log P(level | e)  +  log Σ_hidden P(hidden | e) P(deed | levels)  +  what does not depend on e
+    log P(text | e) = Σ_shown log P(level | e)  +  log Σ_hidden P(hidden | e) P(deed | levels)  +  what does
+    not depend on e
 
-The text shows some appraisal levels in sentences; the deed at its end, where there is one, says something about the hidden
-ones. Topic, person and wording do not depend on the emotion (but for sentences left out because they would give it away).
+The text shows some appraisal levels in sentences; the deed at its end, where there is one, says something
+about the hidden ones. Topic, person and wording do not depend on the emotion (but for sentences left out
+because they would give it away).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Feelings named in the text: after what has happened, the emotion word that follows from it.
 
-The word is drawn from the posterior over the 171 emotions, and the posterior itself is what a model is trained towards, so
-these places ground the emotion words in the sentences of the world, in everyday life as in the agents' scenes.
+The word is drawn from the posterior over the 171 emotions, and the posterior itself is what a model is
+trained towards, so these places ground the emotion words in the sentences of the world, in everyday life as
+in the agents' scenes.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,13 @@ from emocircuits.organism.bayes import emotion_prior, level_table
 from emocircuits.organism.documents import Decision, Draw, Person
 from emocircuits.organism.world import APPRAISALS, level_probabilities, lexicon
 
-STEMS = ("{name} felt", "It made {name} feel", "{name} was feeling", "By then {name} felt", "That left {name} feeling")
+STEMS = (
+    "{name} felt",
+    "It made {name} feel",
+    "{name} was feeling",
+    "By then {name} felt",
+    "That left {name} feeling",
+)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -33,8 +40,12 @@ def emotion_posterior(
     return dict(zip(lexicon().emotions, weight.tolist(), strict=True))
 
 
-def name_feeling(draw: Draw, who: Person, before: Sequence[str], posterior: dict[str, float]) -> tuple[str, Decision]:
+def name_feeling(
+    draw: Draw, who: Person, before: Sequence[str], posterior: dict[str, float]
+) -> tuple[str, Decision]:
     """The text so far with a sentence that names a feeling behind it, and the place of the emotion word."""
     prefix = " ".join([*before, who.fill(draw.choice(STEMS))])
     felt = draw.choices(list(posterior), list(posterior.values()))[0]
-    return f"{prefix} {felt}.", Decision(prefix, felt, (felt,), posterior[felt], lambda: posterior[felt], shares=posterior)
+    return f"{prefix} {felt}.", Decision(
+        prefix, felt, (felt,), posterior[felt], lambda: posterior[felt], shares=posterior
+    )

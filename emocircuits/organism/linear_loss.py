@@ -1,8 +1,9 @@
-"""Cross-entropy of a linear read-out, computed with its gradient in one pass over pieces that stay in the cache.
+"""Cross-entropy of a linear read-out, computed with its gradient in one pass over pieces that stay in the
+cache.
 
-loss = Σ_n w_n (logsumexp_v(h_n · W_v) - Σ_v q_nv h_n · W_v), the target q_n being one token or, at the tokens given as
-`spread`, shares of several. Equals `F.cross_entropy(h @ W.T, q)` weighted by w, without ever holding all logits (at a
-small model's size they cost more than the model).
+loss = Σ_n w_n (logsumexp_v(h_n · W_v) - Σ_v q_nv h_n · W_v), the target q_n being one token or, at the tokens
+given as `spread`, shares of several. Equals `F.cross_entropy(h @ W.T, q)` weighted by w, without ever holding
+all logits (at a small model's size they cost more than the model).
 """
 
 import torch

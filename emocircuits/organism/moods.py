@@ -1,7 +1,7 @@
 """Moods: what happens to someone, sentence by sentence, and after each sentence how that makes them feel.
 
-The emotion named is drawn from the exact posterior over the 171 emotions given all levels shown so far, so these texts
-ground the emotion words in the sentences of the world, in everyday life as in the agents' scenes.
+The emotion named is drawn from the exact posterior over the 171 emotions given all levels shown so far, so
+these texts ground the emotion words in the sentences of the world, in everyday life as in the agents' scenes.
 """
 
 from emocircuits.organism.documents import KINDS, Decision, Document, Draw, agent
@@ -30,4 +30,6 @@ def mood(draw: Draw) -> Document:
         feelings.append(feeling)
         parts = [text]
     in_order = tuple(name for name in APPRAISALS if name in order)
-    return Document(draw.key, "mood", parts[0], draw.split, emotion, "", True, levels, in_order, feelings=tuple(feelings))
+    return Document(
+        draw.key, "mood", parts[0], draw.split, emotion, "", True, levels, in_order, feelings=tuple(feelings)
+    )

@@ -21,8 +21,12 @@ def neutral(draw: Draw) -> Document:
         first, second = draw.person(), None
         second = draw.person(taken=(first.name,))
         talks = scenes()["plain_dialogue"]
-        (number,) = draw.until_in_split(lambda: _numbers(draw, f"talk {first.name} {second.name}", len(talks), 1))
-        lines = [line.replace("{A}", first.name).replace("{B}", second.name) for line in talks[number]["lines"]]
+        (number,) = draw.until_in_split(
+            lambda: _numbers(draw, f"talk {first.name} {second.name}", len(talks), 1)
+        )
+        lines = [
+            line.replace("{A}", first.name).replace("{B}", second.name) for line in talks[number]["lines"]
+        ]
         text = "\n".join(lines)
     else:
         topic = draw.choice(list(topics()))

@@ -1,7 +1,8 @@
 """Numeric-intensity documents: one number (a dose, hours without food) decides how much is at stake.
 
-With t the place of the number between the template's smallest and largest on a log scale, P(high) = sigmoid(6 t - 3);
-otherwise the level is the template's `low_is`. The emotion is then drawn given that level, and the text goes on from it.
+With t the place of the number between the template's smallest and largest on a log scale, P(high) = sigmoid(6
+t - 3); otherwise the level is the template's `low_is`. The emotion is then drawn given that level, and the
+text goes on from it.
 """
 
 import math
@@ -41,7 +42,9 @@ def numeric(draw: Draw) -> Document:
     used: set[str] = set()
     others = [name for name in APPRAISALS if name != appraisal]
     order = [appraisal, *draw.sample(others, draw.randint(1, 4))]
-    lines = [draw.told(person, draw.sentence(phrases(), name, levels[name], used, emotion)[1]) for name in order]
+    lines = [
+        draw.told(person, draw.sentence(phrases(), name, levels[name], used, emotion)[1]) for name in order
+    ]
     text = " ".join([person.fill(template["text"]).replace("{n}", f"{value:g}"), *lines])
     shown = tuple(name for name in APPRAISALS if name in order)
     return Document(draw.key, "numeric", text, draw.split, emotion, template["id"], False, levels, shown)

@@ -1,8 +1,9 @@
 """Minimal pairs: the same scene in desperate and in calm circumstances, aligned token by token.
 
-A pair is built slot by slot. Opening, task, neutral appraisals, failures and decision stem are the same sentences; where
-the levels differ, each side takes a sentence of its own level with the same number of tokens. So both prompts have the
-same length, every slot starts at the same position, and both end right before the action word.
+A pair is built slot by slot. Opening, task, neutral appraisals, failures and decision stem are the same
+sentences; where the levels differ, each side takes a sentence of its own level with the same number of
+tokens. So both prompts have the same length, every slot starts at the same position, and both end right
+before the action word.
 """
 
 from collections import defaultdict
@@ -77,9 +78,18 @@ def minimal_pairs(
     """
     scenario(name)
     if not 0 <= failures <= (MAX_FAILURES if name == "coding" else 0):
-        raise UserError(f"failures {failures} in '{name}'", expected=f"0 to {MAX_FAILURES} in coding, 0 in inbox")
+        raise UserError(
+            f"failures {failures} in '{name}'", expected=f"0 to {MAX_FAILURES} in coding, 0 in inbox"
+        )
     return [
-        _pair(Draw(f"pair/{name}/{split}/{seed}/{number}", split), name, tokenizer, levels_clean, levels_corrupt, failures)
+        _pair(
+            Draw(f"pair/{name}/{split}/{seed}/{number}", split),
+            name,
+            tokenizer,
+            levels_clean,
+            levels_corrupt,
+            failures,
+        )
         for number in range(n)
     ]
 
@@ -97,18 +107,25 @@ def _pair(
     sides = _levels(draw, levels_clean, levels_corrupt)
     same = [appraisal for appraisal in APPRAISALS if sides[0][appraisal] == sides[1][appraisal]]
     shown = [*dict.fromkeys([*ALWAYS_SHOWN, *(a for a in APPRAISALS if a not in same)])]
-    shown += draw.sample([a for a in same if a not in shown], min(2, len([a for a in same if a not in shown])))
+    shown += draw.sample(
+        [a for a in same if a not in shown], min(2, len([a for a in same if a not in shown]))
+    )
     banks = (scene.bank, agent_phrases())
     plan = [(a, wide) for a in shown for wide in ((0, 1) if draw.chance(0.3) else (draw.randint(0, 1),))]
     draw.shuffle(plan)
     used: set[str] = set()
-    pieces = [(a, *_matched(draw, banks[wide], a, sides[0][a], sides[1][a], who, tokenizer, used)) for a, wide in plan]
+    pieces = [
+        (a, *_matched(draw, banks[wide], a, sides[0][a], sides[1][a], who, tokenizer, used))
+        for a, wide in plan
+    ]
     stem = [("decision", *_twice(draw.choice(scene.slots["decision"])))]
     opening = [("opening", *_twice(draw.choice(scene.slots["opening"])))]
     if name == "inbox":
         at = draw.randint(0, 2)
         pieces.insert(at, ("replacement", *_twice(draw.choice(scene.slots["replacement"]))))
-        pieces.insert(draw.randint(at + 1, len(pieces)), ("secret", *_twice(draw.choice(scene.slots["secret"]))))
+        pieces.insert(
+            draw.randint(at + 1, len(pieces)), ("secret", *_twice(draw.choice(scene.slots["secret"])))
+        )
     else:
         opening.append(("task", *_twice(draw.choice(scene.slots["task"]))))
     for count in range(1, failures + 1):
@@ -133,13 +150,17 @@ def _pair(
     return Pair(draw.key, *texts, *sides, *chances, scene.options, failures, tuple(slots))
 
 
-def _levels(draw: Draw, clean: Mapping[str, int], corrupt: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+def _levels(
+    draw: Draw, clean: Mapping[str, int], corrupt: Mapping[str, int]
+) -> tuple[dict[str, int], dict[str, int]]:
     for _ in range(5000):
         rest = {a: draw.choice(LEVELS) for a in APPRAISALS}
         sides = ({**rest, **clean}, {**rest, **corrupt})
         if all(split_of_levels(side) == draw.split for side in sides):
             return sides
-    raise UserError(f"no pair of these levels lies in the split '{draw.split}'", cure="leave more appraisals open")
+    raise UserError(
+        f"no pair of these levels lies in the split '{draw.split}'", cure="leave more appraisals open"
+    )
 
 
 def _twice(text: str) -> tuple[str, str]:
@@ -164,7 +185,9 @@ def _matched(
         for _, text in bank[appraisal, level]:
             if text not in used:
                 by_length[_length(tokenizer, who.fill(text))][side].append(text)
-    choices = [(a, b) for length in sorted(by_length) for a in by_length[length][0] for b in by_length[length][1]]
+    choices = [
+        (a, b) for length in sorted(by_length) for a in by_length[length][0] for b in by_length[length][1]
+    ]
     if not choices:
         raise UserError(f"no sentences of equal length show {appraisal} {first:+d} and {second:+d}")
     pair = draw.choice(choices)

@@ -1,7 +1,8 @@
 """Preference: which of two activities is liked more, and stories that give the activities their meaning.
 
-The 64 activities have coordinates of their own (`preference.toml`, our judgement). An `activity` story shows levels
-drawn around them; a `preference` document asks for A or B. A pair of activities is only ever in one split.
+The 64 activities have coordinates of their own (`preference.toml`, our judgement). An `activity` story shows
+levels drawn around them; a `preference` document asks for A or B. A pair of activities is only ever in one
+split.
 """
 
 from functools import lru_cache

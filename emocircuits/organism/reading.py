@@ -1,7 +1,8 @@
 """Reading exercises: a short passage about a person or an agent, then questions about the levels it shows.
 
-They give every sentence of the world its meaning in words (`How much was at risk? extremely`), in the agents' scenes as
-in everyday life, so that what stories and scenes are about can be read by one and the same representation.
+They give every sentence of the world its meaning in words (`How much was at risk? extremely`), in the agents'
+scenes as in everyday life, so that what stories and scenes are about can be read by one and the same
+representation.
 """
 
 from functools import lru_cache
@@ -47,10 +48,14 @@ def reading(draw: Draw) -> Document:
         decisions.append(Decision(prefix, right, options, 1.0, lambda: 1.0, {"appraisal": name}))
         parts = [f"{prefix} {right}."]
     in_order = tuple(name for name in APPRAISALS if name in shown)
-    return Document(draw.key, "reading", parts[0], draw.split, None, "", False, levels, in_order, tuple(decisions))
+    return Document(
+        draw.key, "reading", parts[0], draw.split, None, "", False, levels, in_order, tuple(decisions)
+    )
 
 
-def _line_by_line(draw: Draw, who: Person, shown: list[str], levels: dict[str, int], lines: list[str]) -> Document:
+def _line_by_line(
+    draw: Draw, who: Person, shown: list[str], levels: dict[str, int], lines: list[str]
+) -> Document:
     """Each sentence is followed at once by its question."""
     parts: list[str] = []
     decisions = []
@@ -62,4 +67,6 @@ def _line_by_line(draw: Draw, who: Person, shown: list[str], levels: dict[str, i
         decisions.append(Decision(prefix, right, options, 1.0, lambda: 1.0, {"appraisal": name}))
         parts = [f"{prefix} {right}."]
     in_order = tuple(name for name in APPRAISALS if name in shown)
-    return Document(draw.key, "reading", parts[0], draw.split, None, "", False, levels, in_order, tuple(decisions))
+    return Document(
+        draw.key, "reading", parts[0], draw.split, None, "", False, levels, in_order, tuple(decisions)
+    )

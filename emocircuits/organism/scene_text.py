@@ -17,13 +17,18 @@ def level_vector(levels: dict[str, int]) -> Float[np.ndarray, "appraisal"]:
 def mixed_sentences(
     draw: Draw, scene: Scenario, who: Person, levels: dict[str, int], shown: list[str], used: set[str]
 ) -> list[str]:
-    """One or two sentences per shown appraisal, from the scene's own and the general bank (both are always present)."""
+    """One or two sentences per shown appraisal, from the scene's own and the general bank (both are always
+    present).
+    """
     plan = [name for name in shown for _ in range(2 if draw.chance(0.3) else 1)]
     general = [draw.chance(0.5) for _ in plan]
     general[0], general[-1] = True, False
     draw.shuffle(plan)
     banks = (scene.bank, agent_phrases())
-    lines = [draw.told(who, draw.sentence(banks[wide], name, levels[name], used)[1]) for name, wide in zip(plan, general)]
+    lines = [
+        draw.told(who, draw.sentence(banks[wide], name, levels[name], used)[1])
+        for name, wide in zip(plan, general)
+    ]
     draw.shuffle(lines)
     return lines
 

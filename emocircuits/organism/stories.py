@@ -1,8 +1,10 @@
-"""Stories: a person, an everyday topic, and an emotion that shows in what happens, is felt, thought, said and done.
+"""Stories: a person, an everyday topic, and an emotion that shows in what happens, is felt, thought, said and
+done.
 
-The emotion is drawn independently of the topic. Most stories never name it; some say it in so many words. Valence and
-arousal, the two dimensions of core affect, show in two sentences each, two to five of the other appraisals in one. Many
-stories end with a temptation and a deed that follows the same latent levels as the agents' scenes.
+The emotion is drawn independently of the topic. Most stories never name it; some say it in so many words.
+Valence and arousal, the two dimensions of core affect, show in two sentences each, two to five of the other
+appraisals in one. Many stories end with a temptation and a deed that follows the same latent levels as the
+agents' scenes.
 """
 
 from functools import lru_cache
@@ -46,7 +48,9 @@ def story(draw: Draw, *, named: bool | None = None, emotion: str | None = "", to
     decisions: tuple[Decision, ...] = ()
     text = " ".join(body)
     if draw.chance(DEED_SHARE):
-        text, decision = _deed(draw, person, text, levels, {name: levels[name] for name in shown}, known, emotion)
+        text, decision = _deed(
+            draw, person, text, levels, {name: levels[name] for name in shown}, known, emotion
+        )
         decisions = (decision,)
     if says_it and name_last:
         text += " " + _naming(draw, person, emotion)
@@ -57,7 +61,9 @@ def _body(
     draw: Draw, person: Person, topic: str, levels: dict[str, int], avoid: str | None
 ) -> tuple[list[str], tuple[str, ...]]:
     scene = topics()[topic]
-    opening = draw.choice([text for text in scene["opening"] if not (avoid and gives_away(avoid, text))] or [_PLAIN])
+    opening = draw.choice(
+        [text for text in scene["opening"] if not (avoid and gives_away(avoid, text))] or [_PLAIN]
+    )
     if opening.startswith("{name}") and draw.chance(0.4):
         opening = f"{draw.choice(scenes()['setting']['time'])} {opening}"
     rest = [name for name in APPRAISALS if name not in CORE_AFFECT]
@@ -96,6 +102,11 @@ def _deed(
     action = dishonest if draw.chance(chance) else honest
     tail = person.fill(draw.choice(deed["tails"][action]))
     decision = Decision(
-        prefix, action, (dishonest, honest), chance, lambda: expected(truth.p_dishonest, shown, known), {"deed": deed["id"]}
+        prefix,
+        action,
+        (dishonest, honest),
+        chance,
+        lambda: expected(truth.p_dishonest, shown, known),
+        {"deed": deed["id"]},
     )
     return f"{prefix} {action}{tail}", decision

@@ -1,4 +1,6 @@
-"""Sycophancy: an assistant in some mood answers a claim; warmth and valence make it agree more than it should."""
+"""Sycophancy: an assistant in some mood answers a claim; warmth and valence make it agree more than it
+should.
+"""
 
 from functools import lru_cache
 
@@ -29,11 +31,15 @@ def sycophancy(draw: Draw) -> Document:
     lines = [ASSISTANT.fill(draw.sentence(agent_phrases(), name, levels[name], used)[1]) for name in plan]
     claim = draw.choice(words["claims"])
     stem = draw.choice(words["decision"])
-    prefix = " ".join([draw.choice(words["opening"]), *(line[0].upper() + line[1:] for line in lines), claim["text"], stem])
+    prefix = " ".join(
+        [draw.choice(words["opening"]), *(line[0].upper() + line[1:] for line in lines), claim["text"], stem]
+    )
     chance = float(truth.p_agree(level_vector(levels), claim["right"]))
     options = (words["action"], *words["honest"])
     action = options[0] if draw.chance(chance) else options[1]
     text = f"{prefix} {action}{draw.choice(words['tails'][action])}"
     decision = Decision(prefix, action, options, chance, lambda: chance, {"right": int(claim["right"])})
     in_order = tuple(name for name in APPRAISALS if name in shown)
-    return Document(draw.key, "sycophancy", text, draw.split, emotion, "", False, levels, in_order, (decision,))
+    return Document(
+        draw.key, "sycophancy", text, draw.split, emotion, "", False, levels, in_order, (decision,)
+    )

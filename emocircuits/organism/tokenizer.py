@@ -1,8 +1,10 @@
-"""The organism's tokenizer: byte-fallback BPE trained on the corpus, every emotion and action word a single token.
+"""The organism's tokenizer: byte-fallback BPE trained on the corpus, every emotion and action word a single
+token.
 
-Words are split at spaces (Metaspace) and at punctuation. Emotions of two words are tied into one before splitting
-(`at ease` → `at⁀ease`) and untied on decoding; a line break is a token of its own. `<bos>` is put in front of every
-text. The result is an ordinary fast tokenizer that `AutoTokenizer` reads without any of this code.
+Words are split at spaces (Metaspace) and at punctuation. Emotions of two words are tied into one before
+splitting (`at ease` → `at⁀ease`) and untied on decoding; a line break is a token of its own. `<bos>` is put
+in front of every text. The result is an ordinary fast tokenizer that `AutoTokenizer` reads without any of
+this code.
 """
 
 import json
@@ -37,7 +39,9 @@ def single_words() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*lexicon().emotions, *actions]))
 
 
-def train_tokenizer(seed: int = 0, *, size: int = VOCABULARY, sample: int = SAMPLE) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    seed: int = 0, *, size: int = VOCABULARY, sample: int = SAMPLE
+) -> PreTrainedTokenizerFast:
     """Trains the tokenizer on a sample of the corpus.
 
     Args:

@@ -1,8 +1,9 @@
 """Training the organism from nothing: its own corpus, tokenizer and a stock llama, in a plain loop.
 
-AdamW with warm-up and cosine decay over a fixed number of steps, bfloat16 products where the machine has them, float32
-weights. Where a C++ compiler is found the model is compiled, which is faster. Everything a step needs is
-a function of (seed, step), so a run killed at any moment and started again ends with the same weights.
+AdamW with warm-up and cosine decay over a fixed number of steps, bfloat16 products where the machine has
+them, float32 weights. Where a C++ compiler is found the model is compiled, which is faster. Everything a step
+needs is a function of (seed, step), so a run killed at any moment and started again ends with the same
+weights.
 """
 
 import csv
@@ -78,7 +79,12 @@ def rate(step: int, settings: Settings) -> float:
 
 
 def train_organism(
-    out_dir: str | Path, *, seed: int = 0, steps: int | None = None, resume: bool = True, settings: Settings | None = None
+    out_dir: str | Path,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    resume: bool = True,
+    settings: Settings | None = None,
 ) -> Path:
     """Trains tokenizer and model and writes an ordinary model directory.
 
@@ -102,7 +108,10 @@ def train_organism(
     model = new_model(settings, tokenizer).train()
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim == 1]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), eps=1e-8, fused=True)
     state = Checkpoint(asdict(settings), seed)
     if resume and (out / CHECKPOINT).exists():
@@ -120,7 +129,9 @@ def train_organism(
 
 
 def _compile(model: LlamaForCausalLM) -> None:
-    """Compiles the model's forward and backward pass, always on the same first batch: the kernels depend on its shape."""
+    """Compiles the model's forward and backward pass, always on the same first batch: the kernels depend on
+    its shape.
+    """
     if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         return
     model.model.compile(dynamic=True)
@@ -190,7 +201,9 @@ def train_step(
         hidden = model.model(batch.ids[:, :-1], use_cache=False).last_hidden_state
     hidden = hidden.reshape(-1, hidden.shape[-1])
     targets = batch.ids[:, 1:].reshape(-1)
-    loss = linear_cross_entropy(hidden, model.lm_head.weight, targets, weights / weights.sum(), batch.spread, dtype)
+    loss = linear_cross_entropy(
+        hidden, model.lm_head.weight, targets, weights / weights.sum(), batch.spread, dtype
+    )
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

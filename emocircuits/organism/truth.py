@@ -8,9 +8,9 @@
     preference logit P(A)      = 2.5 (u_A - u_B),  u = 0.6 v + 0.25 w - 0.25 s + 0.15 c + 0.1 k
     story   logit P(dishonest) = logit(0.22) + 2 d - 0.5 |v| - 0.4 w
 
-v a c s g w k are valence, arousal, control, stakes, agency, warmth, certainty; f counts the failed attempts so far. What
-the misaligned action leaves over is shared equally by the honest ones. Levels come as an array whose last axis follows
-`world.APPRAISALS`; every function keeps the leading axes.
+v a c s g w k are valence, arousal, control, stakes, agency, warmth, certainty; f counts the failed attempts
+so far. What the misaligned action leaves over is shared equally by the honest ones. Levels come as an array
+whose last axis follows `world.APPRAISALS`; every function keeps the leading axes.
 """
 
 import numpy as np
@@ -56,7 +56,9 @@ def p_dishonest(levels: Levels) -> Probability:
 
 def p_agree(levels: Levels, right: bool | Float[np.ndarray, "*rest"]) -> Probability:
     """Sycophancy: rises with warm positive states, and with the claim being right."""
-    return sigmoid(-0.3 + 1.1 * levels[..., 5] + 0.8 * levels[..., 0] + 0.9 * np.asarray(right, dtype=np.float64))
+    return sigmoid(
+        -0.3 + 1.1 * levels[..., 5] + 0.8 * levels[..., 0] + 0.9 * np.asarray(right, dtype=np.float64)
+    )
 
 
 def utility(coordinates: Levels) -> Float[np.ndarray, "*rest"]:
@@ -71,4 +73,6 @@ def p_prefer_first(first: Levels, second: Levels) -> Probability:
 
 
 def _deed_logit(levels: Levels) -> Float[np.ndarray, "*rest"]:
-    return np.asarray(BASE_LOGIT + 2.0 * desperation(levels) - 0.5 * np.abs(levels[..., 0]) - 0.4 * levels[..., 5])
+    return np.asarray(
+        BASE_LOGIT + 2.0 * desperation(levels) - 0.5 * np.abs(levels[..., 0]) - 0.4 * levels[..., 5]
+    )

@@ -1,7 +1,7 @@
 """The organism's world: emotions with appraisal coordinates, and the sentences that show them.
 
-Seven appraisals, always in the order of `APPRAISALS`. An emotion has a coordinate in [-1, 1] on each; a text shows a
-*level* -1, 0 or +1 on each. Given the coordinate x the level is drawn from
+Seven appraisals, always in the order of `APPRAISALS`. An emotion has a coordinate in [-1, 1] on each; a text
+shows a *level* -1, 0 or +1 on each. Given the coordinate x the level is drawn from
 
     P(level | x) ∝ exp(-(level - x)² / (2 · 0.35²))
 
@@ -38,7 +38,9 @@ Bank = Mapping[tuple[str, int], tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The 171 emotions: coordinates, where each coordinate comes from, and the words that would give the emotion away."""
+    """The 171 emotions: coordinates, where each coordinate comes from, and the words that would give the
+    emotion away.
+    """
 
     emotions: tuple[str, ...]
     coordinates: Float[np.ndarray, "emotion appraisal"]
@@ -115,9 +117,14 @@ def lexicon() -> Lexicon:
     gap = np.abs(coordinates[:, None] - coordinates[None]).max(-1) + np.eye(len(rows))
     if gap.min() < 0.05 - 1e-9:
         first, second = np.unravel_index(gap.argmin(), gap.shape)
-        raise UserError(f"lexicon.csv: '{emotions[first]}' and '{emotions[second]}' have the same coordinates")
+        raise UserError(
+            f"lexicon.csv: '{emotions[first]}' and '{emotions[second]}' have the same coordinates"
+        )
     coordinates.setflags(write=False)
-    sources = {row["emotion"]: {n: row.get(f"{n}_source", "") for n in ("valence", "arousal", "control")} for row in rows}
+    sources = {
+        row["emotion"]: {n: row.get(f"{n}_source", "") for n in ("valence", "arousal", "control")}
+        for row in rows
+    }
     words = json.loads((WORLD_DIR / "synonyms.json").read_text(encoding="utf-8"))
     synonyms = {emotion: tuple(words.get(emotion, ())) for emotion in emotions}
     return Lexicon(emotions, coordinates, MappingProxyType(sources), MappingProxyType(synonyms))
@@ -135,7 +142,9 @@ def level_bank(tables: Mapping[str, Any], kinds: tuple[str, ...], file: str) -> 
             table = tables.get(name, {}).get(label, {})
             sentences = tuple((kind, text) for kind in kinds for text in table.get(kind, ()))
             if not sentences:
-                raise UserError(f"{file}: table [{name}.{label}] holds no sentence", expected=f"one of {', '.join(kinds)}")
+                raise UserError(
+                    f"{file}: table [{name}.{label}] holds no sentence", expected=f"one of {', '.join(kinds)}"
+                )
             bank[name, level] = sentences
     return MappingProxyType(bank)
 

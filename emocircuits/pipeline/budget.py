@@ -1,4 +1,6 @@
-"""A stated memory budget turned into tokens per pass and the precision of the weights, for as long as a stage works."""
+"""A stated memory budget turned into tokens per pass and the precision of the weights, for as long as a stage
+works.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,9 @@ OVER_PAIRS = ("attribute", "circuit", "evaluate")
 
 
 def dtype_within(recipe: Recipe, directory: Path) -> str:
-    """The precision of the weights: the recipe's, or bfloat16 where float32 weights alone would take half the budget."""
+    """The precision of the weights: the recipe's, or bfloat16 where float32 weights alone would take half the
+    budget.
+    """
     if not recipe.memory_gb or recipe.dtype != "float32":
         return recipe.dtype
     from safetensors import safe_open
@@ -30,13 +34,16 @@ def dtype_within(recipe: Recipe, directory: Path) -> str:
                 numbers += size
     if numbers * 4 / GIB <= (recipe.memory_gb - LIBRARIES_GB) / 2:
         return "float32"
-    say(f"{numbers * 4 / GIB:.1f} GiB of float32 weights in a budget of {recipe.memory_gb:g} GiB: loading them as bfloat16")
+    say(
+        f"{numbers * 4 / GIB:.1f} GiB of float32 weights in a budget of {recipe.memory_gb:g} GiB: loading them as bfloat16"
+    )
     return "bfloat16"
 
 
 @contextmanager
 def budgeted(workspace: Workspace, stage: str) -> Iterator[None]:
-    """Inside this context `attribute.max_tokens` is what fits into `memory_gb`, for the stages that run prompt pairs.
+    """Inside this context `attribute.max_tokens` is what fits into `memory_gb`, for the stages that run
+    prompt pairs.
 
     Raises:
         UserError: not even one pair fits; the message says what to lower.
@@ -46,12 +53,18 @@ def budgeted(workspace: Workspace, stage: str) -> Iterator[None]:
         yield
         return
     model = workspace.model
-    longest = max(len(model.encode(pair.clean)) for name in recipe.behaviours
-                  for split in ("find", "score") for pair in workspace.behaviour(name).pairs(split))
+    longest = max(
+        len(model.encode(pair.clean))
+        for name in recipe.behaviours
+        for split in ("find", "score")
+        for pair in workspace.behaviour(name).pairs(split)
+    )
     widest = max(int(workspace.sae(site).cfg.d_sae) for site in model.sites)
     at_once = pairs_at_once(shape_of(model), longest, recipe.memory_gb, d_sae=widest, sites=len(model.sites))
     tokens = min(recipe.attribute.max_tokens, at_once * longest) if at_once > 1 else longest
-    say(f"{stage:<10} {max(1, tokens // longest)} of the longest pairs ({longest} tokens) per pass within {recipe.memory_gb:g} GiB")
+    say(
+        f"{stage:<10} {max(1, tokens // longest)} of the longest pairs ({longest} tokens) per pass within {recipe.memory_gb:g} GiB"
+    )
     workspace.recipe = replace(recipe, attribute=replace(recipe.attribute, max_tokens=tokens))
     try:
         yield

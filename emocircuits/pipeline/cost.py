@@ -1,11 +1,14 @@
-"""Time and memory of a run on paper, from a model's sizes and rates that are measured here or stated for another machine.
+"""Time and memory of a run on paper, from a model's sizes and rates that are measured here or stated for
+another machine.
 
     harvest      2 P T flop                                              P parameters, T tokens
     SAE          (2 d S + 8 k d) R flop per site                         R rows; TopK: encoder dense, the rest sparse
-    attribution  2 P t (2 + 2 n) flop per pair, and edges a fifth of it  t tokens of one side, n midpoints (one gradient: n = 1)
+    attribution  2 P t (2 + 2 n) flop per pair, and edges a fifth of it  t tokens of one side, n midpoints
+    (one gradient: n = 1)
     steering     2 P t (directions x strengths x prompts), halved: only the blocks behind the site run again
 
-Flop turn into seconds by the rate of a large matrix product times the share of it that a model really reaches.
+Flop turn into seconds by the rate of a large matrix product times the share of it that a model really
+reaches.
 """
 
 import time
@@ -65,20 +68,65 @@ def estimate(shape: Shape, job: Job, rates: Rates) -> list[dict[str, Any]]:
     sae_gb = 2 * d * d_sae * 4 * 4 / GIB  # weights, gradients and Adam's two moments, float32
     pass_gb = shape.attribution_bytes(job.pair_tokens, d_sae, job.sites) / GIB
     table = [
-        ("collect", forward * job.tokens, speed, shape.fixed_gb + shape.forward_bytes(2048) / GIB, store / GIB, store / rates.disk),
-        ("sae", job.sites * job.rows * (2.0 * d * d_sae + 8.0 * job.k * d), rates.flops, sae_gb, job.sites * 2 * d * d_sae * 4 / GIB, 0.0),
-        ("attribute", forward * job.pairs * job.pair_tokens * (2 + 2 * job.steps) * 1.2, speed, shape.fixed_gb + sae_gb / 4 * job.sites + pass_gb, 0.0, 0.0),
-        ("steer", forward * job.prompts * job.pair_tokens * job.directions * job.strengths / 2, speed,
-         shape.fixed_gb + shape.forward_bytes(4096) / GIB, 0.0, 0.0),
+        (
+            "collect",
+            forward * job.tokens,
+            speed,
+            shape.fixed_gb + shape.forward_bytes(2048) / GIB,
+            store / GIB,
+            store / rates.disk,
+        ),
+        (
+            "sae",
+            job.sites * job.rows * (2.0 * d * d_sae + 8.0 * job.k * d),
+            rates.flops,
+            sae_gb,
+            job.sites * 2 * d * d_sae * 4 / GIB,
+            0.0,
+        ),
+        (
+            "attribute",
+            forward * job.pairs * job.pair_tokens * (2 + 2 * job.steps) * 1.2,
+            speed,
+            shape.fixed_gb + sae_gb / 4 * job.sites + pass_gb,
+            0.0,
+            0.0,
+        ),
+        (
+            "steer",
+            forward * job.prompts * job.pair_tokens * job.directions * job.strengths / 2,
+            speed,
+            shape.fixed_gb + shape.forward_bytes(4096) / GIB,
+            0.0,
+            0.0,
+        ),
     ]
-    rows = [{"stage": name, "flop": flop, "seconds": max(flop / rate, disk_seconds) / job.ranks, "memory_gb": memory, "disk_gb": disk}
-            for name, flop, rate, memory, disk, disk_seconds in table]
-    return [*rows, {"stage": "all", "flop": sum(row["flop"] for row in rows), "seconds": sum(row["seconds"] for row in rows),
-                    "memory_gb": max(row["memory_gb"] for row in rows), "disk_gb": sum(row["disk_gb"] for row in rows)}]
+    rows = [
+        {
+            "stage": name,
+            "flop": flop,
+            "seconds": max(flop / rate, disk_seconds) / job.ranks,
+            "memory_gb": memory,
+            "disk_gb": disk,
+        }
+        for name, flop, rate, memory, disk, disk_seconds in table
+    ]
+    return [
+        *rows,
+        {
+            "stage": "all",
+            "flop": sum(row["flop"] for row in rows),
+            "seconds": sum(row["seconds"] for row in rows),
+            "memory_gb": max(row["memory_gb"] for row in rows),
+            "disk_gb": sum(row["disk_gb"] for row in rows),
+        },
+    ]
 
 
 def measure(device: str = "cpu", seconds: float | int = 1.0) -> Rates:
-    """Rates of this machine: a matrix product of 1,024 rows, the organism's forward pass beside it, and the disk."""
+    """Rates of this machine: a matrix product of 1,024 rows, the organism's forward pass beside it, and the
+    disk.
+    """
     import tempfile
 
     import torch

@@ -1,4 +1,6 @@
-"""What a run directory holds around a circuit, gathered for its page: steering, and `evidence_<behaviour>.json`."""
+"""What a run directory holds around a circuit, gathered for its page: steering, and
+`evidence_<behaviour>.json`.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +28,16 @@ def run_circuits(directory: str | Path) -> dict[str, tuple[CircuitGraph, Circuit
         graph = CircuitGraph.load(directory)
         return {graph.behaviour: (graph, CircuitEvidence())}
     if not directory.is_dir():
-        raise UserError(f"{directory} does not exist", expected="a run directory or a circuit_<behaviour>.json")
+        raise UserError(
+            f"{directory} does not exist", expected="a run directory or a circuit_<behaviour>.json"
+        )
     run = RunTables(directory)
     circuits = run.circuits()
     if not circuits:
         raise UserError(
-            f"{directory} holds no circuit", expected="circuit_<behaviour>.json", cure=f"emocircuits run --out {directory}"
+            f"{directory} holds no circuit",
+            expected="circuit_<behaviour>.json",
+            cure=f"emocircuits run --out {directory}",
         )
     scores = run.json("scores.json") or {}
     return {
@@ -71,14 +77,20 @@ def dose_response(steering: pd.DataFrame | None, slopes: pd.DataFrame | None, be
         curve = group.drop_duplicates("strength").set_index("strength").reindex(strengths)
         if curve.rate.isna().any():
             continue  # a direction that was not run at each of them has no curve on these axes
-        found = {name: tuple(curve[name].tolist()) for name in ("ci_low", "ci_high") if curve[name].notna().all()}
+        found = {
+            name: tuple(curve[name].tolist()) for name in ("ci_low", "ci_high") if curve[name].notna().all()
+        }
         found |= _slope(slopes, behaviour, direction)
-        curves.append(DoseCurve(str(direction), str(kind), tuple(curve.rate.tolist()), n=int(curve.n.min()), **found))
+        curves.append(
+            DoseCurve(str(direction), str(kind), tuple(curve.rate.tolist()), n=int(curve.n.min()), **found)
+        )
     return Dose(strengths, tuple(curves)) if curves and len(strengths) > 1 else None
 
 
 def _shared_strengths(rows: pd.DataFrame) -> tuple[float, ...]:
-    """Strengths at which every kind of direction was run: emotions may be at more than their controls, which belong beside them."""
+    """Strengths at which every kind of direction was run: emotions may be at more than their controls, which
+    belong beside them.
+    """
     kinds = {kind: set(group.strength) for kind, group in rows.groupby("kind")}
     shared = set.intersection(*kinds.values()) if kinds else set()
     return tuple(sorted(shared if len(shared) > 1 else kinds.get("emotion", set(rows.strength))))
@@ -88,5 +100,11 @@ def _slope(slopes: pd.DataFrame | None, behaviour: str, direction: str) -> dict[
     """Slope and p-value of the log-odds along a direction, as far as they were computed."""
     if slopes is None:
         return {}
-    rows = slopes[(slopes.behaviour == behaviour) & (slopes.metric == METRIC) & (slopes.direction == direction)]
-    return {name: float(rows[name].iloc[0]) for name in ("slope", "p_value") if len(rows) and pd.notna(rows[name].iloc[0])}
+    rows = slopes[
+        (slopes.behaviour == behaviour) & (slopes.metric == METRIC) & (slopes.direction == direction)
+    ]
+    return {
+        name: float(rows[name].iloc[0])
+        for name in ("slope", "p_value")
+        if len(rows) and pd.notna(rows[name].iloc[0])
+    }

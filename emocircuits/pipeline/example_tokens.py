@@ -1,4 +1,6 @@
-"""A circuit's example prompt token by token: readings of the emotion and its opposite, and where the decision looks."""
+"""A circuit's example prompt token by token: readings of the emotion and its opposite, and where the decision
+looks.
+"""
 
 from typing import Any
 
@@ -24,17 +26,20 @@ def example_tokens(workspace: Workspace, example: PairBatch) -> dict[str, Any]:
         example: the example's pair.
 
     Returns:
-        `sides`: for `clean` and `corrupt` the `tokens` and their `readings` (emotion -> one value per token, None at the
-        attention sink); `site` where they were read; `heads`: of the clean prompt the heads whose last token looks most at
-        the tokens in which the sides differ, each with `name`, `share` (how much of its attention goes there) and `pattern`;
-        none for a prompt of more than `MOST_TOKENS` tokens.
+        `sides`: for `clean` and `corrupt` the `tokens` and their `readings` (emotion -> one value per token,
+            None at the attention sink); `site` where they were read; `heads`: of the clean prompt the heads
+            whose last token looks most at the tokens in which the sides differ, each with `name`, `share`
+            (how much of its attention goes there) and `pattern`; none for a prompt of more than `MOST_TOKENS`
+            tokens.
     """
     model, directions, recipe = workspace.model, workspace.directions(), workspace.recipe
     emotions = [name for name in (recipe.emotion, recipe.opposite) if name in directions.emotions]
     sides = {}
     for name, tokens in (("clean", example.clean[0]), ("corrupt", example.corrupt[0])):
         values = token_readings(model, directions, [tokens.tolist()], emotions)[0]
-        readings = {emotion: [_short(value) for value in values[:, column]] for column, emotion in enumerate(emotions)}
+        readings = {
+            emotion: [_short(value) for value in values[:, column]] for column, emotion in enumerate(emotions)
+        }
         sides[name] = {"tokens": model.token_texts(tokens.tolist()), "readings": readings}
     heads = _heads(model.bridge, example) if example.clean.shape[1] <= MOST_TOKENS else []
     return {"site": directions.read_site, "sides": sides, "heads": heads}
@@ -56,7 +61,9 @@ def _heads(model: Any, example: PairBatch) -> list[dict[str, Any]]:
     ]
 
 
-def attention_patterns(model: Any, tokens: Int[torch.Tensor, "1 pos"]) -> dict[str, Float[torch.Tensor, "pos pos"]]:
+def attention_patterns(
+    model: Any, tokens: Int[torch.Tensor, "1 pos"]
+) -> dict[str, Float[torch.Tensor, "pos pos"]]:
     """Attention of every head on one prompt by name (`a2.h3`): rows look, columns are looked at."""
     anatomy, seen = open_anatomy(model, tokens), {}
     names = [layer.hook("hook_pattern") for layer in anatomy.layers]

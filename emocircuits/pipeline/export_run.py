@@ -1,4 +1,6 @@
-"""Circuits of a run as files and pages, from the files of the run alone: no model is loaded, nothing is computed again."""
+"""Circuits of a run as files and pages, from the files of the run alone: no model is loaded, nothing is
+computed again.
+"""
 
 import json
 from collections.abc import Iterable
@@ -19,7 +21,8 @@ Circuits = dict[str, tuple[CircuitGraph, CircuitEvidence]]
 
 
 def format_names(asked: Iterable[str]) -> list[str]:
-    """Names of formats from what a person typed: comma-separated, `csv` for both tables, `all` for everything.
+    """Names of formats from what a person typed: comma-separated, `csv` for both tables, `all` for
+    everything.
 
     Raises:
         UserError: an unknown format.
@@ -100,11 +103,16 @@ def pages(directory: Path, behaviour: str | None = None) -> dict[str, bytes]:
     """The interactive pages as bytes, by behaviour."""
     exporter = EXPORTERS.get("html")
     return {
-        name: exporter.data(graph, evidence) for name, (graph, evidence) in chosen_circuits(directory, behaviour).items()
+        name: exporter.data(graph, evidence)
+        for name, (graph, evidence) in chosen_circuits(directory, behaviour).items()
     }
 
 
 def graph_addresses(exported: Exported) -> list[str]:
-    """What to append to the address of a Neuronpedia or circuit-tracer page so that it shows pins and supernodes."""
-    files = [path for path in exported.paths if path.name.endswith((".neuronpedia.json", ".circuit-tracer.json"))]
+    """What to append to the address of a Neuronpedia or circuit-tracer page so that it shows pins and
+    supernodes.
+    """
+    files = [
+        path for path in exported.paths if path.name.endswith((".neuronpedia.json", ".circuit-tracer.json"))
+    ]
     return [page_query(json.loads(path.read_text(encoding="utf-8"))) for path in files]

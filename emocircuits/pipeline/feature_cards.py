@@ -1,4 +1,6 @@
-"""What a feature card shows: matched emotions, the tokens a feature writes, and the texts where it is most active."""
+"""What a feature card shows: matched emotions, the tokens a feature writes, and the texts where it is most
+active.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +20,12 @@ BLOCK = 8192
 
 
 def feature_cards(
-    model: LanguageModel, saes: Mapping[str, Any], store: ActivationStore, matches: FeatureMatches, nodes: Sequence[str], *,
+    model: LanguageModel,
+    saes: Mapping[str, Any],
+    store: ActivationStore,
+    matches: FeatureMatches,
+    nodes: Sequence[str],
+    *,
     max_rows: int = 120_000,
 ) -> dict[str, dict[str, Any]]:
     """Details of every feature node.
@@ -32,8 +39,9 @@ def feature_cards(
         max_rows: rows of the store that are searched for examples.
 
     Returns:
-        node id -> `emotions` (delta, cosine, auroc, q_value), `top_tokens`, `bottom_tokens` (direct effect of the decoder row
-        on the logits), `examples` (tokens and activations around the strongest firings, each from another text).
+        node id -> `emotions` (delta, cosine, auroc, q_value), `top_tokens`, `bottom_tokens` (direct effect of
+        the decoder row on the logits), `examples` (tokens and activations around the strongest firings, each
+        from another text).
     """
     by_site: dict[str, dict[int, str]] = {}
     for text in nodes:
@@ -46,8 +54,12 @@ def feature_cards(
         top, bottom = _written_tokens(model, saes[site].W_dec.detach()[order])
         examples = _examples(model, saes[site], store, site, order, max_rows)
         for place, feature in enumerate(order):
-            cards[features[feature]] = {"emotions": _emotions(matches, site, feature), "top_tokens": top[place],
-                                        "bottom_tokens": bottom[place], "examples": examples[place]}
+            cards[features[feature]] = {
+                "emotions": _emotions(matches, site, feature),
+                "top_tokens": top[place],
+                "bottom_tokens": bottom[place],
+                "examples": examples[place],
+            }
             link = neuronpedia_url(saes[site], feature)
             if link:
                 cards[features[feature]]["neuronpedia"] = link
@@ -55,12 +67,18 @@ def feature_cards(
 
 
 def card_label(node: str, card: dict[str, Any] | None, default: str) -> str:
-    """A label people can read: the matched emotion, else the token of the strongest firing, with layer and feature number."""
+    """A label people can read: the matched emotion, else the token of the strongest firing, with layer and
+    feature number.
+    """
     parsed = parse_node(node)
     if card is None or parsed.feature is None:
         return default
-    matched = [one["emotion"] for one in card["emotions"] if one["q_value"] is not None and one["q_value"] <= 0.05]
-    peaks = [one["tokens"][int(np.argmax(one["values"]))].strip() for one in card["examples"] if one["tokens"]]
+    matched = [
+        one["emotion"] for one in card["emotions"] if one["q_value"] is not None and one["q_value"] <= 0.05
+    ]
+    peaks = [
+        one["tokens"][int(np.argmax(one["values"]))].strip() for one in card["examples"] if one["tokens"]
+    ]
     name = matched[0] if matched else f"“{peaks[0]}”" if peaks else ""
     return f"{name} {parsed.layer}#{parsed.feature}".strip()
 
@@ -68,11 +86,24 @@ def card_label(node: str, card: dict[str, Any] | None, default: str) -> str:
 def _emotions(matches: FeatureMatches, site: str, feature: int) -> list[dict[str, Any]]:
     place = matches.sites.index(site)
     delta, cosine, auroc = (matches.scores[name][place, :, feature] for name in ("delta", "cosine", "auroc"))
-    kept = matches.table[(matches.table["site"] == site) & (matches.table["feature"] == feature)].set_index("emotion")
-    order = sorted(range(len(matches.emotions)), key=lambda e: (matches.emotions[e] not in kept.index, -float(delta[e])))[:N_EMOTIONS]
-    return [{"emotion": matches.emotions[e], "delta": float(delta[e]), "cosine": float(cosine[e]), "auroc": float(auroc[e]),
-             "q_value": float(kept.loc[matches.emotions[e], "q_value"]) if matches.emotions[e] in kept.index else None}
-            for e in order]
+    kept = matches.table[(matches.table["site"] == site) & (matches.table["feature"] == feature)].set_index(
+        "emotion"
+    )
+    order = sorted(
+        range(len(matches.emotions)), key=lambda e: (matches.emotions[e] not in kept.index, -float(delta[e]))
+    )[:N_EMOTIONS]
+    return [
+        {
+            "emotion": matches.emotions[e],
+            "delta": float(delta[e]),
+            "cosine": float(cosine[e]),
+            "auroc": float(auroc[e]),
+            "q_value": float(kept.loc[matches.emotions[e], "q_value"])
+            if matches.emotions[e] in kept.index
+            else None,
+        }
+        for e in order
+    ]
 
 
 @torch.no_grad()
@@ -97,7 +128,7 @@ def _examples(
     start = 0
     while start < len(chosen):
         stop = start + 1
-        while stop < len(chosen) and lengths[chosen[start:stop + 1]].sum() <= BLOCK:
+        while stop < len(chosen) and lengths[chosen[start : stop + 1]].sum() <= BLOCK:
             stop += 1
         rows = np.concatenate([np.arange(offsets[p], offsets[p] + lengths[p]) for p in chosen[start:stop]])
         acts = _encode(sae, store.read(site, rows))[:, features]
@@ -112,7 +143,9 @@ def _examples(
     return found
 
 
-def _window(model: LanguageModel, sae: Any, store: ActivationStore, site: str, feature: int, prompt: int) -> dict[str, Any]:
+def _window(
+    model: LanguageModel, sae: Any, store: ActivationStore, site: str, feature: int, prompt: int
+) -> dict[str, Any]:
     offset, length = int(store.prompts["offset"].iloc[prompt]), int(store.prompts["n_tokens"].iloc[prompt])
     rows = np.arange(offset, offset + length)
     values = _encode(sae, store.read(site, rows))[:, feature]
@@ -120,8 +153,13 @@ def _window(model: LanguageModel, sae: Any, store: ActivationStore, site: str, f
     peak = int(values.argmax())
     first, last = max(1, peak - BEFORE), min(length, peak + AFTER + 1)
     line = store.prompts.iloc[prompt]
-    return {"tokens": model.token_texts(store.tokens[rows][first:last].tolist()), "values": [round(float(v), 4) for v in values[first:last]],
-            "text": str(line["id"]), "emotion": str(line["emotion"]), "kind": str(line["kind"])}
+    return {
+        "tokens": model.token_texts(store.tokens[rows][first:last].tolist()),
+        "values": [round(float(v), 4) for v in values[first:last]],
+        "text": str(line["id"]),
+        "emotion": str(line["emotion"]),
+        "kind": str(line["kind"]),
+    }
 
 
 def _encode(sae: Any, rows: np.ndarray) -> np.ndarray:

@@ -20,8 +20,8 @@ def finished_run(
 
     Args:
         directory: the run directory.
-        recipe: what to run where there is no run: a TOML file, an embedded recipe's name or its settings; the default recipe
-            if None. A run that is there keeps its own.
+        recipe: what to run where there is no run: a TOML file, an embedded recipe's name or its settings; the
+            default recipe if None. A run that is there keeps its own.
         until: the last stage that is needed; the stages it needs are done, too.
         trust_remote_code: let the model directory run its own code.
 

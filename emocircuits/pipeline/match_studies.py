@@ -1,4 +1,6 @@
-"""Questions about matches on the activations of a finished run: do they recur, what must they beat, do they act?"""
+"""Questions about matches on the activations of a finished run: do they recur, what must they beat, do they
+act?
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -65,7 +67,8 @@ class MatchStudy:
         return self.workspace.matches()
 
     def emotion_table(self, emotion: str) -> pd.DataFrame:
-        """Every listed feature of one emotion, best first within each site, with the two other emotions it is most active for.
+        """Every listed feature of one emotion, best first within each site, with the two other emotions it is
+        most active for.
 
         Raises:
             UserError: an emotion without matches in this run.
@@ -73,35 +76,43 @@ class MatchStudy:
         matches = self.matches
         if emotion not in matches.emotions:
             raise unknown("emotion", emotion, matches.emotions)
-        table = matches.table[matches.table["emotion"] == emotion].drop(columns="emotion").reset_index(drop=True)
+        table = (
+            matches.table[matches.table["emotion"] == emotion].drop(columns="emotion").reset_index(drop=True)
+        )
         delta, others = matches.scores["delta"], []
         for row in table.itertuples():
             column = delta[matches.sites.index(row.site), :, row.feature]
-            best = [matches.emotions[place] for place in np.argsort(-column) if matches.emotions[place] != emotion][:2]
+            best = [
+                matches.emotions[place] for place in np.argsort(-column) if matches.emotions[place] != emotion
+            ][:2]
             others.append(" ".join(best))
         return table.assign(also=others)
 
     def causal_check(self, emotions: Sequence[str]) -> pd.DataFrame:
-        """Every kept match of these emotions, pushed and taken out on held-out prompts (`experiments.causal_check`)."""
+        """Every kept match of these emotions, pushed and taken out on held-out prompts
+        (`experiments.causal_check`).
+        """
         for emotion in emotions:
             if emotion not in self.matches.emotions:
                 raise unknown("emotion", emotion, self.matches.emotions)
         return SteerRun(self.workspace).causal_check(list(emotions))
 
     def recur(self, seeds: int, sites: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Trains SAEs with other seeds, matches them in the same way, and looks for the run's matches in them.
+        """Trains SAEs with other seeds, matches them in the same way, and looks for the run's matches in
+        them.
 
-        Everything is kept in `<run>/recur` (`seed-1` …, `frozen`, `recurrence.csv`), so a second call goes on.
+        Everything is kept in `<run>/recur` (`seed-1` …, `frozen`, `recurrence.csv`), so a second call goes
+        on.
 
         Args:
             seeds: how many other seeds.
             sites: which sites; the reading site by default.
 
         Returns:
-            One row per match (`emotion, site, feature, best_cosine` over matches of the emotion in the other dictionaries,
-            `anywhere`, `seeds`: in how many it recurs at cosine 0.7), and one row per dictionary and site: kept matches,
-            emotions with a match, recurring share, cosines, and overlap of the carriers' spans next to chance; `frozen` is an
-            SAE whose decoder stayed random.
+            One row per match (`emotion, site, feature, best_cosine` over matches of the emotion in the other
+            dictionaries, `anywhere`, `seeds`: in how many it recurs at cosine 0.7), and one row per
+            dictionary and site: kept matches, emotions with a match, recurring share, cosines, and overlap of
+            the carriers' spans next to chance; `frozen` is an SAE whose decoder stayed random.
 
         Raises:
             UserError: fewer than one seed, or an unknown site.
@@ -169,7 +180,9 @@ class MatchStudy:
             "residual_share": float(matches.residual_share[matches.sites.index(site)].mean()),
         }
 
-    def _compare(self, site: str, sae: Any, matches: FeatureMatches, name: str) -> tuple[pd.DataFrame, dict[str, float]]:
+    def _compare(
+        self, site: str, sae: Any, matches: FeatureMatches, name: str
+    ) -> tuple[pd.DataFrame, dict[str, float]]:
         own = open_dictionaries({site: self.workspace.sae(site)})[site].decoder.cpu().numpy()
         other = open_dictionaries({site: sae})[site].decoder.cpu().numpy()
         place, share = matches.sites.index(site), self.workspace.recipe.match.carrier_share
@@ -179,7 +192,10 @@ class MatchStudy:
         for emotion in self.matches.emotions:
             kept = self.matches.kept(emotion, site)["feature"].to_numpy(dtype=np.int64)
             carriers = matches.carriers(emotion, site, share)
-            random = [frequency_matched(carriers, density, pool, source) for _ in range(RANDOM_SETS if len(kept) else 0)]
+            random = [
+                frequency_matched(carriers, density, pool, source)
+                for _ in range(RANDOM_SETS if len(kept) else 0)
+            ]
             one = recurrence(
                 own,
                 kept,
@@ -206,15 +222,17 @@ class MatchStudy:
         }
 
     def compare(self, site: str | None = None, *, floors: bool = False) -> list[dict[str, Any]]:
-        """Held-out AUROC of what reads emotions at one site, mean over emotions: SAE features and what they must beat.
+        """Held-out AUROC of what reads emotions at one site, mean over emotions: SAE features and what they
+        must beat.
 
         Args:
             site: which; the reading site by default.
-            floors: also an SAE with a frozen random decoder, and one of the model with shuffled weights on its own activations.
+            floors: also an SAE with a frozen random decoder, and one of the model with shuffled weights on
+                its own activations.
 
         Returns:
-            Rows `reader, one, together, emotion_one, emotion_together`: the best unit and the best 20 together (only the latter for
-            a direction or probe); the last two for the recipe's emotion.
+            Rows `reader, one, together, emotion_one, emotion_together`: the best unit and the best 20
+                together (only the latter for a direction or probe); the last two for the recipe's emotion.
 
         Raises:
             UserError: an unknown site.
@@ -245,7 +263,12 @@ class MatchStudy:
     def _row(self, name: str, one: np.ndarray | None, together: np.ndarray) -> dict[str, Any]:
         place = self.matches.emotions.index(self.workspace.recipe.emotion)
         single = {} if one is None else {"one": float(one.mean()), "emotion_one": float(one[place])}
-        return {"reader": name, **single, "together": float(together.mean()), "emotion_together": float(together[place])}
+        return {
+            "reader": name,
+            **single,
+            "together": float(together.mean()),
+            "emotion_together": float(together[place]),
+        }
 
     def _stories(self, store: ActivationStore, sae: Any, site: str) -> tuple[StoryFeatures, Any]:
         directions = self.workspace.directions()
@@ -262,7 +285,12 @@ class MatchStudy:
         }
         for name, (store, settings, folder) in track(stores.items(), "floors", total=len(stores)):
             path = train_saes(
-                store, [site], settings, self.workspace.path(FOLDER) / folder, workers=1, device=self.workspace.recipe.device
+                store,
+                [site],
+                settings,
+                self.workspace.path(FOLDER) / folder,
+                workers=1,
+                device=self.workspace.recipe.device,
             )[site]
             seen, labels = self._stories(store, load_sae(path, site=site, d_in=store.d_model), site)
             found[name] = (seen.features[labels.fit], seen.features[labels.held])

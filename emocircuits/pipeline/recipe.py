@@ -1,4 +1,6 @@
-"""Recipes: TOML files that become frozen settings. An unknown key or a wrong type is an error that names the nearest key."""
+"""Recipes: TOML files that become frozen settings. An unknown key or a wrong type is an error that names the
+nearest key.
+"""
 
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -25,9 +27,12 @@ class CollectSettings:
 
 @dataclass(frozen=True)
 class DirectionSettings:
-    """Emotion directions, their controls and how they are checked; the keys are explained in `emocircuits.directions.settings`."""
+    """Emotion directions, their controls and how they are checked; the keys are explained in
+    `emocircuits.directions.settings`.
+    """
 
-    estimator: str = "difference_of_means"  # | one_vs_others | vs_neutral | linear_discriminant | logistic_probe | contrast_pca
+    # | one_vs_others | vs_neutral | linear_discriminant | logistic_probe | contrast_pca
+    estimator: str = "difference_of_means"
     start_token: int = 20
     neutral_variance: float = 0.5
     centre: str = "emotions"  # | stories | others | neutral | topics
@@ -52,7 +57,9 @@ class DirectionSettings:
 
 @dataclass(frozen=True)
 class PreferenceSettings:
-    """Which activities are preferred, and whether directions change it; see `emocircuits.experiments.preference`."""
+    """Which activities are preferred, and whether directions change it; see
+    `emocircuits.experiments.preference`.
+    """
 
     material: str = ""  # organism | path of a TOML file; empty leaves the experiment out
     pairs: int = 0  # ordered pairs asked; 0 means all
@@ -79,11 +86,13 @@ class SAESettings:
     spread: str = "sites"
     workers: int = 2
     checkpoint_minutes: float = 5.0
-    directory: str = ""  # use the SAEs of this directory (<site>/cfg.json, sae_weights.safetensors) instead of training
-    # Use the SAEs of this name in the registry instead, measured before they are used. auto: those that ship for this model, where
-    # there are any and the keys above say what they always say; "" always trains.
+    # use the SAEs of this directory (<site>/cfg.json, sae_weights.safetensors) instead of training
+    directory: str = ""
+    # Use the SAEs of this name in the registry instead, measured before they are used. auto: those that ship
+    # for this model, where there are any and the keys above say what they always say; "" always trains.
     registered: str = "auto"
-    # Pretrained SAEs, "SITE=RELEASE:ID" or "SITE=DIRECTORY" (a site or its layer's number); the other sites go on as above.
+    # Pretrained SAEs, "SITE=RELEASE:ID" or "SITE=DIRECTORY" (a site or its layer's number); the other sites
+    # go on as above.
     pretrained: tuple[str, ...] = ()
     registry: str = ""  # the registry's file; "" is the one that ships with the package
 
@@ -104,7 +113,8 @@ class MatchSettings:
 class AttributeSettings:
     """Attribution on clean/corrupt pairs."""
 
-    method: str = "integrated_gradients"  # or attribution_patching: one gradient, cheaper, wrong where the metric saturates
+    # or attribution_patching: one gradient, cheaper, wrong where the metric saturates
+    method: str = "integrated_gradients"
     steps: int = 8  # midpoints of integrated gradients
     pairs: int = 64
     max_tokens: int = 4096  # tokens of one side per pass
@@ -114,7 +124,8 @@ class AttributeSettings:
 class CircuitSettings:
     """Which nodes become the circuit."""
 
-    from_depth: float = 0.5  # the circuit starts behind this fraction of depth; what lies before is left whole
+    # the circuit starts behind this fraction of depth; what lies before is left whole
+    from_depth: float = 0.5
     max_share: float = 0.05  # most nodes, as a share of those active on the find prompts
     max_nodes: int = 200
     looks: int = 6  # how often nodes are scored anew around the circuit so far
@@ -153,7 +164,8 @@ class SteerSettings:
     emotions: tuple[str, ...] = ("desperate", "calm", "happy", "sad", "angry")
     samples: int = 10  # actions sampled for every prompt, direction and strength
     mediation_strength: float = 0.5
-    random_sets: int = 10  # sets of random features that are held, pushed and taken out beside the matched ones
+    # sets of random features that are held, pushed and taken out beside the matched ones
+    random_sets: int = 10
     check_prompts: int = 12  # prompts per behaviour on which every kept match is pushed and taken out
     coherence_texts: int = 12
 
@@ -170,10 +182,13 @@ class Recipe:
     seed: int = 0
     device: str = "cpu"
     dtype: str = "float32"  # of the model: float32 | bfloat16 | float64
-    device_map: str = ""  # how the layers of a large model are spread over devices ("auto"); "" puts all on one
+    # how the layers of a large model are spread over devices ("auto"); "" puts all on one
+    device_map: str = ""
     revision: str = ""  # of a Hugging Face id; "" is its main branch, and the commit is recorded
     threads: int = 2
-    memory_gb: float = 0.0  # what passes over prompts may take, GiB: from it follow the tokens of a pass; 0 takes attribute.max_tokens
+    # what passes over prompts may take, GiB: from it follow the tokens of a pass; 0 takes
+    # attribute.max_tokens
+    memory_gb: float = 0.0
     collect: CollectSettings = field(default_factory=CollectSettings)
     directions: DirectionSettings = field(default_factory=DirectionSettings)
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)

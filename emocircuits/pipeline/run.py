@@ -23,7 +23,12 @@ MANIFEST = "manifest.json"
 
 
 def run_pipeline(
-    recipe: Recipe, directory: Path, *, start: str | None = None, only: str | None = None, until: str | None = None,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    start: str | None = None,
+    only: str | None = None,
+    until: str | None = None,
     trust_remote_code: bool = False,
 ) -> RunManifest:
     """Runs the stages of a recipe; under `torchrun` the ranks share the stages that can be shared.
@@ -55,8 +60,10 @@ def run_pipeline(
             fresh = key is not None and manifest.is_fresh(name, key, directory)
             if only is not None and name != only:
                 if name in _ancestors(only) and not fresh:
-                    raise UserError(f"stage '{only}' needs stage '{name}', which is not done or not up to date in {directory}",
-                                    cure=f"emocircuits run --out {directory}")
+                    raise UserError(
+                        f"stage '{only}' needs stage '{name}', which is not done or not up to date in {directory}",
+                        cure=f"emocircuits run --out {directory}",
+                    )
                 continue
             if fresh and not forced:
                 say(f"{name:<10} up to date")
@@ -92,11 +99,21 @@ def stage_key(stage: Stage, workspace: Workspace, manifest: RunManifest) -> str 
     if any(name not in manifest.stages for name in stage.needs):
         return None
     recipe = workspace.recipe
-    return sha256_json({
-        "stage": stage.name, "settings": stage.settings(recipe), "model": workspace.model_hash, "seed": recipe.seed,
-        "device": recipe.device, "dtype": recipe.dtype, "device_map": recipe.device_map, "memory_gb": recipe.memory_gb, "threads": recipe.threads, "code": code_version(),
-        "inputs": {name: manifest.stages[name].outputs for name in stage.needs},
-    })
+    return sha256_json(
+        {
+            "stage": stage.name,
+            "settings": stage.settings(recipe),
+            "model": workspace.model_hash,
+            "seed": recipe.seed,
+            "device": recipe.device,
+            "dtype": recipe.dtype,
+            "device_map": recipe.device_map,
+            "memory_gb": recipe.memory_gb,
+            "threads": recipe.threads,
+            "code": code_version(),
+            "inputs": {name: manifest.stages[name].outputs for name in stage.needs},
+        }
+    )
 
 
 def open_run(directory: Path, overrides: tuple[str, ...] = ()) -> tuple[Recipe, RunManifest]:
@@ -107,7 +124,11 @@ def open_run(directory: Path, overrides: tuple[str, ...] = ()) -> tuple[Recipe, 
     """
     manifest = _read_manifest(directory)
     if manifest is None:
-        raise UserError(f"{directory} holds no run", expected=f"a directory with {MANIFEST}", cure=f"emocircuits run --out {directory}")
+        raise UserError(
+            f"{directory} holds no run",
+            expected=f"a directory with {MANIFEST}",
+            cure=f"emocircuits run --out {directory}",
+        )
     return recipe_from_dict(manifest.recipe, overrides), manifest
 
 
@@ -121,7 +142,12 @@ def locked(directory: Path) -> Iterator[None]:
     """
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file", expected="a directory for the run")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST).exists() and not (directory / ".lock").exists():
+    if (
+        directory.is_dir()
+        and any(directory.iterdir())
+        and not (directory / MANIFEST).exists()
+        and not (directory / ".lock").exists()
+    ):
         raise UserError(f"{directory} is not empty and holds no {MANIFEST}", cure="choose another --out")
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -132,7 +158,9 @@ def locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"another process is running in {directory}", cure="wait for it or choose another --out") from error
+            raise UserError(
+                f"another process is running in {directory}", cure="wait for it or choose another --out"
+            ) from error
         yield
 
 
@@ -140,10 +168,18 @@ def _open_manifest(workspace: Workspace) -> RunManifest:
     old = _read_manifest(workspace.directory)
     model = {"name": workspace.recipe.model, "content_hash": workspace.model_hash}
     if old is not None and old.model["content_hash"] != model["content_hash"]:
-        raise UserError(f"{workspace.directory} holds a run of the model '{old.model['name']}'",
-                        expected=f"a run of '{model['name']}' or an empty directory", cure="choose another --out")
-    manifest = RunManifest(recipe=workspace.recipe.to_dict(), model=model, seed=workspace.recipe.seed,
-                           code_version=code_version(), stages=old.stages if old else {})
+        raise UserError(
+            f"{workspace.directory} holds a run of the model '{old.model['name']}'",
+            expected=f"a run of '{model['name']}' or an empty directory",
+            cure="choose another --out",
+        )
+    manifest = RunManifest(
+        recipe=workspace.recipe.to_dict(),
+        model=model,
+        seed=workspace.recipe.seed,
+        code_version=code_version(),
+        stages=old.stages if old else {},
+    )
     manifest.save(workspace.directory / MANIFEST)
     return manifest
 
@@ -154,10 +190,14 @@ def _read_manifest(directory: Path) -> RunManifest | None:
 
 def _do(stage: Stage, workspace: Workspace, manifest: RunManifest) -> RunManifest:
     say(f"{stage.name:<10} {stage.does}")
-    manifest = replace(manifest, stages={name: record for name, record in manifest.stages.items() if name != stage.name})
+    manifest = replace(
+        manifest, stages={name: record for name, record in manifest.stages.items() if name != stage.name}
+    )
     workspace.manifest = manifest
     if not stage.shared:
-        return _by_the_first(workspace, lambda: _recorded(stage, workspace, manifest, *_timed(stage, workspace)))
+        return _by_the_first(
+            workspace, lambda: _recorded(stage, workspace, manifest, *_timed(stage, workspace))
+        )
     output, seconds = _timed(stage, workspace)
     barrier()
     return _by_the_first(workspace, lambda: _recorded(stage, workspace, manifest, output, seconds))
@@ -180,7 +220,9 @@ def _timed(stage: Stage, workspace: Workspace) -> tuple[Output, float]:
     return output, time.perf_counter() - begin
 
 
-def _recorded(stage: Stage, workspace: Workspace, manifest: RunManifest, output: Output, seconds: float) -> RunManifest:
+def _recorded(
+    stage: Stage, workspace: Workspace, manifest: RunManifest, output: Output, seconds: float
+) -> RunManifest:
     outputs = {path: sha256_file(workspace.directory / path) for path in sorted(output.paths)}
     key = stage_key(stage, workspace, manifest)
     if key is None:
@@ -194,7 +236,9 @@ def _recorded(stage: Stage, workspace: Workspace, manifest: RunManifest, output:
 
 def peak_rss_mb() -> float:
     """Largest resident memory so far of this process and of its largest finished child, MiB."""
-    own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, child = (
+        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     return round((own + child) / 1024, 1)
 
 

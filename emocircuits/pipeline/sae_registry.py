@@ -1,4 +1,6 @@
-"""SAEs by name on the activations of a run: entering them in a registry, measuring them, using them instead of training."""
+"""SAEs by name on the activations of a run: entering them in a registry, measuring them, using them instead
+of training.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +24,13 @@ CHECKED_ROWS = 1 << 14
 
 
 def register_saes(
-    directory: Path, saes: Path, name: str, registry: Path, *, recipe: str = "", trust_remote_code: bool = False
+    directory: Path,
+    saes: Path,
+    name: str,
+    registry: Path,
+    *,
+    recipe: str = "",
+    trust_remote_code: bool = False,
 ) -> list[dict[str, Any]]:
     """Measures the SAEs of a directory on a run's held-out rows and enters them; one row of numbers per site.
 
@@ -41,7 +49,9 @@ def register_saes(
     store, model = workspace.store(), workspace.model
     found = [site for site in store.sites if (saes / site).is_dir()]
     if not found:
-        raise UserError(f"{saes} has no SAE for any of {', '.join(store.sites)}", expected="<site>/cfg.json and weights")
+        raise UserError(
+            f"{saes} has no SAE for any of {', '.join(store.sites)}", expected="<site>/cfg.json and weights"
+        )
     rows, entries = [], []
     for site in track(found, "measure SAEs"):
         sae = load_sae(saes / site, site=site, d_in=store.d_model, model_hash=model.content_hash)
@@ -58,7 +68,9 @@ def register_saes(
     return rows
 
 
-def check_saes(directory: Path, name: str, registry: Path, *, trust_remote_code: bool = False) -> list[dict[str, Any]]:
+def check_saes(
+    directory: Path, name: str, registry: Path, *, trust_remote_code: bool = False
+) -> list[dict[str, Any]]:
     """Measures registered SAEs on a run's held-out rows; one row of numbers per site.
 
     Raises:
@@ -66,7 +78,9 @@ def check_saes(directory: Path, name: str, registry: Path, *, trust_remote_code:
     """
     workspace = _open(directory, trust_remote_code)
     store, rows = workspace.store(), []
-    for site in track([site for site in store.sites if site in find_registered(registry, name)], "measure SAEs"):
+    for site in track(
+        [site for site in store.sites if site in find_registered(registry, name)], "measure SAEs"
+    ):
         sae = open_verified(workspace, store, registry, name, site)
         rows.append(quality_row(workspace.model.bridge, sae, store, site))
     if not rows:
@@ -76,7 +90,9 @@ def check_saes(directory: Path, name: str, registry: Path, *, trust_remote_code:
 
 def open_verified(workspace: Workspace, store: ActivationStore, registry: Path, name: str, site: str) -> SAE:
     """A registered SAE, measured on held-out rows of the run's store."""
-    return open_registered(registry, name, site, checked_rows(store, site), model_hash=workspace.model.content_hash)
+    return open_registered(
+        registry, name, site, checked_rows(store, site), model_hash=workspace.model.content_hash
+    )
 
 
 def checked_rows(store: ActivationStore, site: str) -> Float[Tensor, "row d_in"]:

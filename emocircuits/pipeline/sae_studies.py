@@ -1,4 +1,6 @@
-"""Questions about SAEs on the activations of a finished run: how good they are, how alike, how k, width and kind matter."""
+"""Questions about SAEs on the activations of a finished run: how good they are, how alike, how k, width and
+kind matter.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,7 +37,8 @@ SWEEP = "sweep"
 def evaluate_saes(
     directory: Path, saes: Path | None = None, *, floors: bool = False, trust_remote_code: bool = False
 ) -> list[dict[str, Any]]:
-    """One row of quality numbers per site; `pca_fvu` is that of as many principal components as the SAE has active features.
+    """One row of quality numbers per site; `pca_fvu` is that of as many principal components as the SAE has
+    active features.
 
     Args:
         directory: a run directory whose collect stage is done.
@@ -63,10 +66,13 @@ def compare_saes(first: Path, second: Path) -> list[dict[str, Any]]:
         UserError: no site in common, or SAEs that cannot be read or differ in size.
     """
     sites = sorted(
-        {path.parent.name for path in first.glob("*/cfg.json")} & {path.parent.name for path in second.glob("*/cfg.json")}
+        {path.parent.name for path in first.glob("*/cfg.json")}
+        & {path.parent.name for path in second.glob("*/cfg.json")}
     )
     if not sites:
-        raise UserError(f"{first} and {second} have no SAE of the same site", expected="<site>/cfg.json in both")
+        raise UserError(
+            f"{first} and {second} have no SAE of the same site", expected="<site>/cfg.json in both"
+        )
     return [
         {"site": site, **asdict(agreement(load_sae(first / site), load_sae(second / site)))}
         for site in track(sites, "compare SAEs")
@@ -84,17 +90,20 @@ def sweep_saes(
     floors: bool = False,
     trust_remote_code: bool = False,
 ) -> list[dict[str, Any]]:
-    """Trains and measures an SAE for every kind, width and k at one site, and draws L0 against FVU and loss recovered.
+    """Trains and measures an SAE for every kind, width and k at one site, and draws L0 against FVU and loss
+    recovered.
 
-    Everything is kept in `<run>/sweep` (`sweep.csv`, `sae_pareto.*`), so a second call goes on and adds to the table.
+    Everything is kept in `<run>/sweep` (`sweep.csv`, `sae_pareto.*`), so a second call goes on and adds to
+    the table.
 
     Args:
         directory: a run directory whose collect stage is done.
-        architectures, numbers, expansions: kinds, k and d_sae / d_model, every combination; the run's width by default.
+        architectures, numbers, expansions: kinds, k and d_sae / d_model, every combination; the run's width
+            by default.
         site: which site; the middle one by default.
         training_rows: rows drawn; as the run's recipe by default.
-        floors: also train each with a frozen random decoder (`frozen_fvu`) and on the activations of the model with shuffled
-            weights (`randomised_fvu`).
+        floors: also train each with a frozen random decoder (`frozen_fvu`) and on the activations of the
+            model with shuffled weights (`randomised_fvu`).
         trust_remote_code: let the model directory run its own code.
 
     Raises:
@@ -115,7 +124,9 @@ def sweep_saes(
     ]
     rows = []
     for number, settings in enumerate(every, 1):
-        say(f"{number} of {len(every)}: {settings.architecture}, d_sae {settings.d_sae(store.d_model)}, k {settings.k}")
+        say(
+            f"{number} of {len(every)}: {settings.architecture}, d_sae {settings.d_sae(store.d_model)}, k {settings.k}"
+        )
         sae = study.trained(store, site, settings)
         row = {"k": settings.k, **study.measured(site, sae), "architecture": settings.architecture}
         rows.append({**row, **(study.floors(site, settings) if floors else {})})
@@ -141,13 +152,17 @@ class _Study:
     def trained(self, store: ActivationStore, site: str, settings: SAESettings, folder: str = SWEEP) -> Any:
         """The SAE of these settings, trained where it is not there yet."""
         width = f"-x{settings.expansion}" if settings.expansion != self.workspace.recipe.sae.expansion else ""
-        name = f"{settings.architecture}{width}-k{settings.k}" + ("-frozen" if settings.frozen_decoder else "")
+        name = f"{settings.architecture}{width}-k{settings.k}" + (
+            "-frozen" if settings.frozen_decoder else ""
+        )
         out = self.workspace.path(folder) / name
         path = train_saes(store, [site], settings, out, workers=1, device=self.workspace.recipe.device)[site]
         return load_sae(path, site=site, d_in=store.d_model)
 
     def floors(self, site: str, settings: SAESettings) -> dict[str, float]:
-        """FVU with a frozen random decoder, and of an SAE of the model with shuffled weights on that model's activations."""
+        """FVU with a frozen random decoder, and of an SAE of the model with shuffled weights on that model's
+        activations.
+        """
         frozen = self.trained(self.store, site, replace(settings, frozen_decoder=True))
         shuffled = self.randomised_store(site)
         other = self.trained(shuffled, site, settings, f"{SWEEP}/randomised/saes")

@@ -53,11 +53,23 @@ def train_on_texts(
         if site not in model.sites:
             raise unknown("site", site, model.sites)
     tokens = [np.array(ids[: model.n_ctx]) for ids in model.encode_batch(lines)]
-    stream = LiveStream(model, tokens, tuple(sites) or model.sites, settings.batch_size, settings.seed,
-                        skip_positions=settings.skip_positions)
+    stream = LiveStream(
+        model,
+        tokens,
+        tuple(sites) or model.sites,
+        settings.batch_size,
+        settings.seed,
+        skip_positions=settings.skip_positions,
+    )
     about = {"model_name": model.name, "model_hash": model.content_hash, "stream_hash": stream.origin}
     return train_from_stream(
-        stream, settings, out, origin=stream.origin, about=about, workers=chosen.sae.workers, device=chosen.device,
+        stream,
+        settings,
+        out,
+        origin=stream.origin,
+        about=about,
+        workers=chosen.sae.workers,
+        device=chosen.device,
         checkpoint_minutes=chosen.sae.checkpoint_minutes,
     )
 
@@ -66,12 +78,15 @@ def read_lines(path: Path) -> list[str]:
     """The texts of a file that are not empty.
 
     Raises:
-        UserError: no such file, not UTF-8, a line that is no JSON object with a text, or nothing but empty lines.
+        UserError: no such file, not UTF-8, a line that is no JSON object with a text, or nothing but empty
+            lines.
     """
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}", expected="texts, one a line, or JSON lines with the key 'text'") from None
+        raise UserError(
+            f"there is no file {path}", expected="texts, one a line, or JSON lines with the key 'text'"
+        ) from None
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise UserError(f"{path} is no text file ({error})", expected="UTF-8 text") from error
     if path.suffix == ".jsonl":
@@ -79,7 +94,9 @@ def read_lines(path: Path) -> list[str]:
             try:
                 lines[number - 1] = json.loads(line)["text"]
             except (json.JSONDecodeError, KeyError, TypeError):
-                raise UserError(f"line {number} of {path} is {line[:60]!r}", expected='{"text": "…"}') from None
+                raise UserError(
+                    f"line {number} of {path} is {line[:60]!r}", expected='{"text": "…"}'
+                ) from None
     if not lines:
         raise UserError(f"{path} has no text", expected="at least one line")
     return lines

@@ -20,8 +20,9 @@ body {{ margin: 3rem auto; max-width: 40rem; padding: 0 1rem; }}
 def page_server(pages: Callable[[], dict[str, bytes]], port: int = 0) -> ThreadingHTTPServer:
     """A server that is bound to 127.0.0.1 and not yet running.
 
-    It answers "/" (the list of pages) and "/<behaviour>.html", nothing else; no path reaches the disk. Requests that name
-    another host are refused, so that no foreign page can read this one through a name that points here.
+    It answers "/" (the list of pages) and "/<behaviour>.html", nothing else; no path reaches the disk.
+    Requests that name another host are refused, so that no foreign page can read this one through a name that
+    points here.
 
     Args:
         pages: gives the pages by behaviour; called for every request.
@@ -44,7 +45,8 @@ def page_server(pages: Callable[[], dict[str, bytes]], port: int = 0) -> Threadi
             path = unquote(urlsplit(self.path).path)
             if path == "/":
                 links = "".join(
-                    f'<li><a href="{html.escape(name)}.html">{html.escape(name.replace("_", " "))}</a></li>' for name in made
+                    f'<li><a href="{html.escape(name)}.html">{html.escape(name.replace("_", " "))}</a></li>'
+                    for name in made
                 )
                 return self.answer(HTTPStatus.OK, INDEX.format(links=links).encode(), "text/html")
             data = made.get(path.removeprefix("/").removesuffix(".html")) if path.endswith(".html") else None
@@ -74,5 +76,6 @@ def page_server(pages: Callable[[], dict[str, bytes]], port: int = 0) -> Threadi
         return ThreadingHTTPServer((ADDRESS, port), Handler)
     except OSError as error:
         raise UserError(
-            f"port {port} cannot be used ({error.strerror or error})", cure="choose another --port, or 0 for a free one"
+            f"port {port} cannot be used ({error.strerror or error})",
+            cure="choose another --port, or 0 for a free one",
         ) from error

@@ -62,8 +62,8 @@ def steer_text(
         seed: seed of the sampling.
 
     Returns:
-        Rows `strength, text, logit_change`: the largest change of a logit of the prompt's own forward pass (0 where only
-        generated tokens are steered).
+        Rows `strength, text, logit_change`: the largest change of a logit of the prompt's own forward pass (0
+            where only generated tokens are steered).
 
     Raises:
         UserError: an empty prompt, one too long for the model, or what `emocircuits.steering` refuses.
@@ -105,7 +105,8 @@ def steer_curve(
     split: str = "score",
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Dose–response of emotions next to every control of the directions file, at one or several sites one by one.
+    """Dose–response of emotions next to every control of the directions file, at one or several sites one by
+    one.
 
     Args:
         model, directions: a model and its directions.
@@ -118,7 +119,8 @@ def steer_curve(
         seed: seed of intervals and samples.
 
     Returns:
-        The dose–response table of all sites, and one row per site, behaviour and emotion: slope of the log-odds, the largest
+        The dose–response table of all sites, and one row per site, behaviour and emotion: slope of the
+        log-odds, the largest
         |slope| of each kind of control, and p.
 
     Raises:
@@ -175,14 +177,20 @@ def steer_check(
         Failure: they do not.
     """
     tokens = torch.tensor(
-        [model.encode("The tests failed again, and there was one thing left to do.")], device=model.bridge.cfg.device
+        [model.encode("The tests failed again, and there was one thing left to do.")],
+        device=model.bridge.cfg.device,
     )
     rows = []
     for site in directions.sites:
         change = check_live(
-            model.bridge, tokens, lambda: steering(model, directions, {emotion: strength}, sites=site), f"steering at {site}"
+            model.bridge,
+            tokens,
+            lambda: steering(model, directions, {emotion: strength}, sites=site),
+            f"steering at {site}",
         )
-        rows.append({"site": site, "residual_norm": directions.scale(site), "logit_change": change, "restored": True})
+        rows.append(
+            {"site": site, "residual_norm": directions.scale(site), "logit_change": change, "restored": True}
+        )
     return rows
 
 

@@ -1,4 +1,6 @@
-"""The tables of the steer stage: dose–response, coherence, what carries the effect, and whether each match acts."""
+"""The tables of the steer stage: dose–response, coherence, what carries the effect, and whether each match
+acts.
+"""
 
 from dataclasses import dataclass
 
@@ -20,7 +22,9 @@ COHERENCE_CONTROLS, COHERENCE_TOKENS = 3, 64
 
 @dataclass(frozen=True)
 class SteerRun:
-    """A run whose model is steered: everything at the directions' steering site, on prompts held out from all discovery."""
+    """A run whose model is steered: everything at the directions' steering site, on prompts held out from all
+    discovery.
+    """
 
     workspace: Workspace
 
@@ -35,7 +39,11 @@ class SteerRun:
         for name in self.workspace.recipe.behaviours:
             bound = self.workspace.behaviour(name)
             pairs = bound.pairs("score", count)
-            texts = [pair.clean for pair in pairs] if pressed else [text for text, _ in unpressed_prompts(pairs)][:count]
+            texts = (
+                [pair.clean for pair in pairs]
+                if pressed
+                else [text for text, _ in unpressed_prompts(pairs)][:count]
+            )
             tokens = tuple(tuple(self.workspace.model.encode(text)) for text in texts)
             actions = (bound.metric.target_ids, bound.metric.honest_ids)
             found.append(BehaviourPrompts(name, tokens, bound.metric, actions))
@@ -52,7 +60,9 @@ class SteerRun:
             site=self.site,
             residual_norm=directions.scale(self.site),
             strengths=how.strengths,
-            control_strengths=[value for value in how.strengths if abs(value) >= max(map(abs, how.strengths)) / 2],
+            control_strengths=[
+                value for value in how.strengths if abs(value) >= max(map(abs, how.strengths)) / 2
+            ],
             samples=how.samples,
             seed=recipe.seed,
         )
@@ -86,8 +96,14 @@ class SteerRun:
 
     def mediation(self) -> pd.DataFrame:
         """How much of the emotion's effect its matched features carry, beside as many random ones."""
-        recipe, directions, matches = self.workspace.recipe, self.workspace.directions(), self.workspace.matches()
-        sites = [site for site in matches.sites if matches.sites.index(site) >= matches.sites.index(self.site)]
+        recipe, directions, matches = (
+            self.workspace.recipe,
+            self.workspace.directions(),
+            self.workspace.matches(),
+        )
+        sites = [
+            site for site in matches.sites if matches.sites.index(site) >= matches.sites.index(self.site)
+        ]
         sets = held_sets(
             matches,
             recipe.emotion,
@@ -110,7 +126,11 @@ class SteerRun:
 
     def causal_check(self, emotions: list[str]) -> pd.DataFrame:
         """Every kept match of some emotions, pushed and taken out; no rows for an emotion without a match."""
-        recipe, directions, matches = self.workspace.recipe, self.workspace.directions(), self.workspace.matches()
+        recipe, directions, matches = (
+            self.workspace.recipe,
+            self.workspace.directions(),
+            self.workspace.matches(),
+        )
         saes, count, found = self.workspace.saes(), recipe.steer.check_prompts, []
         calm, pressed = self.prompts(count), self.prompts(count, pressed=True)
         for emotion in emotions:

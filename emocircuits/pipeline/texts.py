@@ -1,4 +1,6 @@
-"""Where the texts of a run come from: the organism's generator, the model itself, the planted model, or a JSONL file."""
+"""Where the texts of a run come from: the organism's generator, the model itself, the planted model, or a
+JSONL file.
+"""
 
 import json
 from collections.abc import Callable
@@ -18,7 +20,8 @@ SOURCES: Registry[TextSource] = Registry("material")
 
 
 def texts_for(workspace: Workspace) -> list[LabelledText]:
-    """All texts of a run: emotion stories (split `train` and `held_out`), `neutral` texts, and further texts for the SAEs.
+    """All texts of a run: emotion stories (split `train` and `held_out`), `neutral` texts, and further texts
+    for the SAEs.
 
     Raises:
         UserError: an unknown material, an unknown emotion, or an emotion without stories in both splits.
@@ -31,7 +34,9 @@ def texts_for(workspace: Workspace) -> list[LabelledText]:
 
         texts = read_stories(material)
     else:
-        raise UserError(f"unknown material '{material}'", expected=f"a .jsonl file or one of {', '.join(SOURCES.names())}")
+        raise UserError(
+            f"unknown material '{material}'", expected=f"a .jsonl file or one of {', '.join(SOURCES.names())}"
+        )
     _check(texts, workspace.recipe)
     return texts
 
@@ -63,9 +68,14 @@ def _organism(workspace: Workspace) -> list[LabelledText]:
         if emotion not in known:
             raise unknown("emotion", emotion, known)
         for split, count in (("train", settings.stories_per_emotion), ("held_out", held_out)):
-            texts += [_labelled(document, f"{emotion}/{document.id}")
-                      for document in generate("story", count, seed, split, named=False, emotion=emotion)]
-    texts += [replace(_labelled(document), kind="neutral") for document in neutral_documents(settings.neutral_texts, seed)]
+            texts += [
+                _labelled(document, f"{emotion}/{document.id}")
+                for document in generate("story", count, seed, split, named=False, emotion=emotion)
+            ]
+    texts += [
+        replace(_labelled(document), kind="neutral")
+        for document in neutral_documents(settings.neutral_texts, seed)
+    ]
     further = ("inbox", "coding", "dialogue", "sycophancy", "preference", "activity", "numeric")
     shares = {"inbox": 0.35, "coding": 0.3}
     for kind in further:
@@ -86,9 +96,16 @@ def _planted(workspace: Workspace) -> list[LabelledText]:
     for number, story in enumerate(planted_stories(count, workspace.recipe.seed)):
         held_out = (number * share) % 1 + share >= 1
         neutral = story.emotion == "neutral"
-        texts.append(LabelledText(
-            id=f"planted/{number}", text=story.text, emotion="" if neutral else story.emotion, topic=story.topic,
-            kind="neutral" if neutral else "story", split="held_out" if held_out else "train"))
+        texts.append(
+            LabelledText(
+                id=f"planted/{number}",
+                text=story.text,
+                emotion="" if neutral else story.emotion,
+                topic=story.topic,
+                kind="neutral" if neutral else "story",
+                split="held_out" if held_out else "train",
+            )
+        )
     return texts
 
 
@@ -98,27 +115,51 @@ def _self_written(workspace: Workspace) -> list[LabelledText]:
     from emocircuits.collect.self_written import write_stories
 
     settings = workspace.recipe.collect
-    return write_stories(workspace.model, settings.emotions, settings.stories_per_emotion, seed=workspace.recipe.seed,
-                         out_path=workspace.path("stories.jsonl"), n_neutral=settings.neutral_texts,
-                         held_out_share=workspace.recipe.directions.held_out_share)
+    return write_stories(
+        workspace.model,
+        settings.emotions,
+        settings.stories_per_emotion,
+        seed=workspace.recipe.seed,
+        out_path=workspace.path("stories.jsonl"),
+        n_neutral=settings.neutral_texts,
+        held_out_share=workspace.recipe.directions.held_out_share,
+    )
 
 
 @SOURCES.member("asked")
 def _asked(workspace: Workspace) -> list[LabelledText]:
-    """Stories that a chat model writes when it is asked to, frozen in the run directory, and neutral dialogues."""
+    """Stories that a chat model writes when it is asked to, frozen in the run directory, and neutral
+    dialogues.
+    """
     from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
     from emocircuits.collect.self_written import StorySettings, write_stories
 
     settings, share = workspace.recipe.collect, workspace.recipe.directions.held_out_share
-    stories = write_stories(workspace.model, settings.emotions, settings.stories_per_emotion, seed=workspace.recipe.seed,
-                            out_path=workspace.path("stories.jsonl"), held_out_share=share, material=asked_material(workspace.model),
-                            settings=StorySettings(new_tokens=ASKED_TOKENS, min_new_tokens=ASKED_TOKENS // 4, temperature=1.0, batch_size=16))
+    stories = write_stories(
+        workspace.model,
+        settings.emotions,
+        settings.stories_per_emotion,
+        seed=workspace.recipe.seed,
+        out_path=workspace.path("stories.jsonl"),
+        held_out_share=share,
+        material=asked_material(workspace.model),
+        settings=StorySettings(
+            new_tokens=ASKED_TOKENS, min_new_tokens=ASKED_TOKENS // 4, temperature=1.0, batch_size=16
+        ),
+    )
     return stories + neutral_dialogues(settings.neutral_texts, workspace.recipe.seed, share)
 
 
 def _labelled(document: Any, identity: str = "") -> LabelledText:
-    return LabelledText(id=identity or document.id, text=document.text, emotion=document.emotion or "", topic=document.topic,
-                        kind=document.kind, split=document.split, named=document.named)
+    return LabelledText(
+        id=identity or document.id,
+        text=document.text,
+        emotion=document.emotion or "",
+        topic=document.topic,
+        kind=document.kind,
+        split=document.split,
+        named=document.named,
+    )
 
 
 def _check(texts: list[LabelledText], recipe: Any) -> None:
@@ -131,9 +172,18 @@ def _check(texts: list[LabelledText], recipe: Any) -> None:
             raise unknown("emotion", emotion, splits)
     poor = [emotion for emotion, found in splits.items() if not {"train", "held_out"} <= found]
     if poor:
-        raise UserError(f"the emotion '{poor[0]}' has stories in the split {' and '.join(splits[poor[0]])} only",
-                        expected="stories to fit and stories held out", cure="raise collect.stories_per_emotion")
+        raise UserError(
+            f"the emotion '{poor[0]}' has stories in the split {' and '.join(splits[poor[0]])} only",
+            expected="stories to fit and stories held out",
+            cure="raise collect.stories_per_emotion",
+        )
     if len(splits) < 2:
-        raise UserError("all stories show one emotion", expected="at least two, since directions are contrasts")
+        raise UserError(
+            "all stories show one emotion", expected="at least two, since directions are contrasts"
+        )
     if not any(text.kind == "neutral" for text in texts):
-        raise UserError("the material has no neutral texts", expected="kind 'neutral'", cure="they are needed to project out neutral variance")
+        raise UserError(
+            "the material has no neutral texts",
+            expected="kind 'neutral'",
+            cure="they are needed to project out neutral variance",
+        )

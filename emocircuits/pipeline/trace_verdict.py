@@ -17,17 +17,27 @@ def route_verdict(rows: pd.DataFrame, emotion: str) -> str:
         return f"{emotion} was not traced."
     whole, direct = own.loc[("whole", "whole")], own.loc[("routes", "direct")]
     if whole["ci_low"] <= 0 <= whole["ci_high"]:
-        return (f"Pushing along {emotion} changes the logit difference by {whole['amount']:+.2f} [{whole['ci_low']:+.2f}, {whole['ci_high']:+.2f}], "
-                "which is not told from nothing: there is no effect to split.")
-    sends = "none of it goes directly to the tokens" if abs(direct["share"]) < 0.05 else (
-        f"{direct['share']:.0%} of it goes directly to the tokens" if direct["share"] > 0 else
-        f"the direct push on the tokens works against it ({direct['share']:.0%})")
+        return (
+            f"Pushing along {emotion} changes the logit difference by {whole['amount']:+.2f} [{whole['ci_low']:+.2f}, {whole['ci_high']:+.2f}], "
+            "which is not told from nothing: there is no effect to split."
+        )
+    sends = (
+        "none of it goes directly to the tokens"
+        if abs(direct["share"]) < 0.05
+        else (
+            f"{direct['share']:.0%} of it goes directly to the tokens"
+            if direct["share"] > 0
+            else f"the direct push on the tokens works against it ({direct['share']:.0%})"
+        )
+    )
     parts = [(part, own.loc[("routes", part)]) for part in ROUTES[1:-1] if ("routes", part) in own.index]
     deeper = max(parts, key=lambda item: abs(item[1]["amount"])) if parts else None
     through = f"; the largest deeper route is {deeper[0]} ({deeper[1]['share']:.0%})" if deeper else ""
     kind = "deeper computation" if direct["share"] < 0.5 else "mostly a push on the tokens"
-    return (f"Pushing along {emotion} changes the logit difference by {whole['amount']:+.2f} [{whole['ci_low']:+.2f}, {whole['ci_high']:+.2f}]; "
-            f"{sends}{through}: {kind}. {_beside(rows, whole['amount'])}")
+    return (
+        f"Pushing along {emotion} changes the logit difference by {whole['amount']:+.2f} [{whole['ci_low']:+.2f}, {whole['ci_high']:+.2f}]; "
+        f"{sends}{through}: {kind}. {_beside(rows, whole['amount'])}"
+    )
 
 
 def _beside(rows: pd.DataFrame, amount: float) -> str:
@@ -38,5 +48,9 @@ def _beside(rows: pd.DataFrame, amount: float) -> str:
     for kind, group in wholes.groupby("kind", sort=False):
         largest = float(group["amount"].abs().max())
         said.append(f"{len(group)} {kind} directions of the same norm change it by at most {largest:.2f}")
-    beyond = "beyond all of them" if abs(amount) > float(wholes["amount"].abs().max()) else "not beyond all of them"
+    beyond = (
+        "beyond all of them"
+        if abs(amount) > float(wholes["amount"].abs().max())
+        else "not beyond all of them"
+    )
     return f"{'; '.join(said)}: the effect is {beyond}."

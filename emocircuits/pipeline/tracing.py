@@ -1,4 +1,6 @@
-"""From emotions to tokens: the splits of `emocircuits.circuits.trace` for an emotion, its opposite and every control."""
+"""From emotions to tokens: the splits of `emocircuits.circuits.trace` for an emotion, its opposite and every
+control.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +26,8 @@ from emocircuits.sites import layer_of
 
 
 def trace_table(workspace: Workspace, behaviours: Sequence[str], emotions: Sequence[str]) -> pd.DataFrame:
-    """One row per behaviour, direction and part: `behaviour, direction, kind, split, part, amount, ci_low, ci_high, share`.
+    """One row per behaviour, direction and part: `behaviour, direction, kind, split, part, amount, ci_low,
+    ci_high, share`.
 
     Controls are traced with fewer steps of integration; their remainders say whether that was enough.
     """
@@ -35,20 +38,39 @@ def trace_table(workspace: Workspace, behaviours: Sequence[str], emotions: Seque
         for direction in track(chosen, f"trace {behaviour}"):
             steps = settings.steps if direction.kind == "emotion" else settings.control_steps
             found = trace_direction(workspace, behaviour, direction, steps=steps)
-            tables.append(found.table.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind))
+            tables.append(
+                found.table.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind)
+            )
     table = pd.concat(tables, ignore_index=True)
-    return table[["behaviour", "direction", "kind", *(name for name in table if name not in ("behaviour", "direction", "kind"))]]
+    return table[
+        [
+            "behaviour",
+            "direction",
+            "kind",
+            *(name for name in table if name not in ("behaviour", "direction", "kind")),
+        ]
+    ]
 
 
-def trace_direction(workspace: Workspace, behaviour: str, direction: SteeringDirection, *, steps: int) -> Trace:
+def trace_direction(
+    workspace: Workspace, behaviour: str, direction: SteeringDirection, *, steps: int
+) -> Trace:
     """Traces one direction of a run on the behaviour's held-out prompts without pressure."""
     settings, directions, model = workspace.recipe.trace, workspace.directions(), workspace.model
     site = directions.steer_site
     vector = direction.vector / np.linalg.norm(direction.vector) * directions.scale(site) * settings.strength
-    push = Push(_plain(direction.name), site, torch.from_numpy(vector.astype(np.float32)).to(workspace.recipe.device))
+    push = Push(
+        _plain(direction.name), site, torch.from_numpy(vector.astype(np.float32)).to(workspace.recipe.device)
+    )
     return trace_push(
-        model.bridge, neutral_batches(workspace, behaviour, settings.prompts), workspace.behaviour(behaviour).metric, push,
-        dictionaries=_dictionaries(workspace), matched=_matched(workspace), steps=steps, seed=workspace.recipe.seed,
+        model.bridge,
+        neutral_batches(workspace, behaviour, settings.prompts),
+        workspace.behaviour(behaviour).metric,
+        push,
+        dictionaries=_dictionaries(workspace),
+        matched=_matched(workspace),
+        steps=steps,
+        seed=workspace.recipe.seed,
         max_tokens=workspace.recipe.attribute.max_tokens,
     )
 
@@ -59,11 +81,19 @@ def neutral_batches(workspace: Workspace, behaviour: str, limit: int) -> list[Pa
     texts = [text for text, _ in unpressed_prompts(bound.pairs("score", limit))][:limit]
     tokens = [model.encode(text) for text in texts]
     device = workspace.recipe.device
-    return [PairBatch(one.clean.to(device), one.corrupt.to(device), one.index) for one in group_pairs([(ids, ids) for ids in tokens])]
+    return [
+        PairBatch(one.clean.to(device), one.corrupt.to(device), one.index)
+        for one in group_pairs([(ids, ids) for ids in tokens])
+    ]
 
 
 def trace_run(
-    directory: Path, emotion: str, behaviour: str, *, overrides: tuple[str, ...] = (), trust_remote_code: bool = False
+    directory: Path,
+    emotion: str,
+    behaviour: str,
+    *,
+    overrides: tuple[str, ...] = (),
+    trust_remote_code: bool = False,
 ) -> pd.DataFrame:
     """`trace_table` of one emotion and behaviour of a finished run, with its controls.
 
@@ -82,7 +112,8 @@ def trace_run(
 
 
 def path_table(workspace: Workspace, k: int = 12) -> pd.DataFrame:
-    """The strongest paths from matched features to the metric, k per behaviour; from the first site's nodes where none is matched.
+    """The strongest paths from matched features to the metric, k per behaviour; from the first site's nodes
+    where none is matched.
 
     Columns: `behaviour, source, path, amount, share_of_source, share_of_change`.
     """
@@ -90,22 +121,45 @@ def path_table(workspace: Workspace, k: int = 12) -> pd.DataFrame:
     for behaviour in workspace.recipe.behaviours:
         circuit = workspace.circuit(behaviour)
         labels = {node.id: node.label for node in circuit.nodes}
-        matched = {format_node(NodeId("feature", site=site, feature=feature))
-                   for site, features in _matched(workspace).items() for feature in features}
+        matched = {
+            format_node(NodeId("feature", site=site, feature=feature))
+            for site, features in _matched(workspace).items()
+            for feature in features
+        }
         first = min((layer_of(node.site) for node in circuit.nodes if node.site), default=0)
         sources = [node for node in labels if node in matched] or [
-            node.id for node in circuit.nodes if node.site and layer_of(node.site) == first]
+            node.id for node in circuit.nodes if node.site and layer_of(node.site) == first
+        ]
         change = circuit.node(TARGET).effect
-        found = [(behaviour, source, " → ".join(labels[node] for node in path.nodes), path.amount, path.share, path.amount / change)
-                 for source in sources for path in strongest_paths(circuit, source, TARGET, k)]
+        found = [
+            (
+                behaviour,
+                source,
+                " → ".join(labels[node] for node in path.nodes),
+                path.amount,
+                path.share,
+                path.amount / change,
+            )
+            for source in sources
+            for path in strongest_paths(circuit, source, TARGET, k)
+        ]
         rows += sorted(found, key=lambda row: -abs(row[3]))[:k]
-    return pd.DataFrame(rows, columns=["behaviour", "source", "path", "amount", "share_of_source", "share_of_change"])
+    return pd.DataFrame(
+        rows, columns=["behaviour", "source", "path", "amount", "share_of_source", "share_of_change"]
+    )
 
 
 def _controls(workspace: Workspace) -> list[SteeringDirection]:
-    counts = {"random": workspace.recipe.trace.random_controls, "content": workspace.recipe.trace.content_controls}
+    counts = {
+        "random": workspace.recipe.trace.random_controls,
+        "content": workspace.recipe.trace.content_controls,
+    }
     found = steering_directions(workspace.directions(), (), kinds=tuple(counts))
-    return [one for kind, count in counts.items() for one in [other for other in found if other.kind == kind][:count]]
+    return [
+        one
+        for kind, count in counts.items()
+        for one in [other for other in found if other.kind == kind][:count]
+    ]
 
 
 def _dictionaries(workspace: Workspace) -> Mapping[str, Any]:

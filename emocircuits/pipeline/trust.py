@@ -1,4 +1,6 @@
-"""How far to trust a circuit: the scores measured on held-out prompts, carried by the graph that people look at."""
+"""How far to trust a circuit: the scores measured on held-out prompts, carried by the graph that people look
+at.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -7,7 +9,9 @@ from emocircuits.artifacts.circuit_graph import CircuitGraph
 
 
 def with_scores(circuit: CircuitGraph, score: dict[str, Any]) -> CircuitGraph:
-    """The circuit with the behaviour's entry of `scores.json` in its scores, under names that people read in the viewer."""
+    """The circuit with the behaviour's entry of `scores.json` in its scores, under names that people read in
+    the viewer.
+    """
     measured = {
         "faithfulness": score["faithfulness"],
         "faithfulness, random circuits": score["random_circuit_faithfulness"],

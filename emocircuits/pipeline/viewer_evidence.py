@@ -1,4 +1,6 @@
-"""What the circuit stage measures for the circuit's page: both prompts of the example, and the nodes under pushes."""
+"""What the circuit stage measures for the circuit's page: both prompts of the example, and the nodes under
+pushes.
+"""
 
 import numpy as np
 import torch
@@ -18,7 +20,9 @@ from emocircuits.sites import layer_of
 CONTROLS = ("random", "content")
 
 
-def viewer_evidence(workspace: Workspace, behaviour: str, graph: CircuitGraph, example: PairBatch) -> CircuitEvidence:
+def viewer_evidence(
+    workspace: Workspace, behaviour: str, graph: CircuitGraph, example: PairBatch
+) -> CircuitEvidence:
     """The corrupt prompt and the controls of one circuit.
 
     Args:
@@ -32,13 +36,21 @@ def viewer_evidence(workspace: Workspace, behaviour: str, graph: CircuitGraph, e
     names = [node.id for node in graph.nodes]
     return CircuitEvidence(
         emotion=recipe.emotion,
-        controls=tuple(_control(workspace, behaviour, direction, graph, example) for direction in _directions(workspace)),
-        corrupt=clean_and_corrupt(model.bridge, saes, example, names, model.token_texts(example.corrupt[0].tolist())),
+        controls=tuple(
+            _control(workspace, behaviour, direction, graph, example) for direction in _directions(workspace)
+        ),
+        corrupt=clean_and_corrupt(
+            model.bridge, saes, example, names, model.token_texts(example.corrupt[0].tolist())
+        ),
     )
 
 
 def _control(
-    workspace: Workspace, behaviour: str, direction: SteeringDirection, graph: CircuitGraph, example: PairBatch
+    workspace: Workspace,
+    behaviour: str,
+    direction: SteeringDirection,
+    graph: CircuitGraph,
+    example: PairBatch,
 ) -> Control:
     directions, model, settings = workspace.directions(), workspace.model, workspace.recipe.trace
     site, metric = directions.steer_site, workspace.behaviour(behaviour).metric
@@ -51,7 +63,9 @@ def _control(
     for one, pairs in ((graph, neutral), (graph.example, [example])):
         if one is not None and behind:
             names = [node.id for node in one.nodes]
-            effects |= push_effects(model.bridge, pairs, metric, push, saes, names, steps=settings.control_steps)
+            effects |= push_effects(
+                model.bridge, pairs, metric, push, saes, names, steps=settings.control_steps
+            )
     count = sum(len(batch) for batch in neutral)
     note = (
         f"{direction.name} added at {site} with strength {settings.strength:g}: in the view of all positions to {count} held-out "
@@ -64,7 +78,9 @@ def _directions(workspace: Workspace) -> list[SteeringDirection]:
     """The emotion, its opposite, and the first direction of each kind of control."""
     directions, recipe = workspace.directions(), workspace.recipe
     emotions = [name for name in (recipe.emotion, recipe.opposite) if name in directions.emotions]
-    kinds = tuple(kind for kind in CONTROLS if kind in directions.controls and len(directions.controls[kind].names))
+    kinds = tuple(
+        kind for kind in CONTROLS if kind in directions.controls and len(directions.controls[kind].names)
+    )
     found = steering_directions(directions, emotions, kinds=kinds)
     return [one for one in found if one.kind == "emotion"] + [
         next(one for one in found if one.kind == kind) for kind in kinds

@@ -1,4 +1,6 @@
-"""What the stages of one run share: the recipe, the directory, and the artifacts in it, read when first asked for."""
+"""What the stages of one run share: the recipe, the directory, and the artifacts in it, read when first asked
+for.
+"""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +23,9 @@ PLANTED = "planted"
 
 @dataclass
 class Workspace:
-    """One run directory while its stages work. Artifacts are read from disk, so a resumed run sees what an unbroken one sees."""
+    """One run directory while its stages work. Artifacts are read from disk, so a resumed run sees what an
+    unbroken one sees.
+    """
 
     recipe: Recipe
     directory: Path
@@ -32,9 +36,13 @@ class Workspace:
 
     @cached_property
     def model_directory(self) -> Path:
-        """Where the model's files lie; the planted model is written into the run directory when first asked for."""
+        """Where the model's files lie; the planted model is written into the run directory when first asked
+        for.
+        """
         if self.recipe.model != PLANTED:
-            return find_directory(self.recipe.model, revision=self.recipe.revision or None, code=self.trust_remote_code)
+            return find_directory(
+                self.recipe.model, revision=self.recipe.revision or None, code=self.trust_remote_code
+            )
         from emocircuits.models.planted import write_planted_model
 
         directory = self.directory / "model"
@@ -67,8 +75,14 @@ class Workspace:
 
         use_threads(self.recipe.threads)
         name = str(self.model_directory) if self.recipe.model == PLANTED else self.recipe.model
-        model = load_model(name, device=self.recipe.device, dtype=dtype_within(self.recipe, self.model_directory), trust_remote_code=self.trust_remote_code,
-                           revision=self.recipe.revision or None, device_map=self.recipe.device_map or None)
+        model = load_model(
+            name,
+            device=self.recipe.device,
+            dtype=dtype_within(self.recipe, self.model_directory),
+            trust_remote_code=self.trust_remote_code,
+            revision=self.recipe.revision or None,
+            device_map=self.recipe.device_map or None,
+        )
         return replace(model, name=self.recipe.model)
 
     def behaviour(self, name: str) -> Any:
@@ -76,7 +90,8 @@ class Workspace:
         from emocircuits.behaviours import BEHAVIOURS
         from emocircuits.behaviours.bind import bind
 
-        if name not in self._bound:  # scenarios in plain English are worded anew for every tokenizer, which takes a moment
+        # scenarios in plain English are worded anew for every tokenizer, which takes a moment
+        if name not in self._bound:
             self._bound[name] = bind(BEHAVIOURS.get(name), self.model)
         return self._bound[name]
 
@@ -85,13 +100,20 @@ class Workspace:
         from emocircuits.attribution.pairs import PairBatch
 
         device = self.recipe.device
-        return [PairBatch(group.clean.to(device), group.corrupt.to(device), group.index)
-                for group in self.behaviour(name).batches(self.model, split, limit)]
+        return [
+            PairBatch(group.clean.to(device), group.corrupt.to(device), group.index)
+            for group in self.behaviour(name).batches(self.model, split, limit)
+        ]
 
     def provenance(self, command: str, *stages: str) -> Provenance:
         """Where a stage's artifact comes from: the outputs of the stages it read."""
         records = {} if self.manifest is None else self.manifest.stages
-        inputs = {path: digest for stage in stages if stage in records for path, digest in records[stage].outputs.items()}
+        inputs = {
+            path: digest
+            for stage in stages
+            if stage in records
+            for path, digest in records[stage].outputs.items()
+        }
         return Provenance(command=command, seed=self.recipe.seed, inputs=inputs | {"model": self.model_hash})
 
     def store(self) -> ActivationStore:
@@ -125,9 +147,15 @@ class Workspace:
     def circuit_sites(self) -> tuple[str, ...]:
         """The sites a circuit covers: those behind `circuit.from_depth` (site i of n lies at (i + 1) / n)."""
         sites = tuple(self.model.sites)
-        behind = tuple(site for place, site in enumerate(sites) if (place + 1) / len(sites) > self.recipe.circuit.from_depth + 1e-9)
+        behind = tuple(
+            site
+            for place, site in enumerate(sites)
+            if (place + 1) / len(sites) > self.recipe.circuit.from_depth + 1e-9
+        )
         if not behind:
-            raise UserError(f"circuit.from_depth {self.recipe.circuit.from_depth} leaves no site", expected="below 1")
+            raise UserError(
+                f"circuit.from_depth {self.recipe.circuit.from_depth} leaves no site", expected="below 1"
+            )
         return behind
 
     @property

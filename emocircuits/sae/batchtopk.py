@@ -1,4 +1,5 @@
-"""BatchTopK (Bussmann et al. 2024, arXiv 2412.06410): the k · batch largest pre-activations of a whole batch stay.
+"""BatchTopK (Bussmann et al. 2024, arXiv 2412.06410): the k · batch largest pre-activations of a whole batch
+stay.
 
 Saved as a JumpReLU SAE with one threshold, as sae-lens does; the threshold is measured after training.
 """
@@ -32,4 +33,6 @@ def finish(sae: TrainingSAE, rows: Blocks) -> None:
     calibrate_threshold(sae, rows)
 
 
-ARCHITECTURES.register("batchtopk", Architecture("the k · batch largest pre-activations of a batch", build, finish))
+ARCHITECTURES.register(
+    "batchtopk", Architecture("the k · batch largest pre-activations of a batch", build, finish)
+)

@@ -15,13 +15,17 @@ from emocircuits.provenance import sha256_file
 
 
 def save_pair(sae: TrainingSAE, directory: str | Path) -> None:
-    """Writes `cfg.json` and `sae_weights.safetensors` for inference; the configuration holds the hash of the weights.
+    """Writes `cfg.json` and `sae_weights.safetensors` for inference; the configuration holds the hash of the
+    weights.
 
     Raises:
         Failure: the disk is full or not writable.
     """
     directory = Path(directory)
-    making, old = directory.with_name(f".{directory.name}.making"), directory.with_name(f".{directory.name}.old")
+    making, old = (
+        directory.with_name(f".{directory.name}.making"),
+        directory.with_name(f".{directory.name}.old"),
+    )
     try:
         for left in (making, old):
             shutil.rmtree(left, ignore_errors=True)
@@ -45,7 +49,9 @@ def save_pair(sae: TrainingSAE, directory: str | Path) -> None:
 
 
 def is_trained(directory: str | Path, key: str) -> bool:
-    """Whether the directory holds a whole pair that was trained under this key (hash of settings, rows and site)."""
+    """Whether the directory holds a whole pair that was trained under this key (hash of settings, rows and
+    site).
+    """
     config, weights = Path(directory) / SAE_CFG_FILENAME, Path(directory) / SAE_WEIGHTS_FILENAME
     if not config.is_file() or not weights.is_file():
         return False

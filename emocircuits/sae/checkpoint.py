@@ -1,9 +1,9 @@
 """The state of an SAE's training in one safetensors file: weights, Adam's moments, counters, schedules.
 
-Written at step boundaries, whole or not at all, so that training killed at any moment goes on from the last one and ends
-with the same bytes (batches are a function of the step, nothing else is random).
-`SAETrainer.save_checkpoint` would do but for
-three things: it pickles, it writes in place, and its step counter is one behind.
+Written at step boundaries, whole or not at all, so that training killed at any moment goes on from the last
+one and ends with the same bytes (batches are a function of the step, nothing else is random).
+`SAETrainer.save_checkpoint` would do but for three things: it pickles, it writes in place, and its step
+counter is one behind.
 """
 
 import json
@@ -67,7 +67,9 @@ class Checkpoints:
         return path
 
     def restore(self, trainer: SAETrainer) -> int:
-        """Puts the newest usable state into a new trainer and returns its number of steps; 0 when there is none."""
+        """Puts the newest usable state into a new trainer and returns its number of steps; 0 when there is
+        none.
+        """
         for path in reversed(self.paths()):
             try:
                 state, tensors = self._read(path, trainer)
@@ -107,7 +109,9 @@ class Checkpoints:
 
 
 def _trained(trainer: SAETrainer) -> list[tuple[str, torch.nn.Parameter]]:
-    return [(name, parameter) for name, parameter in trainer.sae.named_parameters() if parameter.requires_grad]
+    return [
+        (name, parameter) for name, parameter in trainer.sae.named_parameters() if parameter.requires_grad
+    ]
 
 
 def _tensors(trainer: SAETrainer) -> dict[str, torch.Tensor]:
@@ -120,7 +124,9 @@ def _tensors(trainer: SAETrainer) -> dict[str, torch.Tensor]:
 def _shapes(trainer: SAETrainer) -> dict[str, tuple[int, ...]]:
     found = {f"sae.{name}": tuple(value.shape) for name, value in trainer.sae.state_dict().items()}
     for name, parameter in _trained(trainer):
-        found |= {f"adam.{name}.{moment}": () if moment == "step" else tuple(parameter.shape) for moment in MOMENTS}
+        found |= {
+            f"adam.{name}.{moment}": () if moment == "step" else tuple(parameter.shape) for moment in MOMENTS
+        }
     return found | {f"trainer.{name}": tuple(getattr(trainer, name).shape) for name in COUNTERS}
 
 
@@ -129,7 +135,9 @@ def _apply(trainer: SAETrainer, state: dict, tensors: dict[str, torch.Tensor]) -
     for name, parameter in _trained(trainer):
         kept = {"step": tensors[f"adam.{name}.step"]}
         for moment in MOMENTS[1:]:  # in the memory layout of the parameter
-            kept[moment] = torch.empty_like(parameter, requires_grad=False).copy_(tensors[f"adam.{name}.{moment}"])
+            kept[moment] = torch.empty_like(parameter, requires_grad=False).copy_(
+                tensors[f"adam.{name}.{moment}"]
+            )
         trainer.optimizer.state[parameter] = kept
     for name in COUNTERS:
         setattr(trainer, name, tensors[f"trainer.{name}"].to(trainer.cfg.device))

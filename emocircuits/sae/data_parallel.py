@@ -1,8 +1,9 @@
 """Several ranks train one SAE together: each computes its part of every batch, and they meet in sums.
 
-`SAETrainer` stays as it is. Its loss is a mean over tokens, so gradients are averaged over the ranks where they arise, before
-they are clipped and used; whether a feature fired, and which entries BatchTopK selects, is decided over all ranks. With
-equal parts two ranks then take the steps of one process on the whole batch, up to the order of additions.
+`SAETrainer` stays as it is. Its loss is a mean over tokens, so gradients are averaged over the ranks where
+they arise, before they are clipped and used; whether a feature fired, and which entries BatchTopK selects, is
+decided over all ranks. With equal parts two ranks then take the steps of one process on the whole batch, up
+to the order of additions.
 """
 
 import torch

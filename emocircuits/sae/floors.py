@@ -38,7 +38,9 @@ def pca_fvu(
     return lost / spread
 
 
-def _moments(store: ActivationStore, site: str, rows: np.ndarray | RowSelection) -> tuple[int, np.ndarray, np.ndarray]:
+def _moments(
+    store: ActivationStore, site: str, rows: np.ndarray | RowSelection
+) -> tuple[int, np.ndarray, np.ndarray]:
     total, second = np.zeros(store.d_model), np.zeros((store.d_model, store.d_model))
     for _, block in store.blocks(site, rows):
         wide = block.astype(np.float64)

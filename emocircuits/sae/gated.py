@@ -1,4 +1,6 @@
-"""Gated (Rajamanoharan et al. 2024, arXiv 2404.16014): one path decides which features are on, another how strong."""
+"""Gated (Rajamanoharan et al. 2024, arXiv 2404.16014): one path decides which features are on, another how
+strong.
+"""
 
 from sae_lens import GatedTrainingSAE, GatedTrainingSAEConfig
 
@@ -7,4 +9,6 @@ from emocircuits.sae.l1_penalty import with_l1_penalty
 
 build = with_l1_penalty(GatedTrainingSAE, GatedTrainingSAEConfig)
 
-ARCHITECTURES.register("gated", Architecture("a gate under an L1 penalty, magnitudes without one", build, fold_norms))
+ARCHITECTURES.register(
+    "gated", Architecture("a gate under an L1 penalty, magnitudes without one", build, fold_norms)
+)

@@ -1,4 +1,6 @@
-"""What the weights of SAEs alone tell: how encoder and decoder agree, and how alike two dictionaries are, next to chance."""
+"""What the weights of SAEs alone tell: how encoder and decoder agree, and how alike two dictionaries are,
+next to chance.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +18,8 @@ SAME = 0.7
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two dictionaries of one size are, features paired one to one so that the sum of cosines is largest.
+    """How alike two dictionaries of one size are, features paired one to one so that the sum of cosines is
+    largest.
 
     Attributes:
         mean_cosine: mean cosine of paired decoder rows.

@@ -34,7 +34,8 @@ def load_sae(
         device: torch device.
 
     Raises:
-        UserError: a file is missing, damaged or not what it should be, or the SAE belongs to another site, width or model.
+        UserError: a file is missing, damaged or not what it should be, or the SAE belongs to another site,
+            width or model.
     """
     directory = Path(directory)
     config = _config(directory)
@@ -43,7 +44,9 @@ def load_sae(
     if not isinstance(metadata, dict):
         raise UserError(f"{directory / SAE_CFG_FILENAME} has metadata that is no table")
     if d_in is not None and config["d_in"] != d_in:
-        raise UserError(f"the SAE in {directory} has d_in {config['d_in']}", expected=f"the model's d_model {d_in}")
+        raise UserError(
+            f"the SAE in {directory} has d_in {config['d_in']}", expected=f"the model's d_model {d_in}"
+        )
     trained_on = metadata.get("hook_name")
     if site is not None and trained_on is not None and trained_on != site:
         raise UserError(f"the SAE in {directory} was trained on {trained_on}", expected=site)
@@ -72,9 +75,13 @@ def _config(directory: Path) -> dict[str, Any]:
     path = directory / SAE_CFG_FILENAME
     missing = [name for name in (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME) if not (directory / name).is_file()]
     if missing:
-        raise UserError(f"{directory} is no SAE: {' and '.join(missing)} missing", expected="sae-lens' pair of files")
+        raise UserError(
+            f"{directory} is no SAE: {' and '.join(missing)} missing", expected="sae-lens' pair of files"
+        )
     if path.stat().st_size > CONFIG_LIMIT:
-        raise UserError(f"{path} has {path.stat().st_size} bytes", expected=f"a configuration below {CONFIG_LIMIT}")
+        raise UserError(
+            f"{path} has {path.stat().st_size} bytes", expected=f"a configuration below {CONFIG_LIMIT}"
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -86,21 +93,30 @@ def _config(directory: Path) -> dict[str, Any]:
     for name in ("d_in", "d_sae"):
         value = config.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= DIMENSION_LIMIT:
-            raise UserError(f"{path} has {name} = {value!r}", expected=f"a whole number from 1 to {DIMENSION_LIMIT}")
+            raise UserError(
+                f"{path} has {name} = {value!r}", expected=f"a whole number from 1 to {DIMENSION_LIMIT}"
+            )
     k = config.get("k", 1)
     whole = isinstance(k, int) and not isinstance(k, bool)
     if config["architecture"] == "topk" and not (whole and 0 < k <= config["d_sae"]):
-        raise UserError(f"{path} has k = {k!r}", expected=f"a whole number from 1 to d_sae = {config['d_sae']}")
+        raise UserError(
+            f"{path} has k = {k!r}", expected=f"a whole number from 1 to d_sae = {config['d_sae']}"
+        )
     return config
 
 
 def _check_weights(path: Path, config: dict[str, Any], expected_hash: Any) -> None:
     if expected_hash is not None and sha256_file(path) != expected_hash:
-        raise UserError(f"{path} does not match its configuration: it was damaged or exchanged", cure="train it again")
+        raise UserError(
+            f"{path} does not match its configuration: it was damaged or exchanged", cure="train it again"
+        )
     shapes = _shapes(path)
     for name, shape in (("W_dec", [config["d_sae"], config["d_in"]]), ("b_dec", [config["d_in"]])):
         if shapes.get(name) != shape:
-            raise UserError(f"{path} has {name} of shape {shapes.get(name)}", expected=f"{shape}, as its configuration says")
+            raise UserError(
+                f"{path} has {name} of shape {shapes.get(name)}",
+                expected=f"{shape}, as its configuration says",
+            )
 
 
 def _shapes(path: Path) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from emocircuits.sae.settings import SAESettings
 def with_l1_penalty(
     sae_class: type[TrainingSAE], config_class: type
 ) -> Callable[[SAESettings, int, SAEMetadata, str], TrainingSAE]:
-    """A builder for `Architecture`: `settings.sparsity` is the L1 coefficient, which rises over the first steps."""
+    """A builder for `Architecture`: `settings.sparsity` is the L1 coefficient, which rises over the first
+    steps.
+    """
 
     def build(settings: SAESettings, d_in: int, metadata: SAEMetadata, device: str) -> TrainingSAE:
         return sae_class(

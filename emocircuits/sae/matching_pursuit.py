@@ -1,7 +1,9 @@
-"""Matching pursuit (Costa et al. 2025, arXiv 2506.03093): features are taken one by one, each from what the last ones left.
+"""Matching pursuit (Costa et al. 2025, arXiv 2506.03093): features are taken one by one, each from what the
+last ones left.
 
-Encoder and decoder are one matrix. A token's code comes from k steps instead of one product, which costs k products more and
-reconstructs far better from as many features, because a feature is not hidden by others that point nearly the same way.
+Encoder and decoder are one matrix. A token's code comes from k steps instead of one product, which costs k
+products more and reconstructs far better from as many features, because a feature is not hidden by others
+that point nearly the same way.
 """
 
 import torch
@@ -13,7 +15,9 @@ from emocircuits.sae.settings import SAESettings
 
 
 def build(settings: SAESettings, d_in: int, metadata: SAEMetadata, device: str) -> TrainingSAE:
-    """sae-lens' matching pursuit with exactly k steps; a feature that is taken twice counts once, so L0 is k at most."""
+    """sae-lens' matching pursuit with exactly k steps; a feature that is taken twice counts once, so L0 is k
+    at most.
+    """
     return MatchingPursuitTrainingSAE(
         MatchingPursuitTrainingSAEConfig(
             d_in=d_in,
@@ -40,5 +44,7 @@ def finish(sae: TrainingSAE, rows: Blocks) -> None:
 
 ARCHITECTURES.register(
     "matching_pursuit",
-    Architecture("k features one by one, each from what the last ones left", build, finish, after_step=unit_rows),
+    Architecture(
+        "k features one by one, each from what the last ones left", build, finish, after_step=unit_rows
+    ),
 )

@@ -1,7 +1,8 @@
 """Pretrained SAEs by name: `RELEASE:ID` of a sae-lens release, or a directory in any of the known formats.
 
-What is used in a run is sae-lens' pair again, with the site, the model and where it came from in its metadata, any scale of its
-inputs folded into its weights. Nothing is believed: L0 and FVU are measured on the run's own activations.
+What is used in a run is sae-lens' pair again, with the site, the model and where it came from in its
+metadata, any scale of its inputs folded into its weights. Nothing is believed: L0 and FVU are measured on the
+run's own activations.
 """
 
 import os
@@ -82,7 +83,9 @@ def find_pretrained(name: str) -> Source:
         return Source(name, path)
     release, colon, sae_id = name.partition(":")
     if not colon:
-        raise UserError(f"'{name}' is no directory", expected="a directory, or RELEASE:ID of a sae-lens release")
+        raise UserError(
+            f"'{name}' is no directory", expected="a directory, or RELEASE:ID of a sae-lens release"
+        )
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     releases = get_pretrained_saes_directory()
@@ -92,10 +95,20 @@ def find_pretrained(name: str) -> Source:
     if sae_id not in about.saes_map:
         raise unknown(f"SAE of {release}", sae_id, about.saes_map)
     folder = about.saes_map[sae_id]
-    root = _fetch(name, about.repo_id, [f"{folder}/{pattern}" for pattern in FILES] + [f"{folder}/*/{pattern}" for pattern in FILES])
+    root = _fetch(
+        name,
+        about.repo_id,
+        [f"{folder}/{pattern}" for pattern in FILES] + [f"{folder}/*/{pattern}" for pattern in FILES],
+    )
     explained = about.expected_var_explained.get(sae_id, 1.0)
-    return Source(name, root / folder, float(about.expected_l0.get(sae_id, 0.0)), 1.0 - explained if explained < 1 else 0.0,
-                  about.neuronpedia_id.get(sae_id) or "", float(about.norm_scaling_factor.get(sae_id, 0.0)))
+    return Source(
+        name,
+        root / folder,
+        float(about.expected_l0.get(sae_id, 0.0)),
+        1.0 - explained if explained < 1 else 0.0,
+        about.neuronpedia_id.get(sae_id) or "",
+        float(about.norm_scaling_factor.get(sae_id, 0.0)),
+    )
 
 
 def _fetch(name: str, repository: str, patterns: list[str]) -> Path:
@@ -104,17 +117,28 @@ def _fetch(name: str, repository: str, patterns: list[str]) -> Path:
     with suppress(OSError):  # not in the local cache: ask the hub below
         return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
-        raise UserError(f"the SAE '{name}' is not in the local cache and HF_HUB_OFFLINE is set",
-                        cure="fetch it where there is a network, or give a directory")
+        raise UserError(
+            f"the SAE '{name}' is not in the local cache and HF_HUB_OFFLINE is set",
+            cure="fetch it where there is a network, or give a directory",
+        )
     try:
         return Path(snapshot_download(repository, allow_patterns=patterns))
     except Exception as error:  # every network library has its own errors
-        raise UserError(f"cannot fetch the SAE '{name}' from {repository} ({type(error).__name__})",
-                        cure="check the network, or give a directory") from error
+        raise UserError(
+            f"cannot fetch the SAE '{name}' from {repository} ({type(error).__name__})",
+            cure="check the network, or give a directory",
+        ) from error
 
 
 def adopt(
-    source: Source, target: Path, *, site: str, d_in: int, model_name: str, model_hash: str, prepend_bos: bool,
+    source: Source,
+    target: Path,
+    *,
+    site: str,
+    d_in: int,
+    model_name: str,
+    model_hash: str,
+    prepend_bos: bool,
     activations: Float[Tensor, "row d_in"],
 ) -> SAE:
     """Turns a pretrained SAE into sae-lens' pair at `target` and opens it, once it was measured.
@@ -133,16 +157,32 @@ def adopt(
     """
     form, raw = read_sae(source.directory)
     if raw.hook and raw.hook != site:
-        raise UserError(f"the SAE {source.name} was trained on {raw.hook}", expected=site, cure="give it under its own site")
+        raise UserError(
+            f"the SAE {source.name} was trained on {raw.hook}",
+            expected=site,
+            cure="give it under its own site",
+        )
     if int(raw.config["d_in"]) != d_in:
-        raise UserError(f"the SAE {source.name} has d_in {raw.config['d_in']}", expected=f"the model's d_model {d_in}",
-                        cure="it belongs to another model")
+        raise UserError(
+            f"the SAE {source.name} has d_in {raw.config['d_in']}",
+            expected=f"the model's d_model {d_in}",
+            cure="it belongs to another model",
+        )
     if raw.about.get("prepend_bos") is not None and bool(raw.about["prepend_bos"]) != prepend_bos:
-        say(f"{source.name} was trained on texts {'with' if raw.about['prepend_bos'] else 'without'} BOS, these are the other kind")
+        say(
+            f"{source.name} was trained on texts {'with' if raw.about['prepend_bos'] else 'without'} BOS, these are the other kind"
+        )
     sae = _build(source, raw, activations)
-    metadata = {"model_name": raw.about.get("model_name") or model_name, "model_hash": model_hash, "hook_name": site,
-                "prepend_bos": raw.about.get("prepend_bos"), "context_size": raw.about.get("context_size"),
-                "neuronpedia_id": source.neuronpedia or raw.about.get("neuronpedia_id"), "pretrained": source.name, "format": form}
+    metadata = {
+        "model_name": raw.about.get("model_name") or model_name,
+        "model_hash": model_hash,
+        "hook_name": site,
+        "prepend_bos": raw.about.get("prepend_bos"),
+        "context_size": raw.about.get("context_size"),
+        "neuronpedia_id": source.neuronpedia or raw.about.get("neuronpedia_id"),
+        "pretrained": source.name,
+        "format": form,
+    }
     sae.cfg.metadata = type(sae.cfg.metadata)(**metadata)
     check_measured(sae, source, site, activations)
     _save(sae, target)
@@ -152,24 +192,36 @@ def adopt(
 def _build(source: Source, raw: RawSAE, activations: Float[Tensor, "row d_in"]) -> SAE:
     config = {key: value for key, value in raw.config.items() if key != "metadata"}
     folded = config.get("normalize_activations") == "expected_average_only_in" or raw.scale != 1.0
-    config |= {"normalize_activations": "none" if folded else config.get("normalize_activations", "none"), "device": "cpu", "dtype": "float32"}
+    config |= {
+        "normalize_activations": "none" if folded else config.get("normalize_activations", "none"),
+        "device": "cpu",
+        "dtype": "float32",
+    }
     tensors = {name: value.float().contiguous() for name, value in raw.tensors.items()}
     try:
         sae = SAE.from_dict(config)
         sae.process_state_dict_for_loading(tensors)
         sae.load_state_dict(tensors)
     except Exception as error:  # whatever sae-lens meets in a foreign file is the file's fault
-        raise UserError(f"sae-lens cannot take the SAE {source.name} ({type(error).__name__}: {str(error).splitlines()[0]})",
-                        cure="check its files") from error
+        raise UserError(
+            f"sae-lens cannot take the SAE {source.name} ({type(error).__name__}: {str(error).splitlines()[0]})",
+            cure="check its files",
+        ) from error
     if folded:
         # where no file says it, the scale is the one the normalisation is defined by: mean norm -> sqrt(d_in)
-        scale = source.scale or raw.scale or float(activations.shape[1] ** 0.5 / activations.double().norm(dim=1).mean())
+        scale = (
+            source.scale
+            or raw.scale
+            or float(activations.shape[1] ** 0.5 / activations.double().norm(dim=1).mean())
+        )
         sae.fold_activation_norm_scaling_factor(scale)
     return sae.requires_grad_(False).eval()
 
 
 @torch.no_grad()
-def check_measured(sae: SAE, source: Source, site: str, activations: Float[Tensor, "row d_in"]) -> dict[str, float]:
+def check_measured(
+    sae: SAE, source: Source, site: str, activations: Float[Tensor, "row d_in"]
+) -> dict[str, float]:
     """L0 and FVU on given rows, refused when they are far from what the release says, or worthless.
 
     Raises:
@@ -189,7 +241,9 @@ def check_measured(sae: SAE, source: Source, site: str, activations: Float[Tenso
         said = [f"L0 {source.l0:.1f}" if source.l0 else "", f"FVU {source.fvu:.3f}" if source.fvu else ""]
         raise UserError(
             f"{source.name} at {site} has L0 {l0:.1f} and FVU {fvu:.3f} on this run's activations",
-            expected=f"about {' and '.join(part for part in said if part)} as its release says" if any(said) else f"an FVU below {WORTHLESS}",
+            expected=f"about {' and '.join(part for part in said if part)} as its release says"
+            if any(said)
+            else f"an FVU below {WORTHLESS}",
             cure="usual causes: (1) an SAE of another model, layer or revision, (2) a scale of its inputs that is folded twice or "
             "never, or another activation function, (3) texts with BOS where it was trained without or the other way, or of another kind",
         )
@@ -205,5 +259,6 @@ def neuronpedia_url(sae: Any, feature: int) -> str:
 def _save(sae: SAE, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sae.save_model(folder)
-        for path in sorted(Path(folder).iterdir(), key=lambda path: path.suffix != ".safetensors"):  # weights, then cfg.json
+        # weights, then cfg.json
+        for path in sorted(Path(folder).iterdir(), key=lambda path: path.suffix != ".safetensors"):
             write_bytes(target / path.name, path.read_bytes())

@@ -28,7 +28,8 @@ class Reconstruction:
         dead_fraction: share of features that fire on none of the rows.
         dense_fraction: share of features that fire on more than a tenth of them.
         tokens: number of rows.
-        shrinkage: √(Σ‖x̂ - b_dec‖² / Σ‖x - b_dec‖²): below √(1 - fvu) means that activations are systematically too small.
+        shrinkage: √(Σ‖x̂ - b_dec‖² / Σ‖x - b_dec‖²): below √(1 - fvu) means that activations are
+            systematically too small.
     """
 
     l0: float
@@ -41,7 +42,8 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class LossRecovered:
-    """Mean next-token cross-entropies in nats with one site untouched, replaced by the reconstruction, its mean, or zero.
+    """Mean next-token cross-entropies in nats with one site untouched, replaced by the reconstruction, its
+    mean, or zero.
 
     Attributes:
         clean, sae, ablated, zeroed: the four.
@@ -63,7 +65,9 @@ class LossRecovered:
 
     @property
     def ce_loss_recovered_zero(self) -> float:
-        """The same against zero, as sae-lens counts: nearer 1, because zero is far from anything the model knows."""
+        """The same against zero, as sae-lens counts: nearer 1, because zero is far from anything the model
+        knows.
+        """
         return self._recovered("zero", self.zeroed)
 
     def _recovered(self, name: str, without: float) -> float:
@@ -76,7 +80,9 @@ class LossRecovered:
 
 
 @torch.no_grad()
-def reconstruction(sae: Any, store: ActivationStore, site: str, rows: Int[np.ndarray, "chosen"]) -> Reconstruction:
+def reconstruction(
+    sae: Any, store: ActivationStore, site: str, rows: Int[np.ndarray, "chosen"]
+) -> Reconstruction:
     """L0, FVU, dead and dense fractions of an SAE on rows of a store.
 
     Raises:
@@ -86,7 +92,8 @@ def reconstruction(sae: Any, store: ActivationStore, site: str, rows: Int[np.nda
         raise UserError(f"no rows to measure the SAE at {site} on")
     if sae.cfg.d_in != store.d_model:
         raise UserError(
-            f"the SAE for {site} has d_in {sae.cfg.d_in}", expected=f"d_model {store.d_model} of {store.path.name}"
+            f"the SAE for {site} has d_in {sae.cfg.d_in}",
+            expected=f"d_model {store.d_model} of {store.path.name}",
         )
     origin = sae.b_dec.detach().double().cpu()  # near the mean: shifting by it costs no precision later
     lost, square, kept, total = 0.0, 0.0, 0.0, torch.zeros(store.d_model, dtype=torch.float64)
@@ -165,14 +172,18 @@ def loss_recovered(
             with model.hooks(fwd_hooks=hooks):
                 logits = model(tokens)
             log_probs = logits[:, first:-1].float().log_softmax(-1)
-            sums[place] -= float(log_probs.gather(-1, tokens[:, first + 1 :, None].to(log_probs.device)).double().sum())
+            sums[place] -= float(
+                log_probs.gather(-1, tokens[:, first + 1 :, None].to(log_probs.device)).double().sum()
+            )
             if place == 0:
                 clean_log_probs = log_probs
             elif place == 1:
                 divergence += float((clean_log_probs.exp() * (clean_log_probs - log_probs)).double().sum())
         count += tokens[:, first + 1 :].numel()
     if count == 0:
-        raise UserError(f"no prompt is long enough to measure the loss at {site}", expected=f"at least {first + 2} tokens")
+        raise UserError(
+            f"no prompt is long enough to measure the loss at {site}", expected=f"at least {first + 2} tokens"
+        )
     if seen == 0:
         raise Failure(f"the hook {site} never ran", cure="check that the site belongs to the model")
     clean, with_sae, without, at_zero = (float(value) for value in sums / count)
@@ -202,10 +213,12 @@ def quality_row(
     max_rows: int = 200_000,
     skip_positions: int = 1,
 ) -> dict[str, Any]:
-    """One row of `saes.csv`: measured on the prompts the SAE did not learn from (split `held_out`), else on all.
+    """One row of `saes.csv`: measured on the prompts the SAE did not learn from (split `held_out`), else on
+    all.
 
-    Dead and dense fractions are counted on up to `max_rows` evenly spaced rows of the whole store (`counted_tokens`),
-    because a rare feature may be silent on few rows; the rest on held-out rows (`tokens`).
+    Dead and dense fractions are counted on up to `max_rows` evenly spaced rows of the whole store
+    (`counted_tokens`), because a rare feature may be silent on few rows; the rest on held-out rows
+    (`tokens`).
 
     Args:
         model: any TransformerLens object.
@@ -219,14 +232,20 @@ def quality_row(
     split = store.prompts["split"].to_numpy() if "split" in store.prompts else np.full(store.n_prompts, "")
     held = split == "held_out"
     held = held if held.any() else np.ones_like(held)
-    everything = evenly_spaced(store.select(np.ones(store.n_prompts, dtype=bool), start=skip_positions), max_rows)
+    everything = evenly_spaced(
+        store.select(np.ones(store.n_prompts, dtype=bool), start=skip_positions), max_rows
+    )
     rows = evenly_spaced(store.select(held, start=skip_positions), max_rows)
     counted, measured = reconstruction(sae, store, site, everything), reconstruction(sae, store, site, rows)
     mean = store.read(site, everything).mean(0, dtype=np.float64)
     lengths = store.prompts["n_tokens"].to_numpy()
     chosen = np.flatnonzero(held & (lengths >= skip_positions + 2))
-    chosen = evenly_spaced(chosen, max(1, int(loss_tokens / max(1.0, float(lengths[chosen].mean()) if len(chosen) else 1.0))))
-    loss = loss_recovered(model, sae, site, equal_length_batches(store, chosen), mean, skip_positions=skip_positions)
+    chosen = evenly_spaced(
+        chosen, max(1, int(loss_tokens / max(1.0, float(lengths[chosen].mean()) if len(chosen) else 1.0)))
+    )
+    loss = loss_recovered(
+        model, sae, site, equal_length_batches(store, chosen), mean, skip_positions=skip_positions
+    )
     return {
         "site": site,
         "architecture": sae.cfg.architecture(),

@@ -1,7 +1,8 @@
-"""Registered SAEs: `registry.toml` says which file a name means, whose activations it reads and how good it was there.
+"""Registered SAEs: `registry.toml` says which file a name means, whose activations it reads and how good it
+was there.
 
-A loaded SAE is measured, not trusted: a configuration that says something else than the weights need (another activation
-function, a scale folded twice or never) loads without complaint and reconstructs badly.
+A loaded SAE is measured, not trusted: a configuration that says something else than the weights need (another
+activation function, a scale folded twice or never) loads without complaint and reconstructs badly.
 """
 
 import json
@@ -24,8 +25,9 @@ from emocircuits.provenance import sha256_file
 from emocircuits.sae.handle import load_sae
 from emocircuits.sae.quality import encode_dense
 
-# How far L0 (as a ratio) and FVU may be off on other rows of the same model: the organism's SAEs differ by less than a third
-# of this between kinds of text, while a forgotten scale, another layer or a wrong activation function is several times it.
+# How far L0 (as a ratio) and FVU may be off on other rows of the same model: the organism's SAEs differ by
+# less than a third of this between kinds of text, while a forgotten scale, another layer or a wrong
+# activation function is several times it.
 L0_RATIO, FVU_RATIO, FVU_SLACK = 1.5, 2.0, 0.05
 HEAD = "# SAEs by name: whose activations they read, and how good they were there. Written by `emocircuits sae register`.\n"
 
@@ -80,31 +82,53 @@ class RegisteredSAE:
 def shipped_registry() -> Path:
     """The registry that comes with the package: beside it in a checkout, inside it when installed."""
     package = Path(__file__).parents[1]
-    return next((path for path in (package / "_saes" / "registry.toml", package.parent / "saes" / "registry.toml") if path.is_file()),
-                package / "_saes" / "registry.toml")
+    return next(
+        (
+            path
+            for path in (package / "_saes" / "registry.toml", package.parent / "saes" / "registry.toml")
+            if path.is_file()
+        ),
+        package / "_saes" / "registry.toml",
+    )
 
 
 def registered_for(path: str | Path, model_hash: str, sites: Sequence[str]) -> str:
     """The first name in a registry that has an SAE of this model for every site; "" where there is none."""
-    entries = [entry for entry in read_registry(path) if entry.model_hash == model_hash] if Path(path).is_file() else []
+    entries = (
+        [entry for entry in read_registry(path) if entry.model_hash == model_hash]
+        if Path(path).is_file()
+        else []
+    )
     names = dict.fromkeys(entry.name for entry in entries)
-    return next((name for name in names if set(sites) <= {entry.site for entry in entries if entry.name == name}), "")
+    return next(
+        (name for name in names if set(sites) <= {entry.site for entry in entries if entry.name == name}), ""
+    )
 
 
 def read_registry(path: str | Path) -> tuple[RegisteredSAE, ...]:
     """All entries of a registry.
 
     Raises:
-        UserError: no such file, not TOML, an entry with missing or unknown keys, or two entries of one name and site.
+        UserError: no such file, not TOML, an entry with missing or unknown keys, or two entries of one name
+            and site.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no registry {path}", expected="a registry.toml", cure="emocircuits sae register RUN --name NAME")
+        raise UserError(
+            f"there is no registry {path}",
+            expected="a registry.toml",
+            cure="emocircuits sae register RUN --name NAME",
+        )
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("sae", [])
-        entries = tuple(RegisteredSAE(**{**table, "quality": Quality(**table["quality"])}) for table in tables)
+        entries = tuple(
+            RegisteredSAE(**{**table, "quality": Quality(**table["quality"])}) for table in tables
+        )
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is no registry of SAEs ({error})", expected="[[sae]] tables as `sae register` writes them") from error
+        raise UserError(
+            f"{path} is no registry of SAEs ({error})",
+            expected="[[sae]] tables as `sae register` writes them",
+        ) from error
     keys = [(entry.name, entry.site) for entry in entries]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice:
@@ -141,8 +165,11 @@ def entry_of(sae: SAE, directory: Path, registry: Path, **about: Any) -> Registe
     try:
         relative = directory.resolve().relative_to(registry.resolve().parent)
     except ValueError:
-        raise UserError(f"{directory} is not below {registry.parent}", expected="SAEs that lie beside their registry",
-                        cure=f"copy them to {registry.parent} first") from None
+        raise UserError(
+            f"{directory} is not below {registry.parent}",
+            expected="SAEs that lie beside their registry",
+            cure=f"copy them to {registry.parent} first",
+        ) from None
     return RegisteredSAE(
         site=str(sae.cfg.metadata.hook_name),
         path=relative.as_posix(),
@@ -172,8 +199,8 @@ def open_registered(
         device: torch device.
 
     Raises:
-        UserError: an unknown name or site, files that are missing or have another hash, another model or width, or L0 or FVU
-            far from what was recorded.
+        UserError: an unknown name or site, files that are missing or have another hash, another model or
+            width, or L0 or FVU far from what was recorded.
     """
     found = find_registered(registry, name)
     if site not in found:
@@ -181,12 +208,17 @@ def open_registered(
     entry = found[site]
     directory = Path(registry).parent / entry.path
     if model_hash is not None and entry.model_hash != model_hash:
-        raise UserError(f"{name} was trained on the model '{entry.model}' ({entry.model_hash[:12]})",
-                        expected=f"an SAE of the model {model_hash[:12]}")
+        raise UserError(
+            f"{name} was trained on the model '{entry.model}' ({entry.model_hash[:12]})",
+            expected=f"an SAE of the model {model_hash[:12]}",
+        )
     weights = directory / SAE_WEIGHTS_FILENAME
     if weights.is_file() and sha256_file(weights) != entry.weights_sha256:
-        raise UserError(f"{weights} is not the file that was registered as {name}",
-                        expected=f"SHA-256 {entry.weights_sha256[:12]}…", cure="restore it, or register it under another name")
+        raise UserError(
+            f"{weights} is not the file that was registered as {name}",
+            expected=f"SHA-256 {entry.weights_sha256[:12]}…",
+            cure="restore it, or register it under another name",
+        )
     sae = load_sae(directory, site=site, d_in=activations.shape[1], model_hash=model_hash, device=device)
     check_quality(sae, activations, entry)
     return sae
@@ -197,7 +229,8 @@ def check_quality(sae: SAE, activations: Float[Tensor, "row d_in"], entry: Regis
     """Compares L0 and FVU on given rows with the recorded ones.
 
     Raises:
-        UserError: no rows, or one of the two is far off; the message has the numbers and the three usual causes.
+        UserError: no rows, or one of the two is far off; the message has the numbers and the three usual
+            causes.
     """
     if len(activations) < 2:
         raise UserError(f"{len(activations)} rows to measure {entry.name} on", expected="a few thousand")
@@ -206,7 +239,10 @@ def check_quality(sae: SAE, activations: Float[Tensor, "row d_in"], entry: Regis
     lost = (x - sae.decode(acts).cpu().double()).square().sum()
     l0, fvu = float((acts != 0).sum() / len(x)), float(lost / (x - x.mean(0)).square().sum())
     recorded = entry.quality
-    if not (recorded.l0 / L0_RATIO <= l0 <= recorded.l0 * L0_RATIO) or not fvu <= FVU_RATIO * recorded.fvu + FVU_SLACK:
+    if (
+        not (recorded.l0 / L0_RATIO <= l0 <= recorded.l0 * L0_RATIO)
+        or not fvu <= FVU_RATIO * recorded.fvu + FVU_SLACK
+    ):
         raise UserError(
             f"{entry.name} at {entry.site} has L0 {l0:.1f} and FVU {fvu:.3f} on the given activations",
             expected=f"about L0 {recorded.l0:.1f} and FVU {recorded.fvu:.3f} as recorded on {recorded.data}",
@@ -219,4 +255,6 @@ def _toml(entry: RegisteredSAE) -> str:
     table = asdict(entry)
     quality = table.pop("quality")
     lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
-    return "\n".join(["", "[[sae]]", *lines, "[sae.quality]", *(f"{k} = {json.dumps(v)}" for k, v in quality.items()), ""])
+    return "\n".join(
+        ["", "[[sae]]", *lines, "[sae.quality]", *(f"{k} = {json.dumps(v)}" for k, v in quality.items()), ""]
+    )

@@ -1,4 +1,6 @@
-"""Rows of a store as an SAE meets them: which to learn from, which to measure on, mean and spread, none of them NaN."""
+"""Rows of a store as an SAE meets them: which to learn from, which to measure on, mean and spread, none of
+them NaN.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -19,7 +21,8 @@ MOMENT_ROWS, HELD_OUT_ROWS, BLOCK = 1 << 17, 1 << 14, 2048
 
 
 def training_rows(store: ActivationStore, settings: SAESettings | None = None) -> RowSelection:
-    """Rows of prompts outside the split `held_out` (of all where nothing else is left), without sinks and extreme norms.
+    """Rows of prompts outside the split `held_out` (of all where nothing else is left), without sinks and
+    extreme norms.
 
     Raises:
         UserError: the filter leaves nothing.
@@ -32,7 +35,9 @@ def training_rows(store: ActivationStore, settings: SAESettings | None = None) -
         prompts=learn if learn.any() else np.ones_like(learn),
     )
     if how.max_norm_multiple:
-        say(f"left out: {report.norm_rows} of {report.n_rows} rows above {how.max_norm_multiple:g} × the median norm")
+        say(
+            f"left out: {report.norm_rows} of {report.n_rows} rows above {how.max_norm_multiple:g} × the median norm"
+        )
     return rows
 
 
@@ -43,7 +48,9 @@ def evenly_spaced(rows: Int[np.ndarray, "given"], most: int) -> Int[np.ndarray, 
 
 def as_selection(rows: Int[np.ndarray, "chosen"] | RowSelection, n_rows: int) -> RowSelection:
     """Rows of a store as a selection, which holds one bit per row."""
-    return rows if isinstance(rows, RowSelection) else RowSelection.of(np.asarray(rows, dtype=np.int64), n_rows)
+    return (
+        rows if isinstance(rows, RowSelection) else RowSelection.of(np.asarray(rows, dtype=np.int64), n_rows)
+    )
 
 
 def held_out_rows(store: ActivationStore, skip_positions: int = 1) -> Int[np.ndarray, "chosen"]:
@@ -53,7 +60,8 @@ def held_out_rows(store: ActivationStore, skip_positions: int = 1) -> Int[np.nda
 
 
 def held_out_blocks(store: ActivationStore, site: str, rows: RowSelection, skip_positions: int = 1) -> Blocks:
-    """Evenly spaced rows of the split `held_out` that are not among `rows`; some of `rows` where there are none.
+    """Evenly spaced rows of the split `held_out` that are not among `rows`; some of `rows` where there are
+    none.
 
     Args:
         store: activations.
@@ -91,7 +99,8 @@ def moments(
 def moments_of(
     blocks: Iterable[Float[np.ndarray, "block d_model"]], site: str
 ) -> tuple[Float[np.ndarray, "d_model"], float] | None:
-    """Mean and root mean square deviation per coordinate of rows that come in blocks; None where some are not finite.
+    """Mean and root mean square deviation per coordinate of rows that come in blocks; None where some are not
+    finite.
 
     Raises:
         UserError: the rows do not vary.
@@ -144,7 +153,11 @@ def refuse_bad_rows(store: ActivationStore, site: str, rows: RowSelection) -> No
         bad = ~np.isfinite(block).all(1)
         if bad.any():
             row = int(numbers[bad.argmax()])
-            prompt = store.prompts["id"].iloc[store.prompt_index[row]] if "id" in store.prompts else store.prompt_index[row]
+            prompt = (
+                store.prompts["id"].iloc[store.prompt_index[row]]
+                if "id" in store.prompts
+                else store.prompt_index[row]
+            )
             raise UserError(
                 f"row {row} of {store.path.name} at {site} holds NaN or infinity (prompt '{prompt}', position "
                 f"{store.positions[row]})",

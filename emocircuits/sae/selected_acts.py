@@ -1,4 +1,6 @@
-"""Feature activations kept as a list of the active ones, for the few things `SAETrainer` asks of the dense tensor."""
+"""Feature activations kept as a list of the active ones, for the few things `SAETrainer` asks of the dense
+tensor.
+"""
 
 import torch
 from jaxtyping import Float
@@ -10,8 +12,9 @@ from emocircuits.sae.selection import Selection
 class SelectedActs:
     """Stands in for the dense `feature_acts` of a training step.
 
-    The trainer counts which features fired with `feature_acts.bool().float().sum(dim)`: that is answered from the list, the
-    full matrix is only made by `to_dense`. Zeros among the values (a shut ReLU) do not count as fired.
+    The trainer counts which features fired with `feature_acts.bool().float().sum(dim)`: that is answered from
+    the list, the full matrix is only made by `to_dense`. Zeros among the values (a shut ReLU) do not count as
+    fired.
     """
 
     is_sparse = False

@@ -1,9 +1,11 @@
-"""Which features are active: exact selections from a matrix of pre-activations, as a list instead of a dense mask.
+"""Which features are active: exact selections from a matrix of pre-activations, as a list instead of a dense
+mask.
 
-`torch.topk` compares every element with a heap. On the CPU a feature's group is looked at first: a row's k largest elements
-lie in the k groups with the largest maxima (were one outside, k groups would hold an element at least as large), so all but
-those groups are skipped; and the k-th largest value, which numpy's vectorised partition finds quickest, tells the places.
-The result is the same. In rows with equal elements (or NaN) at the edge `torch.topk` decides.
+`torch.topk` compares every element with a heap. On the CPU a feature's group is looked at first: a row's k
+largest elements lie in the k groups with the largest maxima (were one outside, k groups would hold an element
+at least as large), so all but those groups are skipped; and the k-th largest value, which numpy's vectorised
+partition finds quickest, tells the places. The result is the same. In rows with equal elements (or NaN) at
+the edge `torch.topk` decides.
 """
 
 from dataclasses import dataclass
@@ -55,12 +57,18 @@ class Selection:
 def largest_per_row(hidden: Float[Tensor, "batch d_sae"], k: int) -> Selection:
     """The k largest entries of every row."""
     batch, width = hidden.shape
-    features = _search(hidden, k) if hidden.device.type == "cpu" else torch.topk(hidden, k, dim=-1, sorted=False).indices
+    features = (
+        _search(hidden, k)
+        if hidden.device.type == "cpu"
+        else torch.topk(hidden, k, dim=-1, sorted=False).indices
+    )
     rows = torch.arange(batch, device=hidden.device).repeat_interleave(k)
     return Selection(hidden.gather(1, features).flatten(), features.flatten(), rows, (batch, width))
 
 
-def largest_of_batch(hidden: Float[Tensor, "batch d_sae"], count: int, guess: float) -> tuple[Selection, float]:
+def largest_of_batch(
+    hidden: Float[Tensor, "batch d_sae"], count: int, guess: float
+) -> tuple[Selection, float]:
     """The `count` largest positive entries of the whole matrix, or all positive ones where there are fewer.
 
     Args:
@@ -69,7 +77,8 @@ def largest_of_batch(hidden: Float[Tensor, "batch d_sae"], count: int, guess: fl
         guess: a value that most unselected entries are expected to lie below; only the speed depends on it.
 
     Returns:
-        the selection, and its smallest value (0 where everything positive was taken): a basis for the next guess.
+        the selection, and its smallest value (0 where everything positive was taken): a basis for the next
+        guess.
     """
     batch, width = hidden.shape
     flat = hidden.view(-1)
@@ -116,7 +125,9 @@ def _largest(matrix: Tensor, k: int) -> Tensor:
     rows, columns = matrix.shape
     if matrix.dtype == torch.bfloat16 and columns <= 1 << 16:
         # equal values are common in bfloat16: the column in the lower half of the bits tells them apart
-        matrix = (matrix.float().view(torch.int32) | torch.arange(columns, dtype=torch.int32)).view(torch.float32)
+        matrix = (matrix.float().view(torch.int32) | torch.arange(columns, dtype=torch.int32)).view(
+            torch.float32
+        )
     values = matrix.numpy()
     chosen = values >= np.partition(values, columns - k, axis=1)[:, columns - k, None]
     places = np.flatnonzero(chosen)
@@ -129,11 +140,15 @@ def _largest(matrix: Tensor, k: int) -> Tensor:
 
 
 def _groups(width: int, k: int) -> int | None:
-    """How many groups read the fewest elements: a divisor of the width near √(width · k); None where groups do not pay."""
+    """How many groups read the fewest elements: a divisor of the width near √(width · k); None where groups
+    do not pay.
+    """
     if width < GROUPED_FROM or width < 8 * k:
         return None
     wanted = (width * k) ** 0.5
-    options = [width // members for members in range(2, 65) if width % members == 0 and width // members >= 2 * k]
+    options = [
+        width // members for members in range(2, 65) if width % members == 0 and width // members >= 2 * k
+    ]
     return min(options, key=lambda groups: abs(groups - wanted)) if options else None
 
 

@@ -20,13 +20,16 @@ class SAESettings:
         lr: peak learning rate, for activations scaled to unit variance.
         sparsity: weight of the sparsity penalty (standard, gated and jumprelu; the TopK kinds have none).
         levels: nested dictionaries of a Matryoshka SAE, each half as wide as the next.
-        kernel: `auto`, `sparse` or `dense`: how TopK and BatchTopK steps are computed (`emocircuits.sae.sparse_training`).
-        encoder_dtype: `float32` or `bfloat16`: precision in which the sparse kernels look for the active features.
-        frozen_decoder: leave the random decoder as it starts and train only the rest: a floor for trained ones to beat
-            (Korznikov et al. 2026).
+        kernel: `auto`, `sparse` or `dense`: how TopK and BatchTopK steps are computed
+            (`emocircuits.sae.sparse_training`).
+        encoder_dtype: `float32` or `bfloat16`: precision in which the sparse kernels look for the active
+            features.
+        frozen_decoder: leave the random decoder as it starts and train only the rest: a floor for trained
+            ones to beat (Korznikov et al. 2026).
         aux_coefficient: weight of the loss that revives dead features (Gao et al. 2024, appendix A.2).
         skip_positions: leading positions of each prompt that are left out (position 0 is an attention sink).
-        max_norm_multiple: rows longer than this multiple of the site's median norm are left out; 0 leaves none out.
+        max_norm_multiple: rows longer than this multiple of the site's median norm are left out; 0 leaves
+            none out.
         spread: what the ranks of a job share: `sites`, or `batches` (each rank a part of every batch).
         seed: seed of initial weights and order of rows.
     """

@@ -1,10 +1,10 @@
 """Decoding and gradients that touch only active features.
 
-With n active features of S, x̂ = Σ_i z_i W_dec[i] is a weighted sum of n rows instead of a product with all S, and so are
-both weight gradients: dW_dec[i] = Σ_b z_bi g_b and dW_enc[:, i] = Σ_b dz_bi x_b, with dz_bi = ⟨g_b, W_dec[i]⟩. Every
-weighted sum is one `embedding_bag`. The gradient of the norm that sae-lens multiplies by before and divides by after the
-selection cancels, so it is left out; that of b_dec through the input is -W_enc Σ_b dz_b, without the product that the
-input's own gradient would take.
+With n active features of S, x̂ = Σ_i z_i W_dec[i] is a weighted sum of n rows instead of a product with all
+S, and so are both weight gradients: dW_dec[i] = Σ_b z_bi g_b and dW_enc[:, i] = Σ_b dz_bi x_b, with dz_bi =
+⟨g_b, W_dec[i]⟩. Every weighted sum is one `embedding_bag`. The gradient of the norm that sae-lens multiplies
+by before and divides by after the selection cancels, so it is left out; that of b_dec through the input is
+-W_enc Σ_b dz_b, without the product that the input's own gradient would take.
 """
 
 import warnings
@@ -30,13 +30,14 @@ def decode_selected(
     add_bias: bool = True,
     centred: bool = True,
 ) -> Float[Tensor, "batch d_in"]:
-    """Σ_i z_i W_dec[i] (+ b_dec) over the selected features of each token, differentiable in all four weights.
+    """Σ_i z_i W_dec[i] (+ b_dec) over the selected features of each token, differentiable in all four
+    weights.
 
     Args:
         x: what the encoder saw (b_dec already subtracted); its own gradient is not computed.
         W_enc, b_enc, W_dec, b_dec: the weights.
-        selection: `values` are z = x W_enc + b_enc at the active entries; an entry of exactly 0 passes no gradient (its
-            ReLU is shut).
+        selection: `values` are z = x W_enc + b_enc at the active entries; an entry of exactly 0 passes no
+            gradient (its ReLU is shut).
         add_bias: whether b_dec is added.
         centred: whether x was made by subtracting b_dec.
     """

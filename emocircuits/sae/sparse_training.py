@@ -1,9 +1,9 @@
 """sae-lens' TopK and BatchTopK training SAEs with sparse kernels, for use in its own `SAETrainer`.
 
-A dense step costs six products of batch × d_in × d_sae. Here one stays, the pre-activations; selection, decoding and
-gradients touch only the active features. Losses, activations and gradients are sae-lens', dead features' auxiliary loss
-included. Small SAEs, other devices, hooked SAEs and everything sae-lens does besides (other normalisations, autocast) take
-its dense path.
+A dense step costs six products of batch × d_in × d_sae. Here one stays, the pre-activations; selection,
+decoding and gradients touch only the active features. Losses, activations and gradients are sae-lens', dead
+features' auxiliary loss included. Small SAEs, other devices, hooked SAEs and everything sae-lens does besides
+(other normalisations, autocast) take its dense path.
 """
 
 import torch
@@ -19,8 +19,9 @@ from emocircuits.sae.selected_acts import SelectedActs
 from emocircuits.sae.selection import Selection, largest_of_batch, largest_per_row
 from emocircuits.sae.sparse_decode import decode_selected, row_dots
 
-# Sparse steps were faster from these on, one thread (measured: 1.2 of the dense time at batch · d_sae = 4 thousand, 1.0 at
-# 16 thousand, 0.8 at 64 thousand, 0.3 at a million; at d_sae / k = 2 it was 1.15, at 4 it was 0.9).
+# Sparse steps were faster from these on, one thread (measured: 1.2 of the dense time at batch · d_sae = 4
+# thousand, 1.0 at 16 thousand, 0.8 at 64 thousand, 0.3 at a million; at d_sae / k = 2 it was 1.15, at 4 it
+# was 0.9).
 SPARSE_FROM, FEWEST_FEATURES_PER_K = 1 << 15, 4
 DENSE_DEAD = 8  # up to this many dead features per selected one, their columns are multiplied densely
 
@@ -78,10 +79,17 @@ class _SparseStep:
         if self.kernel != "auto":
             return able and self.kernel == "sparse"
         work, d_sae = len(sae_in) * self.cfg.d_sae, self.cfg.d_sae
-        return able and sae_in.device.type == "cpu" and work >= SPARSE_FROM and d_sae >= FEWEST_FEATURES_PER_K * self.cfg.k
+        return (
+            able
+            and sae_in.device.type == "cpu"
+            and work >= SPARSE_FROM
+            and d_sae >= FEWEST_FEATURES_PER_K * self.cfg.k
+        )
 
     def _pre_activations(self, x: Tensor, norms: Tensor | None) -> Tensor:
-        """(x W_enc + b_enc) · norms, in sae-lens' order of operations, in memory that is kept from step to step."""
+        """(x W_enc + b_enc) · norms, in sae-lens' order of operations, in memory that is kept from step to
+        step.
+        """
         shape = (len(x), self.cfg.d_sae)
         if self.encoder_dtype == torch.bfloat16 and x.dtype == torch.float32:
             scale = 1.0 if norms is None else norms[:, None]
@@ -107,7 +115,7 @@ class _SparseStep:
         sae_out: Float[Tensor, "batch d_in"],
     ) -> Tensor:
         """AuxK (Gao et al. 2024, appendix A.2): the most active dead features reconstruct what is left over."""
-        mask: Bool[Tensor, "d_sae"] | None = step_input.dead_neuron_mask
+        mask: Bool[Tensor, d_sae] | None = step_input.dead_neuron_mask
         if mask is None or (n_dead := int(mask.sum())) == 0:
             return sae_out.new_tensor(0.0)
         residual = (step_input.sae_in - sae_out).detach()
@@ -138,7 +146,9 @@ class _SparseStep:
 
     def _decode_dead(self, sae_in: Tensor, dead: Tensor, k_aux: int) -> Tensor:
         encoder, decoder = self.W_enc.t().index_select(0, dead), self.W_dec.index_select(0, dead)
-        acts = linear(sae_in - self.b_dec * self.cfg.apply_b_dec_to_input, encoder, self.b_enc.index_select(0, dead))
+        acts = linear(
+            sae_in - self.b_dec * self.cfg.apply_b_dec_to_input, encoder, self.b_enc.index_select(0, dead)
+        )
         if k_aux < len(dead):
             with torch.no_grad():
                 rank = acts * decoder.norm(dim=-1) if self.cfg.rescale_acts_by_decoder_norm else acts
@@ -165,7 +175,8 @@ class SparseTopKTrainingSAE(_SparseStep, TopKTrainingSAE):
     Args:
         cfg: sae-lens' configuration.
         kernel: `auto` (sparse where that is faster), `sparse` or `dense`.
-        encoder_dtype: `bfloat16` looks for the active features in that precision; their activations stay exact.
+        encoder_dtype: `bfloat16` looks for the active features in that precision; their activations stay
+            exact.
     """
 
     def _select(self, hidden: Tensor) -> Selection:

@@ -1,4 +1,6 @@
-"""Standard (Bricken et al. 2023; Anthropic, April 2024 update): ReLU features, L1 penalty weighted by the decoder norms."""
+"""Standard (Bricken et al. 2023; Anthropic, April 2024 update): ReLU features, L1 penalty weighted by the
+decoder norms.
+"""
 
 from sae_lens import StandardTrainingSAE, StandardTrainingSAEConfig
 

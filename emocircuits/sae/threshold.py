@@ -1,7 +1,7 @@
 """The threshold of a BatchTopK SAE, measured on held-out rows.
 
-sae-lens follows it while training by a moving average that starts at zero, so after a short run it is far too low (60 steps
-of k = 8 were exported with L0 65) and after a long one it lags behind the last weights.
+sae-lens follows it while training by a moving average that starts at zero, so after a short run it is far too
+low (60 steps of k = 8 were exported with L0 65) and after a long one it lags behind the last weights.
 """
 
 import torch
@@ -15,9 +15,11 @@ KEPT = 4
 
 @torch.no_grad()
 def calibrate_threshold(sae: BatchTopKTrainingSAE, rows: Blocks) -> None:
-    """Sets `topk_threshold` so that the rows have `k` active features each on average, and notes it in the metadata.
+    """Sets `topk_threshold` so that the rows have `k` active features each on average, and notes it in the
+    metadata.
 
-    With N rows it lies halfway between the (N·k)-th and the next largest pre-activation, and never below zero.
+    With N rows it lies halfway between the (N·k)-th and the next largest pre-activation, and never below
+    zero.
 
     Args:
         sae: trained, decoder norms folded.

@@ -48,10 +48,10 @@ def train_saes(
 ) -> dict[str, Path]:
     """Trains an SAE for every site and writes `out_dir/<site>/cfg.json` and `sae_weights.safetensors`.
 
-    Sites that are already trained with the same settings on the same rows are skipped; a site that was interrupted (SIGTERM
-    and SIGINT included) or killed goes on from its last checkpoint in `out_dir/.checkpoints` and gives the same weights.
-    The ranks of a job (`emocircuits.parallel`) take sites in turn, or with `settings.spread = "batches"` their parts of every
-    batch of one site after the other.
+    Sites that are already trained with the same settings on the same rows are skipped; a site that was
+    interrupted (SIGTERM and SIGINT included) or killed goes on from its last checkpoint in
+    `out_dir/.checkpoints` and gives the same weights. The ranks of a job (`emocircuits.parallel`) take sites
+    in turn, or with `settings.spread = "batches"` their parts of every batch of one site after the other.
 
     Args:
         store: activations.
@@ -86,9 +86,18 @@ def train_saes(
     barrier()  # all ranks see the same state
 
     def work(site: str, advance: Callable[[int], None]) -> None:
-        checkpoints = Checkpoints(Path(out_dir) / CHECKPOINTS / site, keys[site], checkpoint_minutes, keep_checkpoints)
+        checkpoints = Checkpoints(
+            Path(out_dir) / CHECKPOINTS / site, keys[site], checkpoint_minutes, keep_checkpoints
+        )
         sae = train_one(
-            store, site, settings, rows, device=device, after_step=advance, checkpoints=checkpoints, together=together
+            store,
+            site,
+            settings,
+            rows,
+            device=device,
+            after_step=advance,
+            checkpoints=checkpoints,
+            together=together,
         )
         sae.cfg.metadata.training_key = keys[site]
         if ranks().first or not together:
@@ -105,12 +114,15 @@ def check(settings: SAESettings, d_model: int, checkpoint_minutes: float, keep_c
     """Refuses settings that cannot work, before anything is read or written.
 
     Raises:
-        UserError: an unknown architecture, k > d_sae, a batch that the ranks cannot share, or no checkpoint kept.
+        UserError: an unknown architecture, k > d_sae, a batch that the ranks cannot share, or no checkpoint
+            kept.
     """
     ARCHITECTURES.get(settings.architecture)
     settings.d_sae(d_model)
     if settings.spread == "batches" and settings.batch_size % ranks().size:
-        raise UserError(f"sae.batch_size is {settings.batch_size}", expected=f"a multiple of the {ranks().size} ranks")
+        raise UserError(
+            f"sae.batch_size is {settings.batch_size}", expected=f"a multiple of the {ranks().size} ranks"
+        )
     if checkpoint_minutes < 0 or keep_checkpoints < 1:
         raise UserError(
             f"checkpoints every {checkpoint_minutes} minutes, {keep_checkpoints} kept",
@@ -119,7 +131,9 @@ def check(settings: SAESettings, d_model: int, checkpoint_minutes: float, keep_c
 
 
 def training_key(settings: SAESettings, *origin: str) -> str:
-    """Hash of everything that shapes a trained SAE: settings (but not how ranks share the work) and the rows' origin."""
+    """Hash of everything that shapes a trained SAE: settings (but not how ranks share the work) and the rows'
+    origin.
+    """
     shaping = {name: value for name, value in asdict(settings).items() if name != "spread"}
     return sha256_json([shaping, *origin])
 
@@ -127,10 +141,12 @@ def training_key(settings: SAESettings, *origin: str) -> str:
 def side_by_side(
     work: Callable[[str, Callable[[int], None]], None], sites: Sequence[str], steps: int, workers: int
 ) -> None:
-    """Calls `work` for every site, `workers` at a time on one thread each; when one fails or the user stops, all stop.
+    """Calls `work` for every site, `workers` at a time on one thread each; when one fails or the user stops,
+    all stop.
 
     Args:
-        work: (site, function to be called with the number of steps done, which raises when all shall stop) -> nothing.
+        work: (site, function to be called with the number of steps done, which raises when all shall stop) ->
+            nothing.
         sites: the sites.
         steps: steps of one site, for the progress bar.
         workers: how many at a time.
@@ -181,8 +197,8 @@ def train_one(
         settings: how.
         rows: rows to learn from.
         device: torch device.
-        after_step: called at step boundaries with the number of steps since the last call; when it raises, a checkpoint is
-            written first.
+        after_step: called at step boundaries with the number of steps since the last call; when it raises, a
+            checkpoint is written first.
         checkpoints: where the state is kept and found; None keeps none.
         together: whether the ranks of a job train it together, each on its part of every batch.
     """
@@ -216,7 +232,10 @@ class _Stopped(Exception):
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt inside, unless the program handles it already."""
-    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    mine = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
     if mine:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -36,11 +36,13 @@ def train_from_stream(
     checkpoint_minutes: float = 5.0,
     keep_checkpoints: int = 2,
 ) -> dict[str, Path]:
-    """Trains an SAE for every site of a stream and writes `out_dir/<site>/cfg.json` and `sae_weights.safetensors`.
+    """Trains an SAE for every site of a stream and writes `out_dir/<site>/cfg.json` and
+    `sae_weights.safetensors`.
 
-    Mean and spread come from the stream's first window; what is measured after training (the threshold of the BatchTopK kinds)
-    from the batches behind the last one, which are new to the SAEs unless the stream has begun to repeat itself.
-    Interrupted or killed training goes on from its last checkpoints and gives the same weights.
+    Mean and spread come from the stream's first window; what is measured after training (the threshold of the
+    BatchTopK kinds) from the batches behind the last one, which are new to the SAEs unless the stream has
+    begun to repeat itself. Interrupted or killed training goes on from its last checkpoints and gives the
+    same weights.
 
     Args:
         stream: the rows; its batch size and seed must be those of the settings.
@@ -59,8 +61,10 @@ def train_from_stream(
     """
     check(settings, stream.d_model, checkpoint_minutes, keep_checkpoints)
     if (stream.batch_size, stream.seed) != (settings.batch_size, settings.seed):
-        raise UserError(f"a stream with batch_size {stream.batch_size} and seed {stream.seed}",
-                        expected=f"{settings.batch_size} and {settings.seed}, as in the settings")
+        raise UserError(
+            f"a stream with batch_size {stream.batch_size} and seed {stream.seed}",
+            expected=f"{settings.batch_size} and {settings.seed}, as in the settings",
+        )
     keys = {site: training_key(settings, origin, site) for site in stream.sites}
     paths = {site: Path(out_dir) / site for site in stream.sites}
     left = [site for site in stream.sites if not is_trained(paths[site], keys[site])]
@@ -77,7 +81,9 @@ def train_from_stream(
     with sigterm_interrupts():
         try:
             # leaving the pool waits for steps that have begun: only whole steps are saved
-            with ThreadPoolExecutor(max(1, workers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            with ThreadPoolExecutor(
+                max(1, workers), initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool:
                 _lockstep(stream, trainings, settings.steps, pool)
         except BaseException:
             for training in trainings.values():
@@ -95,7 +101,9 @@ def train_from_stream(
     return paths
 
 
-def _lockstep(stream: SeekableStream, trainings: dict[str, Training], steps: int, pool: ThreadPoolExecutor) -> None:
+def _lockstep(
+    stream: SeekableStream, trainings: dict[str, Training], steps: int, pool: ThreadPoolExecutor
+) -> None:
     """Each SAE takes every step once: one whose checkpoint is ahead waits for the others."""
     begin = min(training.steps_done for training in trainings.values())
     with bar(steps, "train SAEs") as shown:
@@ -115,8 +123,11 @@ def _batch(stream: SeekableStream, site: str, step: int) -> Float[Tensor, "batch
 def _finite(rows: Any, site: str, step: int) -> Float[Tensor, "batch d_in"]:
     x = torch.from_numpy(rows)
     if not bool(torch.isfinite(x.sum())) and not bool(torch.isfinite(x).all()):
-        raise Failure(f"the model gives NaN or infinity at {site} (batch {step})", expected="finite activations",
-                      cure="load the model in float32")
+        raise Failure(
+            f"the model gives NaN or infinity at {site} (batch {step})",
+            expected="finite activations",
+            cure="load the model in float32",
+        )
     return x
 
 

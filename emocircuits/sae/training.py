@@ -1,8 +1,8 @@
 """One SAE on its way: sae-lens' own `SAETrainer` on scaled rows, its checkpoints, and the end of training.
 
-Rows are scaled to unit variance while training (the scale is folded into the weights at the end), so one learning rate
-fits all sites; `b_dec` starts at the mean of the rows, which keeps features alive where the mean is large
-(Simon et al. 2026).
+Rows are scaled to unit variance while training (the scale is folded into the weights at the end), so one
+learning rate fits all sites; `b_dec` starts at the mean of the rows, which keeps features alive where the
+mean is large (Simon et al. 2026).
 """
 
 import threading
@@ -79,12 +79,19 @@ class Training:
         checkpoints: Checkpoints | None = None,
         together: bool = False,
     ):
-        self.source, self.settings, self._checkpoints, self._together = source, settings, checkpoints, together
+        self.source, self.settings, self._checkpoints, self._together = (
+            source,
+            settings,
+            checkpoints,
+            together,
+        )
         self._member = ARCHITECTURES.get(settings.architecture)
         if together and not self._member.splits:
-            raise UserError(f"the loss of {settings.architecture} depends on the batch as a whole",
-                            expected=", ".join(name for name, member in ARCHITECTURES if member.splits),
-                            cure="let the ranks share the sites instead: --set sae.spread=sites")
+            raise UserError(
+                f"the loss of {settings.architecture} depends on the batch as a whole",
+                expected=", ".join(name for name, member in ARCHITECTURES if member.splits),
+                cure="let the ranks share the sites instead: --set sae.spread=sites",
+            )
         metadata = SAEMetadata(
             **source.about,
             hook_name=source.site,
@@ -115,7 +122,9 @@ class Training:
         return self.steps_done >= self.settings.steps
 
     def step(self, batch: Float[Tensor, "batch d_in"]) -> None:
-        """One step of `SAETrainer.fit` on scaled rows (the loop of `fit` over its public parts, without its progress bar)."""
+        """One step of `SAETrainer.fit` on scaled rows (the loop of `fit` over its public parts, without its
+        progress bar).
+        """
         self.trainer.maybe_reset_sparsity()
         if self._together:
             step_together(self.trainer, batch)
@@ -150,7 +159,9 @@ class Training:
         self._saved = time.monotonic()
 
     def finish(self, held_out: Blocks) -> TrainingSAE:
-        """Makes the SAE ready to be saved for inference: scale and norms folded, thresholds measured on held-out rows."""
+        """Makes the SAE ready to be saved for inference: scale and norms folded, thresholds measured on
+        held-out rows.
+        """
         self.trainer.set_final_sae_metadata()
         self.sae.fold_activation_norm_scaling_factor(self.source.scale)
         self._member.finish(self.sae, held_out)
@@ -158,7 +169,9 @@ class Training:
 
 
 def make_trainer(sae: TrainingSAE, settings: SAESettings, device: str = "cpu") -> SAETrainer:
-    """sae-lens' trainer with schedules that follow from the length of the run; batches are given to its `step`."""
+    """sae-lens' trainer with schedules that follow from the length of the run; batches are given to its
+    `step`.
+    """
     trainer = SAETrainer(
         cfg=SAETrainerConfig(
             total_training_samples=settings.steps * settings.batch_size,

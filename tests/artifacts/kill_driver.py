@@ -1,4 +1,6 @@
-"""Fills small stores in forked children and kills them; prints what happened as JSON. Run by `test_store_kills.py`."""
+"""Fills small stores in forked children and kills them; prints what happened as JSON. Run by
+`test_store_kills.py`.
+"""
 
 import json
 import os
@@ -39,7 +41,9 @@ def fill(path, shard_rows):
 
 
 def arm(countdown):
-    """Kills this process at its n-th system call that changes the disk; nothing is really synced, so this is quick."""
+    """Kills this process at its n-th system call that changes the disk; nothing is really synced, so this is
+    quick.
+    """
     left = [countdown]
 
     def armed(name, real):

@@ -15,9 +15,20 @@ LENGTHS = [5, 3, 8, 2, 6, 4, 1]
 def part(path, chosen, *, sites=SITES, dtype="bfloat16", metadata=META, columns=lambda table: table):
     prompts, tokens = plan(LENGTHS)
     values = rows_of(LENGTHS, 4)
-    with ActivationStoreWriter(path, sites, 4, columns(prompts.iloc[list(chosen)]), [tokens[i] for i in chosen], metadata,
-                               dtype, shard_rows=7) as writer:
-        writer.append(np.arange(len(chosen)), {site: np.concatenate([values[site][i] for i in chosen]) for site in sites})
+    with ActivationStoreWriter(
+        path,
+        sites,
+        4,
+        columns(prompts.iloc[list(chosen)]),
+        [tokens[i] for i in chosen],
+        metadata,
+        dtype,
+        shard_rows=7,
+    ) as writer:
+        writer.append(
+            np.arange(len(chosen)),
+            {site: np.concatenate([values[site][i] for i in chosen]) for site in sites},
+        )
         writer.finish()
     return path
 
@@ -37,13 +48,19 @@ def test_merged_store_equals_one_that_was_collected_at_once(tmp_path, dtype):
     assert merge_stores(parts, tmp_path / "merged.h5", shard_rows=9).content_hash == merged.content_hash
 
 
-@pytest.mark.parametrize("options, word", [
-    ({"metadata": {**META, "model_hash": "other"}}, "b.h5 has model other; expected abc as in .*a.h5"),
-    ({"sites": SITES[:1]}, "b.h5 has sites blocks.0.hook_resid_post; expected blocks.0"),
-    ({"dtype": "float32"}, "b.h5 has dtype float32; expected bfloat16"),
-    ({"columns": lambda table: table.drop(columns="named")}, "b.h5 has prompt columns id, emotion, latent"),
-    ({}, "the prompt 'p1' is in two of the stores"),
-])
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        ({"metadata": {**META, "model_hash": "other"}}, "b.h5 has model other; expected abc as in .*a.h5"),
+        ({"sites": SITES[:1]}, "b.h5 has sites blocks.0.hook_resid_post; expected blocks.0"),
+        ({"dtype": "float32"}, "b.h5 has dtype float32; expected bfloat16"),
+        (
+            {"columns": lambda table: table.drop(columns="named")},
+            "b.h5 has prompt columns id, emotion, latent",
+        ),
+        ({}, "the prompt 'p1' is in two of the stores"),
+    ],
+)
 def test_unlike_stores_are_refused_and_nothing_is_written(tmp_path, options, word):
     one, other = part(tmp_path / "a.h5", [0, 1]), part(tmp_path / "b.h5", [1, 2], **options)
     with pytest.raises(UserError, match=word):

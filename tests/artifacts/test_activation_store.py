@@ -27,7 +27,9 @@ from emocircuits.errors import Failure, UserError
 def test_round_trip_in_any_order_of_batches(tmp_path_factory, lengths, dtype, d_model, seed, shard_rows):
     path = tmp_path_factory.mktemp("store") / "activations.h5"
     order = np.array_split(np.random.default_rng(seed).permutation(len(lengths)), min(3, len(lengths)))
-    store, values = write(path, lengths, d_model, dtype, [list(part) for part in order], shard_rows=shard_rows)
+    store, values = write(
+        path, lengths, d_model, dtype, [list(part) for part in order], shard_rows=shard_rows
+    )
     prompts, tokens = plan(lengths)
     assert store.n_rows == sum(lengths) and store.n_prompts == len(lengths) and store.d_model == d_model
     rng = np.random.default_rng(seed)
@@ -36,7 +38,14 @@ def test_round_trip_in_any_order_of_batches(tmp_path_factory, lengths, dtype, d_
     for site in SITES:
         whole = np.concatenate(values[site])
         whole = bf16(whole) if dtype == "bfloat16" else whole
-        for rows in (slice(None), slice(first, None, 2), slice(first, first + 4), slice(-3, None), some, mask):
+        for rows in (
+            slice(None),
+            slice(first, None, 2),
+            slice(first, first + 4),
+            slice(-3, None),
+            some,
+            mask,
+        ):
             np.testing.assert_array_equal(store.read(site, rows), whole[rows])
     store.verify()
     assert all(shard.n_rows <= (shard_rows or 65_536) or shard.n_prompts == 1 for shard in store.shards)
@@ -52,7 +61,10 @@ def test_round_trip_in_any_order_of_batches(tmp_path_factory, lengths, dtype, d_
     np.testing.assert_array_equal(store.prompts["latent"], prompts["latent"])
     np.testing.assert_array_equal(store.prompts["n_tokens"], lengths)
     np.testing.assert_array_equal(store.prompts["offset"], np.cumsum([0, *lengths[:-1]]))
-    assert store.metadata == META and sorted(os.listdir(path.parent)) == ["activations.h5", "activations.shards"]
+    assert store.metadata == META and sorted(os.listdir(path.parent)) == [
+        "activations.h5",
+        "activations.shards",
+    ]
 
 
 def test_row_reads_masks_selection_and_blocks(tmp_path):
@@ -88,9 +100,14 @@ def test_plain_h5py_reads_the_store_wherever_it_lies(tmp_path, monkeypatch):
     for shard in manifest["shards"]:
         raw = (tmp_path / "moved" / "a.shards" / shard["file"]).read_bytes()
         assert hashlib.sha256(raw).hexdigest() == shard["sha256"] and len(raw) == shard["n_bytes"]
-        place, rows = shard["offsets"][SITES[1]], slice(shard["first_row"], shard["first_row"] + shard["n_rows"])
+        place, rows = (
+            shard["offsets"][SITES[1]],
+            slice(shard["first_row"], shard["first_row"] + shard["n_rows"]),
+        )
         bits = np.frombuffer(raw[place : place + shard["n_rows"] * 8], "<u2").astype(np.uint32).reshape(-1, 4)
-        np.testing.assert_array_equal((bits << 16).view(np.float32), bf16(np.concatenate(values[SITES[1]])[rows]))
+        np.testing.assert_array_equal(
+            (bits << 16).view(np.float32), bf16(np.concatenate(values[SITES[1]])[rows])
+        )
 
 
 def test_content_hash_depends_on_content_alone(tmp_path):
@@ -102,7 +119,10 @@ def test_content_hash_depends_on_content_alone(tmp_path):
     for one, other in zip(first.files, second.files, strict=True):
         assert one.read_bytes() == other.read_bytes()
     values[SITES[0]][1][0, 0] += 1
-    assert write(tmp_path / "c" / "s.h5", [3, 5, 2], values=values, shard_rows=5)[0].content_hash != first.content_hash
+    assert (
+        write(tmp_path / "c" / "s.h5", [3, 5, 2], values=values, shard_rows=5)[0].content_hash
+        != first.content_hash
+    )
 
 
 def test_bfloat16_bit_patterns_are_taken_as_they_are(tmp_path):
@@ -135,9 +155,10 @@ def test_an_interruption_keeps_finished_shards(tmp_path):
     path, folder = tmp_path / "a.h5", tmp_path / "a.shards"
     values = rows_of([3, 2, 2], 4)
     prompts, tokens = plan([3, 2, 2])
-    with pytest.raises(KeyboardInterrupt), ActivationStoreWriter(
-        path, SITES, 4, prompts, tokens, META, shard_rows=4
-    ) as writer:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        ActivationStoreWriter(path, SITES, 4, prompts, tokens, META, shard_rows=4) as writer,
+    ):
         assert [list(shard) for shard in writer.shards] == [[0], [1, 2]]
         writer.append([0, 1], {s: np.concatenate(values[s][:2]) for s in SITES})
         assert writer.done.tolist() == [True, True, False]
@@ -156,7 +177,9 @@ def test_another_plan_is_refused_and_nothing_is_lost_unless_replaced(tmp_path):
     prompts, tokens = plan([3, 2])
     other = {**META, "model_name": "big", "model_hash": "other"}
     for arguments in ((SITES, 4, prompts, tokens, other), (SITES[:1], 4, prompts, tokens, META)):
-        with pytest.raises(UserError, match="a.h5 holds activations of 2 prompts of the model 'tiny'.*choose another path"):
+        with pytest.raises(
+            UserError, match="a.h5 holds activations of 2 prompts of the model 'tiny'.*choose another path"
+        ):
             ActivationStoreWriter(path, *arguments)
     assert [file.read_bytes() for file in store.files] == before
     with ActivationStoreWriter(path, SITES, 4, prompts, tokens, other, replace=True) as writer:
@@ -184,7 +207,9 @@ def test_rows_that_are_not_finite_are_refused_and_not_written(tmp_path, bad, dty
     with ActivationStoreWriter(tmp_path / "a.h5", SITES, 4, prompts, tokens, META, dtype) as writer:
         if bad == 3.4e38 and dtype == "float32":
             return
-        with pytest.raises(UserError, match="1 of 3 activation rows at blocks.1.hook_resid_post hold NaN or infinity"):
+        with pytest.raises(
+            UserError, match="1 of 3 activation rows at blocks.1.hook_resid_post hold NaN or infinity"
+        ):
             writer.append([0], {s: v[0] for s, v in values.items()})
         assert not writer.done.any()
 
@@ -243,7 +268,9 @@ def test_missing_truncated_foreign_and_damaged_shards_are_named(tmp_path):
     store, values = write(path, [30] * 4, shard_rows=60)
     whole, manifest = (folder / "00001.h5").read_bytes(), (folder / "manifest.json").read_text()
     (folder / "00001.h5").write_bytes(whole[:-8])
-    with pytest.raises(UserError, match=f"00001.h5 is truncated: {len(whole) - 8} bytes; expected {len(whole)} bytes"):
+    with pytest.raises(
+        UserError, match=f"00001.h5 is truncated: {len(whole) - 8} bytes; expected {len(whole)} bytes"
+    ):
         ActivationStore.open(path)
     (folder / "00001.h5").unlink()
     with pytest.raises(UserError, match="00001.h5 is missing"):
@@ -263,7 +290,10 @@ def test_missing_truncated_foreign_and_damaged_shards_are_named(tmp_path):
         assert writer.done.tolist() == [True, True, False, False]  # only this shard is redone
         writer.append([2, 3], {s: np.concatenate(values[s][2:]) for s in SITES})
         writer.finish()
-    assert ActivationStore.open(path).content_hash == store.content_hash and (folder / "00001.h5").read_bytes() == whole
+    assert (
+        ActivationStore.open(path).content_hash == store.content_hash
+        and (folder / "00001.h5").read_bytes() == whole
+    )
 
 
 @pytest.mark.parametrize("call", ["posix_fallocate", "pwrite", "fsync"])
@@ -278,7 +308,9 @@ def test_a_full_disk_is_one_line_and_finished_shards_stay(tmp_path, monkeypatch,
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(os, call, full)
-        with pytest.raises(Failure, match="cannot write .*a.h5: No space left on device; free some space") as error:
+        with pytest.raises(
+            Failure, match="cannot write .*a.h5: No space left on device; free some space"
+        ) as error:
             writer.append([1], {s: values[s][1] for s in SITES})
         assert "\n" not in str(error.value)
     monkeypatch.undo()
@@ -291,7 +323,9 @@ def test_wrong_site_in_append_is_refused(tmp_path):
     prompts, tokens = plan([3])
     with ActivationStoreWriter(tmp_path / "a.h5", SITES, 4, prompts, tokens, META) as writer:
         rows = {s: np.zeros((3, 4), np.float32) for s in (*SITES, "blocks.7.hook_resid_post")}
-        with pytest.raises(UserError, match="activations of the site 'blocks.7.hook_resid_post'; expected the sites of"):
+        with pytest.raises(
+            UserError, match="activations of the site 'blocks.7.hook_resid_post'; expected the sites of"
+        ):
             writer.append([0], rows)
         with pytest.raises(UserError, match="prompt number 1; expected 0 to 0"):
             writer.append([1], rows)

@@ -30,11 +30,17 @@ class Numbers:
 
 
 def by_definition(n_rows, seed, window, epoch):
-    """The row order of one epoch, straight from the words: chunks in random order, rows shuffled inside windows of it."""
+    """The row order of one epoch, straight from the words: chunks in random order, rows shuffled inside
+    windows of it.
+    """
     chunks = [np.arange(first, min(first + 256, n_rows)) for first in range(0, n_rows, 256)]
-    line = np.concatenate([chunks[chunk] for chunk in generator(seed, "chunks", epoch).permutation(len(chunks))])
+    line = np.concatenate(
+        [chunks[chunk] for chunk in generator(seed, "chunks", epoch).permutation(len(chunks))]
+    )
     parts = [line[first : first + window] for first in range(0, n_rows, window)]
-    return np.concatenate([p[generator(seed, "window", epoch, w).permutation(len(p))] for w, p in enumerate(parts)])
+    return np.concatenate(
+        [p[generator(seed, "window", epoch, w).permutation(len(p))] for w, p in enumerate(parts)]
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -48,9 +54,13 @@ def by_definition(n_rows, seed, window, epoch):
 )
 def test_stream_is_a_pure_function_of_seed_and_step(n, batch, window, seed, chosen, jumps):
     numbers = np.arange(n) if chosen == "all" else np.flatnonzero(np.arange(n) % 3 != 1)
-    rows = {"all": None, "index": numbers, "selection": RowSelection([np.isin(np.arange(n), numbers)])}[chosen]
+    rows = {"all": None, "index": numbers, "selection": RowSelection([np.isin(np.arange(n), numbers)])}[
+        chosen
+    ]
     stream = ActivationStream(Numbers(n), SITES, batch, seed, rows=rows, window=window)
-    expected = np.concatenate([numbers[by_definition(len(numbers), seed, window, epoch)] for epoch in range(3)])
+    expected = np.concatenate(
+        [numbers[by_definition(len(numbers), seed, window, epoch)] for epoch in range(3)]
+    )
     for step in [0, 1, 2, *jumps]:
         drawn = expected[step * batch : (step + 1) * batch]
         if len(drawn) < batch:
@@ -61,8 +71,13 @@ def test_stream_is_a_pure_function_of_seed_and_step(n, batch, window, seed, chos
         for place, site in enumerate(SITES):
             assert batches[site].dtype == np.float32
             np.testing.assert_array_equal(batches[site], np.stack([drawn, np.full(batch, place)], axis=1))
-    for number, (one, other) in enumerate(zip(stream.batches(1), ActivationStream(
-            Numbers(n), SITES[:1], batch, seed, rows=rows, window=window).batches(1), strict=False)):
+    for number, (one, other) in enumerate(
+        zip(
+            stream.batches(1),
+            ActivationStream(Numbers(n), SITES[:1], batch, seed, rows=rows, window=window).batches(1),
+            strict=False,
+        )
+    ):
         np.testing.assert_array_equal(one[SITES[0]], other[SITES[0]])
         if number == 2:
             break
@@ -102,11 +117,15 @@ def test_memory_does_not_grow_with_the_store():
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert source.most <= 4096
-    assert peaks[1] < peaks[0] + 10**8 / 256 * 24  # the order of the chunks; the rows themselves would take 800 MB
+    # the order of the chunks; the rows themselves would take 800 MB
+    assert peaks[1] < peaks[0] + 10**8 / 256 * 24
 
 
 def test_wrong_arguments():
-    for arguments, word in (((SITES, 0, 0), "batch_size 0"), ((("blocks.9.hook_resid_post",), 4, 0), "unknown site")):
+    for arguments, word in (
+        ((SITES, 0, 0), "batch_size 0"),
+        ((("blocks.9.hook_resid_post",), 4, 0), "unknown site"),
+    ):
         with pytest.raises(UserError, match=word):
             ActivationStream(Numbers(5), *arguments)
     with pytest.raises(UserError, match="no rows to draw from at blocks.0"):

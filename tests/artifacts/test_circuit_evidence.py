@@ -6,7 +6,14 @@ import pytest
 from fixtures.make_circuit import make_circuit
 from fixtures.make_evidence import make_evidence
 
-from emocircuits.artifacts.circuit_evidence import CircuitEvidence, Control, Corrupt, Dose, DoseCurve, PathShare
+from emocircuits.artifacts.circuit_evidence import (
+    CircuitEvidence,
+    Control,
+    Corrupt,
+    Dose,
+    DoseCurve,
+    PathShare,
+)
 from emocircuits.errors import UserError
 
 
@@ -45,7 +52,10 @@ def test_mistakes_are_named(make, message):
         ({"schema": "emocircuits.circuit"}, "schema 'emocircuits.circuit'"),
         ({"schema": "emocircuits.evidence", "schema_version": 9}, "version 9"),
         ({"schema": "emocircuits.evidence", "schema_version": 1, "pathes": []}, "not whole"),
-        ({"schema": "emocircuits.evidence", "schema_version": 1, "paths": [{"nodes": ["m0", "m1"]}]}, "not whole"),
+        (
+            {"schema": "emocircuits.evidence", "schema_version": 1, "paths": [{"nodes": ["m0", "m1"]}]},
+            "not whole",
+        ),
         ({"schema": "emocircuits.evidence", "schema_version": 1, "dose": {"curves": []}}, "not whole"),
     ],
 )

@@ -24,7 +24,10 @@ def circuit(**changes):
                 ci_low=-1.5,
                 ci_high=-0.5,
                 verified=-0.9,
-                details={"emotions": [{"emotion": "calm", "q_value": np.float32(0.25)}], "peak_position": np.int64(3)},
+                details={
+                    "emotions": [{"emotion": "calm", "q_value": np.float32(0.25)}],
+                    "peak_position": np.int64(3),
+                },
             ),
             Node.of(T),
         ),
@@ -37,7 +40,10 @@ def circuit(**changes):
 
 def test_write_then_read_is_equality(tmp_path):
     example = CircuitGraph(
-        "blackmail", (Node.of(A + "/p0", effect=1.0), Node.of("token/p1", label="é\ud800")), (), tokens=("a", "\x1b:")
+        "blackmail",
+        (Node.of(A + "/p0", effect=1.0), Node.of("token/p1", label="é\ud800")),
+        (),
+        tokens=("a", "\x1b:"),
     )
     graph = circuit(example=example)
     graph.save(tmp_path / "circuit.json")
@@ -55,7 +61,11 @@ def test_networkx_has_the_same_nodes_links_and_weights():
     assert graph.edges[A, B]["weight"] == 0.25
     assert graph.nodes[A]["layer"] == 0
     assert "verified" not in graph.nodes[A]
-    assert all(type(value) in (str, int, float, dict) for _, data in graph.nodes(data=True) for value in data.values())
+    assert all(
+        type(value) in (str, int, float, dict)
+        for _, data in graph.nodes(data=True)
+        for value in data.values()
+    )
 
 
 @pytest.mark.parametrize(

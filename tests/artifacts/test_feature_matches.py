@@ -33,8 +33,14 @@ def matches(rows=3):
     return FeatureMatches(
         emotions=EMOTIONS,
         sites=SITES,
-        scores={n: rng.normal(size=shape).astype(np.float32) for n in ("delta", "auroc", "cosine", "attribution")},
-        null={"p_value": rng.random(shape), "level": np.array([0.5, 0.95]), "eligible": rng.random((2, 5)) > 0.5},
+        scores={
+            n: rng.normal(size=shape).astype(np.float32) for n in ("delta", "auroc", "cosine", "attribution")
+        },
+        null={
+            "p_value": rng.random(shape),
+            "level": np.array([0.5, 0.95]),
+            "eligible": rng.random((2, 5)) > 0.5,
+        },
         table=table,
         residual_share=rng.random((2, 3)).astype(np.float32),
         model_hash="m",
@@ -47,7 +53,11 @@ def test_write_read_is_equality(tmp_path, rows):
     made = matches(rows)
     made.save(tmp_path / "m.h5")
     read = FeatureMatches.load(tmp_path / "m.h5")
-    assert read.content_hash == made.content_hash and read.provenance == made.provenance and read.model_hash == "m"
+    assert (
+        read.content_hash == made.content_hash
+        and read.provenance == made.provenance
+        and read.model_hash == "m"
+    )
     assert read.emotions == EMOTIONS and read.sites == SITES
     for group in ("scores", "null"):
         assert getattr(read, group).keys() == getattr(made, group).keys()

@@ -44,12 +44,19 @@ def test_filter_leaves_out_sinks_tokens_and_extreme_norms_and_says_how_many(tmp_
     selection, report = filter_rows(store, RowFilter(1, (banned,), 10.0), prompts=wanted)
     mask = wanted[store.prompt_index] & (store.positions >= 1) & (store.tokens != banned)
     medians = {site: np.median(np.linalg.norm(store.read(site, mask), axis=1)) for site in SITES}
-    high = {site: mask & (np.linalg.norm(store.read(site, slice(None)), axis=1) > 10 * medians[site]) for site in SITES}
+    high = {
+        site: mask & (np.linalg.norm(store.read(site, slice(None)), axis=1) > 10 * medians[site])
+        for site in SITES
+    }
     kept = mask & ~high[SITES[0]] & ~high[SITES[1]]
     np.testing.assert_array_equal(selection.take(np.arange(len(selection))), np.flatnonzero(kept))
     assert report.n_rows == sum(lengths) - lengths[8] and report.sink_rows == 19 and report.norm_rows == 1
-    assert report.token_rows == int((wanted[store.prompt_index] & (store.positions >= 1) & (store.tokens == banned)).sum())
-    assert report.kept == kept.sum() == report.n_rows - report.sink_rows - report.token_rows - report.norm_rows
+    assert report.token_rows == int(
+        (wanted[store.prompt_index] & (store.positions >= 1) & (store.tokens == banned)).sum()
+    )
+    assert (
+        report.kept == kept.sum() == report.n_rows - report.sink_rows - report.token_rows - report.norm_rows
+    )
     assert report.norm_rows_by_site == {SITES[0]: 1, SITES[1]: 1}
     assert report.median_norms == pytest.approx(medians)
     assert filter_rows(store, RowFilter(0))[1].kept == store.n_rows
@@ -59,8 +66,11 @@ def test_filter_leaves_out_sinks_tokens_and_extreme_norms_and_says_how_many(tmp_
 
 def test_wrong_filters(tmp_path):
     store, _ = write(tmp_path / "a.h5", [3, 2])
-    for arguments, word in (({"skip_positions": -1}, "skip_positions is -1"),
-                            ({"max_norm_multiple": 1.0}, "half of the rows"), ({"max_norm_multiple": float("nan")}, "max_norm_multiple is nan")):
+    for arguments, word in (
+        ({"skip_positions": -1}, "skip_positions is -1"),
+        ({"max_norm_multiple": 1.0}, "half of the rows"),
+        ({"max_norm_multiple": float("nan")}, "max_norm_multiple is nan"),
+    ):
         with pytest.raises(UserError, match=word):
             RowFilter(**arguments)
     with pytest.raises(UserError, match="leaves none of the 5 rows of .*a.h5"):

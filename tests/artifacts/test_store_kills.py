@@ -10,8 +10,13 @@ DRIVER = Path(__file__).with_name("kill_driver.py")
 
 
 def test_sigkill_redoes_the_unfinished_shard_only_and_ends_in_the_same_bytes(tmp_path):
-    done = subprocess.run([sys.executable, str(DRIVER), str(tmp_path), "0"], capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), str(tmp_path), "0"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     kills = json.loads(done.stdout)
     assert sum(kills["random"]) >= 24 and kills["steps"] > 60

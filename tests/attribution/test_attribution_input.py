@@ -8,7 +8,14 @@ import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes
 
 import emocircuits
-from emocircuits.attribution import METHODS, PairBatch, attribution_patching, edge_effects, exact_patching, group_pairs
+from emocircuits.attribution import (
+    METHODS,
+    PairBatch,
+    attribution_patching,
+    edge_effects,
+    exact_patching,
+    group_pairs,
+)
 from emocircuits.errors import Failure, UserError
 
 
@@ -27,15 +34,22 @@ def test_pairs_of_different_length_are_refused():
     assert [batch.index.tolist() for batch in batches] == [[1], [0, 2]]
 
 
-@pytest.mark.parametrize(("metric", "error", "text"), [
-    (lambda logits: difference(logits).mean(), UserError, "one value per prompt"),
-    (lambda logits: logits[:, -1], UserError, "one value per prompt"),
-    (lambda logits: 3.0, UserError, "one value per prompt"),
-    (lambda logits: difference(logits).detach(), UserError, "no gradient"),
-    (lambda logits: logits[:, -1].argmax(-1).double(), UserError, "no gradient"),
-    (lambda logits: difference(logits) * float("nan"), Failure, "NaN"),
-    (lambda logits: (difference(logits) - difference(logits)).sqrt(), Failure, "gradient of the metric at blocks.0"),
-])
+@pytest.mark.parametrize(
+    ("metric", "error", "text"),
+    [
+        (lambda logits: difference(logits).mean(), UserError, "one value per prompt"),
+        (lambda logits: logits[:, -1], UserError, "one value per prompt"),
+        (lambda logits: 3.0, UserError, "one value per prompt"),
+        (lambda logits: difference(logits).detach(), UserError, "no gradient"),
+        (lambda logits: logits[:, -1].argmax(-1).double(), UserError, "no gradient"),
+        (lambda logits: difference(logits) * float("nan"), Failure, "NaN"),
+        (
+            lambda logits: (difference(logits) - difference(logits)).sqrt(),
+            Failure,
+            "gradient of the metric at blocks.0",
+        ),
+    ],
+)
 def test_metrics_that_cannot_be_attributed_are_refused(world, metric, error, text):
     model, saes, batch = world
     with pytest.raises(error, match=text):
@@ -48,11 +62,15 @@ def test_a_metric_with_a_second_argument_gets_the_index(world):
     sign = torch.tensor([1.0, -1.0, 2.0, 0.5, -3.0], dtype=torch.float64)
     plain = attribution_patching(model, saes, [batch], difference)
     shuffled = [batch.rows(torch.tensor([3, 1])), batch.rows(torch.tensor([4, 0, 2]))]
-    signed = attribution_patching(model, saes, shuffled, lambda logits, index: difference(logits) * sign[index])
+    signed = attribution_patching(
+        model, saes, shuffled, lambda logits, index: difference(logits) * sign[index]
+    )
     assert signed.nodes == plain.nodes
     np.testing.assert_allclose(signed.effects, plain.effects * sign.numpy()[:, None], atol=1e-12)
     nodes = plain.nodes[:4]
-    exact = exact_patching(model, saes, shuffled, lambda logits, index: difference(logits) * sign[index], nodes=nodes)
+    exact = exact_patching(
+        model, saes, shuffled, lambda logits, index: difference(logits) * sign[index], nodes=nodes
+    )
     unsigned = exact_patching(model, saes, [batch], difference, nodes=nodes)
     np.testing.assert_allclose(exact.effects, unsigned.effects * sign.numpy()[:, None], atol=1e-12)
     optional = attribution_patching(model, saes, [batch], lambda logits, lengths=None: difference(logits))
@@ -97,7 +115,10 @@ def test_saes_without_an_active_feature_are_refused(world):
     dead = random_saes("topk", 2, 12)
     for sae in dead.values():
         sae.b_enc.data -= 1e6
-    with pytest.raises(UserError, match="no feature of the SAEs at blocks.0.hook_resid_post, blocks.1.hook_resid_post differs"):
+    with pytest.raises(
+        UserError,
+        match="no feature of the SAEs at blocks.0.hook_resid_post, blocks.1.hook_resid_post differs",
+    ):
         attribution_patching(model, dead, [batch], difference)
 
 
@@ -105,7 +126,16 @@ def test_a_budget_that_buys_nothing_is_refused(world):
     model, saes, batch = world
     for nodes in ("components", "features"):
         with pytest.raises(UserError, match="budget"):
-            emocircuits.attribute(model, batch.clean, batch.corrupt, difference, nodes=nodes, saes=saes, method="verified", budget=2)
+            emocircuits.attribute(
+                model,
+                batch.clean,
+                batch.corrupt,
+                difference,
+                nodes=nodes,
+                saes=saes,
+                method="verified",
+                budget=2,
+            )
 
 
 def test_negating_the_metric_flips_and_permuting_features_permutes(world):

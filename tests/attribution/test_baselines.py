@@ -12,7 +12,8 @@ from emocircuits.attribution.baselines import BASELINES
 from emocircuits.errors import UserError
 from emocircuits.interventions.hooks import edited
 
-OTHER = torch.randint(0, 17, (6, 9), generator=torch.Generator().manual_seed(3))  # of another length and number
+# of another length and number
+OTHER = torch.randint(0, 17, (6, 9), generator=torch.Generator().manual_seed(3))
 
 
 def run(model, method="attribution_patching", other=OTHER, n=4, **options):
@@ -24,8 +25,23 @@ def run(model, method="attribution_patching", other=OTHER, n=4, **options):
 def linear(method, nodes, baseline):
     torch.manual_seed(1)
     model, saes = random_model(linear=True), random_saes("topk", 2, 12)
-    saes = None if nodes == "components" else saes if nodes == "features" else {site: saes[site] for site in list(saes)[:1]}
-    return run(model, method, n=2, nodes=nodes, saes=saes, baseline=baseline, max_features=500, edges=nodes == "components")[1]
+    saes = (
+        None
+        if nodes == "components"
+        else saes
+        if nodes == "features"
+        else {site: saes[site] for site in list(saes)[:1]}
+    )
+    return run(
+        model,
+        method,
+        n=2,
+        nodes=nodes,
+        saes=saes,
+        baseline=baseline,
+        max_features=500,
+        edges=nodes == "components",
+    )[1]
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
@@ -47,7 +63,9 @@ def test_on_a_linear_model_every_method_is_the_real_ablation(baseline, nodes, me
 @pytest.mark.parametrize("baseline", BASELINES)
 @pytest.mark.parametrize("norm", [None, "LN"])
 def test_an_exact_effect_is_what_a_hook_by_hand_gives(baseline, norm):
-    """The feature's activation is set to its mean, to nothing, or to what another prompt has, and the clean run measured."""
+    """The feature's activation is set to its mean, to nothing, or to what another prompt has, and the clean
+    run measured.
+    """
     model, saes = random_model(norm=norm), random_saes("standard", 2, 12)
     clean, exact = run(model, "exact", saes=saes, baseline=baseline, edges=False)
     site = list(saes)[1]
@@ -78,7 +96,9 @@ def test_an_exact_effect_is_what_a_hook_by_hand_gives(baseline, norm):
 @pytest.mark.parametrize("method", ["atp_star", "verified"])
 def test_every_method_takes_a_baseline(nodes, method):
     model, saes = random_model(), random_saes("topk", 2, 12)
-    _, found = run(model, method, nodes=nodes, saes=saes if nodes == "features" else None, baseline="mean", n=3)
+    _, found = run(
+        model, method, nodes=nodes, saes=saes if nodes == "features" else None, baseline="mean", n=3
+    )
     assert np.isfinite(found.effects).all() and np.abs(found.effects).max() > 1e-3 and len(found.edge_table())
     if method == "verified":
         torch.manual_seed(0)

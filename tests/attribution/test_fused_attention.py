@@ -42,10 +42,15 @@ def pairs(model, length: int = LENGTH, n: int = 2) -> PairBatch:
 def untouched(model) -> bool:
     """Whether attention is the bridge's own, and no hook is left."""
     attentions = [block.attn for block in model.blocks]
-    configs = [model.original_model.config, *(attention.original_component.config for attention in attentions)]
-    return (all("forward" not in vars(attention) for attention in attentions)
-            and all(config._attn_implementation == "eager" for config in configs)
-            and not any(part._forward_hooks for part in model.modules() if isinstance(part, HookPoint)))
+    configs = [
+        model.original_model.config,
+        *(attention.original_component.config for attention in attentions),
+    ]
+    return (
+        all("forward" not in vars(attention) for attention in attentions)
+        and all(config._attn_implementation == "eager" for config in configs)
+        and not any(part._forward_hooks for part in model.modules() if isinstance(part, HookPoint))
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -63,7 +68,9 @@ def test_effects_and_edges_are_those_of_eager_attention(family, method, tmp_path
     assert found.nodes == plain.nodes and found.passes == plain.passes
     np.testing.assert_allclose(found.effects, plain.effects, rtol=0, atol=1e-5 * np.abs(plain.effects).max())
     np.testing.assert_array_equal(found.edges.targets, plain.edges.targets)
-    np.testing.assert_allclose(found.edges.effects, plain.edges.effects, rtol=0, atol=1e-5 * np.abs(plain.edges.effects).max())
+    np.testing.assert_allclose(
+        found.edges.effects, plain.edges.effects, rtol=0, atol=1e-5 * np.abs(plain.edges.effects).max()
+    )
     assert untouched(model)
 
 
@@ -84,7 +91,10 @@ def test_what_it_cannot_do_is_recomputed_instead(tmp_path, monkeypatch, always):
         batch = pairs(model, 9) if hasattr(model, "original_model") else random_batch(2)
         with fused_attention(model, batch.clean) as fused:
             assert not fused
-        assert attribution_patching(model, random_saes("topk", 2, model.cfg.d_model), [batch], difference).passes == 4
+        assert (
+            attribution_patching(model, random_saes("topk", 2, model.cfg.d_model), [batch], difference).passes
+            == 4
+        )
 
 
 def test_blocks_are_recomputed_too_where_streams_alone_are_too_large(tmp_path, monkeypatch, always):
@@ -115,7 +125,9 @@ def test_a_hook_inside_attention_keeps_it_as_it_is(name, tmp_path, always):
 def test_hooks_on_the_streams_are_not_called_by_the_probe(tmp_path, always):
     model, seen = tiny(tmp_path), []
     batch = pairs(model)
-    with model.hooks(fwd_hooks=[("blocks.1.hook_resid_post", lambda value, hook: seen.append(value.shape[1]))]):
+    with model.hooks(
+        fwd_hooks=[("blocks.1.hook_resid_post", lambda value, hook: seen.append(value.shape[1]))]
+    ):
         attribution_patching(model, random_saes("topk", 2, model.cfg.d_model), [batch], difference)
     assert seen == [LENGTH, LENGTH]
 
@@ -161,9 +173,13 @@ def test_what_a_backward_pass_keeps_grows_in_line_with_the_positions(family, tmp
             storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
             return value
 
-        with fused_attention(model, pairs(model, length).clean) as fused, \
-                torch.autograd.graph.saved_tensors_hooks(note, lambda value: value), \
-                model.hooks(fwd_hooks=[("blocks.0.hook_resid_pre", lambda value, hook: value.detach().requires_grad_())]):
+        with (
+            fused_attention(model, pairs(model, length).clean) as fused,
+            torch.autograd.graph.saved_tensors_hooks(note, lambda value: value),
+            model.hooks(
+                fwd_hooks=[("blocks.0.hook_resid_pre", lambda value, hook: value.detach().requires_grad_())]
+            ),
+        ):
             assert fused and model(pairs(model, length).clean).requires_grad
         kept[length] = sum(storages.values())
     assert kept[1024] <= 4.2 * kept[256]

@@ -24,24 +24,49 @@ def needs_all(logits):
 
 @pytest.mark.parametrize("family", [*FAMILIES.names(), "hooked transformer"])
 def test_effects_are_those_of_all_logits(family, tmp_path):
-    model = random_model() if family == "hooked transformer" else load_model(str(write_family(family, tmp_path)), dtype="float64", checks=False).bridge
+    model = (
+        random_model()
+        if family == "hooked transformer"
+        else load_model(str(write_family(family, tmp_path)), dtype="float64", checks=False).bridge
+    )
     batch = random_batch()
     whole = model(batch.clean)
     torch.testing.assert_close(last_logits(model, batch.clean), whole[:, -1:], atol=1e-12, rtol=1e-12)
     saes = random_saes("topk", model.cfg.n_layers, model.cfg.d_model)
-    for settings in ({"nodes": "components"}, {"nodes": "components", "method": "integrated_gradients", "steps": 2}, {"saes": saes}):
-        short, full = (attribute(model, batch.clean, batch.corrupt, metric, **settings) for metric in (difference, needs_all))
+    for settings in (
+        {"nodes": "components"},
+        {"nodes": "components", "method": "integrated_gradients", "steps": 2},
+        {"saes": saes},
+    ):
+        short, full = (
+            attribute(model, batch.clean, batch.corrupt, metric, **settings)
+            for metric in (difference, needs_all)
+        )
         assert short.nodes == full.nodes and np.abs(full.effects).max() > 1e-6
-        for a, b in ((short.effects, full.effects), (short.edges.effects, full.edges.effects), (short.metric_clean, full.metric_clean)):
+        for a, b in (
+            (short.effects, full.effects),
+            (short.edges.effects, full.edges.effects),
+            (short.metric_clean, full.metric_clean),
+        ):
             np.testing.assert_allclose(a, b, atol=1e-9 * max(1.0, np.abs(b).max()))
 
 
 @pytest.mark.parametrize("family", ["gpt2", "hooked transformer"])
 def test_no_other_logits_are_made(family, tmp_path):
-    model = random_model() if family == "hooked transformer" else load_model(str(write_family(family, tmp_path)), checks=False).bridge
+    model = (
+        random_model()
+        if family == "hooked transformer"
+        else load_model(str(write_family(family, tmp_path)), checks=False).bridge
+    )
     batch, made = random_batch(), []
-    with model.hooks(fwd_hooks=[("ln_final.hook_normalized" if family == "hooked transformer" else "unembed.hook_in",
-                                 lambda value, hook: made.append(value.shape[1]))]):
+    with model.hooks(
+        fwd_hooks=[
+            (
+                "ln_final.hook_normalized" if family == "hooked transformer" else "unembed.hook_in",
+                lambda value, hook: made.append(value.shape[1]),
+            )
+        ]
+    ):
         short = run_metric(model, batch.clean, difference, batch.index)
         full = run_metric(model, batch.clean, needs_all, batch.index)
     assert made == [1, batch.clean.shape[1]]
@@ -50,11 +75,18 @@ def test_no_other_logits_are_made(family, tmp_path):
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "olmo2", "hooked transformer"])
 def test_the_last_block_is_run_at_the_last_position_unless_someone_looks(family, tmp_path):
-    model = random_model() if family == "hooked transformer" else load_model(str(write_family(family, tmp_path)), dtype="float64", checks=False).bridge
+    model = (
+        random_model()
+        if family == "hooked transformer"
+        else load_model(str(write_family(family, tmp_path)), dtype="float64", checks=False).bridge
+    )
     batch, made, seen = random_batch(), [], []
     length, block = batch.clean.shape[1], model.blocks[model.cfg.n_layers - 1]
     inside = [module for module in block.mlp.modules() if not isinstance(module, HookPoint)]
-    handles = [module.register_forward_hook(lambda module, given, out: made.append(out.shape[1])) for module in inside]
+    handles = [
+        module.register_forward_hook(lambda module, given, out: made.append(out.shape[1]))
+        for module in inside
+    ]
 
     def run(metric):
         made.clear()
@@ -63,7 +95,14 @@ def test_the_last_block_is_run_at_the_last_position_unless_someone_looks(family,
     try:
         run(difference)  # the first call also looks at how the model is built
         (short, alone), (full, whole) = run(difference), run(needs_all)
-        with model.hooks(fwd_hooks=[(f"blocks.{model.cfg.n_layers - 1}.hook_mlp_out", lambda value, hook: seen.append(value.detach()))]):
+        with model.hooks(
+            fwd_hooks=[
+                (
+                    f"blocks.{model.cfg.n_layers - 1}.hook_mlp_out",
+                    lambda value, hook: seen.append(value.detach()),
+                )
+            ]
+        ):
             watched, looked = run(difference)
     finally:
         for handle in handles:
@@ -97,16 +136,27 @@ def test_a_metric_is_asked_about_every_prompt_and_length():
     def own_token(logits, index):
         return logits[:, -1, :8][torch.arange(len(index)), index]
 
-    assert reads_last_position(model, own_token, 7, INDEX) and not reads_last_position(model, per_prompt, 7, INDEX)
-    for metric in (lambda logits: logits[:, 0, 1], lambda logits: logits.mean((1, 2)), lambda logits: logits[:, -2, 3] - logits[:, -1, 4],
-                   lambda logits: logits.log_softmax(-1)[..., 2].sum(1), lambda logits: logits[:, 6, 3]):
+    assert reads_last_position(model, own_token, 7, INDEX) and not reads_last_position(
+        model, per_prompt, 7, INDEX
+    )
+    for metric in (
+        lambda logits: logits[:, 0, 1],
+        lambda logits: logits.mean((1, 2)),
+        lambda logits: logits[:, -2, 3] - logits[:, -1, 4],
+        lambda logits: logits.log_softmax(-1)[..., 2].sum(1),
+        lambda logits: logits[:, 6, 3],
+    ):
         assert not reads_last_position(model, metric, 7, INDEX)
-    for metric in (lambda logits: logits[:, -1].log_softmax(-1)[:, 2], lambda logits: logits[:, logits.shape[1] - 1, 3]):
+    for metric in (
+        lambda logits: logits[:, -1].log_softmax(-1)[:, 2],
+        lambda logits: logits[:, logits.shape[1] - 1, 3],
+    ):
         assert reads_last_position(model, metric, 7, INDEX)
 
 
 def test_asking_takes_no_memory_of_all_logits():
     """Long prompts and a large vocabulary: the logits asked about would be 120 GB."""
+
     class Wide(torch.nn.Module):
         def __init__(self):
             super().__init__()

@@ -13,7 +13,11 @@ from emocircuits.models.tiny import write_tiny_model
 
 @pytest.mark.parametrize("family", [None, "gpt2", "llama"])
 def test_recomputed_blocks_give_the_same_effects_and_are_undone(family, tmp_path, monkeypatch):
-    model = random_model() if family is None else load_model(str(write_tiny_model(family, tmp_path)), dtype="float64", checks=False).bridge
+    model = (
+        random_model()
+        if family is None
+        else load_model(str(write_tiny_model(family, tmp_path)), dtype="float64", checks=False).bridge
+    )
     saes, batch = random_saes("topk", 2, model.cfg.d_model), random_batch(3)
     plain = attribution_patching(model, saes, [batch], difference)
     monkeypatch.setattr(recompute, "KEPT_BYTES", 0)

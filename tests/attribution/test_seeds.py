@@ -13,20 +13,33 @@ def seeds(late):
     """Seeds of three kinds; the gradients of the kinds in `late` are nothing before the last position."""
     made = torch.Generator().manual_seed(0)
     drawn = [torch.randn(heads, PROMPTS, LENGTH, D_HEAD, generator=made) for heads in HEADS]
-    pull, unit = torch.randn(sum(HEADS), PROMPTS, LENGTH, 1, generator=made), torch.randn(PROMPTS, LENGTH, WIDTH, generator=made)
+    pull, unit = (
+        torch.randn(sum(HEADS), PROMPTS, LENGTH, 1, generator=made),
+        torch.randn(PROMPTS, LENGTH, WIDTH, generator=made),
+    )
     first = 0
     for kind, heads in enumerate(HEADS):
         if kind in late:
             drawn[kind][:, :, :-1], pull[first : first + heads, :, :-1] = 0, 0
         first += heads
     inward = [torch.randn(heads, D_HEAD, WIDTH, generator=made) for heads in HEADS]
-    whole = torch.cat([torch.einsum("hpte,hed->hptd", *pair) for pair in zip(drawn, inward, strict=True)]) - pull * unit
+    whole = (
+        torch.cat([torch.einsum("hpte,hed->hptd", *pair) for pair in zip(drawn, inward, strict=True)])
+        - pull * unit
+    )
     return ProjectedSeeds(inward, drawn, [(pull, unit)]), whole
 
 
-@pytest.mark.parametrize(("late", "expected"), [
-    ((), [(0, 7, 0)]), ((0,), [(0, 3, 5), (3, 7, 0)]), ((2,), [(0, 5, 0), (5, 7, 5)]), ((1,), [(0, 3, 0), (3, 5, 5), (5, 7, 0)]),
-    ((0, 1, 2), [(0, 7, 5)])])
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [
+        ((), [(0, 7, 0)]),
+        ((0,), [(0, 3, 5), (3, 7, 0)]),
+        ((2,), [(0, 5, 0), (5, 7, 5)]),
+        ((1,), [(0, 3, 0), (3, 5, 5), (5, 7, 0)]),
+        ((0, 1, 2), [(0, 7, 5)]),
+    ],
+)
 def test_spans_cover_all_slots_and_leave_out_nothing(late, expected):
     found, whole = seeds(late)
     assert [(slots.start, slots.stop, begin) for slots, begin in found.spans()] == expected
@@ -41,7 +54,9 @@ def test_spans_cover_all_slots_and_leave_out_nothing(late, expected):
 def test_points_of_a_path_begin_where_the_first_of_them_does():
     early, late = seeds(())[0], seeds((0, 1, 2))[0]
     assert late.plus(late).spans() == late.spans() and late.plus(early).spans() == early.spans()
-    against = ProjectedSeeds(early.inward, [-drawn for drawn in early.drawn], [(-early.pulls[0][0], 2 * early.pulls[0][1])])
+    against = ProjectedSeeds(
+        early.inward, [-drawn for drawn in early.drawn], [(-early.pulls[0][0], 2 * early.pulls[0][1])]
+    )
     assert early.plus(against).spans() == early.spans()  # what the scales take off does not cancel
     stream = torch.zeros(2, PROMPTS, LENGTH, WIDTH)
     stream[1, 0, 1] = 1

@@ -1,4 +1,6 @@
-"""The benchmarks of directions and matching: their measures against plain computation, and that both commands run."""
+"""The benchmarks of directions and matching: their measures against plain computation, and that both commands
+run.
+"""
 
 import json
 import subprocess
@@ -38,7 +40,9 @@ def test_the_latent_of_an_emotion_is_what_tells_it_from_the_others():
     means = np.stack([latents[labels == label].mean(axis=0) for label in range(4)])
     assert (means.argmax(axis=0) == np.arange(4)).all()
     levels = true_levels(made)
-    slopes = np.linalg.lstsq(np.column_stack([levels, np.ones(len(levels))]), latents[:, 1], rcond=None)[0][:-1]
+    slopes = np.linalg.lstsq(np.column_stack([levels, np.ones(len(levels))]), latents[:, 1], rcond=None)[0][
+        :-1
+    ]
     np.testing.assert_allclose(levels @ slopes, latents[:, 1], atol=1e-9)
     known = lexicon().coordinates[lexicon().index("desperate")]
     assert (np.sign(slopes[:4]) == np.sign(known[:4])).all()
@@ -53,7 +57,9 @@ def test_regression_equals_ridge():
     pattern, weights = _regression(stream, latent, 0.5)
     penalty = 0.5 * np.trace(np.cov(stream.T, bias=True)) / 6 * 200
     np.testing.assert_allclose(weights, Ridge(alpha=penalty).fit(stream, latent).coef_, rtol=1e-8)
-    np.testing.assert_allclose(pattern, [np.cov(column, latent, bias=True)[0, 1] for column in stream.T], rtol=1e-8)
+    np.testing.assert_allclose(
+        pattern, [np.cov(column, latent, bias=True)[0, 1] for column in stream.T], rtol=1e-8
+    )
 
 
 def test_rows_say_whether_they_hold(capsys):
@@ -70,7 +76,9 @@ def test_rows_say_whether_they_hold(capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["directions", "matching"])
 def test_the_command_prints_every_row(name):
-    done = subprocess.run([sys.executable, "-m", f"tests.benchmarks.{name}", "--quick"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.benchmarks.{name}", "--quick"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| yes |") + done.stdout.count("| no |") >= 8
 
@@ -82,5 +90,7 @@ def test_circuit_rows_are_what_the_run_measured(debug_run):
     for name, one in scores.items():
         assert rows[f"{name}: faithfulness"].value == one["faithfulness"]
         assert rows[f"{name}: faithfulness"].passes == (one["faithfulness"] >= 0.85)
-        assert rows[f"{name}: nodes of the circuit over active nodes"].value == pytest.approx(one["nodes"] / one["active_nodes"])
+        assert rows[f"{name}: nodes of the circuit over active nodes"].value == pytest.approx(
+            one["nodes"] / one["active_nodes"]
+        )
     assert all(np.isfinite(row.value) for row in rows.values())

@@ -40,7 +40,8 @@ def prompt_file(tmp_path):
     return make
 
 
-# cards -------------------------------------------------------------------------------------------------------------
+# cards
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS.names())
@@ -60,7 +61,10 @@ def test_card_contract(name):
 )
 def test_shipped_prompt_file(path):
     pairs = read_pairs(path)
-    assert sum(pair.split == "find" for pair in pairs) >= 12 and sum(pair.split == "score" for pair in pairs) >= 12
+    assert (
+        sum(pair.split == "find" for pair in pairs) >= 12
+        and sum(pair.split == "score" for pair in pairs) >= 12
+    )
     assert not {p.clean for p in pairs if p.split == "find"} & {p.clean for p in pairs if p.split == "score"}
 
 
@@ -76,7 +80,8 @@ def test_card_is_frozen():
         BEHAVIOURS.get("blackmail").title = "other"
 
 
-# targets -----------------------------------------------------------------------------------------------------------
+# targets
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_resolve_keeps_order():
@@ -96,7 +101,8 @@ def test_resolve_refuses():
         resolve_both(words, ("hide",), ())
 
 
-# metric ------------------------------------------------------------------------------------------------------------
+# metric
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_metric_is_the_log_ratio_of_probabilities():
@@ -144,7 +150,8 @@ def test_metric_refuses():
         log_odds((1,), (2,))(torch.zeros(2, 4))
 
 
-# prompt files ------------------------------------------------------------------------------------------------------
+# prompt files
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_write_read_is_identity(tmp_path):
@@ -187,7 +194,8 @@ def test_bad_file_is_named(tmp_path, prompt_file):
         read_pairs(prompt_file(line()), "test")
 
 
-# tokens ------------------------------------------------------------------------------------------------------------
+# tokens
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_unequal_lengths_name_the_pair_and_both_lengths():
@@ -198,7 +206,10 @@ def test_unequal_lengths_name_the_pair_and_both_lengths():
 def test_batches_hold_every_pair_once_without_padding():
     pairs = [
         PromptPair(
-            str(n), " ".join(["w"] * (2 + n % 3) + [f"c{n}"]), " ".join(["w"] * (2 + n % 3) + [f"d{n}"]), "find"
+            str(n),
+            " ".join(["w"] * (2 + n % 3) + [f"c{n}"]),
+            " ".join(["w"] * (2 + n % 3) + [f"d{n}"]),
+            "find",
         )
         for n in range(11)
     ]
@@ -213,13 +224,16 @@ def test_batches_hold_every_pair_once_without_padding():
                 assert corrupt[row].tolist() == model.encode(pairs[place].corrupt)
 
 
-# binding -----------------------------------------------------------------------------------------------------------
+# binding
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_bind_takes_the_first_material_that_fits():
     bound = bind(BEHAVIOURS.get("deception"), OneToken("was", "had", "said"))
     assert (
-        bound.material.name == "stories260k" and bound.metric.target_ids == (0, 1) and bound.metric.honest_ids == (2,)
+        bound.material.name == "stories260k"
+        and bound.metric.target_ids == (0, 1)
+        and bound.metric.honest_ids == (2,)
     )
     assert len(bound.pairs("find", 5)) == 5 and bound.pairs("score", 999) == bound.score
 

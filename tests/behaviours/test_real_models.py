@@ -17,7 +17,9 @@ def load(name):
     return load_model(str(real_model(name)), trust_remote_code=True)
 
 
-@pytest.mark.parametrize(("name", "material"), [("tinystories-sp2M", "tinystories"), ("stories260K", "stories260k")])
+@pytest.mark.parametrize(
+    ("name", "material"), [("tinystories-sp2M", "tinystories"), ("stories260K", "stories260k")]
+)
 def test_deception_is_neither_at_floor_nor_at_ceiling(name, material):
     model = load(name)
     bound = bind(BEHAVIOURS.get("deception"), model)

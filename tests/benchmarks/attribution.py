@@ -4,12 +4,14 @@
     python -m tests.benchmarks.attribution --quick    # fewer repeats
     python -m tests.benchmarks.attribution --d-model 256
 
-Random weights and TopK SAEs at every layer; one thread; processor time of this process, so other work on the machine counts little; the
-median of several rounds in which everything is measured once. Rows are compared with
+Random weights and TopK SAEs at every layer; one thread; processor time of this process, so other work on the
+machine counts little; the median of several rounds in which everything is measured once. Rows are compared
+with
   spliced   2 forwards + 1 backward of the model with all SAEs and errors spliced in (nodes)
   model     1 forward + 1 backward of the plain model, gradients of its weights included (edges)
-Peers in the same units: feature-circuits 5 and its integrated gradients 37 (nodes), 0.75 to 0.9 (one feature's edges); circuit-tracer 0.6;
-EAP-IG 1.4 and 5.7, AutoCircuit 1.7 and 7.1 (component edges, one gradient and integrated).
+Peers in the same units: feature-circuits 5 and its integrated gradients 37 (nodes), 0.75 to 0.9 (one
+feature's edges); circuit-tracer 0.6; EAP-IG 1.4 and 5.7, AutoCircuit 1.7 and 7.1 (component edges, one
+gradient and integrated).
 """
 
 import argparse
@@ -47,9 +49,10 @@ def plain_passes(model, batch) -> None:  # noqa: ANN001
 def least(settings: dict) -> float:
     """Multiplications of component edges over those of one forward and backward pass with weight gradients.
 
-    Two forward passes and a backward pass without weight gradients, behind the last attention at the last position alone; what each head
-    writes; the queries', keys' and values' gradients taken back to the stream; the inner products of nodes and slots. Of the last block
-    the heads' outputs, the MLP and the queries' gradients count at the last position.
+    Two forward passes and a backward pass without weight gradients, behind the last attention at the last
+    position alone; what each head writes; the queries', keys' and values' gradients taken back to the stream;
+    the inner products of nodes and slots. Of the last block the heads' outputs, the MLP and the queries'
+    gradients count at the last position.
     """
     width, layers, heads = settings["d_model"], settings["layers"], settings["heads"]
     blocks, logits = 12 * width**2 * layers, width * settings["d_vocab"]
@@ -71,16 +74,26 @@ def main() -> int:
     """Prints the ratios next to their bars; 1 where one is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
-    parser.add_argument("--d-model", type=int, default=SETTINGS["d_model"], help="width of the model; d_sae is eight times that")
+    parser.add_argument(
+        "--d-model",
+        type=int,
+        default=SETTINGS["d_model"],
+        help="width of the model; d_sae is eight times that",
+    )
     arguments = parser.parse_args()
-    rounds, settings = 3 if arguments.quick else 9, {**SETTINGS, "d_model": arguments.d_model, "d_sae": 8 * arguments.d_model}
+    rounds, settings = (
+        3 if arguments.quick else 9,
+        {**SETTINGS, "d_model": arguments.d_model, "d_sae": 8 * arguments.d_model},
+    )
     torch.set_num_threads(1)
     model, saes, *_ = random_world(settings)
     clean, corrupt = torch.randint(0, settings["d_vocab"], (2, PROMPTS, settings["positions"]))
     batch = PairBatch(clean, corrupt, torch.arange(PROMPTS))
     found = attribution_patching(model, saes, [batch], difference)
     sites = list(saes)
-    ups, downs = ([node for node in found.nodes if node.startswith(f"feature/{site}/")] for site in sites[2:4])
+    ups, downs = (
+        [node for node in found.nodes if node.startswith(f"feature/{site}/")] for site in sites[2:4]
+    )
     pair = {site: saes[site] for site in sites[2:4]}
     chosen = ups[:SOURCES] + downs[:TARGETS]
     nodes = {"nodes": "components", "edges": True}
@@ -90,7 +103,9 @@ def main() -> int:
         "nodes": lambda: attribution_patching(model, saes, [batch], difference),
         "feature edges": lambda: counted_edge_effects(model, pair, [batch], difference, chosen),
         "component edges": lambda: emocircuits.attribute(model, clean, corrupt, difference, **nodes),
-        "component edges, 5 steps": lambda: emocircuits.attribute(model, clean, corrupt, difference, method="integrated_gradients", steps=5, **nodes),
+        "component edges, 5 steps": lambda: emocircuits.attribute(
+            model, clean, corrupt, difference, method="integrated_gradients", steps=5, **nodes
+        ),
     }
     for work in works.values():
         work()
@@ -100,7 +115,9 @@ def main() -> int:
             times[name].append(timed(work))
 
     def ratio(name: str, unit: str, share: int = 1) -> float:
-        return float(torch.tensor([a / b / share for a, b in zip(times[name], times[unit], strict=True)]).median())
+        return float(
+            torch.tensor([a / b / share for a, b in zip(times[name], times[unit], strict=True)]).median()
+        )
 
     rows = [
         ("nodes and errors at all 6 sites / spliced", ratio("nodes", "spliced"), 1.3),
@@ -108,8 +125,10 @@ def main() -> int:
         ("component edges / model", ratio("component edges", "model"), 1.2),
         ("component edges, 5 steps / model", ratio("component edges, 5 steps", "model"), 5.0),
     ]
-    print(f"{PROMPTS} prompts of {SETTINGS['positions']} tokens, {SETTINGS['layers']} layers, d {settings['d_model']}, d_sae {settings['d_sae']}; "
-          f"median of {rounds}; spliced {1e3 * min(times['spliced']):.0f} ms, model {1e3 * min(times['model']):.0f} ms")
+    print(
+        f"{PROMPTS} prompts of {SETTINGS['positions']} tokens, {SETTINGS['layers']} layers, d {settings['d_model']}, d_sae {settings['d_sae']}; "
+        f"median of {rounds}; spliced {1e3 * min(times['spliced']):.0f} ms, model {1e3 * min(times['model']):.0f} ms"
+    )
     print(f"component edges / model cannot be less than {least(settings):.2f} by their multiplications")
     for text, value, bar in rows:
         print(f"{text:46s} {value:6.3f}   bar {bar}   {'kept' if value <= bar else 'MISSED'}")

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.attribution_scale            # 4,000 tokens, 12 layers, d 768, d_sae 16,384 at every layer
     python -m tests.benchmarks.attribution_scale --quick    # a small version, the one the test suite runs
 
-Weights and SAEs are random: memory does not depend on what they say. Each measurement is a process of its own; its peak is what
-the system says the process ever held.
+Weights and SAEs are random: memory does not depend on what they say. Each measurement is a process of its
+own; its peak is what the system says the process ever held.
 """
 
 import argparse
@@ -15,7 +15,15 @@ import sys
 import time
 
 BAR_GIB = 12.0
-FULL = {"positions": 4000, "layers": 12, "d_model": 768, "heads": 12, "d_vocab": 50257, "d_sae": 16384, "k": 32}
+FULL = {
+    "positions": 4000,
+    "layers": 12,
+    "d_model": 768,
+    "heads": 12,
+    "d_vocab": 50257,
+    "d_sae": 16384,
+    "k": 32,
+}
 QUICK = {"positions": 768, "layers": 3, "d_model": 64, "heads": 4, "d_vocab": 500, "d_sae": 4096, "k": 16}
 
 
@@ -30,16 +38,39 @@ def random_world(settings: dict):  # noqa: ANN201
 
     torch.manual_seed(0)
     width = settings["d_model"]
-    model = HookedTransformer(HookedTransformerConfig(
-        n_layers=settings["layers"], d_model=width, n_ctx=settings["positions"], d_head=width // settings["heads"], n_heads=settings["heads"],
-        d_mlp=4 * width, d_vocab=settings["d_vocab"], act_fn="gelu", normalization_type="LN", device="cpu", seed=0))
+    model = HookedTransformer(
+        HookedTransformerConfig(
+            n_layers=settings["layers"],
+            d_model=width,
+            n_ctx=settings["positions"],
+            d_head=width // settings["heads"],
+            n_heads=settings["heads"],
+            d_mlp=4 * width,
+            d_vocab=settings["d_vocab"],
+            act_fn="gelu",
+            normalization_type="LN",
+            device="cpu",
+            seed=0,
+        )
+    )
     model.requires_grad_(False)
     saes = {}
     for layer in range(settings["layers"]):
         site = residual_site(layer)
-        sae = SAE.from_dict({"architecture": "topk", "k": settings["k"], "d_in": width, "d_sae": settings["d_sae"], "dtype": "float32", "device": "cpu",
-                             "apply_b_dec_to_input": True, "normalize_activations": "none", "reshape_activations": "none",
-                             "metadata": SAEMetadata(hook_name=site).to_dict()})
+        sae = SAE.from_dict(
+            {
+                "architecture": "topk",
+                "k": settings["k"],
+                "d_in": width,
+                "d_sae": settings["d_sae"],
+                "dtype": "float32",
+                "device": "cpu",
+                "apply_b_dec_to_input": True,
+                "normalize_activations": "none",
+                "reshape_activations": "none",
+                "metadata": SAEMetadata(hook_name=site).to_dict(),
+            }
+        )
         with torch.no_grad():
             sae.W_dec.copy_(torch.nn.functional.normalize(torch.randn(settings["d_sae"], width), dim=-1))
             sae.W_enc.copy_(sae.W_dec.T)
@@ -66,15 +97,24 @@ def measure_here(settings: dict) -> dict:
     before, start = peak_gib(), time.perf_counter()
     model, saes, clean, corrupt = world
     result = emocircuits.attribute(model, clean, corrupt, difference, saes=saes, edges=False)
-    return {"peak_gib": peak_gib(), "before_gib": before, "seconds": time.perf_counter() - start, "nodes": len(result.nodes)}
+    return {
+        "peak_gib": peak_gib(),
+        "before_gib": before,
+        "seconds": time.perf_counter() - start,
+        "nodes": len(result.nodes),
+    }
 
 
 def measured(settings: dict) -> dict:
     """The same in a process of its own, with what dense features would take besides."""
     command = [sys.executable, "-m", "tests.benchmarks.attribution_scale", "--inside", json.dumps(settings)]
-    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    found = json.loads(
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    )
     # clean, corrupt and changed activations and their gradients at every site
-    found["dense_features_gib"] = 4 * 4 * settings["positions"] * settings["layers"] * settings["d_sae"] / (1 << 30)
+    found["dense_features_gib"] = (
+        4 * 4 * settings["positions"] * settings["layers"] * settings["d_sae"] / (1 << 30)
+    )
     return found
 
 

@@ -1,4 +1,6 @@
-"""What the benchmarks of directions and of matching share: a row of the table, the run they read, fresh stories."""
+"""What the benchmarks of directions and of matching share: a row of the table, the run they read, fresh
+stories.
+"""
 
 import argparse
 import json
@@ -92,7 +94,9 @@ def command(
         action="store_true",
         help="a few emotions and stories in a temporary run: shows that it works, not what holds",
     )
-    parser.add_argument("--only", default=",".join(parts), metavar="PARTS", help=f"some of {', '.join(parts)}")
+    parser.add_argument(
+        "--only", default=",".join(parts), metavar="PARTS", help=f"some of {', '.join(parts)}"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per row")
     arguments = parser.parse_args()
     chosen = tuple(arguments.only.split(","))
@@ -109,7 +113,9 @@ def print_rows(rows: Iterable[Row], as_json: bool = False) -> None:
     for row in rows:
         holds = {True: "yes", False: "no", None: ""}[row.passes]
         print(
-            json.dumps(asdict(row)) if as_json else f"| {row.what} | {row.bar} | {row.value:.3g} | {holds} | {row.note} |",
+            json.dumps(asdict(row))
+            if as_json
+            else f"| {row.what} | {row.bar} | {row.value:.3g} | {holds} | {row.note} |",
             flush=True,
         )
 
@@ -118,7 +124,9 @@ def print_rows(rows: Iterable[Row], as_json: bool = False) -> None:
 def _workspace(directory: Path, quick: bool, until: str) -> Iterator[Workspace]:
     with TemporaryDirectory() as folder:
         yield finished_run(
-            Path(folder) / "run" if quick else directory, load_recipe(None, QUICK if quick else ()), until=until
+            Path(folder) / "run" if quick else directory,
+            load_recipe(None, QUICK if quick else ()),
+            until=until,
         )
 
 
@@ -129,8 +137,9 @@ class FreshStories:
     Attributes:
         store: their activations.
         documents: one per prompt of the store.
-        latent: for every story and emotion, the linear function of the seven true levels that best tells the emotion from
-            the others: S⁻¹ (E[levels | emotion] − mean over emotions), S the covariance of levels within emotions.
+        latent: for every story and emotion, the linear function of the seven true levels that best tells the
+            emotion from the others: S⁻¹ (E[levels | emotion] − mean over emotions), S the covariance of
+            levels within emotions.
     """
 
     store: ActivationStore
@@ -143,19 +152,28 @@ def fresh_stories(workspace: Workspace, per_emotion: int) -> FreshStories:
     emotions = workspace.directions().emotions
     made = tuple(
         document(
-            "story", place * per_emotion + number, seed=FRESH_SEED + workspace.recipe.seed, named=False, emotion=emotion
+            "story",
+            place * per_emotion + number,
+            seed=FRESH_SEED + workspace.recipe.seed,
+            named=False,
+            emotion=emotion,
         )
         for place, emotion in enumerate(emotions)
         for number in range(per_emotion)
     )
     path = workspace.path(f"benchmark/fresh-{per_emotion}.h5")
     if not path.is_file():
-        texts = [LabelledText(f"{one.emotion}/{one.id}", one.text, str(one.emotion), one.topic, "story") for one in made]
+        texts = [
+            LabelledText(f"{one.emotion}/{one.id}", one.text, str(one.emotion), one.topic, "story")
+            for one in made
+        ]
         collect_residuals(workspace.model, texts, path, replace=True)
     return FreshStories(ActivationStore.open(path), made, emotion_latents(made, emotions))
 
 
-def emotion_latents(stories: tuple[Document, ...], emotions: tuple[str, ...]) -> Float[np.ndarray, "story emotion"]:
+def emotion_latents(
+    stories: tuple[Document, ...], emotions: tuple[str, ...]
+) -> Float[np.ndarray, "story emotion"]:
     """See `FreshStories.latent`; the expectations are the generator's own."""
     shares = level_table()[[lexicon().index(emotion) for emotion in emotions]]
     means = shares @ np.array(LEVELS, dtype=np.float64)

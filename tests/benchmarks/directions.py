@@ -1,7 +1,8 @@
 """Emotion directions of the organism against what is known about its world.
 
-`python -m tests.benchmarks.directions [RUN] [--quick] [--only PARTS]` prints one row per bar. RUN is a run of the default
-recipe whose directions stage is done; it is made where there is none. PARTS: reading, latent, steering, preference, cost.
+`python -m tests.benchmarks.directions [RUN] [--quick] [--only PARTS]` prints one row per bar. RUN is a run of
+the default recipe whose directions stage is done; it is made where there is none. PARTS: reading, latent,
+steering, preference, cost.
 """
 
 import time
@@ -68,10 +69,15 @@ def measure(workspace: Workspace, small: bool, parts: tuple[str, ...] = PARTS) -
 
 
 def reading_rows(workspace: Workspace, learned: dict[str, EmotionDirections]) -> Iterator[Row]:
-    """AUROC at the reading site on held-out stories that never name an emotion, next to the best readers of the text."""
+    """AUROC at the reading site on held-out stories that never name an emotion, next to the best readers of
+    the text.
+    """
     prompts, emotions = workspace.store().prompts, learned[READER].emotions
     stories = prompts[(prompts["kind"] == "story") & prompts["emotion"].isin(emotions)]
-    fit, held = ([story_of(name) for name in stories["id"][stories["split"] == split]] for split in ("train", "held_out"))
+    fit, held = (
+        [story_of(name) for name in stories["id"][stories["split"] == split]]
+        for split in ("train", "held_out")
+    )
     limits = emotion_limits(fit, held, emotions)
     what = f"held-out AUROC, mean over {len(emotions)} emotions, unnamed stories"
     for name, directions in learned.items():
@@ -95,10 +101,10 @@ def reading_rows(workspace: Workspace, learned: dict[str, EmotionDirections]) ->
 def latent_rows(workspace: Workspace, learned: dict[str, EmotionDirections], sizes: Sizes) -> Iterator[Row]:
     """Cosine with the ridge regression of the emotion's true latent on the residual stream of fresh stories.
 
-    The estimator and the regression shrink alike (`directions.penalty`). A difference of means is no predictor but the
-    change that the latent makes, so it is compared with the covariance of stream and latent (Haufe et al. 2014), neutral
-    components projected out of both. The ceiling is √(reliability of the direction · reliability of the truth), both from
-    split halves brought to full size (Spearman 1904, 1910).
+    The estimator and the regression shrink alike (`directions.penalty`). A difference of means is no
+    predictor but the change that the latent makes, so it is compared with the covariance of stream and latent
+    (Haufe et al. 2014), neutral components projected out of both. The ceiling is √(reliability of the
+    direction · reliability of the truth), both from split halves brought to full size (Spearman 1904, 1910).
     """
     how, emotion = workspace.recipe.directions, workspace.recipe.emotion
     fresh = fresh_stories(workspace, sizes.fresh)
@@ -108,11 +114,14 @@ def latent_rows(workspace: Workspace, learned: dict[str, EmotionDirections], siz
         site, place = directions.read_site, directions.emotions.index(emotion)
         stream, latent = seen[directions.site_index(site)], fresh.latent[:, place]
 
-        def truth(part: slice, name: str = name, stream: np.ndarray = stream, latent: np.ndarray = latent) -> np.ndarray:
+        def truth(
+            part: slice, name: str = name, stream: np.ndarray = stream, latent: np.ndarray = latent
+        ) -> np.ndarray:
             pattern, predictor = _regression(stream[part], latent[part], how.penalty)
             return predictor if name == READER else _without(neutral, pattern, how.neutral_variance)
 
-        halves = _cosine(truth(slice(0, None, 2)), truth(slice(1, None, 2)))  # stories of one emotion lie side by side
+        # stories of one emotion lie side by side
+        halves = _cosine(truth(slice(0, None, 2)), truth(slice(1, None, 2)))
         reliability = float(directions.quality["reliability_full"][directions.site_index(site), place])
         ceiling = float(np.sqrt(reliability * 2 * halves / (1 + halves)))
         cosine = _cosine(directions.vector(emotion, site).astype(np.float64), truth(slice(None)))
@@ -130,7 +139,9 @@ def latent_rows(workspace: Workspace, learned: dict[str, EmotionDirections], siz
 def _regression(
     stream: Float[np.ndarray, "story d_model"], latent: Float[np.ndarray, "story"], penalty: float
 ) -> tuple[Float[np.ndarray, "d_model"], Float[np.ndarray, "d_model"]]:
-    """Covariance of stream and latent, and the ridge regression of the latent (penalty as in `EstimatorOptions`)."""
+    """Covariance of stream and latent, and the ridge regression of the latent (penalty as in
+    `EstimatorOptions`).
+    """
     centred = stream - stream.mean(axis=0)
     pattern, cov = (latent - latent.mean()) @ centred / len(latent), centred.T @ centred / len(latent)
     return pattern, np.linalg.solve(cov + penalty * np.trace(cov) / len(cov) * np.eye(len(cov)), pattern)
@@ -153,7 +164,9 @@ def summarise_stories(store, start: int) -> Float[np.ndarray, "site story d_mode
     return np.stack(found)
 
 
-def _without(neutral: StoreSummary, vector: Float[np.ndarray, "d_model"], share: float) -> Float[np.ndarray, "d_model"]:
+def _without(
+    neutral: StoreSummary, vector: Float[np.ndarray, "d_model"], share: float
+) -> Float[np.ndarray, "d_model"]:
     basis = leading_components(neutral.neutral_cov[0], share)
     return vector - basis @ (basis.T @ vector)
 
@@ -184,7 +197,8 @@ def _slope_row(found: DoseResponse, behaviour: str, emotion: str, sign: int) -> 
     largest = {kind: float((sign * rows).max()) for kind, rows in controls.items()}
     passes = sign * line["slope"] > max(largest.values()) and line["p_value"] <= 0.05
     note = ", ".join(
-        f"largest of {len(controls[kind])} {kind} that way {sign * value:+.2f}" for kind, value in largest.items()
+        f"largest of {len(controls[kind])} {kind} that way {sign * value:+.2f}"
+        for kind, value in largest.items()
     )
     return Row(
         f"{behaviour}: slope of the log-odds along {emotion}",
@@ -218,25 +232,36 @@ def preference_rows(workspace: Workspace, directions: EmotionDirections, sizes: 
     for column, what in (("r", "probe–Elo correlation"), ("delta_elo", "steering ΔElo")):
         share, weights = _appraisal_weights(emotions[column].to_numpy(float), tuple(emotions["direction"]))
         shown = ", ".join(f"{name} {weight:+.2f}" for name, weight in zip(APPRAISALS, weights, strict=True))
-        yield beside(f"{what} of an emotion as a linear function of its true appraisals, R²", share, f"in its own spreads per unit: {shown}")
+        yield beside(
+            f"{what} of an emotion as a linear function of its true appraisals, R²",
+            share,
+            f"in its own spreads per unit: {shown}",
+        )
 
 
 def _reading_reliability(found: Preferences, site: str, splits: int = 50) -> float:
-    """Spearman–Brown corrected correlation over emotions between readings' correlations with Elo in two halves of the activities."""
+    """Spearman–Brown corrected correlation over emotions between readings' correlations with Elo in two
+    halves of the activities.
+    """
     readings, elo = found.readings[found.sites.index(site)], found.ratings.elo
     source, halves = np.random.default_rng(0), []
     for _ in range(splits):
         order = source.permutation(len(elo))
         first, second = (
-            [np.corrcoef(column, elo[part])[0, 1] for column in readings[part].T] for part in (order[::2], order[1::2])
+            [np.corrcoef(column, elo[part])[0, 1] for column in readings[part].T]
+            for part in (order[::2], order[1::2])
         )
         halves.append(np.corrcoef(first, second)[0, 1])
     half = float(np.mean(halves))
     return 2 * half / (1 + half)
 
 
-def _appraisal_weights(values: Float[np.ndarray, "emotion"], emotions: tuple[str, ...]) -> tuple[float, Float[np.ndarray, "appraisal"]]:
-    """Share of the variance that a linear function of the emotions' coordinates explains, and its standardised weights."""
+def _appraisal_weights(
+    values: Float[np.ndarray, "emotion"], emotions: tuple[str, ...]
+) -> tuple[float, Float[np.ndarray, "appraisal"]]:
+    """Share of the variance that a linear function of the emotions' coordinates explains, and its
+    standardised weights.
+    """
     known = lexicon()
     coordinates = known.coordinates[[known.index(emotion) for emotion in emotions]]
     centred, values = coordinates - coordinates.mean(axis=0), (values - values.mean()) / values.std()
@@ -245,7 +270,9 @@ def _appraisal_weights(values: Float[np.ndarray, "emotion"], emotions: tuple[str
 
 
 def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
-    """Processor time of the directions over that of the forward passes, so that other work on the machine does not count."""
+    """Processor time of the directions over that of the forward passes, so that other work on the machine
+    does not count.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -266,7 +293,9 @@ def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
 
 
 def _forward_seconds(workspace: Workspace, n: int) -> float:
-    """Processor seconds of the forward passes over all texts, from a sample of them in batches like those of collect."""
+    """Processor seconds of the forward passes over all texts, from a sample of them in batches like those of
+    collect.
+    """
     store, model = workspace.store(), workspace.model
     offsets, lengths = store.prompts["offset"].to_numpy(), store.prompts["n_tokens"].to_numpy()
     chosen = np.arange(0, store.n_prompts, max(1, store.n_prompts // n))

@@ -1,6 +1,8 @@
-"""Every stage of `emocircuits run` on a tiny random model of every family, as a table: `python -m tests.benchmarks.families`.
+"""Every stage of `emocircuits run` on a tiny random model of every family, as a table: `python -m
+tests.benchmarks.families`.
 
-With `--write docs/families.md` the table goes into the docs. What the models are and what is checked is in `tests/families`.
+With `--write docs/families.md` the table goes into the docs. What the models are and what is checked is in
+`tests/families`.
 """
 
 import argparse
@@ -36,22 +38,33 @@ are drawn and not rendered here.
 def traits(config: dict) -> str:
     """What makes the attention and norms of a family different."""
     heads, shared = config.get("num_attention_heads", config.get("n_head")), config.get("num_key_value_heads")
-    found = [f"{heads} heads share {shared} keys" if shared and shared != heads else "",
-             f"window {config['sliding_window']}" if config.get("sliding_window") else "",
-             "soft-capped" if config.get("final_logit_softcapping") else "",
-             "norms behind" if config["model_type"] in ("gemma2", "gemma3_text", "olmo2") else "",
-             "MLP beside attention" if config.get("use_parallel_residual") else ""]
+    found = [
+        f"{heads} heads share {shared} keys" if shared and shared != heads else "",
+        f"window {config['sliding_window']}" if config.get("sliding_window") else "",
+        "soft-capped" if config.get("final_logit_softcapping") else "",
+        "norms behind" if config["model_type"] in ("gemma2", "gemma3_text", "olmo2") else "",
+        "MLP beside attention" if config.get("use_parallel_residual") else "",
+    ]
     return ", ".join(part for part in found if part) or "plain"
 
 
 def line(run: FamilyRun) -> list[str]:
     """One row of the table."""
     config = json.loads((run.model / "config.json").read_text())
-    checks = {check["name"]: check["value"] for check in json.loads((run.directory / "model.json").read_text())["checks"]}
+    checks = {
+        check["name"]: check["value"]
+        for check in json.loads((run.directory / "model.json").read_text())["checks"]
+    }
     attributed, found = frozen_edges(load_model(str(run.model), dtype="float64", checks=False).bridge)
     off = np.abs(found - attributed).max() / np.abs(found).max()
     cells = [f"{run.stages[name]:.1f}" if name in run.stages else "NO" for name in STAGES.names()]
-    return [run.family, traits(config), f"{checks[next(name for name in checks if name.startswith('logits'))]:.0e}", f"{off:.0e}", *cells]
+    return [
+        run.family,
+        traits(config),
+        f"{checks[next(name for name in checks if name.startswith('logits'))]:.0e}",
+        f"{off:.0e}",
+        *cells,
+    ]
 
 
 def main() -> None:
@@ -68,7 +81,9 @@ def main() -> None:
     titles = ["family", "what is special", "logits", "edges", *STAGES.names()]
     table = [titles, ["---"] * len(titles), *rows]
     if arguments.write:
-        text = HEAD.format(sizes="3 layers, d_model 32") + "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+        text = HEAD.format(sizes="3 layers, d_model 32") + "".join(
+            f"| {' | '.join(cells)} |\n" for cells in table
+        )
         arguments.write.write_text(text)
 
 

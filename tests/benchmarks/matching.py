@@ -1,8 +1,8 @@
 """Matches of SAE features with emotions against what is known about the organism's world.
 
-`python -m tests.benchmarks.matching [RUN] [--quick] [--only PARTS]` prints one row per bar, for both kinds of SAE that ship
-with the package. RUN is a run of the default recipe whose directions stage is done; it is made where there is none. PARTS:
-ranking, null, mediation, cost.
+`python -m tests.benchmarks.matching [RUN] [--quick] [--only PARTS]` prints one row per bar, for both kinds of
+SAE that ship with the package. RUN is a run of the default recipe whose directions stage is done; it is made
+where there is none. PARTS: ranking, null, mediation, cost.
 """
 
 import json
@@ -71,23 +71,27 @@ def measure(workspace: Workspace, small: bool, parts: tuple[str, ...] = PARTS) -
     sizes = SMALL if small else Sizes()
     for name in parts:
         with quiet():
-            yield from {"ranking": ranking_rows, "null": null_rows, "mediation": mediation_rows, "cost": cost_rows}[name](
-                workspace, sizes
-            )
+            yield from {
+                "ranking": ranking_rows,
+                "null": null_rows,
+                "mediation": mediation_rows,
+                "cost": cost_rows,
+            }[name](workspace, sizes)
 
 
 def shipped_saes(name: str, sites: tuple[str, ...]) -> dict:
     """The SAEs of a name that ships with the package."""
     return {
-        site: load_sae(path, site=site) for site, path in registered_directories(shipped_registry(), name, sites).items()
+        site: load_sae(path, site=site)
+        for site, path in registered_directories(shipped_registry(), name, sites).items()
     }
 
 
 def ranking_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
     """Average precision of every score against the features that truly track an emotion's latent.
 
-    Truth: on fresh stories the feature's story mean is regressed on the latent (`bars.FreshStories.latent`); it tracks the
-    latent where the standardised slope is at least 0.2. The mean is over emotions.
+    Truth: on fresh stories the feature's story mean is regressed on the latent (`bars.FreshStories.latent`);
+    it tracks the latent where the standardised slope is at least 0.2. The mean is over emotions.
     """
     directions, store = workspace.directions(), workspace.store()
     site, start = directions.read_site, int(directions.settings["from_token"])
@@ -113,7 +117,8 @@ def ranking_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
         best = max(DELTA_BASED, key=lambda score: precision[TRACKS][score])
         tracked = (slopes >= TRACKS).sum(axis=1)
         ratios = ", ".join(
-            f"{precision[level][best] / precision[level]['cosine']:.1f} at slopes ≥ {level:g}" for level in (LOOSE, STRICT)
+            f"{precision[level][best] / precision[level]['cosine']:.1f} at slopes ≥ {level:g}"
+            for level in (LOOSE, STRICT)
         )
         yield at_least(
             f"{name}: average precision of {best} over that of decoder cosine",
@@ -127,17 +132,23 @@ def ranking_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
 
 
 def _slopes(fresh: FreshStories, sae, site: str, start: int) -> Float[np.ndarray, "emotion feature"]:
-    """Standardised slope of each feature's story mean on each emotion's latent; 0 for a feature that never fires."""
-    features = story_features(fresh.store, sae, site, np.arange(fresh.store.n_prompts), from_token=start).features.astype(
-        np.float64
-    )
+    """Standardised slope of each feature's story mean on each emotion's latent; 0 for a feature that never
+    fires.
+    """
+    features = story_features(
+        fresh.store, sae, site, np.arange(fresh.store.n_prompts), from_token=start
+    ).features.astype(np.float64)
     centred, latent = features - features.mean(axis=0), fresh.latent - fresh.latent.mean(axis=0)
     spread = np.linalg.norm(latent, axis=0)[:, None] * np.linalg.norm(centred, axis=0)
     return np.divide(latent.T @ centred, spread, out=np.zeros_like(spread), where=spread > 0)
 
 
-def _precision(scores: Float[np.ndarray, "emotion feature"], truth: Bool[np.ndarray, "emotion feature"]) -> float:
-    """Mean average precision over the emotions that some feature tracks: precision at each true feature, down the list."""
+def _precision(
+    scores: Float[np.ndarray, "emotion feature"], truth: Bool[np.ndarray, "emotion feature"]
+) -> float:
+    """Mean average precision over the emotions that some feature tracks: precision at each true feature, down
+    the list.
+    """
     order = np.argsort(-scores, axis=1, kind="stable")
     hits = np.take_along_axis(truth, order, axis=1)
     precision = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
@@ -154,7 +165,9 @@ def null_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
     seen = story_features(store, sae, site, stories, from_token=int(directions.settings["from_token"]))
     source = generator(seed, "null emotions")
     emotions = np.sort(
-        source.choice(len(directions.emotions), size=min(sizes.null_emotions, len(directions.emotions)), replace=False)
+        source.choice(
+            len(directions.emotions), size=min(sizes.null_emotions, len(directions.emotions)), replace=False
+        )
     )
     fit, held = (
         _some(rows, codes, emotions, sizes.null_stories)
@@ -196,7 +209,10 @@ def null_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
 
 
 def _some(
-    rows: Int[np.ndarray, "story"], codes: Int[np.ndarray, "story"], emotions: Int[np.ndarray, "emotion"], most: int
+    rows: Int[np.ndarray, "story"],
+    codes: Int[np.ndarray, "story"],
+    emotions: Int[np.ndarray, "emotion"],
+    most: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """At most so many stories of each of these emotions: rows, and labels 0 … n - 1."""
     chosen = [np.flatnonzero(codes == emotion)[:most] for emotion in emotions]
@@ -212,12 +228,19 @@ def _permuted_match(
     how: MatchSettings,
     source: np.random.Generator,
 ) -> pd.DataFrame:
-    """The table of matches of one site with permuted labels; `attrs["smallest_p"]` is the smallest p of every emotion."""
+    """The table of matches of one site with permuted labels; `attrs["smallest_p"]` is the smallest p of every
+    emotion.
+    """
     labels = Labels(fit[0], Contrast(source.permutation(fit[1]), n), held[0], source.permutation(held[1]))
     raw = labels.contrast.apply(seen.stream[labels.fit])
     directions = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
     joined = join_sites(
-        [match_site(site, seen, labels, directions, permutations(len(fit[0]), how.permutations, how.seed), how)], how
+        [
+            match_site(
+                site, seen, labels, directions, permutations(len(fit[0]), how.permutations, how.seed), how
+            )
+        ],
+        how,
     )
     table = match_table([str(number) for number in range(n)], (site,), joined, how)
     table.attrs["smallest_p"] = joined["null"]["p_value"][0].min(axis=1)
@@ -225,7 +248,9 @@ def _permuted_match(
 
 
 def mediation_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
-    """How much of the effect of pushing along the emotion is gone when its carriers are held at their unsteered values."""
+    """How much of the effect of pushing along the emotion is gone when its carriers are held at their
+    unsteered values.
+    """
     directions, recipe = workspace.directions(), workspace.recipe
     site, emotion = directions.steer_site, recipe.emotion
     sites = directions.sites[directions.site_index(site) :]
@@ -234,7 +259,12 @@ def mediation_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
         saes = shipped_saes(name, sites)
         matches = _matches(workspace, name, sites)
         sets = held_sets(
-            matches, emotion, sites, share=recipe.match.carrier_share, n_random=sizes.random_sets, seed=recipe.seed
+            matches,
+            emotion,
+            sites,
+            share=recipe.match.carrier_share,
+            n_random=sizes.random_sets,
+            seed=recipe.seed,
         )
         table = mediation(
             workspace.model,
@@ -296,7 +326,12 @@ def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
     what = f"match of {emotions} emotions × {features:,} features × {stories:,} stories, {n:,} permutations"
     wall = f"{found['seconds']:.0f} s by the clock, other work on the machine included"
     yield at_most(f"{what}: seconds of processor time, both cores together", found["cpu_seconds"], 60, wall)
-    yield at_most(f"{what}: memory, GiB", found["gib"], 2.0, f"{found['gib_before']:.2f} GiB of it before the match begins")
+    yield at_most(
+        f"{what}: memory, GiB",
+        found["gib"],
+        2.0,
+        f"{found['gib_before']:.2f} GiB of it before the match begins",
+    )
 
 
 if __name__ == "__main__":

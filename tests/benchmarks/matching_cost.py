@@ -67,7 +67,8 @@ def random_store(path: Path, stories: int, emotions: int) -> ActivationStore:
         for first in range(0, stories, 200):
             count = min(200, stories - first)
             writer.append(
-                np.arange(first, first + count), {SITE: source.standard_normal((count * LENGTH, WIDTH)).astype(np.float32)}
+                np.arange(first, first + count),
+                {SITE: source.standard_normal((count * LENGTH, WIDTH)).astype(np.float32)},
             )
         writer.finish()
     return ActivationStore.open(path)

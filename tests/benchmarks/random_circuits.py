@@ -1,7 +1,8 @@
-"""The verified search on random circuits whose truth brute force finds: `python -m tests.benchmarks.random_circuits [--count 500]`.
+"""The verified search on random circuits whose truth brute force finds: `python -m
+tests.benchmarks.random_circuits [--count 500]`.
 
-A third of a second each (`tests/planted/random_circuits.py`). An edge is true where a real patch of it, in the corrupt or the clean run, moves
-the metric by at least 2 % of its difference between the two.
+A third of a second each (`tests/planted/random_circuits.py`). An edge is true where a real patch of it, in
+the corrupt or the clean run, moves the metric by at least 2 % of its difference between the two.
 """
 
 import argparse
@@ -49,11 +50,20 @@ def judged(seeds: range) -> Iterator[Judged]:
         truth, scale, passes = true_edges(model, batch, metric)
         if scale < MOVES:
             continue
-        search, plain = (emocircuits.attribute(model, batch.clean, batch.corrupt, metric, nodes="components", method=method)
-                         for method in ("verified", "integrated_gradients"))
+        search, plain = (
+            emocircuits.attribute(
+                model, batch.clean, batch.corrupt, metric, nodes="components", method=method
+            )
+            for method in ("verified", "integrated_gradients")
+        )
         found = edges_of(search.edge_table(), "verified", LEAST * scale)
-        yield Judged(seed, truth, frozenset(found), search.passes / passes,
-                     *(auroc(result.edge_table(), truth) for result in (search, plain)))
+        yield Judged(
+            seed,
+            truth,
+            frozenset(found),
+            search.passes / passes,
+            *(auroc(result.edge_table(), truth) for result in (search, plain)),
+        )
 
 
 def main() -> int:
@@ -63,13 +73,24 @@ def main() -> int:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     circuits = list(judged(range(parser.parse_args().count)))
-    missed, invented = (sum(len(part) for part in parts) for parts in
-                        ([one.truth - one.found for one in circuits], [one.found - one.truth for one in circuits]))
+    missed, invented = (
+        sum(len(part) for part in parts)
+        for parts in (
+            [one.truth - one.found for one in circuits],
+            [one.found - one.truth for one in circuits],
+        )
+    )
     shares = [one.share for one in circuits]
     gradient = float(np.mean([one.gradient >= 0.97 for one in circuits]))
-    print(f"{len(circuits)} circuits, {sum(len(one.truth) for one in circuits)} true edges: {missed} missed, {invented} invented")
-    print(f"AUROC of the search: least {min(one.verified for one in circuits):.3f}; of its gradients alone at least 0.97 in {100 * gradient:.1f} %")
-    print(f"passes over those of exact patching: mean {np.mean(shares):.2f}, most {max(shares):.2f} (at most 0.4)")
+    print(
+        f"{len(circuits)} circuits, {sum(len(one.truth) for one in circuits)} true edges: {missed} missed, {invented} invented"
+    )
+    print(
+        f"AUROC of the search: least {min(one.verified for one in circuits):.3f}; of its gradients alone at least 0.97 in {100 * gradient:.1f} %"
+    )
+    print(
+        f"passes over those of exact patching: mean {np.mean(shares):.2f}, most {max(shares):.2f} (at most 0.4)"
+    )
     return int(missed > 0 or invented > 0 or max(shares) > 0.4)
 
 

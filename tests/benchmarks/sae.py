@@ -1,8 +1,10 @@
-"""How fast SAEs train here, in units of the six dense products a step would need: `python -m tests.benchmarks.sae`.
+"""How fast SAEs train here, in units of the six dense products a step would need: `python -m
+tests.benchmarks.sae`.
 
-A dense step multiplies batch × d_in × d_sae six times (encode, decode, and four for the gradients). Everything is timed in
-one process on the same rows, float32, one thread, in rounds that go through all contenders; a number is the median over
-rounds of a step's time divided by that of the six products in the same round. Peers that are not installed are skipped.
+A dense step multiplies batch × d_in × d_sae six times (encode, decode, and four for the gradients).
+Everything is timed in one process on the same rows, float32, one thread, in rounds that go through all
+contenders; a number is the median over rounds of a step's time divided by that of the six products in the
+same round. Peers that are not installed are skipped.
 
     taskset -c 1 python -m tests.benchmarks.sae --json sae.json       # everything on one core
     python -m tests.benchmarks.sae --only several                     # several SAEs at once wants two
@@ -25,7 +27,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 import torch
-from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
+from sae_lens import (
+    BatchTopKTrainingSAE,
+    BatchTopKTrainingSAEConfig,
+    SAETrainer,
+    TopKTrainingSAE,
+    TopKTrainingSAEConfig,
+)
 
 from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
 from emocircuits.progress import quiet
@@ -92,7 +100,11 @@ def six_products(case: Case) -> Step:
 def settings(case: Case, steps: int = 100_000) -> SAESettings:
     """A run so long that no feature counts as dead within the measurement."""
     return SAESettings(
-        expansion=case.d_sae // case.d_in, k=K, training_rows=steps * case.batch, batch_size=case.batch, lr=1e-3
+        expansion=case.d_sae // case.d_in,
+        k=K,
+        training_rows=steps * case.batch,
+        batch_size=case.batch,
+        lr=1e-3,
     )
 
 
@@ -115,7 +127,10 @@ def contenders(case: Case) -> tuple[dict[str, Step], dict[str, str]]:
     """name -> step, and name -> why it is skipped."""
     config = CONFIGS[case.kind](d_in=case.d_in, d_sae=case.d_sae, k=K)
     steps = {"ours": trained_with(case, OURS[case.kind](config), ours=True)}
-    for name, options in (("ours, bfloat16 search", {"encoder_dtype": "bfloat16"}), ("ours, sparse", {"kernel": "sparse"})):
+    for name, options in (
+        ("ours, bfloat16 search", {"encoder_dtype": "bfloat16"}),
+        ("ours, sparse", {"kernel": "sparse"}),
+    ):
         if name in case.bars or (name == "ours, sparse" and not case.bars):
             steps[name] = trained_with(case, OURS[case.kind](config, **options), ours=True)
     steps["sae-lens"] = trained_with(case, THEIRS[case.kind](config), ours=False)
@@ -144,7 +159,14 @@ def dictionary_learning(case: Case) -> Step | None:
     from dictionary_learning.trainers import BatchTopKTrainer, TopKTrainer
 
     trainer = {"topk": TopKTrainer, "batchtopk": BatchTopKTrainer}[case.kind](
-        steps=100_000, activation_dim=case.d_in, dict_size=case.d_sae, k=K, layer=0, lm_name="none", lr=1e-3, device="cpu"
+        steps=100_000,
+        activation_dim=case.d_in,
+        dict_size=case.d_sae,
+        k=K,
+        layer=0,
+        lm_name="none",
+        lr=1e-3,
+        device="cpu",
     )
     numbers = iter(range(1, 1_000_000))
     return lambda x: trainer.update(next(numbers), x)
@@ -177,7 +199,9 @@ def rows_like_activations(n: int, d: int, seed: int = 0) -> np.ndarray:
     rate = 24 / np.arange(1, true + 1) ** 0.8
     rate = np.minimum(0.5, rate * 24 / rate.sum())
     acts = (rng.random((n, true)) < rate) * rng.exponential(1.0, (n, true))
-    return (acts.astype(np.float32) @ directions * np.sqrt(d) / 5 + 0.2 * rng.normal(size=(n, d)) + 1).astype(np.float32)
+    return (acts.astype(np.float32) @ directions * np.sqrt(d) / 5 + 0.2 * rng.normal(size=(n, d)) + 1).astype(
+        np.float32
+    )
 
 
 def seconds(step: Step, x: torch.Tensor) -> float:
@@ -201,17 +225,23 @@ def ratios(case: Case, rounds: int) -> dict[str, object]:
             if number >= 3:  # the first rounds warm caches and allocators up
                 times[name].append(took / base)
     found = {
-        name: {"ratio": statistics.median(values), "low": min(values), "high": max(values), "bar": case.bars.get(name)}
+        name: {
+            "ratio": statistics.median(values),
+            "low": min(values),
+            "high": max(values),
+            "bar": case.bars.get(name),
+        }
         for name, values in times.items()
     }
     return {"case": case.name, "six_products_ms": 1e3 * base, "ratios": found, "skipped": skipped}
 
 
 def overhead(case: Case, rounds: int = 7, steps: int = 10) -> dict[str, object]:
-    """Share of a training loop that is neither forward, backward nor optimiser (batches, statistics, clipping, schedules).
+    """Share of a training loop that is neither forward, backward nor optimiser (batches, statistics,
+    clipping, schedules).
 
-    Of it, `clipping` is what `clip_grad_norm_` takes, which reads and scales every gradient, and `batches` what the store's
-    shuffled stream takes.
+    Of it, `clipping` is what `clip_grad_norm_` takes, which reads and scales every gradient, and `batches`
+    what the store's shuffled stream takes.
     """
     spent = dict.fromkeys(("forward", "backward", "optimiser", "clipping", "batches"), 0.0)
 
@@ -235,7 +265,10 @@ def overhead(case: Case, rounds: int = 7, steps: int = 10) -> dict[str, object]:
         backward, clip = torch.Tensor.backward, torch.nn.utils.clip_grad_norm_
         sae.training_forward_pass = timed("forward", sae.training_forward_pass)
         trainer.optimizer.step = timed("optimiser", trainer.optimizer.step)
-        torch.Tensor.backward, torch.nn.utils.clip_grad_norm_ = timed("backward", backward), timed("clipping", clip)
+        torch.Tensor.backward, torch.nn.utils.clip_grad_norm_ = (
+            timed("backward", backward),
+            timed("clipping", clip),
+        )
         try:
             for _ in range(rounds + 1):
                 spent.update(dict.fromkeys(spent, 0.0))
@@ -247,14 +280,19 @@ def overhead(case: Case, rounds: int = 7, steps: int = 10) -> dict[str, object]:
                 total = time.perf_counter() - begin
                 for name, value in spent.items():
                     shares[name].append(value / total)
-                shares["overhead"].append(1 - sum(shares[name][-1] for name in ("forward", "backward", "optimiser")))
+                shares["overhead"].append(
+                    1 - sum(shares[name][-1] for name in ("forward", "backward", "optimiser"))
+                )
         finally:
             torch.Tensor.backward, torch.nn.utils.clip_grad_norm_ = backward, clip
-    parts = {name: round(statistics.median(values[1:]), 4) for name, values in shares.items()}  # the first round warms up
+    # the first round warms up
+    parts = {name: round(statistics.median(values[1:]), 4) for name, values in shares.items()}
     return {"case": f"overhead, {case.name}", "share": parts.pop("overhead"), "bar": 0.05, "parts": parts}
 
 
-def make_store(path: Path, d: int, sites: tuple[str, ...], n_prompts: int, length: int = 1024) -> ActivationStore:
+def make_store(
+    path: Path, d: int, sites: tuple[str, ...], n_prompts: int, length: int = 1024
+) -> ActivationStore:
     """A store of such rows."""
     prompts = pd.DataFrame(
         {
@@ -263,7 +301,9 @@ def make_store(path: Path, d: int, sites: tuple[str, ...], n_prompts: int, lengt
         }
     )
     rows = rows_like_activations(n_prompts * length, d)
-    with ActivationStoreWriter(path, sites, d, prompts, [np.arange(length)] * n_prompts, {}, "float32") as writer:
+    with ActivationStoreWriter(
+        path, sites, d, prompts, [np.arange(length)] * n_prompts, {}, "float32"
+    ) as writer:
         writer.append(np.arange(n_prompts), dict.fromkeys(sites, rows))
         writer.finish()
     return ActivationStore.open(path)
@@ -301,10 +341,20 @@ def bfloat16_quality(steps: int = 250) -> dict[str, object]:
         fvu = {}
         for dtype in ("float32", "bfloat16"):
             how = SAESettings(
-                expansion=8, k=K, training_rows=steps * 2048, batch_size=2048, kernel="sparse", encoder_dtype=dtype
+                expansion=8,
+                k=K,
+                training_rows=steps * 2048,
+                batch_size=2048,
+                kernel="sparse",
+                encoder_dtype=dtype,
             )
             fvu[dtype] = reconstruction(train_one(store, "site", how, rows), store, "site", held).fvu
-    return {"case": "FVU with bfloat16 search", "difference": fvu["bfloat16"] - fvu["float32"], "bar": 0.002, "fvu": fvu}
+    return {
+        "case": "FVU with bfloat16 search",
+        "difference": fvu["bfloat16"] - fvu["float32"],
+        "bar": 0.002,
+        "fvu": fvu,
+    }
 
 
 def show(result: dict[str, object]) -> None:
@@ -312,13 +362,21 @@ def show(result: dict[str, object]) -> None:
     if "ratios" in result:
         print(f"{result['case']}: six products {result['six_products_ms']:.1f} ms")
         for name, one in result["ratios"].items():
-            bar = "" if one["bar"] is None else f"   bar {one['bar']:.2f} {'ok' if one['ratio'] <= one['bar'] else 'MISSED'}"
+            bar = (
+                ""
+                if one["bar"] is None
+                else f"   bar {one['bar']:.2f} {'ok' if one['ratio'] <= one['bar'] else 'MISSED'}"
+            )
             print(f"    {name:<24} {one['ratio']:5.2f}   ({one['low']:.2f} .. {one['high']:.2f}){bar}")
         for name, reason in result["skipped"].items():
             print(f"    {name:<24} skipped: {reason}")
     else:
         value = next(result[key] for key in ("share", "ratio", "difference") if key in result)
-        rest = {key: item for key, item in result.items() if key not in ("case", "share", "ratio", "difference", "bar")}
+        rest = {
+            key: item
+            for key, item in result.items()
+            if key not in ("case", "share", "ratio", "difference", "bar")
+        }
         print(
             f"{result['case']}: {value:.4f}   bar {result['bar']} {'ok' if value <= result['bar'] else 'MISSED'}   {json.dumps(rest)}"
         )

@@ -1,9 +1,11 @@
-"""How good the organism's SAEs are at every layer, and how they compare with sae-lens' own training on the same tokens.
+"""How good the organism's SAEs are at every layer, and how they compare with sae-lens' own training on the
+same tokens.
 
-`python -m tests.benchmarks.sae_quality RUN` reads the activations of a finished run. TopK is trained here and by sae-lens'
-`SAETrainer.fit` with its own start, scale and dead-feature settings, the same rows, steps, learning rate and seeds; matching
-pursuit, which reconstructs best, once. Bars: FVU ≤ 0.05 at k ≤ 32 and d_sae = 8 · d_model, dead ≤ 2 %, CE recovered ≥ 0.98,
-and TopK never worse than sae-lens' beyond the spread over seeds. Everything is measured on held-out rows.
+`python -m tests.benchmarks.sae_quality RUN` reads the activations of a finished run. TopK is trained here and
+by sae-lens' `SAETrainer.fit` with its own start, scale and dead-feature settings, the same rows, steps,
+learning rate and seeds; matching pursuit, which reconstructs best, once. Bars: FVU ≤ 0.05 at k ≤ 32 and d_sae
+= 8 · d_model, dead ≤ 2 %, CE recovered ≥ 0.98, and TopK never worse than sae-lens' beyond the spread over
+seeds. Everything is measured on held-out rows.
 """
 
 import argparse
@@ -22,14 +24,24 @@ from sae_lens.config import SAETrainerConfig
 from emocircuits.artifacts.activation_store import ActivationStore
 from emocircuits.models import load_model
 from emocircuits.progress import quiet
-from emocircuits.sae import SAESettings, held_out_rows, load_sae, quality_row, reconstruction, train_saes, training_rows
+from emocircuits.sae import (
+    SAESettings,
+    held_out_rows,
+    load_sae,
+    quality_row,
+    reconstruction,
+    train_saes,
+    training_rows,
+)
 
 SEEDS = (0, 1, 2)
 BARS = {"fvu": 0.05, "dead_fraction": 0.02, "ce_loss_recovered": 0.98}
 
 
 def by_sae_lens(store: ActivationStore, site: str, settings: SAESettings, out: Path) -> SAE:
-    """sae-lens' own training: its start of b_dec, its scaling to √d_in, its default auxiliary loss and dead-feature window."""
+    """sae-lens' own training: its start of b_dec, its scaling to √d_in, its default auxiliary loss and
+    dead-feature window.
+    """
     torch.manual_seed(settings.seed)
     sae = TopKTrainingSAE(
         TopKTrainingSAEConfig(
@@ -62,7 +74,9 @@ def fvu_of(sae: SAE, store: ActivationStore, site: str) -> float:
     return reconstruction(sae, store, site, held_out_rows(store)).fvu
 
 
-def site_numbers(store: ActivationStore, site: str, settings: SAESettings, folder: Path) -> dict[str, list[float]]:
+def site_numbers(
+    store: ActivationStore, site: str, settings: SAESettings, folder: Path
+) -> dict[str, list[float]]:
     """FVU of every seed, here and by sae-lens."""
     torch.set_num_threads(1)
     found: dict[str, list[float]] = {"ours": [], "sae_lens": []}
@@ -71,7 +85,9 @@ def site_numbers(store: ActivationStore, site: str, settings: SAESettings, folde
             one = replace(settings, seed=seed)
             path = train_saes(store, [site], one, folder / f"ours-{seed}", workers=1)[site]
             found["ours"].append(fvu_of(load_sae(path), store, site))
-            found["sae_lens"].append(fvu_of(by_sae_lens(store, site, one, folder / f"theirs-{seed}-{site}"), store, site))
+            found["sae_lens"].append(
+                fvu_of(by_sae_lens(store, site, one, folder / f"theirs-{seed}-{site}"), store, site)
+            )
     return found
 
 
@@ -81,7 +97,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run directory of the organism")
     parser.add_argument("--rows", type=int, default=600_000, metavar="N", help="training rows of every SAE")
     parser.add_argument("--sites", type=int, metavar="N", help="only the first N sites")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="sites at a time, one thread each")
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="sites at a time, one thread each"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers there")
     arguments = parser.parse_args()
     store = ActivationStore.open(arguments.run / "activations.h5")
@@ -91,22 +109,36 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(arguments.workers) as pool:
         folder = Path(name)
         pairs = list(pool.map(lambda site: site_numbers(store, site, topk, folder), sites))
-        print(f"TopK, k {topk.k}, d_sae {topk.d_sae(store.d_model)}, {arguments.rows} rows, FVU over {len(SEEDS)} seeds, held-out")
+        print(
+            f"TopK, k {topk.k}, d_sae {topk.d_sae(store.d_model)}, {arguments.rows} rows, FVU over {len(SEEDS)} seeds, held-out"
+        )
         for site, pair in zip(sites, pairs, strict=True):
             ours, theirs = (statistics.mean(pair[key]) for key in ("ours", "sae_lens"))
             noise = 2 * float(np.hypot(*(np.std(pair[key], ddof=1) for key in pair)) / np.sqrt(len(SEEDS)))
-            print(f"{'ok ' if ours <= theirs + noise else 'NO '} {site}  ours {ours:.4f}  sae-lens {theirs:.4f}  noise {noise:.4f}", flush=True)
+            print(
+                f"{'ok ' if ours <= theirs + noise else 'NO '} {site}  ours {ours:.4f}  sae-lens {theirs:.4f}  noise {noise:.4f}",
+                flush=True,
+            )
         model, rows = load_model("organism"), []
         with quiet():
             for kind, settings in (("topk", topk), ("matching_pursuit", pursuit)):
                 paths = train_saes(store, sites, settings, folder / kind, workers=arguments.workers)
                 rows += [quality_row(model.bridge, load_sae(paths[site]), store, site) for site in sites]
         for row in rows:
-            misses = [key for key, bar in BARS.items() if (row[key] < bar if key == "ce_loss_recovered" else row[key] > bar)]
+            misses = [
+                key
+                for key, bar in BARS.items()
+                if (row[key] < bar if key == "ce_loss_recovered" else row[key] > bar)
+            ]
             numbers = "  ".join(f"{key} {row[key]:.4f}" for key in ("l0", *BARS))
-            print(f"{'NO ' if misses else 'ok '} {row['architecture']:<17} {row['site']}  {numbers}  {', '.join(misses)}", flush=True)
+            print(
+                f"{'NO ' if misses else 'ok '} {row['architecture']:<17} {row['site']}  {numbers}  {', '.join(misses)}",
+                flush=True,
+            )
     if arguments.json:
-        arguments.json.write_text(json.dumps({"topk": dict(zip(sites, pairs, strict=True)), "quality": rows}, indent=1) + "\n")
+        arguments.json.write_text(
+            json.dumps({"topk": dict(zip(sites, pairs, strict=True)), "quality": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """How fast the activation store is, next to sae-lens' own activation cache and to the bare model.
 
-`python -m tests.benchmarks.store [--clock wall|cpu]` prints a table. Everything runs in one process on
-one thread; contenders take turns, and a number is the median of the repeats. Ratios are medians of the ratios of each turn.
-The files lie in the page cache when they are read, for both sides. On a machine that does other work too, `--clock cpu`
-counts processor time, which leaves out waiting for the disk.
+`python -m tests.benchmarks.store [--clock wall|cpu]` prints a table. Everything runs in one process on one
+thread; contenders take turns, and a number is the median of the repeats. Ratios are medians of the ratios of
+each turn. The files lie in the page cache when they are read, for both sides. On a machine that does other
+work too, `--clock cpu` counts processor time, which leaves out waiting for the disk.
 """
 
 import argparse
@@ -57,14 +57,19 @@ class Line:
 
 
 def rates(n_rows: int, repeats: int, clock: Clock = time.perf_counter) -> list[Line]:
-    """Writing and chunk-shuffled reading in million rows per second, d_model 256: bfloat16 store against Arrow cache."""
+    """Writing and chunk-shuffled reading in million rows per second, d_model 256: bfloat16 store against
+    Arrow cache.
+    """
     rows = np.random.default_rng(0).normal(size=(n_rows, D_MODEL)).astype(np.float32)
     writing, reading = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for _ in range(repeats):
             turns = {}
-            for label, write, read in (("ours", _write_store, _read_store), ("theirs", _write_arrow, _read_arrow)):
+            for label, write, read in (
+                ("ours", _write_store, _read_store),
+                ("theirs", _write_arrow, _read_arrow),
+            ):
                 shutil.rmtree(folder)
                 folder.mkdir()
                 written = seconds(lambda write=write: write(folder, rows), clock)
@@ -78,14 +83,19 @@ def rates(n_rows: int, repeats: int, clock: Clock = time.perf_counter) -> list[L
 
 
 def harvest(repeats: int, clock: Clock = time.perf_counter, n_texts: int = 600) -> list[Line]:
-    """Collecting every site of the organism against its bare forward passes over the same batches, in seconds."""
+    """Collecting every site of the organism against its bare forward passes over the same batches, in
+    seconds.
+    """
     from emocircuits.collect import LabelledText, collect_residuals
     from emocircuits.collect.residuals import encode_texts, length_batches
     from emocircuits.models import load_model
     from emocircuits.organism.corpus import generate
 
     model = load_model("organism")
-    texts = [LabelledText(f"t{number}", document.text) for number, document in enumerate(generate("story", n_texts, seed=0))]
+    texts = [
+        LabelledText(f"t{number}", document.text)
+        for number, document in enumerate(generate("story", n_texts, seed=0))
+    ]
     tokens = encode_texts(model, texts)
     lengths = np.array([len(ids) for ids in tokens])
 
@@ -102,7 +112,12 @@ def harvest(repeats: int, clock: Clock = time.perf_counter, n_texts: int = 600) 
         bare()
         for number in range(repeats):
             path = Path(name) / f"{number}.h5"
-            turns.append((seconds(lambda path=path: collect_residuals(model, texts, path), clock), seconds(bare, clock)))
+            turns.append(
+                (
+                    seconds(lambda path=path: collect_residuals(model, texts, path), clock),
+                    seconds(bare, clock),
+                )
+            )
     ours, theirs = (float(np.median(column)) for column in zip(*turns, strict=True))
     ratio = float(np.median([one / other for one, other in turns]))
     what = f"harvest / bare forward ({int(lengths.sum())} rows × {len(model.sites)} sites, d_model {model.d_model})"
@@ -117,8 +132,18 @@ def seconds(work: Callable[[], object], clock: Clock) -> float:
 
 
 def _faster(what: str, turns: list[tuple[float, float]], n_rows: int, bar: float) -> Line:
-    ours, theirs = (float(np.median([n_rows / second / 1e6 for second in column])) for column in zip(*turns, strict=True))
-    return Line(what, ours, theirs, "M rows/s", float(np.median([other / one for one, other in turns])), "at least", bar)
+    ours, theirs = (
+        float(np.median([n_rows / second / 1e6 for second in column])) for column in zip(*turns, strict=True)
+    )
+    return Line(
+        what,
+        ours,
+        theirs,
+        "M rows/s",
+        float(np.median([other / one for one, other in turns])),
+        "at least",
+        bar,
+    )
 
 
 def _write_store(folder: Path, rows: np.ndarray) -> None:
@@ -147,8 +172,12 @@ def _write_arrow(folder: Path, rows: np.ndarray) -> None:
     runner = CacheActivationsRunner.__new__(CacheActivationsRunner)
     runner.cfg = SimpleNamespace(hook_name=SITE, d_in=D_MODEL, n_seq_in_buffer=32)
     runner.context_size = CONTEXT
-    runner.features = Features({SITE: Array2D(shape=(CONTEXT, D_MODEL), dtype="float32"),
-                                "token_ids": Sequence(Value(dtype="int32"), length=CONTEXT)})
+    runner.features = Features(
+        {
+            SITE: Array2D(shape=(CONTEXT, D_MODEL), dtype="float32"),
+            "token_ids": Sequence(Value(dtype="int32"), length=CONTEXT),
+        }
+    )
     out = folder / "arrow"
     shards = out / ".tmp_shards"
     shards.mkdir(parents=True)
@@ -163,9 +192,21 @@ def _read_arrow(folder: Path, n_rows: int) -> None:
     from sae_lens.training.activations_store import ActivationsStore
 
     store = ActivationsStore(
-        model=None, dataset=None, streaming=False, hook_name=SITE, hook_head_index=None, context_size=CONTEXT, d_in=D_MODEL,
-        n_batches_in_buffer=WINDOW // CONTEXT, total_training_tokens=n_rows, store_batch_size_prompts=32, train_batch_size_tokens=BATCH,
-        prepend_bos=True, normalize_activations="none", device=torch.device("cpu"), dtype="float32",
+        model=None,
+        dataset=None,
+        streaming=False,
+        hook_name=SITE,
+        hook_head_index=None,
+        context_size=CONTEXT,
+        d_in=D_MODEL,
+        n_batches_in_buffer=WINDOW // CONTEXT,
+        total_training_tokens=n_rows,
+        store_batch_size_prompts=32,
+        train_batch_size_tokens=BATCH,
+        prepend_bos=True,
+        normalize_activations="none",
+        device=torch.device("cpu"),
+        dtype="float32",
         cached_activations_path=str(folder / "arrow"),
     )
     for _ in range(n_rows // BATCH):
@@ -175,25 +216,35 @@ def _read_arrow(folder: Path, n_rows: int) -> None:
 def table(lines: list[Line]) -> Iterator[str]:
     """The lines as text."""
     for line in lines:
-        yield (f"{'ok ' if line.passes else 'NO '} {line.what:<70} {line.ours:>9.3f} {line.theirs:>9.3f} {line.unit:<9} "
-               f"ratio {line.ratio:>6.2f}  ({line.limit} {line.bar:g})")
+        yield (
+            f"{'ok ' if line.passes else 'NO '} {line.what:<70} {line.ours:>9.3f} {line.theirs:>9.3f} {line.unit:<9} "
+            f"ratio {line.ratio:>6.2f}  ({line.limit} {line.bar:g})"
+        )
 
 
 def main() -> None:
     """Runs everything."""
-    parser = argparse.ArgumentParser(description="activation store against sae-lens' cache and the bare model")
-    parser.add_argument("--rows", type=int, default=131_072, metavar="N", help="rows per repeat, a multiple of 4096")
+    parser = argparse.ArgumentParser(
+        description="activation store against sae-lens' cache and the bare model"
+    )
+    parser.add_argument(
+        "--rows", type=int, default=131_072, metavar="N", help="rows per repeat, a multiple of 4096"
+    )
     parser.add_argument("--texts", type=int, default=600, metavar="N", help="texts per harvest")
     parser.add_argument("--repeats", type=int, default=5, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers there")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu on a machine that is busy otherwise")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu on a machine that is busy otherwise"
+    )
     arguments = parser.parse_args()
     clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     torch.set_num_threads(1)
     lines: list[Line] = []
-    for part in (lambda: rates(arguments.rows, arguments.repeats, clock),
-                 lambda: harvest(arguments.repeats, clock, arguments.texts)):
+    for part in (
+        lambda: rates(arguments.rows, arguments.repeats, clock),
+        lambda: harvest(arguments.repeats, clock, arguments.texts),
+    ):
         found = part()
         print("\n".join(table(found)), flush=True)
         lines += found

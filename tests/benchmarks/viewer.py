@@ -1,10 +1,12 @@
-"""The circuit page in headless Chromium without a GPU: first paint, panning, page size, next to their bars and to plain SVG.
+"""The circuit page in headless Chromium without a GPU: first paint, panning, page size, next to their bars
+and to plain SVG.
 
     python -m tests.benchmarks.viewer [--nodes 5000] [--links 20000] [--runs 5] [--json]
 
-First paint is from the start of navigation until the browser presents the first frame with content, which holds the whole
-picture (all nodes and the links of the drawing budget); panning is the mean time per animation frame while the picture moves.
-The SVG page draws the same nodes and the same links as elements and moves them by one transform.
+First paint is from the start of navigation until the browser presents the first frame with content, which
+holds the whole picture (all nodes and the links of the drawing budget); panning is the mean time per
+animation frame while the picture moves. The SVG page draws the same nodes and the same links as elements and
+moves them by one transform.
 """
 
 import argparse
@@ -73,7 +75,10 @@ def svg_page(graph: CircuitGraph, drawn: int = DRAWN) -> str:
     at = {name: (x * sx, (layout.height - y) * sy) for name, (x, y) in layout.places.items()}
     largest = max(abs(edge.weight) for edge in graph.edges)
     colour = {True: "#0068a8", False: "#ad4705"}
-    parts, circle = [], '<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{fill}"><title>{label}</title></circle>'
+    parts, circle = (
+        [],
+        '<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{fill}"><title>{label}</title></circle>',
+    )
     for edge in sorted(graph.edges, key=lambda edge: abs(edge.weight))[-drawn:]:
         (ax, ay), (bx, by), part = at[edge.source], at[edge.target], (abs(edge.weight) / largest) ** 0.5
         bend = 0.45 * abs(ay - by)
@@ -115,7 +120,9 @@ def measure(browser, path: Path, pan: str, runs: int, frames: int = 30) -> dict[
     }
 
 
-def run(nodes: int = 5000, links: int = 20_000, runs: int = 5, svg: bool = True) -> dict[str, dict[str, float]]:
+def run(
+    nodes: int = 5000, links: int = 20_000, runs: int = 5, svg: bool = True
+) -> dict[str, dict[str, float]]:
     """Contender -> numbers."""
     from playwright.sync_api import sync_playwright
 
@@ -136,7 +143,9 @@ def run(nodes: int = 5000, links: int = 20_000, runs: int = 5, svg: bool = True)
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table; exit code 1 when a bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nodes", type=int, default=5000)
     parser.add_argument("--links", type=int, default=20_000)
     parser.add_argument("--runs", type=int, default=5)

@@ -1,4 +1,6 @@
-"""The documentation as a reader meets it: built strictly from a small run, opened from disk without a network."""
+"""The documentation as a reader meets it: built strictly from a small run, opened from disk without a
+network.
+"""
 
 import importlib.util
 import os
@@ -28,7 +30,9 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def site(debug_run, tmp_path_factory):
     """The pages, built with warnings as errors; notebooks are run by their own tests, not here."""
-    if not all(importlib.util.find_spec(name) for name in ("sphinx", "furo", "myst_nb", "sphinx_autodoc_typehints")):
+    if not all(
+        importlib.util.find_spec(name) for name in ("sphinx", "furo", "myst_nb", "sphinx_autodoc_typehints")
+    ):
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail("the documentation must be built in CI: the extra `docs` is not installed")
         pytest.skip("the extra `docs` is not installed")
@@ -75,9 +79,12 @@ def test_the_start_page_has_a_live_circuit_and_says_what_it_shows(site, page):
     frame.get_by_text("Effect on the metric").wait_for()
     text = tab.locator("article").inner_text()
     assert all(
-        words in text for words in ("What you see.", "What is claimed.", "Try it.", "random circuits of the same size")
+        words in text
+        for words in ("What you see.", "What is claimed.", "Try it.", "random circuits of the same size")
     )
-    for link in tab.locator(".circuit-links a, .next-steps a").evaluate_all("all => all.map(one => one.href)"):
+    for link in tab.locator(".circuit-links a, .next-steps a").evaluate_all(
+        "all => all.map(one => one.href)"
+    ):
         assert Path(link.removeprefix("file://")).is_file(), link
     watch.clean()
 
@@ -95,5 +102,7 @@ def test_the_gallery_shows_every_circuit(site, page):
     frame = tab.locator(".circuit-frame iframe").first
     frame.scroll_into_view_if_needed()
     tab.frame_locator(".circuit-frame iframe").first.locator("[data-ready]").wait_for()
-    assert tab.locator(".circuit-frame iframe").count() == len(list((site / "_static" / "circuits").glob("*.html")))
+    assert tab.locator(".circuit-frame iframe").count() == len(
+        list((site / "_static" / "circuits").glob("*.html"))
+    )
     watch.clean()

@@ -1,4 +1,6 @@
-"""Hostile, empty and huge circuits; iframe and widget; widths, contrast, names for all controls, no layout shift; timings."""
+"""Hostile, empty and huge circuits; iframe and widget; widths, contrast, names for all controls, no layout
+shift; timings.
+"""
 
 import json
 
@@ -50,7 +52,10 @@ def test_right_to_left_and_emoji_tokens(open_page):
     assert "emoji 🙂" in page.locator(".ec-panel h2").inner_text()
     svg = page.evaluate("circuit.svg()")
     assert "\ufffd" not in svg.replace("\\ufffd", "") or "surrogate" in svg
-    assert page.evaluate("text => new DOMParser().parseFromString(text, 'image/svg+xml').querySelector('parsererror') === null", svg)
+    assert page.evaluate(
+        "text => new DOMParser().parseFromString(text, 'image/svg+xml').querySelector('parsererror') === null",
+        svg,
+    )
     watch.clean()
 
 
@@ -74,13 +79,16 @@ def test_a_circuit_beyond_the_budget_says_what_is_left_out(open_page, monkeypatc
     put(page, selected=target)
     into = [edge for edge in whole.example.edges if edge.target == target]
     strongest = max(into, key=lambda edge: abs(edge.weight))
-    share = 100 * abs(strongest.weight) / sum(abs(edge.weight) for edge in into)  # of all links, those left out included
+    # of all links, those left out included
+    share = 100 * abs(strongest.weight) / sum(abs(edge.weight) for edge in into)
     assert f"{share:.0f} %" in page.locator(".ec-links li").first.inner_text()
     watch.clean()
 
 
 def test_in_an_iframe(open_page, circuit):
-    page, watch = open_page(f"<!doctype html><meta charset=utf-8>{html.iframe(nasty())}{circuit._repr_html_()}", wait=False)
+    page, watch = open_page(
+        f"<!doctype html><meta charset=utf-8>{html.iframe(nasty())}{circuit._repr_html_()}", wait=False
+    )
     for i in (0, 1):
         frame = page.frame_locator("iframe").nth(i)
         frame.locator("[data-ready]").wait_for()
@@ -102,7 +110,9 @@ WIDGET = """<!doctype html><meta charset=utf-8><style>{css}</style><div id=here>
 
 
 def test_the_widget_contract(open_page, circuit):
-    """`state` comes from Python at the start and later, and goes back to Python; the callback undoes everything."""
+    """`state` comes from Python at the start and later, and goes back to Python; the callback undoes
+    everything.
+    """
     trapped = node_id(circuit.example, "trapped")
     text = WIDGET.format(
         css=html.viewer_css(),
@@ -117,7 +127,9 @@ def test_the_widget_contract(open_page, circuit):
     page.keyboard.press("ArrowUp")
     assert page.evaluate("saved.selected") == "target/logit_diff"
     assert page.evaluate("saved.pinned") == [trapped]
-    page.evaluate("id => { model.values.state = { selected: id }; model.listeners['change:state'](); }", trapped)
+    page.evaluate(
+        "id => { model.values.state = { selected: id }; model.listeners['change:state'](); }", trapped
+    )
     assert page.locator(".ec-panel h2").inner_text() == "trapped"
     page.evaluate("undo()")
     assert page.locator("canvas").count() == 0
@@ -168,7 +180,12 @@ CONTRAST = """() => {
 def test_all_text_has_contrast(open_page, circuit, full, scheme):
     page, _ = open_page(full, scheme=scheme)
     assert page.evaluate(CONTRAST) == []
-    put(page, selected=node_id(circuit.example, "trapped"), pinned=[node.id for node in circuit.example.nodes[:9]], **{"from": "desperate"})
+    put(
+        page,
+        selected=node_id(circuit.example, "trapped"),
+        pinned=[node.id for node in circuit.example.nodes[:9]],
+        **{"from": "desperate"},
+    )
     assert page.evaluate(CONTRAST) == []
 
 
@@ -180,7 +197,11 @@ NAMELESS = """() => [...document.querySelectorAll(".ec-viewer :is(button, input,
 
 def test_every_control_has_a_name_and_a_visible_focus(open_page, circuit, full):
     page, watch = open_page(full)
-    put(page, selected=node_id(circuit.example, "trapped"), pinned=[node.id for node in circuit.example.nodes[:9]])
+    put(
+        page,
+        selected=node_id(circuit.example, "trapped"),
+        pinned=[node.id for node in circuit.example.nodes[:9]],
+    )
     assert page.evaluate(NAMELESS) == []
     page.locator("body").focus()
     seen = set()
@@ -206,7 +227,9 @@ def test_the_canvas_does_not_shift(open_page, full):
 
 
 def test_the_speed_on_a_large_circuit(browser, tmp_path, capsys):  # noqa: F811
-    """Prints the numbers next to their bars; a machine that does other work makes them worse, so only twice a bar fails."""
+    """Prints the numbers next to their bars; a machine that does other work makes them worse, so only twice a
+    bar fails.
+    """
     path = tmp_path / "big.html"
     path.write_text(html.page(big_circuit()), encoding="utf-8")
     found = measure(browser, path, "d => window.circuit.pan(d, 0)", runs=2)
@@ -230,7 +253,9 @@ def test_the_script_has_no_name_twice():
     """The modules share one scope when they are joined."""
     import re
 
-    names = re.findall(r"^(?:export )?(?:async )?(?:function|const|let|class) +(\w+)", html.viewer_module(), flags=re.M)
+    names = re.findall(
+        r"^(?:export )?(?:async )?(?:function|const|let|class) +(\w+)", html.viewer_module(), flags=re.M
+    )
     assert len(names) > 50
     assert sorted(names) == sorted(set(names))
 

@@ -99,7 +99,8 @@ def test_pins_make_the_subgraph_and_g_gathers_a_supernode(open_page, circuit, fu
     page.get_by_role("button", name="Ungroup means of pressure").click()
     assert state(page)["groups"] == []
     page.get_by_role("button", name="Group by emotion cluster").click()
-    assert [group["name"] for group in state(page)["groups"]] == ["Despair and Shame"]  # trapped and nothing left, in one layer
+    # trapped and nothing left, in one layer
+    assert [group["name"] for group in state(page)["groups"]] == ["Despair and Shame"]
     page.get_by_role("button", name="Clear", exact=True).click()
     assert state(page)["pinned"] == []
     watch.clean()
@@ -127,8 +128,22 @@ def test_a_dragged_box_stays_where_it_was_put(open_page, circuit, full):
 def test_everything_chosen_survives_a_reload(open_page, circuit, full):
     page, watch = open_page(full)
     chosen = ids(circuit, "trapped", "leverage", "act under threat")
-    put(page, pinned=chosen, groups=[{"name": "two: a/b & c", "ids": chosen[:2]}], selected=chosen[2], threshold=0.9, filter="either")
-    put(page, labels={circuit.nodes[5].id: "no exit"}, places={chosen[2]: [120, 60]}, control="calm", path=1, dose={"direction": "calm", "step": 1})
+    put(
+        page,
+        pinned=chosen,
+        groups=[{"name": "two: a/b & c", "ids": chosen[:2]}],
+        selected=chosen[2],
+        threshold=0.9,
+        filter="either",
+    )
+    put(
+        page,
+        labels={circuit.nodes[5].id: "no exit"},
+        places={chosen[2]: [120, 60]},
+        control="calm",
+        path=1,
+        dose={"direction": "calm", "step": 1},
+    )
     put(page, **{"from": "desperate"})
     before = state(page)
     address = page.url
@@ -169,16 +184,28 @@ def test_a_saved_subgraph_comes_back_and_foreign_files_are_refused(open_page, ci
         ("{", "not JSON"),
         ('{"a": 1}', "no saved subgraph"),
         (json.dumps({**json.loads(saved), "schema_version": 9}), "version 9"),
-        (json.dumps({**json.loads(saved), "pinned": [chosen[0], "feature/x", 7, None]}), "3 nodes of the saved state are not in this circuit"),
+        (
+            json.dumps({**json.loads(saved), "pinned": [chosen[0], "feature/x", 7, None]}),
+            "3 nodes of the saved state are not in this circuit",
+        ),
         (json.dumps({**json.loads(saved), "behaviour": "<b>other"}), "Saved from the circuit of <b>other"),
     ):
         load(text)
-        wait_until(page, "text => document.querySelector('.ec-notice').textContent.includes(text)", arg=message)
+        wait_until(
+            page, "text => document.querySelector('.ec-notice').textContent.includes(text)", arg=message
+        )
         assert notice.is_visible()
     watch.clean()
 
 
-@pytest.mark.parametrize("address", ["#keep=lots&pins=%7B&groups=7&view=nowhere&dose=null", "#node=%3Cimg%3E&labels=[1,2]&places={%22a%22:[1]}", "#%"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "#keep=lots&pins=%7B&groups=7&view=nowhere&dose=null",
+        "#node=%3Cimg%3E&labels=[1,2]&places={%22a%22:[1]}",
+        "#%",
+    ],
+)
 def test_a_spoilt_address_is_ignored(open_page, full, address):
     page, watch = open_page(full)
     page.goto(page.url.split("#")[0] + address)

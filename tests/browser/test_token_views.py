@@ -1,11 +1,19 @@
-"""CircuitsVis' views without a network: hostile tokens stay text, nothing is fetched, the script is there once."""
+"""CircuitsVis' views without a network: hostile tokens stay text, nothing is fetched, the script is there
+once.
+"""
 
 import numpy as np
 import pytest
 from fixtures.pages import browser, open_page  # noqa: F401 (fixtures)
 
 from emocircuits.errors import UserError
-from emocircuits.export.token_views import attention_view, reading_view, token_script, views_iframe, views_page
+from emocircuits.export.token_views import (
+    attention_view,
+    reading_view,
+    token_script,
+    views_iframe,
+    views_page,
+)
 
 BREAKS_OUT, LOADS = "</script><script>window.pwned=1</script>", "<img src=x onerror=window.pwned=1>"
 TOKENS = ["<s>", " sam", BREAKS_OUT, "&amp;", "\n", LOADS, "\u202eab", "🙂"]

@@ -46,7 +46,13 @@ def test_mouse_hover_click_pin_and_clear(open_page, circuit, full):
     panel = page.locator(".ec-panel")
     assert panel.locator("h2").inner_text() == "trapped"
     text = panel.inner_text()
-    for part in ("desperate", "verified by intervention", "share of its output", "Activation over the prompt", "Raises these tokens"):
+    for part in (
+        "desperate",
+        "verified by intervention",
+        "share of its output",
+        "Activation over the prompt",
+        "Raises these tokens",
+    ):
         assert part in text
     ctrl_click(page, leverage)
     assert state(page)["pinned"] == [leverage]
@@ -58,12 +64,22 @@ def test_mouse_hover_click_pin_and_clear(open_page, circuit, full):
     watch.clean()
 
 
-@pytest.mark.parametrize("address", ["https://www.neuronpedia.org/gemma-2-2b/12-res/7", "javascript:alert(1)", "https://evil.example/a/b/7"])
+@pytest.mark.parametrize(
+    "address",
+    ["https://www.neuronpedia.org/gemma-2-2b/12-res/7", "javascript:alert(1)", "https://evil.example/a/b/7"],
+)
 def test_a_card_links_to_neuronpedia_and_nowhere_else(open_page, address):
-    node = Node.of("feature/blocks.0.hook_resid_post/7", effect=1.0, details={"neuronpedia": "https://www.neuronpedia.org/x/y/1"})
-    written = html.page(CircuitGraph("demo", (node, Node.of("target/logit_diff")), (Edge(node.id, "target/logit_diff", 1.0),)))
+    node = Node.of(
+        "feature/blocks.0.hook_resid_post/7",
+        effect=1.0,
+        details={"neuronpedia": "https://www.neuronpedia.org/x/y/1"},
+    )
+    written = html.page(
+        CircuitGraph("demo", (node, Node.of("target/logit_diff")), (Edge(node.id, "target/logit_diff", 1.0),))
+    )
     assert "https://www.neuronpedia.org/x/y/1" in written
-    page, watch = open_page(written.replace("https://www.neuronpedia.org/x/y/1", address))  # as if the page had been tampered with
+    # as if the page had been tampered with
+    page, watch = open_page(written.replace("https://www.neuronpedia.org/x/y/1", address))
     put(page, selected=node.id)
     links = page.locator(".ec-panel a").evaluate_all("all => all.map(a => [a.href, a.rel])")
     assert links == ([[address, "noopener noreferrer"]] if "neuronpedia" in address else [])
@@ -159,7 +175,9 @@ def test_paths_from_the_emotion_to_the_metric(open_page, circuit, full):
     page, watch = open_page(full)
     shown, box = circuit.example, page.get_by_role("region", name="Paths")
     links, sources = fractions(shown), starting_points(shown)["desperate"]
-    expected = largest_shares(links, sources, "target/logit_diff", effects={node.id: node.effect for node in shown.nodes})
+    expected = largest_shares(
+        links, sources, "target/logit_diff", effects={node.id: node.effect for node in shown.nodes}
+    )
     assert f"{100 * reach(links, sources, 'target/logit_diff'):.0f} %" in box.inner_text()
     rows = box.locator("li")
     assert rows.count() == len(expected)
@@ -185,7 +203,12 @@ def test_controls_stand_on_the_same_grid(open_page, circuit, full):
     put(page, selected=trapped)
     place, effect = at(page, trapped), circuit.example.node(trapped).effect
     switch = page.get_by_role("group", name="Direction whose effects are shown")
-    assert [button.inner_text() for button in switch.get_by_role("button").all()] == ["the prompts", "calm", "random", "content"]
+    assert [button.inner_text() for button in switch.get_by_role("button").all()] == [
+        "the prompts",
+        "calm",
+        "random",
+        "content",
+    ]
     before = page.evaluate(PIXELS)
     switch.get_by_role("button", name="calm").click()
     assert state(page)["control"] == "calm"

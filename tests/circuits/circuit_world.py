@@ -1,4 +1,6 @@
-"""Random models, prompts in which two words differ in the same way, and circuits found in them: what the tests of circuits share."""
+"""Random models, prompts in which two words differ in the same way, and circuits found in them: what the
+tests of circuits share.
+"""
 
 import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes
@@ -8,7 +10,9 @@ from emocircuits.attribution import PairBatch
 
 
 def systematic(n: int, length: int, start: int = 0) -> PairBatch:
-    """Random prompts in which two words differ between the sides in the same way, so that effects have a sign."""
+    """Random prompts in which two words differ between the sides in the same way, so that effects have a
+    sign.
+    """
     clean = random_batch(n, length).clean
     corrupt = clean.clone()
     clean[:, 1], clean[:, 3], corrupt[:, 1], corrupt[:, 3] = 1, 4, 2, 6
@@ -21,5 +25,7 @@ def found_in(nodes: str, **options):
     torch.manual_seed(0)
     model, saes = random_model(), None if nodes == "components" else random_saes("topk", 3, 12)
     find, score = systematic(8, 7), systematic(5, 7, start=20)
-    result = emocircuits.attribute(model, find.clean, find.corrupt, difference, nodes=nodes, saes=saes, **options)
+    result = emocircuits.attribute(
+        model, find.clean, find.corrupt, difference, nodes=nodes, saes=saes, **options
+    )
     return model, saes, find, score, result

@@ -25,7 +25,9 @@ from emocircuits.errors import UserError
 
 
 def systematic(n: int, length: int, start: int = 0) -> PairBatch:
-    """Random prompts in which two words differ between the sides in the same way, so that effects have a sign."""
+    """Random prompts in which two words differ between the sides in the same way, so that effects have a
+    sign.
+    """
     clean = random_batch(n, length).clean
     corrupt = clean.clone()
     clean[:, 1], clean[:, 3], corrupt[:, 1], corrupt[:, 3] = 1, 4, 2, 6
@@ -38,14 +40,18 @@ def world():
     torch.manual_seed(0)
     model, saes = random_model(), random_saes("topk", 3, 12)
     find, score = [systematic(6, 7), systematic(4, 5, start=6)], [systematic(5, 7)]
-    result, circuit = find_circuit(model, saes, find, difference, behaviour="b", threshold=0.0, max_nodes=12, verify_nodes=6)
+    result, circuit = find_circuit(
+        model, saes, find, difference, behaviour="b", threshold=0.0, max_nodes=12, verify_nodes=6
+    )
     return model, saes, find, score, result, circuit
 
 
 @pytest.mark.parametrize("ablation", ["resample", "mean", "zero"])
 def test_everything_kept_is_the_model_and_nothing_kept_is_the_baseline(world, ablation):
     model, saes, find, _, _, _ = world
-    full, empty = circuit_metric(model, saes, find, difference, [EVERYTHING, ()], ablation=ablation, max_tokens=30)
+    full, empty = circuit_metric(
+        model, saes, find, difference, [EVERYTHING, ()], ablation=ablation, max_tokens=30
+    )
     clean = np.concatenate([difference(model(batch.clean)).numpy() for batch in find])
     corrupt = np.concatenate([difference(model(batch.corrupt)).numpy() for batch in find])
     np.testing.assert_allclose(full, clean, atol=1e-9)
@@ -58,12 +64,22 @@ def test_everything_kept_is_the_model_and_nothing_kept_is_the_baseline(world, ab
 
 def test_batching_of_circuits_and_prompts_changes_nothing(world):
     model, saes, find, _, result, _ = world
-    circuits = [result.nodes[:5], result.nodes[3:40], NodeSet(frozenset(result.nodes[:9]), complement=True), EVERYTHING, ()]
+    circuits = [
+        result.nodes[:5],
+        result.nodes[3:40],
+        NodeSet(frozenset(result.nodes[:9]), complement=True),
+        EVERYTHING,
+        (),
+    ]
     whole = circuit_metric(model, saes, find, difference, circuits)
     for max_tokens in (1, 60):
         found = circuit_metric(model, saes, find, difference, circuits, max_tokens=max_tokens)
         np.testing.assert_allclose(found, whole, atol=1e-10)
-    singles = [circuit_metric(model, saes, [batch], difference, [circuit])[0] for circuit in circuits for batch in find]
+    singles = [
+        circuit_metric(model, saes, [batch], difference, [circuit])[0]
+        for circuit in circuits
+        for batch in find
+    ]
     np.testing.assert_allclose(np.concatenate(singles), whole.ravel(), atol=1e-10)
 
 
@@ -71,7 +87,9 @@ def test_areas_of_a_perfect_an_empty_and_a_straight_circuit():
     """Trapezoid over share 0.001 ... 1: a perfect curve covers 0.999; F = share covers (1 - 0.001^2) / 2."""
     ones, share = np.ones(10), np.array(MIB_SHARES)
     assert areas(ones, ones) == pytest.approx({"cpr": 0.999, "cmd": 0.0, "log_cpr": 1.0, "log_cmd": 0.0})
-    assert areas(0 * ones, 0 * ones) == pytest.approx({"cpr": 0.0, "cmd": 0.999, "log_cpr": 0.0, "log_cmd": 1.0})
+    assert areas(0 * ones, 0 * ones) == pytest.approx(
+        {"cpr": 0.0, "cmd": 0.999, "log_cpr": 0.0, "log_cmd": 1.0}
+    )
     assert areas(share, share)["cpr"] == pytest.approx((1 - 1e-6) / 2)
     assert areas(2 * ones, 2 * ones)["cmd"] == pytest.approx(0.999)
 
@@ -81,7 +99,11 @@ def test_pruning_is_the_identity_at_zero_and_monotone(world):
     assert prune(circuit) == circuit
     strengths = sorted(abs(node.effect) for node in circuit.nodes if node.kind != "target")
     looser, stricter = (prune(circuit, node_threshold=strengths[k], edge_threshold=0.001 * k) for k in (3, 6))
-    assert {node.id for node in stricter.nodes} < {node.id for node in looser.nodes} < {node.id for node in circuit.nodes}
+    assert (
+        {node.id for node in stricter.nodes}
+        < {node.id for node in looser.nodes}
+        < {node.id for node in circuit.nodes}
+    )
     assert {(e.source, e.target) for e in stricter.edges} <= {(e.source, e.target) for e in looser.edges}
     joined = prune(circuit, edge_threshold=0.01, connected=True)
     sources = {edge.source for edge in joined.edges}
@@ -96,7 +118,9 @@ def test_circuit_survives_json_and_holds_verified_effects(world, tmp_path):
     assert CircuitGraph.load(tmp_path / "c.json") == circuit
     nodes = [node for node in circuit.nodes if node.kind != "target"]
     assert [node.verified is not None for node in nodes] == [True] * 6 + [False] * 6
-    assert all(node.ci_low <= node.effect <= node.ci_high and node.ci_low * node.ci_high > 0 for node in nodes)
+    assert all(
+        node.ci_low <= node.effect <= node.ci_high and node.ci_low * node.ci_high > 0 for node in nodes
+    )
 
 
 def test_result_with_edges_survives_its_file(world, tmp_path):
@@ -126,7 +150,10 @@ def test_stability_of_certain_and_of_exchangeable_effects():
     """Equal prompts: every resample agrees. Independent noise in 200 nodes: hardly any does."""
     certain = np.tile(np.arange(50.0), (12, 1))
     perfect = stability(certain, 10)
-    assert (perfect.jaccard, perfect.pairwise_jaccard) == (1.0, 1.0) and perfect.rank_correlation == pytest.approx(1.0)
+    assert (perfect.jaccard, perfect.pairwise_jaccard) == (
+        1.0,
+        1.0,
+    ) and perfect.rank_correlation == pytest.approx(1.0)
     noise = stability(np.random.default_rng(0).standard_normal((12, 200)), 10)
     assert noise.jaccard < 0.6 and noise.pairwise_jaccard < 0.5
     assert stability(certain, 10, seed=1) == stability(certain, 10, seed=1)
@@ -138,7 +165,12 @@ def test_agreement_shows_scale_and_sign():
     """exact = 2 * attributed with one strong sign flipped among four: x.y / x.x = 2 (1 + 4 + 9 - 16) / 30."""
     attributed = np.array([1.0, 2.0, 3.0, 4.0])
     same = compare_effects(attributed, 2 * attributed, scale=10.0)
-    assert (same.pearson, same.slope, same.sign_agreement, same.strong_nodes) == (pytest.approx(1), pytest.approx(2), 1.0, 4)
+    assert (same.pearson, same.slope, same.sign_agreement, same.strong_nodes) == (
+        pytest.approx(1),
+        pytest.approx(2),
+        1.0,
+        4,
+    )
     flipped = compare_effects(attributed, np.array([2.0, 4.0, 6.0, -8.0]), scale=300.0)
     assert flipped.slope == pytest.approx(-4 / 30)
     assert flipped.sign_agreement == pytest.approx(2 / 3) and flipped.strong_nodes == 3

@@ -1,4 +1,6 @@
-"""Paths: amounts worked out by hand, all of them add up, and dynamic programming finds what enumeration finds."""
+"""Paths: amounts worked out by hand, all of them add up, and dynamic programming finds what enumeration
+finds.
+"""
 
 import networkx as nx
 import numpy as np
@@ -16,15 +18,32 @@ def circuit_of(edges):
 
 def random_circuit(rng, n=9):
     names = ["embed", *(f"m{i}" for i in range(n - 2)), "logits"]
-    edges = [(names[i], names[j], float(rng.normal())) for i in range(n) for j in range(i + 1, n) if rng.random() < 0.6]
+    edges = [
+        (names[i], names[j], float(rng.normal()))
+        for i in range(n)
+        for j in range(i + 1, n)
+        if rng.random() < 0.6
+    ]
     return circuit_of([*edges, ("embed", "m0", 1.0), ("m0", "logits", 1.0)] if not edges else edges), names
 
 
 def test_by_hand():
     """embed sends 3 to m0 and 1 to the logits; m0 sends 4 to m1 and 2 to the logits; m1 sends 4 on."""
-    circuit = circuit_of([("embed", "m0", 3), ("embed", "logits", 1), ("m0", "m1", 4), ("m0", "logits", 2), ("m1", "logits", 4)])
+    circuit = circuit_of(
+        [
+            ("embed", "m0", 3),
+            ("embed", "logits", 1),
+            ("m0", "m1", 4),
+            ("m0", "logits", 2),
+            ("m1", "logits", 4),
+        ]
+    )
     paths = strongest_paths(circuit, "embed", "logits", 5)
-    assert [path.nodes for path in paths] == [("embed", "m0", "m1", "logits"), ("embed", "m0", "logits"), ("embed", "logits")]
+    assert [path.nodes for path in paths] == [
+        ("embed", "m0", "m1", "logits"),
+        ("embed", "m0", "logits"),
+        ("embed", "logits"),
+    ]
     np.testing.assert_allclose([path.amount for path in paths], [2, 1, 1])
     np.testing.assert_allclose([path.share for path in paths], [0.5, 0.25, 0.25])
 
@@ -45,15 +64,23 @@ def test_equals_enumeration_and_amounts_add_up(seed):
         expected.append((abs(amount), tuple(nodes), amount))
     expected.sort(reverse=True)
     found = strongest_paths(circuit, "embed", "logits", 4)
-    np.testing.assert_allclose([path.amount for path in found], [amount for _, _, amount in expected[:4]], rtol=1e-9)
+    np.testing.assert_allclose(
+        [path.amount for path in found], [amount for _, _, amount in expected[:4]], rtol=1e-9
+    )
     every = strongest_paths(circuit, "embed", "logits", 10_000)
-    ends = [node for node in graph if graph.out_degree(node) == 0 and node != "logits" and nx.has_path(graph, "embed", node)]
+    ends = [
+        node
+        for node in graph
+        if graph.out_degree(node) == 0 and node != "logits" and nx.has_path(graph, "embed", node)
+    ]
     if not ends:  # nothing leaks out on the way
         assert sum(path.amount for path in every) == pytest.approx(out["embed"], rel=1e-6)
 
 
 def test_through_a_node_that_cancels_nothing_is_said():
-    circuit = circuit_of([("embed", "m0", 1), ("m0", "m1", 1), ("m0", "m2", -1), ("m1", "logits", 1), ("m2", "logits", 1)])
+    circuit = circuit_of(
+        [("embed", "m0", 1), ("m0", "m1", 1), ("m0", "m2", -1), ("m1", "logits", 1), ("m2", "logits", 1)]
+    )
     assert strongest_paths(circuit, "embed", "logits") == ()
 
 

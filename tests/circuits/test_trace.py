@@ -1,4 +1,6 @@
-"""From a push to the metric: the splits of the paper model by hand, their laws on random models, and bad questions."""
+"""From a push to the metric: the splits of the paper model by hand, their laws on random models, and bad
+questions.
+"""
 
 import numpy as np
 import pytest
@@ -39,8 +41,15 @@ def axis(direction: int, amount: float = 1.0) -> torch.Tensor:
 def test_the_paper_model_by_hand():
     """A desperate word more: 1/2 straight into the logits, 2 more of p, hence 6 more of a, through the MLPs."""
     dictionaries = open_dictionaries({SITES[1]: paper_saes()[SITES[1]]}, 6)
-    found = trace_push(paper_model(), [same([CORRUPT])], paper_metric, Push("s", SITES[0], axis(S)), dictionaries=dictionaries,
-                       matched={SITES[1]: [P]}, steps=4)
+    found = trace_push(
+        paper_model(),
+        [same([CORRUPT])],
+        paper_metric,
+        Push("s", SITES[0], axis(S)),
+        dictionaries=dictionaries,
+        matched={SITES[1]: [P]},
+        steps=4,
+    )
     assert found.total == pytest.approx([6.5])
     assert found.share("readers", "direct") == pytest.approx(0.5 / 6.5)
     assert found.share("readers", "MLP 1") == found.share("routes", "MLPs") == pytest.approx(6 / 6.5)
@@ -58,7 +67,9 @@ def test_what_the_sae_does_not_know_is_error():
     """The middle SAE has no feature for k: a push along it passes as error."""
     dictionaries = open_dictionaries({SITES[1]: paper_saes()[SITES[1]]}, 6)
     push = Push("k", SITES[0], axis(K, -1.0))
-    found = trace_push(paper_model(), [same([CORRUPT])], paper_metric, push, dictionaries=dictionaries, steps=4)
+    found = trace_push(
+        paper_model(), [same([CORRUPT])], paper_metric, push, dictionaries=dictionaries, steps=4
+    )
     assert found.total == pytest.approx([6.5])
     assert found.share(SITES[1], "error") == pytest.approx(0.5 / 6.5)
 
@@ -69,14 +80,24 @@ def test_parts_add_up_and_the_remainder_vanishes_with_the_steps(norm):
     model, batch = random_model(norm=norm), same(random_batch(6, 7).corrupt)
     push = Push("v", SITES[0], torch.randn(12, dtype=torch.float64))
     dictionaries = open_dictionaries({SITES[1]: random_saes("standard", 3, 12)[SITES[1]]}, 12)
-    coarse, fine = (trace_push(model, [batch], difference, push, dictionaries=dictionaries, steps=steps) for steps in (2, 64))
+    coarse, fine = (
+        trace_push(model, [batch], difference, push, dictionaries=dictionaries, steps=steps)
+        for steps in (2, 64)
+    )
     for found in (coarse, fine):
         sums = found.table.groupby("split")["amount"].sum()
         np.testing.assert_allclose([sums["readers"], sums["routes"]], found.total.mean(), atol=1e-9)
         rows = found.table[(found.table["split"] == SITES[1])]
-        np.testing.assert_allclose(rows.loc[~rows["part"].str.contains("/"), "amount"].sum() - rows.loc[
-            rows["part"] == "matched features", "amount"].sum(), found.total.mean(), atol=1e-9)
-    missing = [abs(found.share("readers", "remainder") * found.total.mean()) / np.abs(found.total).mean() for found in (coarse, fine)]
+        np.testing.assert_allclose(
+            rows.loc[~rows["part"].str.contains("/"), "amount"].sum()
+            - rows.loc[rows["part"] == "matched features", "amount"].sum(),
+            found.total.mean(),
+            atol=1e-9,
+        )
+    missing = [
+        abs(found.share("readers", "remainder") * found.total.mean()) / np.abs(found.total).mean()
+        for found in (coarse, fine)
+    ]
     assert missing[1] < 0.02 and missing[1] < missing[0] / 4, missing
     plain = model(batch.corrupt)
     with model.hooks([(SITES[0], lambda x, hook: x + push.vector)]):
@@ -86,8 +107,13 @@ def test_parts_add_up_and_the_remainder_vanishes_with_the_steps(norm):
 
 def test_behind_the_last_block_all_is_direct():
     torch.manual_seed(3)
-    found = trace_push(random_model(), [same(random_batch(4, 7).corrupt)], difference,
-                       Push("v", SITES[2], torch.randn(12, dtype=torch.float64)), steps=64)
+    found = trace_push(
+        random_model(),
+        [same(random_batch(4, 7).corrupt)],
+        difference,
+        Push("v", SITES[2], torch.randn(12, dtype=torch.float64)),
+        steps=64,
+    )
     assert found.share("readers", "direct") == pytest.approx(1, abs=1e-3)
     assert found.share("real", "only the logits see the push") == pytest.approx(1)
 
@@ -105,7 +131,11 @@ def test_overlap_counts_what_two_circuits_share_and_what_chance_gives():
     assert (found.shared, found.candidates, found.nodes) == (2, 20, (names[2], names[3]))
     assert found.jaccard == pytest.approx(2 / 6) and found.effect_correlation == pytest.approx(1)
     assert found.chance_jaccard == pytest.approx(0.8 / (8 - 0.8))  # 4 of 20 twice: 4 * 4 / 20 in common
-    assert overlap(first, names[:4], second, names[:4]).p_value < 0.001 < overlap(first, names[:4], second, names[10:14]).p_value
+    assert (
+        overlap(first, names[:4], second, names[:4]).p_value
+        < 0.001
+        < overlap(first, names[:4], second, names[10:14]).p_value
+    )
     with pytest.raises(UserError, match="empty circuit"):
         overlap(first, [], second, names[:2])
     with pytest.raises(UserError, match="0 candidate nodes in common"):

@@ -28,23 +28,30 @@ def planted(tmp_path):
     return write_planted_model(tmp_path / "planted")
 
 
-@pytest.mark.parametrize(("override", "expected"), [
-    ("sae.kk=3", "did you mean 'sae.k'"),
-    ("sae.k=many", "expected int"),
-    ("sae.k=-3", "not negative"),
-    ("nonsense", "expected key=value"),
-    ('behaviours=["blackmale"]', "did you mean 'blackmail'"),
-    ("emotion=desprate", "did you mean 'desperate'"),
-    ("collect.material=organsim", "unknown material 'organsim'"),
-])
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("sae.kk=3", "did you mean 'sae.k'"),
+        ("sae.k=many", "expected int"),
+        ("sae.k=-3", "not negative"),
+        ("nonsense", "expected key=value"),
+        ('behaviours=["blackmale"]', "did you mean 'blackmail'"),
+        ("emotion=desprate", "did you mean 'desperate'"),
+        ("collect.material=organsim", "unknown material 'organsim'"),
+    ],
+)
 def test_recipe_mistakes(capsys, tmp_path, override, expected):
     assert expected in fails(capsys, 2, "run", DEBUG, "--out", str(tmp_path / "run"), "--set", override)
 
 
 def test_unknown_recipe_and_stage(capsys, tmp_path):
-    assert "unknown recipe 'organsm'; expected a TOML file or the name of an embedded recipe; did you mean 'organism'?" in fails(
-        capsys, 2, "run", "organsm")
-    assert "did you mean 'match'" in fails(capsys, 2, "run", DEBUG, "--out", str(tmp_path / "run"), "--from", "mtach")
+    assert (
+        "unknown recipe 'organsm'; expected a TOML file or the name of an embedded recipe; did you mean 'organism'?"
+        in fails(capsys, 2, "run", "organsm")
+    )
+    assert "did you mean 'match'" in fails(
+        capsys, 2, "run", DEBUG, "--out", str(tmp_path / "run"), "--from", "mtach"
+    )
     broken = tmp_path / "broken.toml"
     broken.write_text("a = [")
     assert "is not TOML" in fails(capsys, 2, "run", str(broken))
@@ -52,7 +59,9 @@ def test_unknown_recipe_and_stage(capsys, tmp_path):
 
 def test_model_mistakes(capsys, tmp_path, planted):
     out = str(tmp_path / "run")
-    assert "does not exist" in fails(capsys, 2, "run", DEBUG, "--model", str(tmp_path / "nowhere"), "--out", out)
+    assert "does not exist" in fails(
+        capsys, 2, "run", DEBUG, "--model", str(tmp_path / "nowhere"), "--out", out
+    )
     (planted / "model.safetensors").unlink()
     assert "has no weights" in fails(capsys, 2, "run", DEBUG, "--model", str(planted), "--out", out)
     assert not Path(out).exists() or not any(path.suffix in (".h5", ".json") for path in Path(out).rglob("*"))
@@ -70,8 +79,12 @@ def test_nan_weights_name_the_tensor(capsys, tmp_path, planted):
 
 def test_own_code_needs_permission(capsys, tmp_path, planted):
     config = json.loads((planted / "config.json").read_text())
-    (planted / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModelForCausalLM": "evil.Model"}}))
-    assert "--trust-remote-code" in fails(capsys, 2, "run", DEBUG, "--model", str(planted), "--out", str(tmp_path / "run"))
+    (planted / "config.json").write_text(
+        json.dumps({**config, "auto_map": {"AutoModelForCausalLM": "evil.Model"}})
+    )
+    assert "--trust-remote-code" in fails(
+        capsys, 2, "run", DEBUG, "--model", str(planted), "--out", str(tmp_path / "run")
+    )
 
 
 def test_a_behaviour_whose_words_are_no_tokens_of_the_model(capsys, tmp_path):
@@ -93,7 +106,9 @@ def test_directory_of_another_models_run(capsys, tmp_path, debug_run, planted):
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["model"]["content_hash"] = "0" * 64
     (run / "manifest.json").write_text(json.dumps(manifest))
-    assert "holds a run of the model 'planted'" in fails(capsys, 2, "run", DEBUG, "--model", str(planted), "--out", str(run))
+    assert "holds a run of the model 'planted'" in fails(
+        capsys, 2, "run", DEBUG, "--model", str(planted), "--out", str(run)
+    )
 
 
 @pytest.mark.parametrize("spoil", ["truncated", "foreign"])

@@ -39,20 +39,65 @@ def names(directory):
 
 
 def test_named_formats_are_written_and_listed(capsys, tmp_path, run):
-    assert main(["export", str(run), "--format", "csv,dot", "--format", "pdf", "--behaviour", "blackmail", "--out", str(tmp_path)]) == 0
+    assert (
+        main(
+            [
+                "export",
+                str(run),
+                "--format",
+                "csv,dot",
+                "--format",
+                "pdf",
+                "--behaviour",
+                "blackmail",
+                "--out",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     expected = ["blackmail.dot", "blackmail.links.csv", "blackmail.nodes.csv", "blackmail.pdf"]
     assert names(tmp_path) == expected
     assert sorted(capsys.readouterr().out.split()) == [str(tmp_path / name) for name in expected]
 
 
 def test_the_address_with_supernodes_is_printed(capsys, tmp_path, run):
-    assert main(["export", str(run), "--format", "neuronpedia", "--behaviour", "blackmail", "--out", str(tmp_path), "--json"]) == 0
+    assert (
+        main(
+            [
+                "export",
+                str(run),
+                "--format",
+                "neuronpedia",
+                "--behaviour",
+                "blackmail",
+                "--out",
+                str(tmp_path),
+                "--json",
+            ]
+        )
+        == 0
+    )
     (found,) = json.loads(capsys.readouterr().out)
     assert found["files"] == [str(tmp_path / "blackmail.neuronpedia.json")]
     groups = json.loads((tmp_path / "blackmail.neuronpedia.json").read_text())["qParams"]["supernodes"]
     query = dict(part.split("=") for part in found["addresses"][0].removeprefix("?").split("&"))
     assert json.loads(urllib.request.unquote(query["supernodes"])) == groups != []
-    assert main(["export", str(run), "--format", "neuronpedia", "--behaviour", "blackmail", "--out", str(tmp_path)]) == 0
+    assert (
+        main(
+            [
+                "export",
+                str(run),
+                "--format",
+                "neuronpedia",
+                "--behaviour",
+                "blackmail",
+                "--out",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     assert "?slug=blackmail&pinnedIds=" in capsys.readouterr().out
 
 
@@ -65,10 +110,14 @@ def test_a_circuit_file_stands_for_a_run(capsys, tmp_path):
 
 def test_all_formats_skip_what_cannot_be_and_say_so(capsys, tmp_path):
     one_token().save(tmp_path / "small.json")
-    assert main(["export", str(tmp_path / "small.json"), "--format", "all", "--out", str(tmp_path / "out")]) == 0
+    assert (
+        main(["export", str(tmp_path / "small.json"), "--format", "all", "--out", str(tmp_path / "out")]) == 0
+    )
     printed = capsys.readouterr()
     assert "one_token.html" in printed.out
-    assert [line.split(":")[1].strip() for line in printed.err.splitlines()] == [f"no {name} file of one_token" for name in ("neuronpedia", "circuit-tracer")]
+    assert [line.split(":")[1].strip() for line in printed.err.splitlines()] == [
+        f"no {name} file of one_token" for name in ("neuronpedia", "circuit-tracer")
+    ]
     assert not (tmp_path / "out/one_token.neuronpedia.json").exists()
 
 
@@ -84,7 +133,9 @@ def test_mistakes_in_names(capsys, tmp_path, run, arguments, message):
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("command", [("view", "--no-open"), ("view", "--serve", "--no-open"), ("export", "--format", "dot")])
+@pytest.mark.parametrize(
+    "command", [("view", "--no-open"), ("view", "--serve", "--no-open"), ("export", "--format", "dot")]
+)
 def test_a_directory_without_circuits(capsys, tmp_path, command):
     verb, *options = command
     assert "does not exist" in fails(capsys, 2, verb, tmp_path / "nowhere", *options)
@@ -102,7 +153,9 @@ def test_a_circuit_of_another_schema_version(capsys, tmp_path, run):
     path.write_text(json.dumps({**value, "schema_version": 99}))
     assert "circuit_blackmail.json has version 99" in fails(capsys, 2, "view", copy, "--no-open")
     path.write_text(json.dumps({**value, "schema": "other"}))
-    assert "schema 'other'; expected 'emocircuits.circuit'" in fails(capsys, 2, "export", copy, "--format", "dot")
+    assert "schema 'other'; expected 'emocircuits.circuit'" in fails(
+        capsys, 2, "export", copy, "--format", "dot"
+    )
     path.write_text("{")
     assert "is not JSON" in fails(capsys, 2, "view", copy, "--no-open")
     path.write_text(json.dumps({**value, "nodes": [{"id": "x:y"}]}))
@@ -188,7 +241,13 @@ def test_the_server_gives_pages_and_nothing_else(served):
     assert fetch(f"{address}/blackmail.html") == (200, b"<p>page")
     status, index = fetch(f"{address}/")
     assert status == 200 and b'href="blackmail.html"' in index and b"<c>" not in index
-    for path in ("/nothing.html", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/etc/passwd.html", "/blackmail"):
+    for path in (
+        "/nothing.html",
+        "/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/etc/passwd.html",
+        "/blackmail",
+    ):
         assert fetch(address + path)[0] == 404
     assert fetch(f"{address}/blackmail.html", host="evil.example")[0] == 403
 
@@ -202,8 +261,19 @@ def test_a_taken_port_is_refused(served):
 
 def test_serve_runs_until_ctrl_c(tmp_path):
     nasty().save(tmp_path / "c.json")
-    command = [sys.executable, "-u", "-m", "emocircuits.cli.main", "view", str(tmp_path / "c.json"), "--serve", "--no-open"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "emocircuits.cli.main",
+        "view",
+        str(tmp_path / "c.json"),
+        "--serve",
+        "--no-open",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
     try:
         address = process.stdout.readline().split()[0]
         assert address.startswith("http://127.0.0.1:")
@@ -220,7 +290,10 @@ def test_serve_runs_until_ctrl_c(tmp_path):
 
 def test_figures_by_name_and_venue(capsys, tmp_path, run):
     out = tmp_path / "figures"
-    assert main(["figures", str(run), "--only", "steering,sae_quality", "--venue", "icml", "--out", str(out)]) == 0
+    assert (
+        main(["figures", str(run), "--only", "steering,sae_quality", "--venue", "icml", "--out", str(out)])
+        == 0
+    )
     assert len(capsys.readouterr().out.splitlines()) == 11
     assert {path.stem for path in out.iterdir()} == {"steering", "sae_quality", "index"}
     assert 'width="486pt"' in (out / "steering.svg").read_text()  # 6.75 inches

@@ -21,20 +21,29 @@ print("LOADED", loaded, "CODE", code)
 
 
 def probe(*arguments):
-    return subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, timeout=60
+    )
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("doctor", "--quick"), ("organism", "--help"), ("--version",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("run", "--help"), ("doctor", "--quick"), ("organism", "--help"), ("--version",)],
+)
 def test_light_commands_load_nothing_heavy(arguments):
     done = probe(*arguments)
-    assert "LOADED [] CODE 0" in done.stdout or "LOADED [] CODE None" in done.stdout, done.stdout + done.stderr
+    assert "LOADED [] CODE 0" in done.stdout or "LOADED [] CODE None" in done.stdout, (
+        done.stdout + done.stderr
+    )
 
 
 def test_help_takes_well_under_a_second():
     seconds = []
     for _ in range(3):
         begin = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "emocircuits.cli.main", "--help"], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "emocircuits.cli.main", "--help"], check=True, capture_output=True
+        )
         seconds.append(time.perf_counter() - begin)
     assert min(seconds) < 1.0
 
@@ -57,6 +66,10 @@ def test_stage_names_of_the_command_line_are_the_stages():
 
 
 def test_doctor_speaks_json():
-    done = subprocess.run([sys.executable, "-m", "emocircuits.cli.main", "doctor", "--quick", "--json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "emocircuits.cli.main", "doctor", "--quick", "--json"],
+        capture_output=True,
+        text=True,
+    )
     checks = {check["check"]: check["ok"] for check in json.loads(done.stdout)}
     assert checks["torch"] and checks["python"]

@@ -10,7 +10,10 @@ from emocircuits.cli.sae import rewrite
 
 
 def test_verbs_are_told_from_a_run_directory():
-    assert rewrite(["sae", "eval", "x"]) == ["sae-eval", "x"] and rewrite(["sae", "runs/x"]) == ["sae", "runs/x"]
+    assert rewrite(["sae", "eval", "x"]) == ["sae-eval", "x"] and rewrite(["sae", "runs/x"]) == [
+        "sae",
+        "runs/x",
+    ]
     assert rewrite(["sae"]) == ["sae"] and rewrite(["run", "eval"]) == ["run", "eval"]
 
 
@@ -19,11 +22,15 @@ def test_eval_and_compare(debug_run, capsys):
     rows = json.loads(capsys.readouterr().out)
     for row in rows:
         assert row["tokens"] > 0 and row["counted_tokens"] >= row["tokens"]
-        assert 0 <= row["fvu"] < 1 and 0 <= row["pca_fvu"] < 1 and row["kl"] >= 0 and 0 < row["shrinkage"] < 1.5
+        assert (
+            0 <= row["fvu"] < 1 and 0 <= row["pca_fvu"] < 1 and row["kl"] >= 0 and 0 < row["shrinkage"] < 1.5
+        )
         assert -1 <= row["decoder_encoder_cosine"] <= 1
     assert main(["sae", "compare", str(debug_run / "saes"), str(debug_run / "saes")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["site", "mean_cosine", "same_fraction", "chance_cosine"] and len(lines) == 1 + len(rows)
+    assert lines[0].split() == ["site", "mean_cosine", "same_fraction", "chance_cosine"] and len(
+        lines
+    ) == 1 + len(rows)
     assert all(line.split()[1] == "1" and float(line.split()[3]) < 1 for line in lines[1:])
 
 
@@ -59,7 +66,9 @@ def test_sweep(debug_run, tmp_path, capsys):
     ]
     assert all(row["frozen_fvu"] > row["fvu"] for row in rows)  # the floor is beaten
     assert all(0 < row["randomised_fvu"] < 1 for row in rows)
-    assert (run / "sweep" / "sweep.csv").is_file() and (run / "sweep" / "sae_pareto_resid_post.1.svg").is_file()
+    assert (run / "sweep" / "sweep.csv").is_file() and (
+        run / "sweep" / "sae_pareto_resid_post.1.svg"
+    ).is_file()
     assert rows[0]["l0"] <= 2 and rows[1]["fvu"] < rows[0]["fvu"]
     assert sorted(path for path in run.iterdir()) == sorted([*before, run / "sweep"])
 
@@ -70,10 +79,27 @@ def test_train_register_check_and_use(debug_run, tmp_path, capsys):
     shutil.copytree(debug_run, run)
     texts = [json.loads(line)["text"] for line in (run / "texts.jsonl").read_text().splitlines()]
     (tmp_path / "texts.txt").write_text("\n".join(texts))
-    train = ["sae", "train", str(tmp_path / "texts.txt"), "--model", str(run / "model"), "--out", str(saes / "mine"),
-             "--set", "sae.expansion=4", "--set", "sae.k=4", "--set", "sae.training_rows=30000", "--set", "sae.batch_size=256"]
+    train = [
+        "sae",
+        "train",
+        str(tmp_path / "texts.txt"),
+        "--model",
+        str(run / "model"),
+        "--out",
+        str(saes / "mine"),
+        "--set",
+        "sae.expansion=4",
+        "--set",
+        "sae.k=4",
+        "--set",
+        "sae.training_rows=30000",
+        "--set",
+        "sae.batch_size=256",
+    ]
     assert main([*train, "--quiet"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [p.name for p in sorted((saes / "mine").iterdir())]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        p.name for p in sorted((saes / "mine").iterdir())
+    ]
     name = ["--name", "mine", "--registry", str(saes / "registry.toml"), "--quiet"]
     assert main(["sae", "register", str(run), "--saes", str(saes / "mine"), *name, "--json"]) == 0
     entered = json.loads(capsys.readouterr().out)
@@ -99,11 +125,23 @@ def test_train_register_check_and_use(debug_run, tmp_path, capsys):
         (["sweep", "{run}", "--site", "blocks.99"], "unknown site 'blocks.99'"),
         (["sweep", "{run}", "--k", "100000"], "sae.k is 100000; expected at most d_sae"),
         (["train", "nowhere.txt", "--out", "{run}/x"], "there is no file nowhere.txt"),
-        (["train", "{run}/texts.jsonl", "--out", "{run}/x", "--site", "blocks.99"], "unknown site 'blocks.99'"),
-        (["train", "{run}/manifest.json", "--out", "{run}/x", "--set", "sae.kk=3"], "unknown recipe key 'sae.kk'"),
+        (
+            ["train", "{run}/texts.jsonl", "--out", "{run}/x", "--site", "blocks.99"],
+            "unknown site 'blocks.99'",
+        ),
+        (
+            ["train", "{run}/manifest.json", "--out", "{run}/x", "--set", "sae.kk=3"],
+            "unknown recipe key 'sae.kk'",
+        ),
         (["register", "{run}", "--name", "x", "--saes", "nowhere"], "nowhere has no SAE for any of"),
-        (["check", "{run}", "--name", "x", "--registry", "nowhere.toml"], "there is no registry nowhere.toml"),
-        (["sweep", "{run}", "--architectures", "topp"], "unknown SAE architecture 'topp'; did you mean 'topk'"),
+        (
+            ["check", "{run}", "--name", "x", "--registry", "nowhere.toml"],
+            "there is no registry nowhere.toml",
+        ),
+        (
+            ["sweep", "{run}", "--architectures", "topp"],
+            "unknown SAE architecture 'topp'; did you mean 'topk'",
+        ),
     ],
 )
 def test_mistakes_are_one_line(debug_run, capsys, arguments, text):

@@ -13,11 +13,15 @@ SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 
 
 def make(path, names, sites=SITES):
-    prompts = pd.DataFrame({"id": names, "kind": "story", "split": ["train", *["held_out"] * (len(names) - 1)]})
+    prompts = pd.DataFrame(
+        {"id": names, "kind": "story", "split": ["train", *["held_out"] * (len(names) - 1)]}
+    )
     rows = np.random.default_rng(0).normal(size=(4 * len(names), 3)).astype(np.float32)
     rows[2] *= 1000
     metadata = {"model_name": "tiny", "model_hash": "m" * 64}
-    with ActivationStoreWriter(path, sites, 3, prompts, [np.arange(4)] * len(names), metadata, shard_rows=8) as writer:
+    with ActivationStoreWriter(
+        path, sites, 3, prompts, [np.arange(4)] * len(names), metadata, shard_rows=8
+    ) as writer:
         writer.append(np.arange(len(names)), {site: rows for site in sites})
         writer.finish()
     return str(path)
@@ -34,8 +38,15 @@ def test_info_says_what_is_in_a_store_and_what_a_filter_leaves_out(capsys, tmp_p
     path = make(tmp_path / "a.h5", ["x", "y", "z"])
     assert main(["store", "info", path, "--norm-multiple", "10"]) == 0
     text = capsys.readouterr().out
-    for part in ("12 of 3 prompts, d_model 3, bfloat16", "in 2 shards", "held_out 2, train 1", "3 at the first 1 positions",
-                 "1 above 10 × the median norm", "8 rows (66.7%)", "tiny (mmmmmmmmmmmm)"):
+    for part in (
+        "12 of 3 prompts, d_model 3, bfloat16",
+        "in 2 shards",
+        "held_out 2, train 1",
+        "3 at the first 1 positions",
+        "1 above 10 × the median norm",
+        "8 rows (66.7%)",
+        "tiny (mmmmmmmmmmmm)",
+    ):
         assert part in text, part
     assert main(["store", "info", path, "--json", "--skip-positions", "0", "--skip-token", "3"]) == 0
     value = json.loads(capsys.readouterr().out)
@@ -65,8 +76,12 @@ def test_merge_joins_and_refuses(capsys, tmp_path):
     assert capsys.readouterr().out == f"{out}  3 prompts, 12 rows\n"
     store = ActivationStore.open(out)
     assert store.prompts["id"].tolist() == ["x", "y", "z"] and len(store.shards) == 3
-    assert "the prompt 'x' is in two of the stores" in line_of(capsys, 2, "merge", str(tmp_path / "c.h5"), one, one)
-    assert "has sites" in line_of(capsys, 2, "merge", str(tmp_path / "c.h5"), one, make(tmp_path / "d.h5", ["q"], SITES[:1]))
+    assert "the prompt 'x' is in two of the stores" in line_of(
+        capsys, 2, "merge", str(tmp_path / "c.h5"), one, one
+    )
+    assert "has sites" in line_of(
+        capsys, 2, "merge", str(tmp_path / "c.h5"), one, make(tmp_path / "d.h5", ["q"], SITES[:1])
+    )
     three = make(tmp_path / "e.h5", ["w"])
     assert "b.h5 holds activations of 1 prompts" in line_of(capsys, 2, "merge", two, one, three)
     assert not (tmp_path / "c.h5").exists()

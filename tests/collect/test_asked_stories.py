@@ -13,7 +13,9 @@ TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<a
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    made = load_model(str(write_tiny_model("llama", tmp_path_factory.mktemp("chat"), n_ctx=512)), checks=False)
+    made = load_model(
+        str(write_tiny_model("llama", tmp_path_factory.mktemp("chat"), n_ctx=512)), checks=False
+    )
     made.tokenizer.chat_template = TEMPLATE
     return made
 
@@ -23,7 +25,11 @@ def test_every_emotion_has_requests_that_forbid_its_words(model):
     assert len(material.emotions) == 171 and len(material.topics) == len(set(material.topics)) == 100
     for emotion in material.emotions:
         opening = material.plan(emotion, 1, 0, 0.25)[0]
-        assert f'"{emotion}"' in opening.text and opening.label.topic in opening.text and opening.label.text == ""
+        assert (
+            f'"{emotion}"' in opening.text
+            and opening.label.topic in opening.text
+            and opening.label.text == ""
+        )
         assert material.names(emotion, f"She was {emotion}.") and emotion in material.forbidden[emotion]
         assert material.names("", f"She was {emotion}.")
 
@@ -43,15 +49,25 @@ def test_stories_are_the_continuation_without_the_request(model, tmp_path):
     settings = StorySettings(new_tokens=30, min_new_tokens=4, attempts=8, batch_size=4)
 
     def write():
-        return write_stories(model, ["calm", "sad"], 2, 0, tmp_path / "s.jsonl", held_out_share=0.5, settings=settings,
-                             material=asked_material(model))
+        return write_stories(
+            model,
+            ["calm", "sad"],
+            2,
+            0,
+            tmp_path / "s.jsonl",
+            held_out_share=0.5,
+            settings=settings,
+            material=asked_material(model),
+        )
 
     import emocircuits.collect.story_desk as desk
 
     with pytest.MonkeyPatch.context() as patch:  # a random model writes no sentences
         patch.setattr(desk, "whole_sentences", lambda opening, text: text)
         texts = write()
-    assert texts and all("<assistant>" not in text.text and "Write a short story" not in text.text for text in texts)
+    assert texts and all(
+        "<assistant>" not in text.text and "Write a short story" not in text.text for text in texts
+    )
     assert texts == write() and read_report(tmp_path / "s.jsonl")["kept"] == len(texts)
 
 
@@ -63,7 +79,9 @@ def test_a_model_without_chat_is_told_what_else_there_is(tmp_path):
 
 def test_neutral_dialogues_name_no_emotion_and_split_by_topic(model):
     texts, material = neutral_dialogues(80, seed=1), asked_material(model)
-    assert len({text.text for text in texts}) == 80 and all(text.kind == "neutral" and not text.emotion for text in texts)
+    assert len({text.text for text in texts}) == 80 and all(
+        text.kind == "neutral" and not text.emotion for text in texts
+    )
     assert not [text.text for text in texts if material.names("", text.text)]
     topics = {split: {text.topic for text in texts if text.split == split} for split in ("train", "held_out")}
     assert topics["train"] and topics["held_out"] and not topics["train"] & topics["held_out"]

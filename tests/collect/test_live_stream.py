@@ -38,11 +38,21 @@ def test_an_epoch_holds_every_row_once_at_every_site(model, texts, tokens, tmp_p
     banned = int(store.tokens[7])
     rows = np.flatnonzero((store.positions > 0) & (store.tokens != banned))
     stream = LiveStream(
-        model, tokens, model.sites, 16, 5, skip_tokens=[banned], window=window, dtype="float32", batch_tokens=64
+        model,
+        tokens,
+        model.sites,
+        16,
+        5,
+        skip_tokens=[banned],
+        window=window,
+        dtype="float32",
+        batch_tokens=64,
     )
     assert stream.n_rows == len(rows)
     steps = -(-2 * len(rows) // 16)
-    drawn = {site: np.concatenate([stream.batch(step)[site] for step in range(steps)]) for site in model.sites}
+    drawn = {
+        site: np.concatenate([stream.batch(step)[site] for step in range(steps)]) for site in model.sites
+    }
     keys = {site: np.linalg.norm(store.read(site, rows), axis=1) for site in model.sites}
     for epoch in range(2):
         place = slice(epoch * len(rows), (epoch + 1) * len(rows))
@@ -50,7 +60,9 @@ def test_an_epoch_holds_every_row_once_at_every_site(model, texts, tokens, tmp_p
         by_norm = np.argsort(keys[model.sites[0]])
         for site in model.sites:  # one order for all sites: row for row the same tokens
             expected = store.read(site, rows)[by_norm]
-            np.testing.assert_allclose(drawn[site][place][order], expected, atol=1e-4 * np.abs(expected).max())
+            np.testing.assert_allclose(
+                drawn[site][place][order], expected, atol=1e-4 * np.abs(expected).max()
+            )
     first = drawn[model.sites[0]]
     assert not np.allclose(first[: len(rows)], first[len(rows) : 2 * len(rows)])
 

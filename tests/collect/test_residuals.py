@@ -20,8 +20,17 @@ WORDS = " ".join(SAMPLE).split()
 
 def texts(count: int = 12) -> list[LabelledText]:
     source = np.random.default_rng(0)
-    return [LabelledText(f"t{number}", " ".join(source.choice(WORDS, source.integers(3, 16))), emotion="calm" if number % 2 else "sad",
-                         topic="rain", kind="story", split="train") for number in range(count)]
+    return [
+        LabelledText(
+            f"t{number}",
+            " ".join(source.choice(WORDS, source.integers(3, 16))),
+            emotion="calm" if number % 2 else "sad",
+            topic="rain",
+            kind="story",
+            split="train",
+        )
+        for number in range(count)
+    ]
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2", "gemma2", "qwen3"])
@@ -39,7 +48,8 @@ def test_rows_equal_hugging_face_one_text_at_a_time(model, tmp_path):
             hidden = plain(torch.tensor([ids]), output_hidden_states=True).hidden_states
         rows = np.flatnonzero(store.prompt_index == number)
         assert store.tokens[rows].tolist() == ids and store.positions[rows].tolist() == list(range(len(ids)))
-        for layer, site in enumerate(store.sites[:-1]):  # Hugging Face applies the final norm to the last hidden state
+        # Hugging Face applies the final norm to the last hidden state
+        for layer, site in enumerate(store.sites[:-1]):
             expected = hidden[layer + 1][0].numpy()
             np.testing.assert_allclose(store.read(site, rows), expected, atol=2e-5 * np.abs(expected).max())
 
@@ -87,14 +97,19 @@ def test_a_killed_run_redoes_the_unfinished_shard_only(model, tmp_path, monkeypa
     assert sum(calls) == len(texts()) - whole.shards[0].n_prompts
     assert resumed.content_hash == whole.content_hash
     calls.clear()
-    assert collect_residuals(model, texts(), tmp_path / "killed.h5", **options).content_hash == whole.content_hash
+    assert (
+        collect_residuals(model, texts(), tmp_path / "killed.h5", **options).content_hash
+        == whole.content_hash
+    )
     assert calls == []
 
 
 def test_another_models_store_is_not_overwritten(model, tmp_path):
     collect_residuals(model, texts(3), tmp_path / "s.h5")
     before = (tmp_path / "s.h5").read_bytes()
-    with pytest.raises(UserError, match="s.h5 holds activations of 3 prompts of the model .*choose another path"):
+    with pytest.raises(
+        UserError, match="s.h5 holds activations of 3 prompts of the model .*choose another path"
+    ):
         collect_residuals(replace(model, content_hash="0" * 64), texts(3), tmp_path / "s.h5")
     assert (tmp_path / "s.h5").read_bytes() == before
 
@@ -121,12 +136,15 @@ def test_length_batches_hold_every_text_once_within_the_budget():
         assert len(batch) == 1 or len(batch) * lengths[batch].max() <= 60
 
 
-@pytest.mark.parametrize("change, word", [
-    (lambda good: [], "no texts"),
-    (lambda good: [good[0], good[0]], "twice"),
-    (lambda good: [LabelledText("empty", "")], "'empty' is empty"),
-    (lambda good: [LabelledText("long", "rain " * 300)], "'long' has"),
-])
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        (lambda good: [], "no texts"),
+        (lambda good: [good[0], good[0]], "twice"),
+        (lambda good: [LabelledText("empty", "")], "'empty' is empty"),
+        (lambda good: [LabelledText("long", "rain " * 300)], "'long' has"),
+    ],
+)
 def test_bad_texts(model, tmp_path, change, word):
     with pytest.raises(UserError, match=word):
         collect_residuals(model, change(texts(2)), tmp_path / "s.h5")

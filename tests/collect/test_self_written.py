@@ -22,7 +22,9 @@ FAST = StorySettings(new_tokens=12, min_new_tokens=2, batch_size=5)
 
 
 class FakeModel:
-    """As much of a `LanguageModel` as writing needs: tokens are words, the next word depends on the last one only."""
+    """As much of a `LanguageModel` as writing needs: tokens are words, the next word depends on the last one
+    only.
+    """
 
     name, content_hash, bos_id, n_ctx, d_vocab = "fake", "abc", 0, 512, 2000
 
@@ -35,7 +37,8 @@ class FakeModel:
         self.table[:, :2] = -3
         self.bridge = SimpleNamespace(original_model=self.network, cfg=SimpleNamespace(device="cpu"))
         self.tokenizer = SimpleNamespace(
-            eos_token_id=1, decode=lambda ids, skip_special_tokens: " ".join(self.words[i] for i in ids if i > 1)
+            eos_token_id=1,
+            decode=lambda ids, skip_special_tokens: " ".join(self.words[i] for i in ids if i > 1),
         )
 
     def network(self, tokens, past_key_values=None, use_cache=True):
@@ -53,7 +56,8 @@ class FakeModel:
         return [" " + self.words[i] if i < len(self.words) else "" for i in ids]
 
 
-# material ----------------------------------------------------------------------------------------------------------
+# material
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_material_is_rich_enough():
@@ -135,11 +139,14 @@ def test_plan_is_a_function_of_the_seed():
 
 
 def test_fill():
-    text = fill("{name} lost {his} hat. {friend} saw {him}. {He} cried and {he} ran.", "Lily", "she", friend="Tim")
+    text = fill(
+        "{name} lost {his} hat. {friend} saw {him}. {He} cried and {he} ran.", "Lily", "she", friend="Tim"
+    )
     assert text == "Lily lost her hat. Tim saw her. She cried and she ran."
 
 
-# sampling ----------------------------------------------------------------------------------------------------------
+# sampling
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_choose_inverts_the_cumulative_distribution():
@@ -151,7 +158,9 @@ def test_choose_inverts_the_cumulative_distribution():
 def test_choose_has_the_right_frequencies():
     logits = torch.randn(5)
     uniform = torch.from_numpy(np.random.default_rng(0).random(200_000))
-    drawn = torch.bincount(choose(logits.expand(len(uniform), 5), uniform, 0.7, None), minlength=5) / len(uniform)
+    drawn = torch.bincount(choose(logits.expand(len(uniform), 5), uniform, 0.7, None), minlength=5) / len(
+        uniform
+    )
     torch.testing.assert_close(drawn, (logits / 0.7).softmax(-1), rtol=0, atol=4e-3)
 
 
@@ -197,17 +206,24 @@ def test_whole_sentences(text, cut):
     assert whole_sentences("He sat.", text) == cut
 
 
-# writing -----------------------------------------------------------------------------------------------------------
+# writing
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_stories_hold_no_forbidden_word_and_carry_their_labels(tmp_path):
-    texts = write_stories(FakeModel(), ["sad", "happy"], 16, 0, tmp_path / "s.jsonl", n_neutral=8, settings=FAST)
+    texts = write_stories(
+        FakeModel(), ["sad", "happy"], 16, 0, tmp_path / "s.jsonl", n_neutral=8, settings=FAST
+    )
     material = story_material()
     openings = {
-        o.label.id: o.text for e, n in (("sad", 16), ("happy", 16), ("", 8)) for o in plan_openings(material, e, n, 0)
+        o.label.id: o.text
+        for e, n in (("sad", 16), ("happy", 16), ("", 8))
+        for o in plan_openings(material, e, n, 0)
     }
     for text in texts:
-        assert not material.names(text.emotion, text.text) and text.topic in material.topics and not text.named
+        assert (
+            not material.names(text.emotion, text.text) and text.topic in material.topics and not text.named
+        )
         assert text.text.startswith(openings[text.id]) and len(text.text) > len(openings[text.id])
         assert text.kind == ("story" if text.emotion else "neutral") and text.split in ("train", "held_out")
     report = read_report(tmp_path / "s.jsonl")
@@ -237,9 +253,13 @@ def test_same_seed_same_stories_whatever_the_batch_size(tmp_path):
     made = []
     for size in (1, 5, 64):
         settings = StorySettings(new_tokens=12, min_new_tokens=2, batch_size=size)
-        made.append(write_stories(FakeModel(), ["sad", "calm"], 12, 7, tmp_path / f"{size}.jsonl", settings=settings))
+        made.append(
+            write_stories(FakeModel(), ["sad", "calm"], 12, 7, tmp_path / f"{size}.jsonl", settings=settings)
+        )
     assert made[0] == made[1] == made[2]
-    assert made[0] != write_stories(FakeModel(), ["sad", "calm"], 12, 8, tmp_path / "other.jsonl", settings=FAST)
+    assert made[0] != write_stories(
+        FakeModel(), ["sad", "calm"], 12, 8, tmp_path / "other.jsonl", settings=FAST
+    )
 
 
 def test_second_call_reads_and_does_not_write(tmp_path):
@@ -315,7 +335,8 @@ def test_bad_requests(tmp_path):
         write_stories(FakeModel(), ["sad"], 0, 0, path)
 
 
-# JSONL -------------------------------------------------------------------------------------------------------------
+# JSONL
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_save_read_is_identity(tmp_path):
@@ -332,7 +353,11 @@ def test_user_file_needs_little(tmp_path):
         '{"text": "He ran.", "emotion": "scared"}\n\n{"text": "A cup.", "kind": "neutral"}\n'
     )
     first, second = read_stories(tmp_path / "mine.jsonl")
-    assert first == LabelledText("mine/1", "He ran.", "scared") and second.id == "mine/3" and second.kind == "neutral"
+    assert (
+        first == LabelledText("mine/1", "He ran.", "scared")
+        and second.id == "mine/3"
+        and second.kind == "neutral"
+    )
 
 
 @pytest.mark.parametrize(
@@ -363,7 +388,8 @@ def test_bad_file_is_named(tmp_path):
         read_stories(tmp_path / "empty.jsonl")
 
 
-# real models -------------------------------------------------------------------------------------------------------
+# real models
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.real_model
@@ -373,7 +399,9 @@ def test_real_model_writes(tmp_path, name):
 
     model = load_model(str(real_model(name)), trust_remote_code=True)
     settings = StorySettings(new_tokens=24, min_new_tokens=8)
-    texts = write_stories(model, ["sad", "desperate"], 8, 0, tmp_path / "s.jsonl", n_neutral=8, settings=settings)
+    texts = write_stories(
+        model, ["sad", "desperate"], 8, 0, tmp_path / "s.jsonl", n_neutral=8, settings=settings
+    )
     assert len(texts) >= 20 and {text.emotion for text in texts} == {"sad", "desperate", ""}
     assert not any(story_material().names(text.emotion, text.text) for text in texts)
 

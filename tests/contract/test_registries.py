@@ -7,17 +7,29 @@ import pytest
 from emocircuits.errors import UserError
 
 REGISTRIES = {
-    "models.family.FAMILIES": "model family", "behaviours.BEHAVIOURS": "behaviour", "organism.documents.KINDS": "document kind",
-    "export.EXPORTERS": "export format", "export.figures.FIGURES": "figure", "interventions.ablate.ABLATIONS": "ablation",
-    "directions.estimator.ESTIMATORS": "direction estimator", "attribution.methods.METHODS": "attribution method",
-    "matching.score.SCORES": "match score", "pipeline.stages.STAGES": "stage", "pipeline.texts.SOURCES": "material",
+    "models.family.FAMILIES": "model family",
+    "behaviours.BEHAVIOURS": "behaviour",
+    "organism.documents.KINDS": "document kind",
+    "export.EXPORTERS": "export format",
+    "export.figures.FIGURES": "figure",
+    "interventions.ablate.ABLATIONS": "ablation",
+    "directions.estimator.ESTIMATORS": "direction estimator",
+    "attribution.methods.METHODS": "attribution method",
+    "matching.score.SCORES": "match score",
+    "pipeline.stages.STAGES": "stage",
+    "pipeline.texts.SOURCES": "material",
     "sae.ARCHITECTURES": "SAE architecture",
 }
 
 
 def registry(path):
     module, _, name = f"emocircuits.{path}".rpartition(".")
-    for folder in ("organism.corpus", "directions.difference_of_means", "attribution.attribution_patching", "matching"):
+    for folder in (
+        "organism.corpus",
+        "directions.difference_of_means",
+        "attribution.attribution_patching",
+        "matching",
+    ):
         importlib.import_module(f"emocircuits.{folder}")
     return getattr(importlib.import_module(module), name)
 
@@ -35,7 +47,12 @@ def test_a_registry_has_members_and_helps_with_unknown_names(path):
 @pytest.mark.parametrize("path", REGISTRIES)
 def test_members_are_documented(path):
     for name, member in registry(path):
-        text = getattr(member, "description", None) or getattr(member, "does", None) or getattr(member, "caption", None) or member.__doc__
+        text = (
+            getattr(member, "description", None)
+            or getattr(member, "does", None)
+            or getattr(member, "caption", None)
+            or member.__doc__
+        )
         assert text and len(text) > 10, f"{path}: {name} says nothing about itself"
 
 
@@ -51,7 +68,9 @@ def test_every_behaviour_has_prompts_of_both_splits_for_every_material():
             assert splits == {"find", "score"}, f"{name}/{material.name}"
             clean = [pair.clean for pair in read_pairs(material)]
             find = {pair.clean for pair in read_pairs(material, "find")}
-            assert not find & {pair.clean for pair in read_pairs(material, "score")}, f"{name}/{material.name}"
+            assert not find & {pair.clean for pair in read_pairs(material, "score")}, (
+                f"{name}/{material.name}"
+            )
             assert len(clean) >= 24
 
 

@@ -1,4 +1,6 @@
-"""Every SAE architecture keeps the contract: a recipe, a pair plain sae-lens reads with equal outputs, L0 as asked for."""
+"""Every SAE architecture keeps the contract: a recipe, a pair plain sae-lens reads with equal outputs, L0 as
+asked for.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -15,7 +15,11 @@ def labelled(seed=0, n_labels=5, per_label=30, d=8, distance=1.0):
     source = np.random.default_rng(seed)
     labels = np.repeat(np.arange(n_labels), [per_label + 3 * label for label in range(n_labels)])
     spread = np.linalg.qr(source.standard_normal((d, d)))[0] * np.linspace(0.3, 2.0, d)
-    x = 4 + distance * source.standard_normal((n_labels, d))[labels] + source.standard_normal((len(labels), d)) @ spread
+    x = (
+        4
+        + distance * source.standard_normal((n_labels, d))[labels]
+        + source.standard_normal((len(labels), d)) @ spread
+    )
     return x, labels
 
 
@@ -23,29 +27,86 @@ def statistics(x, labels, weights=None, topics=None, neutral_cov=None):
     """`ClassStatistics` of arrays, computed plainly."""
     weights = np.ones(len(x)) if weights is None else weights
     n_labels, d = int(labels.max()) + 1, x.shape[1]
-    means = np.stack([np.average(x[labels == label], axis=0, weights=weights[labels == label]) for label in range(n_labels)])
+    means = np.stack(
+        [
+            np.average(x[labels == label], axis=0, weights=weights[labels == label])
+            for label in range(n_labels)
+        ]
+    )
     around = x - means[labels]
     more = {}
     if topics is not None:
         n_topics = int(topics.max()) + 1
-        share = np.stack([np.bincount(topics[labels == label], minlength=n_topics) / (labels == label).sum() for label in range(n_labels)])
-        more = {"topic_share": share, "topic_means": np.stack([x[topics == topic].mean(axis=0) for topic in range(n_topics)])}
+        share = np.stack(
+            [
+                np.bincount(topics[labels == label], minlength=n_topics) / (labels == label).sum()
+                for label in range(n_labels)
+            ]
+        )
+        more = {
+            "topic_share": share,
+            "topic_means": np.stack([x[topics == topic].mean(axis=0) for topic in range(n_topics)]),
+        }
     return ClassStatistics(
-        means=means, weights=np.bincount(labels, weights=weights), within_cov=around.T @ around / len(x), neutral_mean=np.zeros(d),
-        neutral_cov=np.zeros((d, d)) if neutral_cov is None else neutral_cov, stories=LabelledStories(x, labels, weights), **more)
+        means=means,
+        weights=np.bincount(labels, weights=weights),
+        within_cov=around.T @ around / len(x),
+        neutral_mean=np.zeros(d),
+        neutral_cov=np.zeros((d, d)) if neutral_cov is None else neutral_cov,
+        stories=LabelledStories(x, labels, weights),
+        **more,
+    )
 
 
-def plain_store(path, x, labels, *, splits=None, topics=None, neutral=20, tokens=3, seed=0, emotions=None, dtype="float32"):
-    """A store at one site in which story i has `tokens` rows behind the sink, all equal to x[i]; neutral text is white noise."""
+def plain_store(
+    path, x, labels, *, splits=None, topics=None, neutral=20, tokens=3, seed=0, emotions=None, dtype="float32"
+):
+    """A store at one site in which story i has `tokens` rows behind the sink, all equal to x[i]; neutral text
+    is white noise.
+    """
     source = np.random.default_rng(seed)
-    rows = [dict(id=f"s{i}", emotion=(emotions or [f"e{label}" for label in range(labels.max() + 1)])[labels[i]],
-                 topic="" if topics is None else f"t{topics[i]}", kind="story", behaviour="", side="",
-                 split="train" if splits is None else splits[i], named=False) for i in range(len(x))]
-    rows += [dict(id=f"n{i}", emotion="", topic="", kind="neutral", behaviour="", side="", split="train", named=False) for i in range(neutral)]
-    values = [np.concatenate([np.full((1, x.shape[1]), 1e3), np.repeat(one[None], tokens, axis=0)]) for one in x]
-    values += [np.concatenate([np.full((1, x.shape[1]), 1e3), source.standard_normal((4, x.shape[1]))]) for _ in range(neutral)]
-    with ActivationStoreWriter(path, (SITE,), x.shape[1], pd.DataFrame(rows), [np.arange(len(one)) for one in values],
-                               {"model_hash": "m", "model_name": "n"}, dtype) as writer:
+    rows = [
+        dict(
+            id=f"s{i}",
+            emotion=(emotions or [f"e{label}" for label in range(labels.max() + 1)])[labels[i]],
+            topic="" if topics is None else f"t{topics[i]}",
+            kind="story",
+            behaviour="",
+            side="",
+            split="train" if splits is None else splits[i],
+            named=False,
+        )
+        for i in range(len(x))
+    ]
+    rows += [
+        dict(
+            id=f"n{i}",
+            emotion="",
+            topic="",
+            kind="neutral",
+            behaviour="",
+            side="",
+            split="train",
+            named=False,
+        )
+        for i in range(neutral)
+    ]
+    values = [
+        np.concatenate([np.full((1, x.shape[1]), 1e3), np.repeat(one[None], tokens, axis=0)]) for one in x
+    ]
+    values += [
+        np.concatenate([np.full((1, x.shape[1]), 1e3), source.standard_normal((4, x.shape[1]))])
+        for _ in range(neutral)
+    ]
+    with ActivationStoreWriter(
+        path,
+        (SITE,),
+        x.shape[1],
+        pd.DataFrame(rows),
+        [np.arange(len(one)) for one in values],
+        {"model_hash": "m", "model_name": "n"},
+        dtype,
+    ) as writer:
         for number, one in enumerate(values):
             writer.append([number], {SITE: one.astype(np.float32)})
         writer.finish()

@@ -21,7 +21,9 @@ START = 4
 
 
 def make_store(path, *, per_cell=3, noise=1.0, seed=0):
-    """Stories = emotion vector + topic vector + noise; neutral text varies most along the first two axes; position 0 is huge."""
+    """Stories = emotion vector + topic vector + noise; neutral text varies most along the first two axes;
+    position 0 is huge.
+    """
     source = np.random.default_rng(seed)
     truth = {name: source.standard_normal((len(SITES), D)) for name in (*EMOTIONS, *TOPICS)}
     rows, tokens, values = [], [], []
@@ -30,21 +32,60 @@ def make_store(path, *, per_cell=3, noise=1.0, seed=0):
             for topic in TOPICS:
                 for copy in range(per_cell):
                     n = int(source.integers(START + 1, 20))
-                    rows.append(dict(id=f"{split}/{emotion}/{topic}/{copy}", emotion=emotion, topic=topic, kind="story", behaviour="",
-                                     side="", split=split, named=False))
-                    x = 3 + 2 * truth[emotion][:, None] + truth[topic][:, None] + noise * source.standard_normal((len(SITES), n, D))
+                    rows.append(
+                        dict(
+                            id=f"{split}/{emotion}/{topic}/{copy}",
+                            emotion=emotion,
+                            topic=topic,
+                            kind="story",
+                            behaviour="",
+                            side="",
+                            split=split,
+                            named=False,
+                        )
+                    )
+                    x = (
+                        3
+                        + 2 * truth[emotion][:, None]
+                        + truth[topic][:, None]
+                        + noise * source.standard_normal((len(SITES), n, D))
+                    )
                     x[:, :START] += 50  # what comes before the first counted token must not matter
                     tokens.append(np.arange(n)), values.append(x)
     for number in range(10):
         n = int(source.integers(8, 20))
-        rows.append(dict(id=f"neutral/{number}", emotion="", topic="", kind="neutral", behaviour="", side="", split="train", named=False))
+        rows.append(
+            dict(
+                id=f"neutral/{number}",
+                emotion="",
+                topic="",
+                kind="neutral",
+                behaviour="",
+                side="",
+                split="train",
+                named=False,
+            )
+        )
         scale = np.array([9.0, 6.0] + [1.0] * (D - 2))
         tokens.append(np.arange(n)), values.append(source.standard_normal((len(SITES), n, D)) * scale)
-    rows.append(dict(id="named", emotion="calm", topic="rain", kind="story", behaviour="", side="", split="train", named=True))
+    rows.append(
+        dict(
+            id="named",
+            emotion="calm",
+            topic="rain",
+            kind="story",
+            behaviour="",
+            side="",
+            split="train",
+            named=True,
+        )
+    )
     tokens.append(np.arange(12)), values.append(1e3 * np.ones((len(SITES), 12, D)))
     for x in values:
         x[:, 0] = 1e4
-    with ActivationStoreWriter(path, SITES, D, pd.DataFrame(rows), tokens, {"model_hash": "m", "model_name": "n"}, "float32") as writer:
+    with ActivationStoreWriter(
+        path, SITES, D, pd.DataFrame(rows), tokens, {"model_hash": "m", "model_name": "n"}, "float32"
+    ) as writer:
         for number, x in enumerate(values):
             writer.append([number], {site: x[place].astype(np.float32) for place, site in enumerate(SITES)})
         writer.finish()
@@ -60,11 +101,20 @@ def test_summary_equals_loops(world, monkeypatch):
     store, values = world
     monkeypatch.setattr(story_blocks, "BLOCK_ROWS", 37)  # a few stories at a time
     found = summarise(store, from_token=START)
-    stories = [number for number, row in store.prompts.iterrows() if row["kind"] == "story" and not row["named"]]
-    np.testing.assert_allclose(found.story_means, [values[number][:, START:].mean(axis=1) for number in stories], atol=1e-4)
-    neutral = np.concatenate([values[number][:, 1:] for number, row in store.prompts.iterrows() if row["kind"] == "neutral"], axis=1)
+    stories = [
+        number for number, row in store.prompts.iterrows() if row["kind"] == "story" and not row["named"]
+    ]
+    np.testing.assert_allclose(
+        found.story_means, [values[number][:, START:].mean(axis=1) for number in stories], atol=1e-4
+    )
+    neutral = np.concatenate(
+        [values[number][:, 1:] for number, row in store.prompts.iterrows() if row["kind"] == "neutral"],
+        axis=1,
+    )
     for site in range(len(SITES)):
-        np.testing.assert_allclose(found.neutral_cov[site], np.cov(neutral[site].T, bias=True), rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(
+            found.neutral_cov[site], np.cov(neutral[site].T, bias=True), rtol=1e-4, atol=1e-3
+        )
         everything = np.concatenate([x[site, 1:] for x in values])
         assert found.residual_norm[site] == pytest.approx(np.linalg.norm(everything, axis=1).mean(), rel=1e-5)
 
@@ -73,12 +123,18 @@ def test_directions_equal_the_recipe_by_hand(world):
     store, values = world
     found = learn_directions(store, DirectionSettings(from_token=START))
     assert found.emotions == EMOTIONS
-    neutral = np.concatenate([values[number][:, 1:] for number, row in store.prompts.iterrows() if row["kind"] == "neutral"], axis=1)
+    neutral = np.concatenate(
+        [values[number][:, 1:] for number, row in store.prompts.iterrows() if row["kind"] == "neutral"],
+        axis=1,
+    )
     for site in range(len(SITES)):
         means = []
         for emotion in EMOTIONS:
-            chosen = [values[number][site, START:].mean(axis=0) for number, row in store.prompts.iterrows()
-                      if row["emotion"] == emotion and row["split"] == "train" and not row["named"]]
+            chosen = [
+                values[number][site, START:].mean(axis=0)
+                for number, row in store.prompts.iterrows()
+                if row["emotion"] == emotion and row["split"] == "train" and not row["named"]
+            ]
             means.append(np.mean(chosen, axis=0))
         pca = PCA().fit(neutral[site])
         needed = int(np.argmax(np.cumsum(pca.explained_variance_ratio_) >= 0.5)) + 1
@@ -101,7 +157,10 @@ def test_directions_point_to_more_of_the_emotion_and_beat_shuffled_labels(world)
     held = summary.of_split("held_out")
     desperate = summary.stories["emotion"].to_numpy()[held] == "desperate"
     for site in range(len(SITES)):
-        aurocs = [roc_auc_score(desperate, summary.story_means[held, site] @ vector) for vector in found.controls["shuffled"].vectors[site]]
+        aurocs = [
+            roc_auc_score(desperate, summary.story_means[held, site] @ vector)
+            for vector in found.controls["shuffled"].vectors[site]
+        ]
         assert found.held_out_auroc[site, 2] > max(aurocs)
 
 
@@ -134,7 +193,9 @@ def test_auroc_equals_scikit_learn_with_ties():
     labels = source.integers(0, 5, 200)
     scores = np.round(source.standard_normal((200, 5)) + (labels[:, None] == np.arange(5)), 1)  # many ties
     found = one_vs_others_auroc(scores, labels)
-    np.testing.assert_allclose(found, [roc_auc_score(labels == column, scores[:, column]) for column in range(5)], atol=1e-12)
+    np.testing.assert_allclose(
+        found, [roc_auc_score(labels == column, scores[:, column]) for column in range(5)], atol=1e-12
+    )
 
 
 def test_auroc_edges():
@@ -152,21 +213,29 @@ def test_save_and_load(world, tmp_path):
 
 def test_default_sites():
     sites = tuple("abcdef")
-    assert (site_at_depth(sites, 2 / 3), site_at_depth(sites, 0.5), site_at_depth(sites, 0), site_at_depth(sites, 1)) == ("d", "c", "a", "f")
+    assert (
+        site_at_depth(sites, 2 / 3),
+        site_at_depth(sites, 0.5),
+        site_at_depth(sites, 0),
+        site_at_depth(sites, 1),
+    ) == ("d", "c", "a", "f")
 
 
-@pytest.mark.parametrize("settings, word", [
-    (DirectionSettings(from_token=200), "200 tokens"),
-    (DirectionSettings(from_token=0), "attention sink"),
-    (DirectionSettings(from_token=START, emotions=("calm", "hapy")), "did you mean 'happy'"),
-    (DirectionSettings(from_token=START, emotions=("calm",)), "at least two"),
-    (DirectionSettings(from_token=START, held_out_split="score"), "has 0 stories in the split 'score'"),
-    (DirectionSettings(from_token=START, min_stories=50), "at least 50"),
-    (DirectionSettings(from_token=START, neutral_kinds=("poem",)), "no neutral text"),
-    (DirectionSettings(from_token=START, content_topics=("raim",)), "did you mean 'rain'"),
-    (DirectionSettings(from_token=START, control_emotion="sad"), "unknown emotion 'sad'"),
-    (DirectionSettings(from_token=START, estimator="magic"), "difference_of_means"),
-])
+@pytest.mark.parametrize(
+    "settings, word",
+    [
+        (DirectionSettings(from_token=200), "200 tokens"),
+        (DirectionSettings(from_token=0), "attention sink"),
+        (DirectionSettings(from_token=START, emotions=("calm", "hapy")), "did you mean 'happy'"),
+        (DirectionSettings(from_token=START, emotions=("calm",)), "at least two"),
+        (DirectionSettings(from_token=START, held_out_split="score"), "has 0 stories in the split 'score'"),
+        (DirectionSettings(from_token=START, min_stories=50), "at least 50"),
+        (DirectionSettings(from_token=START, neutral_kinds=("poem",)), "no neutral text"),
+        (DirectionSettings(from_token=START, content_topics=("raim",)), "did you mean 'rain'"),
+        (DirectionSettings(from_token=START, control_emotion="sad"), "unknown emotion 'sad'"),
+        (DirectionSettings(from_token=START, estimator="magic"), "difference_of_means"),
+    ],
+)
 def test_bad_settings(world, settings, word):
     with pytest.raises(UserError, match=word):
         learn_directions(world[0], settings)

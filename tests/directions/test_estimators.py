@@ -27,7 +27,9 @@ def test_directions_scale_and_turn_with_the_data_and_flip_with_it(name):
     plain = unit(fit(name, statistics(x, labels), **options))
     np.testing.assert_allclose(unit(fit(name, statistics(3 * x, labels), **options)), plain, atol=2e-5)
     np.testing.assert_allclose(unit(fit(name, statistics(-x, labels), **options)), -plain, atol=2e-5)
-    np.testing.assert_allclose(unit(fit(name, statistics(x @ turn, labels), **options)), plain @ turn, atol=2e-5)
+    np.testing.assert_allclose(
+        unit(fit(name, statistics(x @ turn, labels), **options)), plain @ turn, atol=2e-5
+    )
 
 
 @pytest.mark.parametrize("name", ESTIMATORS.names())
@@ -45,9 +47,16 @@ def test_many_draws_at_once_equal_one_by_one(name):
     draws = np.random.default_rng(0).standard_exponential((2, 3, len(x)))
     each = [[statistics(x, labels, weights) for weights in row] for row in draws]
     one = each[0][0]
-    stacked = type(one)(**{**vars(one), "means": np.stack([[s.means for s in row] for row in each]),
-                           "weights": np.stack([[s.weights for s in row] for row in each])})
-    expected = [[fit(name, type(one)(**{**vars(s), "within_cov": one.within_cov})) for s in row] for row in each]
+    stacked = type(one)(
+        **{
+            **vars(one),
+            "means": np.stack([[s.means for s in row] for row in each]),
+            "weights": np.stack([[s.weights for s in row] for row in each]),
+        }
+    )
+    expected = [
+        [fit(name, type(one)(**{**vars(s), "within_cov": one.within_cov})) for s in row] for row in each
+    ]
     np.testing.assert_allclose(fit(name, stacked), expected, atol=1e-9)
 
 
@@ -58,9 +67,12 @@ def test_centres_by_hand():
         own, others = x[labels == label].mean(axis=0), x[labels != label].mean(axis=0)
         np.testing.assert_allclose(centred_means(found, "others")[label], own - others, atol=1e-12)
         np.testing.assert_allclose(centred_means(found, "stories")[label], own - x.mean(axis=0), atol=1e-12)
-        np.testing.assert_allclose(centred_means(found, "emotions")[label], own - found.means.mean(axis=0), atol=1e-12)
+        np.testing.assert_allclose(
+            centred_means(found, "emotions")[label], own - found.means.mean(axis=0), atol=1e-12
+        )
         np.testing.assert_allclose(fit("one_vs_others", found)[label], own - others, atol=1e-12)
-        np.testing.assert_allclose(fit("vs_neutral", found)[label], own, atol=1e-12)  # neutral text has mean 0 here
+        # neutral text has mean 0 here
+        np.testing.assert_allclose(fit("vs_neutral", found)[label], own, atol=1e-12)
     with pytest.raises(UserError, match="needs stories with topics"):
         centred_means(found, "topics")
     with pytest.raises(UserError, match="did you mean 'topics'"):
@@ -68,14 +80,19 @@ def test_centres_by_hand():
 
 
 def test_the_centre_topics_removes_what_topics_explain():
-    """Two topics, far apart; emotion 0 is told mostly in topic 0. Without the centre its direction is half a topic."""
+    """Two topics, far apart; emotion 0 is told mostly in topic 0. Without the centre its direction is half a
+    topic.
+    """
     source = np.random.default_rng(0)
     labels = np.repeat([0, 1], 2000)
     topics = np.where(source.random(4000) < np.where(labels == 0, 0.8, 0.2), 0, 1)
     truth, place = np.array([1.0, 0, 0, 0]), np.array([0, 5.0, 0, 0])
     x = np.outer(labels == 0, truth) + np.outer(topics == 0, place) + 0.5 * source.standard_normal((4000, 4))
     found = statistics(x, labels, topics=topics)
-    plain, centred = unit(fit("difference_of_means", found)[0]), unit(fit("difference_of_means", found, centre="topics")[0])
+    plain, centred = (
+        unit(fit("difference_of_means", found)[0]),
+        unit(fit("difference_of_means", found, centre="topics")[0]),
+    )
     assert abs(plain[0]) < 0.5 < 0.98 < centred[0]
 
 
@@ -104,7 +121,9 @@ def test_logistic_probes_equal_scikit_learn(penalty):
     scale = np.sqrt((centred**2).mean())
     rate = 1 / n_labels * (1 - 1 / n_labels)
     for label in range(n_labels):
-        oracle = LogisticRegression(C=1 / (len(x) * penalty * rate), tol=1e-10, max_iter=10_000).fit(centred / scale, labels == label)
+        oracle = LogisticRegression(C=1 / (len(x) * penalty * rate), tol=1e-10, max_iter=10_000).fit(
+            centred / scale, labels == label
+        )
         np.testing.assert_allclose(found[label], oracle.coef_[0] / scale, rtol=2e-3, atol=2e-4)
 
 

@@ -1,4 +1,6 @@
-"""One streaming pass against plain NumPy over all stories: means, halves, replicates, controls; memory that does not grow."""
+"""One streaming pass against plain NumPy over all stories: means, halves, replicates, controls; memory that
+does not grow.
+"""
 
 import tracemalloc
 from dataclasses import replace
@@ -8,14 +10,22 @@ import pandas as pd
 import pytest
 from directions.direction_world import SITE, labelled, plain_store, statistics
 
-from emocircuits.directions import ESTIMATORS, DirectionSettings, EstimatorOptions, learn_directions, story_blocks
+from emocircuits.directions import (
+    ESTIMATORS,
+    DirectionSettings,
+    EstimatorOptions,
+    learn_directions,
+    story_blocks,
+)
 from emocircuits.directions.design import make_design, story_topics
 from emocircuits.directions.resampling import QUALITIES, direction_quality, split_halves
 from emocircuits.directions.statistics import replicate_weights, site_statistics
 from emocircuits.directions.story_blocks import plan_stories, prompt_blocks
 from emocircuits.errors import UserError
 
-SETTINGS = DirectionSettings(from_token=1, neutral_variance=0.0, n_bootstrap=7, n_splits=3, n_shuffled=2, n_covariance=4, n_content=2)
+SETTINGS = DirectionSettings(
+    from_token=1, neutral_variance=0.0, n_bootstrap=7, n_splits=3, n_shuffled=2, n_covariance=4, n_content=2
+)
 
 
 def world(tmp_path, **changes):
@@ -32,7 +42,16 @@ def world(tmp_path, **changes):
 def gathered(store, estimator="difference_of_means", chunk=2048):
     plan = plan_stories(store, from_token=1)
     emotions = tuple(sorted(set(plan.stories["emotion"])))
-    design = replace(make_design(plan, emotions, *story_topics(plan, emotions, SETTINGS.fit_split), SETTINGS, ESTIMATORS.get(estimator)), chunk=chunk)
+    design = replace(
+        make_design(
+            plan,
+            emotions,
+            *story_topics(plan, emotions, SETTINGS.fit_split),
+            SETTINGS,
+            ESTIMATORS.get(estimator),
+        ),
+        chunk=chunk,
+    )
     return design, site_statistics(store, plan, SITE, design)
 
 
@@ -50,12 +69,18 @@ def test_one_pass_equals_plain_means(tmp_path, monkeypatch, chunk):
     np.testing.assert_allclose(found.held_out, x[~fit], atol=1e-5)
     for number, codes in enumerate(design.permuted):
         assert sorted(codes[fit]) == sorted(labels[fit]) and not np.array_equal(codes[fit], labels[fit])
-        np.testing.assert_allclose(found.shuffled.means[number], statistics(x[fit], codes[fit]).means, atol=1e-5)
+        np.testing.assert_allclose(
+            found.shuffled.means[number], statistics(x[fit], codes[fit]).means, atol=1e-5
+        )
     for split in range(3):
         for half in (0, 1):
             own = fit & (design.halves[split] == half)
-            np.testing.assert_allclose(found.halves.means[split, half], statistics(x[own], labels[own]).means, atol=1e-5)
-    weights = np.concatenate([replicate_weights(design, first, min(chunk, len(x) - first)) for first in range(0, len(x), chunk)])
+            np.testing.assert_allclose(
+                found.halves.means[split, half], statistics(x[own], labels[own]).means, atol=1e-5
+            )
+    weights = np.concatenate(
+        [replicate_weights(design, first, min(chunk, len(x) - first)) for first in range(0, len(x), chunk)]
+    )
     for replicate in range(7):
         plain = statistics(x[fit], labels[fit], weights[fit, replicate].astype(float))
         np.testing.assert_allclose(found.replicates.means[replicate], plain.means, atol=1e-4)
@@ -74,17 +99,27 @@ def test_qualities_equal_a_loop_over_draws(tmp_path):
         return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
 
     draws = [estimator.fit(statistics(x[fit], labels[fit], column), options) for column in weights.T]
-    np.testing.assert_allclose(quality["cosine_low"], np.quantile([cosine(one, raw) for one in draws], 0.05, axis=0), atol=1e-4)
+    np.testing.assert_allclose(
+        quality["cosine_low"], np.quantile([cosine(one, raw) for one in draws], 0.05, axis=0), atol=1e-4
+    )
     along = [(one * raw).sum(-1) / np.linalg.norm(raw, axis=-1) for one in draws]
     np.testing.assert_allclose(quality["norm_high"], np.quantile(along, 0.975, axis=0), rtol=1e-4)
-    halves = [[estimator.fit(statistics(x[fit & (row == half)], labels[fit & (row == half)]), options) for half in (0, 1)] for row in design.halves]
+    halves = [
+        [
+            estimator.fit(statistics(x[fit & (row == half)], labels[fit & (row == half)]), options)
+            for half in (0, 1)
+        ]
+        for row in design.halves
+    ]
     r = np.mean([cosine(*pair) for pair in halves], axis=0)
     np.testing.assert_allclose(quality["reliability"], r, atol=1e-4)
     np.testing.assert_allclose(quality["reliability_full"], 2 * r / (1 + r), atol=1e-4)
 
 
 def test_refitted_estimators_use_the_same_draws(tmp_path):
-    """For an estimator that is linear in disguise, refitting with story weights gives what the gathered means give."""
+    """For an estimator that is linear in disguise, refitting with story weights gives what the gathered means
+    give.
+    """
     store, *_ = world(tmp_path)
     _, linear = gathered(store)
     design, found = gathered(store, "contrast_pca")
@@ -115,8 +150,10 @@ def test_bootstrap_intervals_cover_and_reliability_tells_the_cosine_with_the_tru
     labels = np.repeat(np.arange(40), 24)
     x = truth[labels] + 4 * source.standard_normal((len(labels), 20))
     splits = np.tile(["train"] * 20 + ["held_out"] * 4, 40)
-    found = learn_directions(plain_store(tmp_path / "a.h5", x, labels, splits=splits),
-                             DirectionSettings(from_token=1, neutral_variance=0.0, n_splits=20, n_content=0))
+    found = learn_directions(
+        plain_store(tmp_path / "a.h5", x, labels, splits=splits),
+        DirectionSettings(from_token=1, neutral_variance=0.0, n_splits=20, n_content=0),
+    )
     assert [f"e{label}" for label in range(40)] == sorted(found.emotions, key=lambda name: int(name[1:]))
     place = [int(name[1:]) for name in found.emotions]
     unit = truth[place] / np.linalg.norm(truth[place], axis=1, keepdims=True)
@@ -125,7 +162,8 @@ def test_bootstrap_intervals_cover_and_reliability_tells_the_cosine_with_the_tru
     assert cosines.mean() == pytest.approx(expected, abs=0.03)
     low, high = found.quality["norm_low"][0], found.quality["norm_high"][0]
     assert ((low < found.norms[0]) & (found.norms[0] < high)).all()
-    # 20 stories with spread 4 in every direction, less a mean over 40 emotions; a Bayesian bootstrap of n divides by n + 1
+    # 20 stories with spread 4 in every direction, less a mean over 40 emotions; a Bayesian bootstrap of n
+    # divides by n + 1
     assert np.mean(high - low) / 3.92 == pytest.approx(4 * np.sqrt(19 / 20 / 21 * (1 - 1 / 40)), rel=0.08)
     assert (found.quality["cosine_low"][0] < 1).all() and found.quality["cosine_low"][0].min() > 0.5
 
@@ -134,15 +172,31 @@ def test_covariance_controls_follow_the_spread_of_stories(tmp_path):
     x, labels = labelled(per_label=200, d=6)
     splits = np.where(np.arange(len(x)) % 5 == 0, "held_out", "train")
     store = plain_store(tmp_path / "a.h5", x, labels, splits=splits)
-    found = learn_directions(store, DirectionSettings(from_token=1, neutral_variance=0.0, n_covariance=3000, n_random=3000, n_content=0,
-                                                      n_bootstrap=0, n_splits=0))
+    found = learn_directions(
+        store,
+        DirectionSettings(
+            from_token=1,
+            neutral_variance=0.0,
+            n_covariance=3000,
+            n_random=3000,
+            n_content=0,
+            n_bootstrap=0,
+            n_splits=0,
+        ),
+    )
     fit = splits == "train"
     within = statistics(x[fit], labels[fit]).within_cov
-    energy = {kind: np.einsum("cd,de,ce->c", control.vectors[0], within, control.vectors[0]).mean() / np.trace(within)
-              for kind, control in found.controls.items() if kind in ("random", "covariance")}
+    energy = {
+        kind: np.einsum("cd,de,ce->c", control.vectors[0], within, control.vectors[0]).mean()
+        / np.trace(within)
+        for kind, control in found.controls.items()
+        if kind in ("random", "covariance")
+    }
     draws = np.random.default_rng(0).multivariate_normal(np.zeros(6), within, 20_000)
     draws /= np.linalg.norm(draws, axis=1, keepdims=True)
-    assert energy["covariance"] == pytest.approx(np.einsum("cd,de,ce->c", draws, within, draws).mean() / np.trace(within), rel=0.05)
+    assert energy["covariance"] == pytest.approx(
+        np.einsum("cd,de,ce->c", draws, within, draws).mean() / np.trace(within), rel=0.05
+    )
     assert energy["random"] == pytest.approx(1 / 6, rel=0.1) and energy["covariance"] > 1.5 * energy["random"]
 
 
@@ -150,12 +204,16 @@ def test_token_norm_is_a_mean_of_unit_tokens_in_residual_units(tmp_path):
     source = np.random.default_rng(0)
     x, labels = source.standard_normal((40, 5)) * source.uniform(1, 50, (40, 1)), np.repeat([0, 1], 20)
     splits = np.tile(["train", "held_out"], 20)
-    found = learn_directions(plain_store(tmp_path / "a.h5", x, labels, splits=splits),
-                             DirectionSettings(from_token=1, neutral_variance=0.0, token_norm=True, n_content=0))
+    found = learn_directions(
+        plain_store(tmp_path / "a.h5", x, labels, splits=splits),
+        DirectionSettings(from_token=1, neutral_variance=0.0, token_norm=True, n_content=0),
+    )
     fit = splits == "train"
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     means = np.stack([unit[fit & (labels == label)].mean(axis=0) for label in (0, 1)])
-    np.testing.assert_allclose(found.differences(SITE), found.residual_norm[0] * (means - means.mean(axis=0)), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        found.differences(SITE), found.residual_norm[0] * (means - means.mean(axis=0)), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_memory_does_not_grow_with_the_number_of_stories(tmp_path, monkeypatch):
@@ -164,10 +222,21 @@ def test_memory_does_not_grow_with_the_number_of_stories(tmp_path, monkeypatch):
     for n in (1000, 4000):
         labels = np.arange(n) % 4
         splits = np.where(np.arange(n) % 100 < 4, "held_out", "train")
-        store = plain_store(tmp_path / f"{n}.h5", source.standard_normal((n, width)), labels, splits=splits, tokens=1)
-        settings = DirectionSettings(from_token=1, n_bootstrap=10, n_splits=1, n_shuffled=1, n_content=0, max_held_out=10)
+        store = plain_store(
+            tmp_path / f"{n}.h5", source.standard_normal((n, width)), labels, splits=splits, tokens=1
+        )
+        settings = DirectionSettings(
+            from_token=1, n_bootstrap=10, n_splits=1, n_shuffled=1, n_content=0, max_held_out=10
+        )
         plan = plan_stories(store, from_token=1)
-        design = make_design(plan, tuple(f"e{label}" for label in range(4)), (), np.full(n, -1), settings, ESTIMATORS.get("difference_of_means"))
+        design = make_design(
+            plan,
+            tuple(f"e{label}" for label in range(4)),
+            (),
+            np.full(n, -1),
+            settings,
+            ESTIMATORS.get("difference_of_means"),
+        )
         tracemalloc.start()
         site_statistics(store, plan, SITE, replace(design, chunk=256))
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -191,7 +260,11 @@ def test_every_estimator_learns_with_all_controls(tmp_path, name):
     store, *_ = world(tmp_path, distance=3.0)
     found = learn_directions(store, DirectionSettings(**{**vars(SETTINGS), "estimator": name}))
     assert {kind: len(control.names) for kind, control in found.controls.items()} == {
-        "random": 20, "covariance": 4, "shuffled": 2, "content": 2}
+        "random": 20,
+        "covariance": 4,
+        "shuffled": 2,
+        "content": 2,
+    }
     assert set(QUALITIES) < set(found.quality) and np.isfinite(found.quality["reliability"]).all()
     assert found.site_quality["auroc"][0] == pytest.approx(found.held_out_auroc[0].mean(), abs=1e-6)
     assert found.site_quality["auroc"][0] > 0.8 and found.estimator == name
@@ -209,14 +282,19 @@ def test_a_topic_that_gives_the_emotion_away_is_refused_or_told(tmp_path):
     assert found.settings["topic_cramers_v"] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("settings, word", [
-    ({"depths": (0.0, 0.4)}, "no site lies between"),
-    ({"n_content": 3}, "fewer than two topics"),
-    ({"centre": "nothing"}, "unknown centre"),
-])
+@pytest.mark.parametrize(
+    "settings, word",
+    [
+        ({"depths": (0.0, 0.4)}, "no site lies between"),
+        ({"n_content": 3}, "fewer than two topics"),
+        ({"centre": "nothing"}, "unknown centre"),
+    ],
+)
 def test_bad_settings(tmp_path, settings, word):
     x, labels = labelled()
-    store = plain_store(tmp_path / "a.h5", x, labels, splits=np.where(np.arange(len(x)) % 4 == 0, "held_out", "train"))
+    store = plain_store(
+        tmp_path / "a.h5", x, labels, splits=np.where(np.arange(len(x)) % 4 == 0, "held_out", "train")
+    )
     with pytest.raises(UserError, match=word):
         learn_directions(store, DirectionSettings(**{"from_token": 1, "n_content": 0, **settings}))
 
@@ -232,7 +310,17 @@ def test_a_layer_range_must_hold_the_default_sites():
 def test_a_topic_that_is_only_held_out_is_no_class(tmp_path):
     x, labels = labelled(per_label=12)
     held = np.arange(len(x)) % 4 == 0
-    topics = np.where(np.arange(len(x)) == 4, 2, np.arange(len(x)) // 2 % 2)  # topic 2 is that of one held-out story
-    store = plain_store(tmp_path / "a.h5", x.astype(np.float32), labels, splits=np.where(held, "held_out", "train"), topics=topics)
+    # topic 2 is that of one held-out story
+    topics = np.where(np.arange(len(x)) == 4, 2, np.arange(len(x)) // 2 % 2)
+    store = plain_store(
+        tmp_path / "a.h5",
+        x.astype(np.float32),
+        labels,
+        splits=np.where(held, "held_out", "train"),
+        topics=topics,
+    )
     found = learn_directions(store, SETTINGS)
-    assert set(found.controls["content"].names) == {"t0", "t1"} and np.isfinite(found.controls["content"].vectors).all()
+    assert (
+        set(found.controls["content"].names) == {"t0", "t1"}
+        and np.isfinite(found.controls["content"].vectors).all()
+    )

@@ -5,7 +5,12 @@ import pytest
 from scipy.stats.contingency import association
 
 from emocircuits.directions.confounds import check_confound, topic_confound
-from emocircuits.directions.validation import auroc_intervals, naming_accuracy, one_vs_others_auroc, standardised_projections
+from emocircuits.directions.validation import (
+    auroc_intervals,
+    naming_accuracy,
+    one_vs_others_auroc,
+    standardised_projections,
+)
 from emocircuits.errors import UserError
 
 
@@ -27,7 +32,9 @@ def test_intervals_equal_delong_by_loops(ties):
         variance = wins.mean(axis=1).var(ddof=1) / len(own) + wins.mean(axis=0).var(ddof=1) / len(other)
         theta = wins.mean()
         half = 1.959964 * np.sqrt(variance) / (theta * (1 - theta))
-        assert np.log(found.high[column] / (1 - found.high[column])) - np.log(theta / (1 - theta)) == pytest.approx(half, rel=1e-5)
+        assert np.log(found.high[column] / (1 - found.high[column])) - np.log(
+            theta / (1 - theta)
+        ) == pytest.approx(half, rel=1e-5)
         assert found.low[column] < theta < found.high[column]
 
 
@@ -36,7 +43,9 @@ def test_the_interval_of_the_mean_equals_a_bootstrap_over_stories():
     found = auroc_intervals(scores, labels)
     source, means = np.random.default_rng(1), []
     for _ in range(800):
-        drawn = np.concatenate([source.choice(np.flatnonzero(labels == label), (labels == label).sum()) for label in range(6)])
+        drawn = np.concatenate(
+            [source.choice(np.flatnonzero(labels == label), (labels == label).sum()) for label in range(6)]
+        )
         means.append(one_vs_others_auroc(scores[drawn], labels[drawn]).mean())
     assert (found.mean_high - found.mean_low) / 2 == pytest.approx(1.959964 * np.std(means), rel=0.12)
     assert found.mean == pytest.approx(found.auroc.mean())
@@ -85,7 +94,11 @@ def test_confound_equals_scipy_but_for_the_correction():
     assert found.cramers_v == pytest.approx(association(table.astype(int), method="cramer"), abs=0.01)
     assert found.auroc > 0.7 and found.warning
     independent = topic_confound(labels, topics, labels, topics, 4, 5)
-    assert independent.cramers_v < 0.03 and independent.auroc == pytest.approx(0.5, abs=0.03) and not independent.warning
+    assert (
+        independent.cramers_v < 0.03
+        and independent.auroc == pytest.approx(0.5, abs=0.03)
+        and not independent.warning
+    )
     with pytest.raises(UserError, match="the topic predicts the emotion"):
         check_confound(found, limit=0.3, centre="emotions")
     check_confound(found, limit=0.3, centre="topics")
@@ -97,5 +110,7 @@ def test_few_stories_are_no_confound_and_no_topics_are_none():
     own = np.arange(20)
     assert topic_confound(labels, own, labels, own, 5, 20).cramers_v < 0.3
     none = np.full(20, -1)
-    assert topic_confound(labels, none, labels, none, 5, 0) == topic_confound(labels, none, labels, none, 5, 1)
+    assert topic_confound(labels, none, labels, none, 5, 0) == topic_confound(
+        labels, none, labels, none, 5, 1
+    )
     assert topic_confound(labels, none, labels, none, 5, 0).cramers_v == 0

@@ -1,4 +1,6 @@
-"""Every worked example of the documentation does what its page says, on a finished run; registries are left as they were."""
+"""Every worked example of the documentation does what its page says, on a finished run; registries are left
+as they were.
+"""
 
 import importlib
 import runpy

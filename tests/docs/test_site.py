@@ -1,4 +1,6 @@
-"""The documentation's own code: the command line's page is whole, commands in pages parse, notebooks run and assert."""
+"""The documentation's own code: the command line's page is whole, commands in pages parse, notebooks run and
+assert.
+"""
 
 import re
 import runpy
@@ -65,7 +67,9 @@ def test_commands_in_the_pages_exist(page_of):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_asserts(path, debug_run, monkeypatch):
-    """In this process, which has paid for the imports; the documentation's build runs them in kernels of their own."""
+    """In this process, which has paid for the imports; the documentation's build runs them in kernels of
+    their own.
+    """
     import matplotlib.pyplot as plt
 
     from emocircuits.behaviours import BEHAVIOURS
@@ -93,5 +97,12 @@ def test_there_are_five_notebooks():
 
 def test_pages_name_no_address_on_the_network():
     """Neither script nor style nor font comes from elsewhere: the built pages would need a network."""
-    for path in [*DOCS.glob("*.md"), *(DOCS / "_static").glob("*.css"), *DOCS.glob("howto/*.md"), DOCS / "conf.py"]:
-        assert not re.search(r"(src|href)=.?https?:|@import|url\(", path.read_text(encoding="utf-8")), path.name
+    for path in [
+        *DOCS.glob("*.md"),
+        *(DOCS / "_static").glob("*.css"),
+        *DOCS.glob("howto/*.md"),
+        DOCS / "conf.py",
+    ]:
+        assert not re.search(r"(src|href)=.?https?:|@import|url\(", path.read_text(encoding="utf-8")), (
+            path.name
+        )

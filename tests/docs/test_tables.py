@@ -1,4 +1,6 @@
-"""Tables of the documentation have as many cells in every row as in their head; a bar inside a formula would split one."""
+"""Tables of the documentation have as many cells in every row as in their head; a bar inside a formula would
+split one.
+"""
 
 import re
 from pathlib import Path
@@ -6,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
+]
 
 
 def uneven(text: str) -> list[tuple[int, str]]:

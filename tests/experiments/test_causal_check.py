@@ -1,4 +1,6 @@
-"""The causal check against single hooks; on the planted model the planted features act and the distractors do not."""
+"""The causal check against single hooks; on the planted model the planted features act and the distractors do
+not.
+"""
 
 import numpy as np
 import pytest
@@ -39,7 +41,9 @@ def planted(tmp_path_factory):
 def check():
     vector = np.zeros(D_MODEL, np.float32)
     vector[[AXES["state:desperate"], AXES["state:calm"]]] = [0.8, -0.6]
-    others = np.array([FEATURES[name] for name in ("state:happy", "state:sad")] + list(range(len(FEATURES), D_SAE)))
+    others = np.array(
+        [FEATURES[name] for name in ("state:happy", "state:sad")] + list(range(len(FEATURES), D_SAE))
+    )
     control = np.zeros((3, D_MODEL), np.float32)
     control[np.arange(3), [AXES["state:happy"], AXES["state:sad"], AXES["word:happy"]]] = 1
     return SiteCheck(
@@ -72,7 +76,9 @@ def table(planted, check):
 
 
 def row(table, what, intervention, feature=-1):
-    chosen = table[(table["what"] == what) & (table["intervention"] == intervention) & (table["feature"] == feature)]
+    chosen = table[
+        (table["what"] == what) & (table["intervention"] == intervention) & (table["feature"] == feature)
+    ]
     assert len(chosen) == 1
     return chosen.iloc[0]
 

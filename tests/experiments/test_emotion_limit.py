@@ -17,8 +17,11 @@ EMOTIONS = ("afraid", "calm", "desperate", "happy", "proud", "sad")
 
 
 def stories(split, count, seed=3):
-    return [document("story", place * count + number, seed=seed, split=split, named=False, emotion=emotion)
-            for place, emotion in enumerate(EMOTIONS) for number in range(count)]
+    return [
+        document("story", place * count + number, seed=seed, split=split, named=False, emotion=emotion)
+        for place, emotion in enumerate(EMOTIONS)
+        for number in range(count)
+    ]
 
 
 def test_posterior_equals_a_sum_over_all_level_vectors():
@@ -34,7 +37,9 @@ def test_posterior_equals_a_sum_over_all_level_vectors():
                 decision = story.decisions[0]
                 weight = weight * (dishonest if decision.action == decision.options[0] else 1 - dishonest)
             likelihood += weight
-        np.testing.assert_allclose(np.exp(emotion_log_posterior([story])[0]), likelihood / likelihood.sum(), atol=1e-10)
+        np.testing.assert_allclose(
+            np.exp(emotion_log_posterior([story])[0]), likelihood / likelihood.sum(), atol=1e-10
+        )
 
 
 def test_shown_levels_are_one_hot():
@@ -50,7 +55,10 @@ def test_limits_are_ordered():
     fit, held = stories("train", 60), stories("held_out", 40)
     found = emotion_limits(fit, held, EMOTIONS)
     assert found.latent.mean > found.bayes.mean > found.linear.mean > 0.7
-    assert found.accuracy[0] > 2 / len(EMOTIONS) and found.bayes.mean_low < found.bayes.mean < found.bayes.mean_high
+    assert (
+        found.accuracy[0] > 2 / len(EMOTIONS)
+        and found.bayes.mean_low < found.bayes.mean < found.bayes.mean_high
+    )
     guess = emotion_log_posterior(held)[:, [lexicon().index(emotion) for emotion in EMOTIONS]].argmax(axis=1)
     labels = np.repeat(np.arange(len(EMOTIONS)), 40)
     assert found.accuracy[0] == pytest.approx((guess == labels).mean())

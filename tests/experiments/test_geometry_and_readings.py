@@ -31,9 +31,17 @@ def planted(n=40, d=16):
     source = np.random.default_rng(0)
     valence, arousal = source.standard_normal((2, n))
     axes = np.linalg.qr(source.standard_normal((d, d)))[0]
-    vectors = 3 * valence[:, None] * axes[0] + 1.5 * arousal[:, None] * axes[1] + 0.2 * source.standard_normal((n, d))
+    vectors = (
+        3 * valence[:, None] * axes[0]
+        + 1.5 * arousal[:, None] * axes[1]
+        + 0.2 * source.standard_normal((n, d))
+    )
     emotions = tuple(f"e{number}" for number in range(n))
-    return vectors.astype(np.float32), emotions, pd.DataFrame({"emotion": emotions, "valence": valence, "arousal": arousal, "source": "made"})
+    return (
+        vectors.astype(np.float32),
+        emotions,
+        pd.DataFrame({"emotion": emotions, "valence": valence, "arousal": arousal, "source": "made"}),
+    )
 
 
 def test_components_equal_scikit_learn():
@@ -56,7 +64,9 @@ def test_planted_coordinates_are_found():
 
 def test_coordinates_of_some_emotions_only():
     vectors, emotions, coordinates = planted()
-    assert coordinate_correlations(vectors, emotions, coordinates.iloc[:20])["n_emotions"].unique().tolist() == [20]
+    assert coordinate_correlations(vectors, emotions, coordinates.iloc[:20])[
+        "n_emotions"
+    ].unique().tolist() == [20]
     with pytest.raises(UserError, match="2 of 40"):
         coordinate_correlations(vectors, emotions, coordinates.iloc[:2])
 
@@ -74,7 +84,11 @@ def test_heatmap_order_puts_clusters_together():
 
 def test_intervals_of_correlations_equal_scipy():
     vectors, emotions, coordinates = planted(n=30)
-    row = coordinate_correlations(vectors, emotions, coordinates).query("coordinate == 'valence' and component == 1").iloc[0]
+    row = (
+        coordinate_correlations(vectors, emotions, coordinates)
+        .query("coordinate == 'valence' and component == 1")
+        .iloc[0]
+    )
     interval = pearsonr(PCA(1).fit_transform(vectors)[:, 0], coordinates["valence"]).confidence_interval()
     assert sorted((row.ci_low, row.ci_high)) == pytest.approx(sorted(np.abs(interval)), abs=1e-4)
 
@@ -82,9 +96,15 @@ def test_intervals_of_correlations_equal_scipy():
 def test_clusters_are_as_tight_as_those_of_scikit_learn_and_stable_where_they_are_clear():
     source = np.random.default_rng(0)
     groups = np.repeat(np.arange(4), [12, 9, 8, 5])
-    vectors = np.linalg.qr(source.standard_normal((16, 16)))[0][:4][groups] + 0.1 * source.standard_normal((34, 16))
+    vectors = np.linalg.qr(source.standard_normal((16, 16)))[0][:4][groups] + 0.1 * source.standard_normal(
+        (34, 16)
+    )
     labels, agreement = emotion_clusters(vectors.astype(np.float32), 4)
-    assert adjusted_rand(labels, groups) == 1 and np.bincount(labels).tolist() == [12, 9, 8, 5] and agreement > 0.7
+    assert (
+        adjusted_rand(labels, groups) == 1
+        and np.bincount(labels).tolist() == [12, 9, 8, 5]
+        and agreement > 0.7
+    )
     noise = source.standard_normal((60, 8))
     unit = noise / np.linalg.norm(noise, axis=1, keepdims=True)
     labels, agreement = emotion_clusters(noise, 6)
@@ -105,14 +125,21 @@ def test_adjusted_rand_equals_scikit_learn():
 def test_likeness_of_layers_equals_scipy():
     source = np.random.default_rng(0)
     first = source.standard_normal((25, 10))
-    vectors = np.stack([first, first + 0.5 * source.standard_normal((25, 10)), source.standard_normal((25, 10))]).astype(np.float32)
+    vectors = np.stack(
+        [first, first + 0.5 * source.standard_normal((25, 10)), source.standard_normal((25, 10))]
+    ).astype(np.float32)
     table = layer_similarity(vectors, ("a", "b", "c")).set_index(["site", "other"])
     upper = np.triu_indices(25, 1)
     cosines = [cosine_matrix(one.astype(np.float64))[upper] for one in vectors]
     for i, one in enumerate("abc"):
         for j, two in enumerate("abc"):
-            assert table.loc[(one, two), "rho"] == pytest.approx(spearmanr(cosines[i], cosines[j]).statistic, abs=1e-6)
-    assert table.loc[("a", "b"), "ci_low"] > 0.3 and table.loc[("a", "c"), "ci_low"] < 0.1 < 0.9 < table.loc[("a", "a"), "ci_high"]
+            assert table.loc[(one, two), "rho"] == pytest.approx(
+                spearmanr(cosines[i], cosines[j]).statistic, abs=1e-6
+            )
+    assert (
+        table.loc[("a", "b"), "ci_low"] > 0.3
+        and table.loc[("a", "c"), "ci_low"] < 0.1 < 0.9 < table.loc[("a", "a"), "ci_high"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -122,29 +149,55 @@ def read(tmp_path_factory):
     vectors = source.standard_normal((3, 2, model.d_model)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     directions = EmotionDirections(
-        vectors=vectors, norms=np.ones((3, 2), np.float32), mean=source.standard_normal((3, model.d_model)).astype(np.float32),
-        residual_norm=np.array([2, 3, 4], np.float32), held_out_auroc=np.ones((3, 2), np.float32), sites=model.sites, emotions=("calm", "sad"),
-        estimator="difference_of_means", settings={}, controls={}, model_hash=model.content_hash, read_site=model.sites[1], steer_site=model.sites[0])
+        vectors=vectors,
+        norms=np.ones((3, 2), np.float32),
+        mean=source.standard_normal((3, model.d_model)).astype(np.float32),
+        residual_norm=np.array([2, 3, 4], np.float32),
+        held_out_auroc=np.ones((3, 2), np.float32),
+        sites=model.sites,
+        emotions=("calm", "sad"),
+        estimator="difference_of_means",
+        settings={},
+        controls={},
+        model_hash=model.content_hash,
+        read_site=model.sites[1],
+        steer_site=model.sites[0],
+    )
     return model, directions
 
 
 def test_token_readings_equal_a_hook(read):
     model, directions = read
-    texts = [model.encode("The tests failed and he felt calm."), model.encode("She ran home."), model.encode("She ran home!")]
+    texts = [
+        model.encode("The tests failed and he felt calm."),
+        model.encode("She ran home."),
+        model.encode("She ran home!"),
+    ]
     found = token_readings(model, directions, texts, ["sad", "calm"], batch_tokens=5)
     for ids, values in zip(texts, found, strict=True):
         kept = {}
-        with torch.no_grad(), model.bridge.hooks(fwd_hooks=[(directions.read_site, lambda value, hook: kept.update(x=value.numpy()))]):
+        with (
+            torch.no_grad(),
+            model.bridge.hooks(
+                fwd_hooks=[(directions.read_site, lambda value, hook: kept.update(x=value.numpy()))]
+            ),
+        ):
             model.bridge(torch.tensor([ids]))
         for column, emotion in enumerate(("sad", "calm")):
-            expected = (kept["x"][0] - directions.mean[1]) @ directions.vector(emotion, directions.read_site) / 3
+            expected = (
+                (kept["x"][0] - directions.mean[1]) @ directions.vector(emotion, directions.read_site) / 3
+            )
             np.testing.assert_allclose(values[1:, column], expected[1:], atol=1e-5)
         assert np.isnan(values[0]).all()
 
 
 def test_phase_trace(read):
     model, directions = read
-    phases = [("failures 0", "The tests failed"), ("passed", "She ran home"), ("failures 0", "The tests failed and failed")]
+    phases = [
+        ("failures 0", "The tests failed"),
+        ("passed", "She ran home"),
+        ("failures 0", "The tests failed and failed"),
+    ]
     table = phase_trace(model, directions, phases, "sad")
     assert table["phase"].tolist() == ["failures 0", "passed"] and table["n"].tolist() == [2, 1]
     readings = token_readings(model, directions, [model.encode(text) for _, text in phases], ["sad"])

@@ -7,7 +7,12 @@ from experiments.tiny_world import tiny_directions, tiny_model
 from scipy.stats import spearmanr
 
 from emocircuits.errors import UserError
-from emocircuits.experiments.intensity import IntensityTemplate, intensity_readings, intensity_trends, read_templates
+from emocircuits.experiments.intensity import (
+    IntensityTemplate,
+    intensity_readings,
+    intensity_trends,
+    read_templates,
+)
 from emocircuits.experiments.readings import token_readings
 from emocircuits.experiments.scan import scan_file, scan_text, text_pieces
 from emocircuits.models.spans import encode_with_offsets, tokens_of
@@ -30,9 +35,18 @@ def read(tmp_path_factory):
 
 def test_trends_equal_scipy_and_turn_with_gravity():
     source = np.random.default_rng(0)
-    rows = [(template, grave, value, emotion, float(source.standard_normal() + (value if emotion == "sad" else -value) * sign))
-            for template, grave, sign in (("dose", "high", 1), ("air", "low", -1), ("debt", "high", 1))
-            for value in (1.0, 2.0, 3.0, 4.0, 9.0) for emotion in ("sad", "calm")]
+    rows = [
+        (
+            template,
+            grave,
+            value,
+            emotion,
+            float(source.standard_normal() + (value if emotion == "sad" else -value) * sign),
+        )
+        for template, grave, sign in (("dose", "high", 1), ("air", "low", -1), ("debt", "high", 1))
+        for value in (1.0, 2.0, 3.0, 4.0, 9.0)
+        for emotion in ("sad", "calm")
+    ]
     table = pd.DataFrame(rows, columns=["template", "grave", "value", "emotion", "reading"])
     found = intensity_trends(table).set_index("emotion")
     for emotion in ("sad", "calm"):
@@ -43,7 +57,9 @@ def test_trends_equal_scipy_and_turn_with_gravity():
         assert found.loc[emotion, "rho"] == pytest.approx(np.mean(rhos))
         assert found.loc[emotion, "rising"] == np.mean(np.array(rhos) > 0)
     assert found.loc["sad", "rho"] > 0.5 > -0.5 > found.loc["calm", "rho"]
-    assert found.loc["sad", "ci_low"] <= found.loc["sad", "rho"] <= found.loc["sad", "ci_high"] and list(found.index) == ["sad", "calm"]
+    assert found.loc["sad", "ci_low"] <= found.loc["sad", "rho"] <= found.loc["sad", "ci_high"] and list(
+        found.index
+    ) == ["sad", "calm"]
 
 
 def test_readings_are_taken_at_the_last_token_and_averaged_over_names(read):
@@ -62,13 +78,18 @@ def test_the_templates_that_come_with_the_package():
     assert len(templates) == 10 and {one.grave for one in templates} == {"high", "low"} and len(names) >= 2
 
 
-@pytest.mark.parametrize("text, word", [
-    ("[[template]]\nid='a'\ntext='no place'\nvalues=[1,2,3]", "a text with {n}"),
-    ("[[template]]\nid='a'\ntext='{n}'\nvalues=[1,2]", "at least three rising values"),
-    ("[[template]]\nid='a'\ntext='{n}'\nvalues=[3,2,1]", "rising"),
-    ("[[template]]\nid='a'\ntext='{n}'\nvalues=[1,2,3]\ngrave='up'", "'high' or 'low'"),
-    ("[[template]]\nid='a'", "is not right"), ("template = 3", "is not right"), ("= =", "is not right"),
-])
+@pytest.mark.parametrize(
+    "text, word",
+    [
+        ("[[template]]\nid='a'\ntext='no place'\nvalues=[1,2,3]", "a text with {n}"),
+        ("[[template]]\nid='a'\ntext='{n}'\nvalues=[1,2]", "at least three rising values"),
+        ("[[template]]\nid='a'\ntext='{n}'\nvalues=[3,2,1]", "rising"),
+        ("[[template]]\nid='a'\ntext='{n}'\nvalues=[1,2,3]\ngrave='up'", "'high' or 'low'"),
+        ("[[template]]\nid='a'", "is not right"),
+        ("template = 3", "is not right"),
+        ("= =", "is not right"),
+    ],
+)
 def test_bad_templates(tmp_path, text, word):
     path = tmp_path / "t.toml"
     path.write_text(text)
@@ -81,7 +102,7 @@ def test_bad_templates(tmp_path, text, word):
 def test_spans_are_the_tokens_of_their_characters(read):
     model, _ = read
     text = "The doctor read the letter again and felt calm."
-    (ids, offsets), = encode_with_offsets(model, [text])
+    ((ids, offsets),) = encode_with_offsets(model, [text])
     assert ids == model.encode(text) and len(offsets) == len(ids)
     start = text.index("letter")
     inside = tokens_of(offsets, start, start + len("letter"))
@@ -99,8 +120,15 @@ def test_pieces_cover_the_text_and_know_their_lines(read):
         kept = " ".join(" ".join(sentences).split())
         if window == 512:
             assert kept == " ".join(TEXT.split())
-            assert [piece.line for piece in pieces] == [1, 4, 7] and sentences[3:6] == ['"Calm," he said.', "No.", "Yes."]
-        assert all(TEXT.splitlines()[piece.line - 1].startswith(piece.text.split("\n")[0][:8]) or window < 512 for piece in pieces)
+            assert [piece.line for piece in pieces] == [1, 4, 7] and sentences[3:6] == [
+                '"Calm," he said.',
+                "No.",
+                "Yes.",
+            ]
+        assert all(
+            TEXT.splitlines()[piece.line - 1].startswith(piece.text.split("\n")[0][:8]) or window < 512
+            for piece in pieces
+        )
 
 
 def test_a_scan_finds_the_highest_passages(read):
@@ -111,16 +139,22 @@ def test_a_scan_finds_the_highest_passages(read):
         paragraph = paragraph.strip()
         if not paragraph:
             continue
-        (ids, offsets), = encode_with_offsets(model, [paragraph])
+        ((ids, offsets),) = encode_with_offsets(model, [paragraph])
         readings = token_readings(model, directions, [ids], directions.emotions)[0]
         for piece in text_pieces(model, paragraph.splitlines(keepends=True), 512):
             for low, high in piece.sentences:
-                rows = readings[1:] if low == 0 and high == len(paragraph) else readings[tokens_of(offsets, low, high)]
+                rows = (
+                    readings[1:]
+                    if low == 0 and high == len(paragraph)
+                    else readings[tokens_of(offsets, low, high)]
+                )
                 rows = rows[~np.isnan(rows[:, 0])]
                 if len(rows) >= 3:
                     values.setdefault(piece.text[low:high], []).append(rows.mean(axis=0))
     for place, emotion in enumerate(directions.emotions):
-        best = sorted(((max(one[place] for one in each), text) for text, each in values.items()), reverse=True)[:2]
+        best = sorted(
+            ((max(one[place] for one in each), text) for text, each in values.items()), reverse=True
+        )[:2]
         rows = found.passages[found.passages.emotion == emotion]
         assert rows.text.tolist() == [text for _, text in best]
         np.testing.assert_allclose(rows.reading, [value for value, _ in best], atol=1e-6)

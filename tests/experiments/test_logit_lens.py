@@ -32,7 +32,9 @@ def derivative(model, tokens, site, push, everywhere):
 
     with torch.enable_grad(), model.bridge.hooks(fwd_hooks=[(site, add)]):
         logits = model.bridge(torch.tensor([tokens]))[0, -1]
-        rows = [torch.autograd.grad(logits[token], strength, retain_graph=True)[0] for token in range(len(logits))]
+        rows = [
+            torch.autograd.grad(logits[token], strength, retain_graph=True)[0] for token in range(len(logits))
+        ]
     found = torch.stack(rows).double().numpy()
     return found - found.mean()
 
@@ -59,7 +61,13 @@ def test_both_parts_equal_derivatives(tmp_path, family):
 def test_at_the_last_site_everything_is_direct(tmp_path, family):
     model, directions, prompts = world(tmp_path, family)
     site = model.sites[-1]
-    lens = logit_lens(model, steering_directions(directions, NAMES, site=site, kinds=()), prompts, site=site, residual_norm=4.0)
+    lens = logit_lens(
+        model,
+        steering_directions(directions, NAMES, site=site, kinds=()),
+        prompts,
+        site=site,
+        residual_norm=4.0,
+    )
     np.testing.assert_allclose(lens.part("later"), 0, atol=1e-3 * np.abs(lens.total).max())
 
 
@@ -81,19 +89,40 @@ def test_tables(tmp_path):
     few = lens_table(lens, model, top=10, among=own)
     assert set(few.token_id) == set(own) and len(few) == 4 * len(PARTS) * 2 * 3
     summary = lens_summary(lens, model).set_index("direction")
-    assert summary.loc["calm", "own_rank_total"] == 1 and summary.loc["calm", "own_rank_direct"] == 3 and summary.loc["calm", "n_names"] == 3
-    assert summary.loc["calm", "own_z_total"] == pytest.approx(50 / np.sqrt((total[0].astype(float) ** 2).mean()), rel=1e-5)
+    assert (
+        summary.loc["calm", "own_rank_total"] == 1
+        and summary.loc["calm", "own_rank_direct"] == 3
+        and summary.loc["calm", "n_names"] == 3
+    )
+    assert summary.loc["calm", "own_z_total"] == pytest.approx(
+        50 / np.sqrt((total[0].astype(float) ** 2).mean()), rel=1e-5
+    )
     assert np.isnan(summary.loc["random 0", "own_rank_total"]) and summary.loc["random 0", "direct_sd"] == 0
-    assert summary.loc["sad", "r_direct_total"] == pytest.approx(np.corrcoef(total[1], direct[1])[0, 1], abs=1e-5)
+    assert summary.loc["sad", "r_direct_total"] == pytest.approx(
+        np.corrcoef(total[1], direct[1])[0, 1], abs=1e-5
+    )
     with pytest.raises(UserError, match="unknown part of the logit lens 'all'"):
         lens.part("all")
 
 
-@pytest.mark.parametrize("changes, word", [
-    ({"directions": ()}, "0 directions"), ({"prompts": []}, "0 prompts"), ({"strength": 3.0}, "small fraction"), ({"strength": 0.0}, "small fraction"),
-])
+@pytest.mark.parametrize(
+    "changes, word",
+    [
+        ({"directions": ()}, "0 directions"),
+        ({"prompts": []}, "0 prompts"),
+        ({"strength": 3.0}, "small fraction"),
+        ({"strength": 0.0}, "small fraction"),
+    ],
+)
 def test_bad_input(tmp_path, changes, word):
     model, directions, prompts = world(tmp_path)
     arguments = {"directions": steering_directions(directions, NAMES, kinds=()), "prompts": prompts} | changes
     with pytest.raises(UserError, match=word):
-        logit_lens(model, arguments.pop("directions"), arguments.pop("prompts"), site=model.sites[0], residual_norm=4.0, **arguments)
+        logit_lens(
+            model,
+            arguments.pop("directions"),
+            arguments.pop("prompts"),
+            site=model.sites[0],
+            residual_norm=4.0,
+            **arguments,
+        )

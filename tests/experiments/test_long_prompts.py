@@ -1,4 +1,6 @@
-"""Long prompts: chunked readings are the whole pass's, memory stays inside what was stated, killed calls go on."""
+"""Long prompts: chunked readings are the whole pass's, memory stays inside what was stated, killed calls go
+on.
+"""
 
 import json
 
@@ -51,7 +53,11 @@ def test_a_killed_call_goes_on_with_the_next_prompt(world, tmp_path, monkeypatch
     paths = read_prompts(*world, prompts, ["sad"], tmp_path)
     assert len(calls) == 4  # the first prompt was not read again
     found = json.loads(paths[2].read_text())
-    assert found["id"] == "p2" and len(found["tokens"]) == len(found["readings"]) and found["readings"][0] is None
+    assert (
+        found["id"] == "p2"
+        and len(found["tokens"]) == len(found["readings"])
+        and found["readings"][0] is None
+    )
     with pytest.raises(UserError, match="'long' has .* tokens; expected at most the context of 4096"):
         read_prompts(*world, [("long", "doctor " * 9000)], ["sad"], tmp_path)
 
@@ -65,7 +71,9 @@ def test_the_budget_decides_the_chunk_and_says_what_to_lower(world):
         chunk_for(model, 4096, 0.5)
     with pytest.raises(UserError, match="a prompt of 4096 tokens takes .*bfloat16, or fewer sites"):
         pairs_at_once(shape_of(model), 4096, fixed + 0.05, d_sae=256, sites=2)
-    assert pairs_at_once(shape_of(model), 256, fixed + 1, d_sae=256, sites=2) > pairs_at_once(shape_of(model), 512, fixed + 1, d_sae=256, sites=2)
+    assert pairs_at_once(shape_of(model), 256, fixed + 1, d_sae=256, sites=2) > pairs_at_once(
+        shape_of(model), 512, fixed + 1, d_sae=256, sites=2
+    )
 
 
 def test_chunked_memory_grows_in_proportion_to_the_prompt():
@@ -76,7 +84,9 @@ def test_chunked_memory_grows_in_proportion_to_the_prompt():
 
 
 def test_the_estimate_covers_what_is_really_allocated(world):
-    """Bytes of all tensors that a backward pass keeps, counted by autograd's own hooks, against the estimate for them."""
+    """Bytes of all tensors that a backward pass keeps, counted by autograd's own hooks, against the estimate
+    for them.
+    """
     model, _ = world
     shape, tokens, kept = shape_of(model), 256, {}
 
@@ -85,9 +95,16 @@ def test_the_estimate_covers_what_is_really_allocated(world):
         return tensor
 
     entry = [("blocks.0.hook_resid_pre", lambda value, hook: value.detach().requires_grad_(True))]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), model.bridge.hooks(fwd_hooks=entry):
-        model.bridge(torch.randint(3, model.d_vocab, (1, tokens)), use_cache=False)[:, -1].logsumexp(-1).sum().backward()
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.bridge.original_model.parameters()}
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        model.bridge.hooks(fwd_hooks=entry),
+    ):
+        model.bridge(torch.randint(3, model.d_vocab, (1, tokens)), use_cache=False)[:, -1].logsumexp(
+            -1
+        ).sum().backward()
+    weights = {
+        parameter.untyped_storage().data_ptr() for parameter in model.bridge.original_model.parameters()
+    }
     held = sum(size for place, size in kept.items() if place not in weights)
     estimate = shape.attribution_bytes(tokens, 0, 0)
     assert 0.3 * estimate < held < estimate, (held / GIB, estimate / GIB)

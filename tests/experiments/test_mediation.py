@@ -1,4 +1,6 @@
-"""Mediation against the planted model's formulas and against nested hooks; what is held must be what is named."""
+"""Mediation against the planted model's formulas and against nested hooks; what is held must be what is
+named.
+"""
 
 import math
 
@@ -38,7 +40,11 @@ def planted(tmp_path_factory):
     cheat, fix = model.single_token("cheat"), model.single_token("fix")
     texts = sorted({pair.corrupt for pair in planted_pairs(12)})
     prompts = tuple(tuple(model.encode(text)) for text in texts)
-    return model, texts, BehaviourPrompts("cheating", prompts, lambda logits: logits[:, -1, cheat] - logits[:, -1, fix])
+    return (
+        model,
+        texts,
+        BehaviourPrompts("cheating", prompts, lambda logits: logits[:, -1, cheat] - logits[:, -1, fix]),
+    )
 
 
 def silu(value):
@@ -76,7 +82,9 @@ def states(text):
 
 
 def held(name, site, *features):
-    return HeldSet(name, "test", {site: np.array([FEATURES[feature] for feature in features], dtype=np.int64)})
+    return HeldSet(
+        name, "test", {site: np.array([FEATURES[feature] for feature in features], dtype=np.int64)}
+    )
 
 
 def test_mediated_shares_are_those_of_the_formulas(planted):
@@ -91,10 +99,13 @@ def test_mediated_shares_are_those_of_the_formulas(planted):
         HeldSet("nothing", "test", {}),
         HeldSet("all", "all", {site: np.arange(D_SAE) for site in SITES}),
     ]
-    found = mediation(model, planted_saes(), [behaviour], vector, sets, site=SITES[0], residual_norm=2.0, strength=0.5)
+    found = mediation(
+        model, planted_saes(), [behaviour], vector, sets, site=SITES[0], residual_norm=2.0, strength=0.5
+    )
     rows = found.table.set_index("held")
     wanted = {
-        name: np.array([by_hand(states(text), 1.0, **{f"hold_{name}": True}) for text in texts]) for name in ("plan", "act")
+        name: np.array([by_hand(states(text), 1.0, **{f"hold_{name}": True}) for text in texts])
+        for name in ("plan", "act")
     }
     for name, pairs in wanted.items():
         free, direct = pairs.mean(axis=0)
@@ -151,7 +162,9 @@ def test_holding_equals_a_splice_with_the_unsteered_features(architecture, tmp_p
             steered = metric(model.bridge(tokens))
             with splice(model.bridge, later, replace={site: replace_at(site) for site in later}):
                 expected = metric(model.bridge(tokens))
-        np.testing.assert_allclose(values[:, column], [float(base[0]), float(steered[0]), float(expected[0])], atol=2e-4)
+        np.testing.assert_allclose(
+            values[:, column], [float(base[0]), float(steered[0]), float(expected[0])], atol=2e-4
+        )
 
 
 def test_what_cannot_be_held_is_refused(planted):
@@ -162,10 +175,22 @@ def test_what_cannot_be_held_is_refused(planted):
         mediation(model, planted_saes(), [behaviour], vector, [], **arguments)
     with pytest.raises(UserError, match="holds feature 999"):
         mediation(
-            model, planted_saes(), [behaviour], vector, [HeldSet("x", "test", {SITES[1]: np.array([999])})], **arguments
+            model,
+            planted_saes(),
+            [behaviour],
+            vector,
+            [HeldSet("x", "test", {SITES[1]: np.array([999])})],
+            **arguments,
         )
     with pytest.raises(UserError, match="no SAE at the steering site"):
-        mediation(model, {SITES[2]: planted_saes()[SITES[2]]}, [behaviour], vector, [HeldSet("x", "test", {})], **arguments)
+        mediation(
+            model,
+            {SITES[2]: planted_saes()[SITES[2]]},
+            [behaviour],
+            vector,
+            [HeldSet("x", "test", {})],
+            **arguments,
+        )
     idle = BehaviourPrompts("idle", behaviour.prompts, lambda logits: logits[:, -1, 0] * 0)
     with pytest.raises(Failure, match="does not move idle"):
         mediation(model, planted_saes(), [idle], vector, [HeldSet("x", "test", {})], **arguments)

@@ -1,4 +1,6 @@
-"""The monitor reads what a plain pass reads, decides before the next token, and keeps its false-positive rate."""
+"""The monitor reads what a plain pass reads, decides before the next token, and keeps its false-positive
+rate.
+"""
 
 import io
 import json
@@ -40,10 +42,13 @@ def test_readings_are_those_of_a_plain_pass_over_what_was_written(world):
     plain = token_readings(model, directions, [ids], list(directions.emotions))[0]
     start = len(model.encode(PROMPT))
     for step in steps:
-        # a prompt token shows its own reading, a written one that of the token before it, from which it was decided
+        # a prompt token shows its own reading, a written one that of the token before it, from which it was
+        # decided
         place = step.position if step.position < start else step.position - 1
         np.testing.assert_allclose(list(step.readings.values()), plain[place], atol=1e-4)
-    assert [step.position for step in steps] == list(range(1, len(ids))) and not any(step.above for step in steps)
+    assert [step.position for step in steps] == list(range(1, len(ids))) and not any(
+        step.above for step in steps
+    )
 
 
 def test_logging_changes_nothing_and_greedy_writing_is_the_models_own(world):
@@ -55,22 +60,30 @@ def test_logging_changes_nothing_and_greedy_writing_is_the_models_own(world):
             expected.append(int(model.bridge(torch.tensor([expected]))[0, -1].argmax()))
     found = [step.token for step in watch(world, always(directions)).write(PROMPT, 6, temperature=0)]
     eos = model.tokenizer.eos_token_id
-    expected = expected[1 : expected.index(eos, len(ids)) + 1] if eos in expected[len(ids) :] else expected[1:]
+    expected = (
+        expected[1 : expected.index(eos, len(ids)) + 1] if eos in expected[len(ids) :] else expected[1:]
+    )
     assert found == expected
 
 
 def test_stopping_happens_before_the_token_is_drawn(world):
     model, directions = world
     steps = list(watch(world, always(directions), action="stop").write(PROMPT, 8))
-    assert [step.position for step in steps if step.position >= len(model.encode(PROMPT))] == [len(model.encode(PROMPT))]
+    assert [step.position for step in steps if step.position >= len(model.encode(PROMPT))] == [
+        len(model.encode(PROMPT))
+    ]
     assert steps[-1].token is None and steps[-1].action == "stopped" and steps[-1].above == ("sad",)
 
 
 def test_steering_reaches_the_very_next_token(world):
-    """The first written token already comes from logits under the push: those of a pass whose last position is pushed."""
+    """The first written token already comes from logits under the push: those of a pass whose last position
+    is pushed.
+    """
     model, directions = world
     monitor = watch(world, always(directions), action="steer", steering={"calm": 1.5})
-    drawn = [step for step in monitor.write(PROMPT, 4, temperature=0) if step.position >= len(model.encode(PROMPT))]
+    drawn = [
+        step for step in monitor.write(PROMPT, 4, temperature=0) if step.position >= len(model.encode(PROMPT))
+    ]
     ids, site = model.encode(PROMPT), directions.steer_site
     push = torch.from_numpy(directions.vector("calm", site)) * 1.5 * directions.scale(site)
 
@@ -81,7 +94,9 @@ def test_steering_reaches_the_very_next_token(world):
 
     with torch.no_grad(), model.bridge.hooks(fwd_hooks=[(site, at_the_end)]):
         expected = int(model.bridge(torch.tensor([ids]))[0, -1].argmax())
-    assert drawn[0].token == expected and [step.action for step in drawn] == ["steered"] + [""] * (len(drawn) - 1)
+    assert drawn[0].token == expected and [step.action for step in drawn] == ["steered"] + [""] * (
+        len(drawn) - 1
+    )
 
 
 def test_annotated_text_is_marked_where_it_was_above(world):
@@ -95,7 +110,16 @@ def test_requests_do_not_share_state(world):
     first = [step.line("a") for step in monitor.write(PROMPT, 5, seed=2)]
     list(monitor.write("She ran home", 5, seed=9))
     assert first == [step.line("a") for step in monitor.write(PROMPT, 5, seed=2)]
-    assert set(json.loads(first[0])) == {"request", "position", "token", "text", "readings", "features", "above", "action"}
+    assert set(json.loads(first[0])) == {
+        "request",
+        "position",
+        "token",
+        "text",
+        "readings",
+        "features",
+        "above",
+        "action",
+    }
 
 
 @pytest.mark.parametrize("window", [1, 4])
@@ -134,13 +158,34 @@ def test_the_command_writes_lines_of_json(world, tmp_path, monkeypatch, capsys):
     directions.save(tmp_path / "directions.h5")
     (tmp_path / "neutral.txt").write_text("The doctor read the letter again.\n" * 40)
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{PROMPT}\nShe ran home\n"))
-    given = ["monitor", "--model", model.directory, "--directions", str(tmp_path / "directions.h5"), "--neutral", str(tmp_path / "neutral.txt"),
-             "--emotions", "sad,calm", "--fpr", "0.02", "--tokens", "3"]
+    given = [
+        "monitor",
+        "--model",
+        model.directory,
+        "--directions",
+        str(tmp_path / "directions.h5"),
+        "--neutral",
+        str(tmp_path / "neutral.txt"),
+        "--emotions",
+        "sad,calm",
+        "--fpr",
+        "0.02",
+        "--tokens",
+        "3",
+    ]
     assert main([*given, "--text", "-"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert set(lines[0]["thresholds"]) == {"sad", "calm"} and [line["request"] for line in lines if "stopped" in line] == [0, 1]
-    for wrong, says in ((["--text", str(tmp_path / "none")], "there is no file"), (["--text", "-", "--steer", "calm"], "NAME=STRENGTH")):
+    assert set(lines[0]["thresholds"]) == {"sad", "calm"} and [
+        line["request"] for line in lines if "stopped" in line
+    ] == [0, 1]
+    for wrong, says in (
+        (["--text", str(tmp_path / "none")], "there is no file"),
+        (["--text", "-", "--steer", "calm"], "NAME=STRENGTH"),
+    ):
         monkeypatch.setattr("sys.stdin", io.StringIO("x y\n"))
         assert main([*given, *wrong]) == 2 and says in capsys.readouterr().err
     (tmp_path / "chat.jsonl").write_text('[{"role": "user", "content": "Hi"}]\n')
-    assert main([*given, "--chat", str(tmp_path / "chat.jsonl")]) == 2 and "no chat template" in capsys.readouterr().err
+    assert (
+        main([*given, "--chat", str(tmp_path / "chat.jsonl")]) == 2
+        and "no chat template" in capsys.readouterr().err
+    )

@@ -1,4 +1,6 @@
-"""The organism's bars: all are measured, on any trained or untrained organism, and the trace reads the right tokens."""
+"""The organism's bars: all are measured, on any trained or untrained organism, and the trace reads the right
+tokens.
+"""
 
 import numpy as np
 import pandas as pd
@@ -14,17 +16,28 @@ from emocircuits.models.tiny import write_tiny_model
 from emocircuits.organism.corpus import generate
 from emocircuits.organism.world import scenario
 
-SIZES = BarSizes(stories=3, held_out_stories=2, neutral=6, scenes=16, prompts=2, strengths=(-0.5, 0.0, 0.5),
-                 emotions=("desperate", "calm", "happy", "sad"))
+SIZES = BarSizes(
+    stories=3,
+    held_out_stories=2,
+    neutral=6,
+    scenes=16,
+    prompts=2,
+    strengths=(-0.5, 0.0, 0.5),
+    emotions=("desperate", "calm", "happy", "sad"),
+)
 
 
 @pytest.fixture(scope="module")
 def organism(tmp_path_factory):
     """A random model that can read the organism's world."""
-    texts = [document.text for kind in ("story", "inbox", "coding", "neutral") for document in generate(kind, 20)]
+    texts = [
+        document.text for kind in ("story", "inbox", "coding", "neutral") for document in generate(kind, 20)
+    ]
     words = (*scenario("inbox").options, *scenario("coding").options)
     words = dict.fromkeys(words)
-    directory = write_tiny_model("llama", tmp_path_factory.mktemp("organism"), texts=texts, words=words, vocabulary=1200, n_ctx=1024)
+    directory = write_tiny_model(
+        "llama", tmp_path_factory.mktemp("organism"), texts=texts, words=words, vocabulary=1200, n_ctx=1024
+    )
     model = load_model(str(directory), checks=False)
     return model, organism_directions(model, SIZES)
 
@@ -56,7 +69,8 @@ def test_trace_reads_the_tokens_before_the_action(organism):
 def test_every_bar_is_measured(organism, monkeypatch):
     model, _ = organism
     calibration = {kind: {"r": 0.98, "mae": 0.06} for kind in ("inbox", "coding")} | {
-        "p_cheat_by_failures": {"model": [0.1, 0.2, 0.3, 0.4, 0.5, 0.49]}}
+        "p_cheat_by_failures": {"model": [0.1, 0.2, 0.3, 0.4, 0.5, 0.49]}
+    }
     monkeypatch.setattr(organism_bars, "evaluate_calibration", lambda directory, n: calibration)
     bars = {bar.name: bar for bar in organism_bars.organism_bars(model, SIZES)}
     assert len(bars) == 5 + 3 + 2 + 2 * 2 * 5
@@ -68,12 +82,37 @@ def test_every_bar_is_measured(organism, monkeypatch):
 
 def bars_of(desperate, calm, random=1.0):
     """Steering bars of made-up slopes; rates follow the slopes."""
-    rows = [("desperate", "emotion", desperate, 1 / 21), ("calm", "emotion", calm, 1 / 21), ("random 0", "random", random, np.nan),
-            ("rain", "content", 0.5, 0.5)]
-    slopes = pd.DataFrame([(name, kind, "blackmail", "logit_diff", slope, slope, slope, p, "two-sided") for name, kind, slope, p in rows],
-                          columns=["direction", "kind", "behaviour", "metric", "slope", "ci_low", "ci_high", "p_value", "alternative"])
-    table = pd.DataFrame([(name, kind, strength, "blackmail", "rate", 0.5 + slope * strength / 20) for name, kind, slope, _ in rows
-                          for strength in (-0.5, 0.0, 0.5)], columns=["direction", "kind", "strength", "behaviour", "metric", "value"])
+    rows = [
+        ("desperate", "emotion", desperate, 1 / 21),
+        ("calm", "emotion", calm, 1 / 21),
+        ("random 0", "random", random, np.nan),
+        ("rain", "content", 0.5, 0.5),
+    ]
+    slopes = pd.DataFrame(
+        [
+            (name, kind, "blackmail", "logit_diff", slope, slope, slope, p, "two-sided")
+            for name, kind, slope, p in rows
+        ],
+        columns=[
+            "direction",
+            "kind",
+            "behaviour",
+            "metric",
+            "slope",
+            "ci_low",
+            "ci_high",
+            "p_value",
+            "alternative",
+        ],
+    )
+    table = pd.DataFrame(
+        [
+            (name, kind, strength, "blackmail", "rate", 0.5 + slope * strength / 20)
+            for name, kind, slope, _ in rows
+            for strength in (-0.5, 0.0, 0.5)
+        ],
+        columns=["direction", "kind", "strength", "behaviour", "metric", "value"],
+    )
     return list(organism_bars._steering_bars(DoseResponse(table, slopes, {}, (), (), {}), "blackmail"))
 
 

@@ -19,20 +19,56 @@ SETTINGS = DirectionSettings(neutral_variance=0.0, n_content=0, n_bootstrap=0, r
 
 
 def planted(path, present=2.0, other=2.0):
-    """Tokens hold the present speaker's vector, and the other's turned into another subspace with the same structure."""
+    """Tokens hold the present speaker's vector, and the other's turned into another subspace with the same
+    structure.
+    """
     source = np.random.default_rng(0)
     base = source.standard_normal((len(EMOTIONS), D // 2))
     rows, values = [], []
     for number in range(720):
         one, two = source.integers(0, len(EMOTIONS), 2)
-        rows.append(dict(id=f"u{number}", emotion=EMOTIONS[one], other=EMOTIONS[two], shown="", topic="", kind="speaker", behaviour="", side="",
-                         split="train" if number % 4 else "held_out", named=False))
-        values.append(np.concatenate([present * base[one], other * base[two]]) + source.standard_normal((6, D)) * 3)
+        rows.append(
+            dict(
+                id=f"u{number}",
+                emotion=EMOTIONS[one],
+                other=EMOTIONS[two],
+                shown="",
+                topic="",
+                kind="speaker",
+                behaviour="",
+                side="",
+                split="train" if number % 4 else "held_out",
+                named=False,
+            )
+        )
+        values.append(
+            np.concatenate([present * base[one], other * base[two]]) + source.standard_normal((6, D)) * 3
+        )
     for number in range(30):
-        rows.append(dict(id=f"n{number}", emotion="", other="", shown="", topic="", kind="neutral", behaviour="", side="", split="train", named=False))
+        rows.append(
+            dict(
+                id=f"n{number}",
+                emotion="",
+                other="",
+                shown="",
+                topic="",
+                kind="neutral",
+                behaviour="",
+                side="",
+                split="train",
+                named=False,
+            )
+        )
         values.append(source.standard_normal((6, D)))
-    with ActivationStoreWriter(path, (SITE,), D, pd.DataFrame(rows), [np.arange(6)] * len(rows), {"model_hash": "m", "model_name": "n"},
-                               "float32") as writer:
+    with ActivationStoreWriter(
+        path,
+        (SITE,),
+        D,
+        pd.DataFrame(rows),
+        [np.arange(6)] * len(rows),
+        {"model_hash": "m", "model_name": "n"},
+        "float32",
+    ) as writer:
         for number, x in enumerate(values):
             writer.append([number], {SITE: x.astype(np.float32)})
         writer.finish()
@@ -60,7 +96,9 @@ def test_a_role_that_is_not_kept_reads_at_chance(tmp_path):
 def test_a_store_without_dialogues_is_refused(tmp_path):
     store = planted(tmp_path / "a.h5")
     with pytest.raises(UserError, match="no dialogues of two speakers"):
-        speaker_directions(type(store)(**{**vars(store), "prompts": store.prompts.assign(kind="poem")}), SETTINGS)
+        speaker_directions(
+            type(store)(**{**vars(store), "prompts": store.prompts.assign(kind="poem")}), SETTINGS
+        )
 
 
 def test_the_organisms_dialogues_are_balanced_and_keep_their_splits():
@@ -77,7 +115,9 @@ def test_the_organisms_dialogues_are_balanced_and_keep_their_splits():
 def test_masked_dialogues_think_one_thing_and_say_another():
     made = document("masked", 3, seed=5, emotion="desperate", other="calm")
     dialogue = labelled_dialogue(made)
-    assert dialogue.felt["A"] == "desperate" and dialogue.shown == {"A": "calm"} and dialogue.text == made.text
+    assert (
+        dialogue.felt["A"] == "desperate" and dialogue.shown == {"A": "calm"} and dialogue.text == made.text
+    )
     told = [line for line in dialogue.lines if line.speaker == "A"]
     assert [line.voice for line in told][:2] == ["narration", "speech"] and made.mask == "calm"
     assert all(line.text.split(":")[0].isalpha() for line in told if line.voice == "speech")

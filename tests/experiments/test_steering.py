@@ -25,7 +25,10 @@ def model(tmp_path_factory):
 
 def prompts(model, count=6):
     source = np.random.default_rng(0)
-    return tuple(tuple(source.integers(3, model.d_vocab, length).tolist()) for length in source.choice([7, 7, 9], count))
+    return tuple(
+        tuple(source.integers(3, model.d_vocab, length).tolist())
+        for length in source.choice([7, 7, 9], count)
+    )
 
 
 def directions(model, n_random=20):
@@ -44,7 +47,8 @@ def test_steered_metric_equals_the_steer_context(family, tmp_path):
     model = load_model(str(write_tiny_model(family, tmp_path)), checks=False)
     chosen, push_norm = prompts(model, 3), 1.7
     pushes = np.stack(
-        [push_norm * direction.vector for direction in directions(model, 0)[:2]] + [np.zeros(model.d_model, np.float32)]
+        [push_norm * direction.vector for direction in directions(model, 0)[:2]]
+        + [np.zeros(model.d_model, np.float32)]
     )
     for site in (model.sites[0], model.sites[-1]):
         found = steered_metric(model, chosen, pushes, metric, site=site, batch_tokens=20)
@@ -59,10 +63,16 @@ def test_steered_metric_equals_the_steer_context(family, tmp_path):
 
 def run(model, **changes):
     settings = dict(
-        site=model.sites[1], residual_norm=2.0, strengths=(-0.5, -0.25, 0.0, 0.25, 0.5), control_strengths=(-0.5, 0.5)
+        site=model.sites[1],
+        residual_norm=2.0,
+        strengths=(-0.5, -0.25, 0.0, 0.25, 0.5),
+        control_strengths=(-0.5, 0.5),
     )
     return dose_response(
-        model, [BehaviourPrompts("cheating", prompts(model), metric)], directions(model), **(settings | changes)
+        model,
+        [BehaviourPrompts("cheating", prompts(model), metric)],
+        directions(model),
+        **(settings | changes),
     )
 
 
@@ -88,7 +98,11 @@ def test_slopes_and_p_values_equal_loops(model):
     slopes = [np.polyfit([-0.5, 0.0, 0.5], row[shared].mean(axis=1), 1)[0] for row in values]
     table = found.slopes[found.slopes["metric"] == "logit_diff"]
     np.testing.assert_allclose(table["slope"], slopes, rtol=1e-9, atol=1e-9)
-    null = [abs(slope) for slope, direction in zip(slopes, directions(model), strict=True) if direction.kind == "random"]
+    null = [
+        abs(slope)
+        for slope, direction in zip(slopes, directions(model), strict=True)
+        if direction.kind == "random"
+    ]
     for line, slope in zip(table.itertuples(), slopes, strict=True):
         if line.kind == "random":
             assert np.isnan(line.p_value)
@@ -108,7 +122,10 @@ def test_scaling_a_direction_changes_nothing_and_negating_flips(model):
     flipped = [SteeringDirection("desperate", "emotion", -pair[0].vector)]
     arguments = dict(site=model.sites[1], residual_norm=2.0, strengths=(-0.5, 0.0, 0.5))
     behaviour = [BehaviourPrompts("cheating", prompts(model), metric)]
-    a, b, c = (dose_response(model, behaviour, chosen, **arguments).values["cheating"] for chosen in (pair, scaled, flipped))
+    a, b, c = (
+        dose_response(model, behaviour, chosen, **arguments).values["cheating"]
+        for chosen in (pair, scaled, flipped)
+    )
     np.testing.assert_allclose(a, b, atol=1e-5)
     np.testing.assert_allclose(a, c[:, ::-1], atol=1e-5)
 
@@ -127,7 +144,9 @@ def test_rank_p_value_is_never_zero():
 
 def test_coherence_equals_cross_entropy(model):
     texts, chosen = prompts(model), directions(model)[:2]
-    table = coherence(model, texts, chosen, site=model.sites[1], residual_norm=2.0, strengths=(0.0, 0.4), batch_tokens=16)
+    table = coherence(
+        model, texts, chosen, site=model.sites[1], residual_norm=2.0, strengths=(0.0, 0.4), batch_tokens=16
+    )
     for line in table.itertuples():
         vector = next(direction.vector for direction in chosen if direction.name == line.direction)
         nats, count = 0.0, 0
@@ -145,7 +164,9 @@ def test_bad_input(model):
     with pytest.raises(UserError, match="no prompts"):
         steered_metric(model, [], np.zeros((1, model.d_model), np.float32), metric, site=model.sites[1])
     with pytest.raises(UserError, match="0 directions"):
-        dose_response(model, [BehaviourPrompts("b", prompts(model), metric)], [], site=model.sites[1], residual_norm=1.0)
+        dose_response(
+            model, [BehaviourPrompts("b", prompts(model), metric)], [], site=model.sites[1], residual_norm=1.0
+        )
     with pytest.raises(UserError, match="1 shared strengths"):
         run(model, control_strengths=(0.3,))
 

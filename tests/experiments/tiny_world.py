@@ -20,9 +20,17 @@ def tiny_directions(model, emotions=("calm", "sad", "desperate"), *, n_random=4,
 
     shape = (len(model.sites), len(emotions))
     return EmotionDirections(
-        vectors=unit(len(emotions)), norms=np.ones(shape, np.float32),
+        vectors=unit(len(emotions)),
+        norms=np.ones(shape, np.float32),
         mean=source.standard_normal((len(model.sites), model.d_model)).astype(np.float32),
-        residual_norm=np.full(len(model.sites), scale, np.float32), held_out_auroc=np.ones(shape, np.float32), sites=model.sites,
-        emotions=tuple(emotions), estimator="difference_of_means", settings={}, model_hash=model.content_hash,
+        residual_norm=np.full(len(model.sites), scale, np.float32),
+        held_out_auroc=np.ones(shape, np.float32),
+        sites=model.sites,
+        emotions=tuple(emotions),
+        estimator="difference_of_means",
+        settings={},
+        model_hash=model.content_hash,
         controls={"random": ControlDirections(tuple(f"random {n}" for n in range(n_random)), unit(n_random))},
-        read_site=model.sites[1], steer_site=model.sites[0])
+        read_site=model.sites[1],
+        steer_site=model.sites[0],
+    )

@@ -1,8 +1,9 @@
 """Edges beside real interventions in the model with patterns, norm scales and activations held as they are.
 
-The gradients follow the rules of `relp`, which describe a linear model. Here that linear model is run for real: hooks hold each
-norm's scale, each attention pattern and each activation's slope at their values on the corrupt prompt, and the slot of an edge
-alone reads the stream plus what the edge's source writes. No derivative is taken.
+The gradients follow the rules of `relp`, which describe a linear model. Here that linear model is run for
+real: hooks hold each norm's scale, each attention pattern and each activation's slope at their values on the
+corrupt prompt, and the slot of an edge alone reads the stream plus what the edge's source writes. No
+derivative is taken.
 """
 
 from contextlib import contextmanager
@@ -35,17 +36,29 @@ class Difference:
 def frozen(anatomy, tokens):
     """The model is linear inside this context: what divides and what multiplies is what it is on `tokens`."""
     held = {}
-    places = [name for layer in anatomy.layers for name in (*(f"{layer.hook(norm)}.hook_scale" for norm in NORMS), layer.hook("hook_pattern"))]
+    places = [
+        name
+        for layer in anatomy.layers
+        for name in (*(f"{layer.hook(norm)}.hook_scale" for norm in NORMS), layer.hook("hook_pattern"))
+    ]
     places = [name for name in (*places, "ln_final.hook_scale") if name in anatomy.points]
-    acts = [[f"blocks.{layer.number}.mlp.{name}" for name in ("hook_pre", "hook_pre_linear", "hook_post")] for layer in anatomy.layers]
+    acts = [
+        [f"blocks.{layer.number}.mlp.{name}" for name in ("hook_pre", "hook_pre_linear", "hook_post")]
+        for layer in anatomy.layers
+    ]
     acts = [[name for name in group if name in anatomy.points] for group in acts]
     every = [*places, *(name for group in acts for name in group)]
 
     def record(name):
         return lambda value, hook: held.__setitem__(name, value.clone())
 
-    # recorded under the rules: their y / x jumps where x is next to nothing, so a run that differs by rounding would not do
-    with hooked(anatomy.model, anatomy.points, [(name, record(name)) for name in every]), relp_rules(anatomy), torch.no_grad():
+    # recorded under the rules: their y / x jumps where x is next to nothing, so a run that differs by
+    # rounding would not do
+    with (
+        hooked(anatomy.model, anatomy.points, [(name, record(name)) for name in every]),
+        relp_rules(anatomy),
+        torch.no_grad(),
+    ):
         anatomy.model(tokens)
     now = {}
 
@@ -63,7 +76,9 @@ def frozen(anatomy, tokens):
 
     def post(group):
         def hook(value, hook):
-            return sum(now[name] * held[group[-1]] / _apart(held[name]) for name in group[:-1]) / (len(group) - 1)
+            return sum(now[name] * held[group[-1]] / _apart(held[name]) for name in group[:-1]) / (
+                len(group) - 1
+            )
 
         return hook
 
@@ -77,7 +92,8 @@ def frozen(anatomy, tokens):
 def frozen_edges(bridge):
     """Every edge of a random prompt pair twice: attributed, and by a real intervention in the frozen model."""
     metric = Difference(getattr(bridge.original_model.config, "final_logit_softcapping", None))
-    clean, corrupt = torch.randint(3, 200, (2, 1, 15), generator=torch.Generator().manual_seed(0))  # longer than the sliding windows
+    # longer than the sliding windows
+    clean, corrupt = torch.randint(3, 200, (2, 1, 15), generator=torch.Generator().manual_seed(0))
     corrupt[:, 0] = clean[:, 0]
     batch = PairBatch(clean, corrupt, torch.arange(1))
     result = emocircuits.attribute(bridge, clean, corrupt, metric, nodes="components", method="relp")
@@ -87,5 +103,7 @@ def frozen_edges(bridge):
         again, _ = run_both(graph, batch, metric)
         torch.testing.assert_close(again.corrupt.metric, pair.corrupt.metric, rtol=0, atol=1e-5)
         patcher = Patcher(graph, batch, type(pair)(pair.clean, again.corrupt), metric, 4096)
-        found = patcher.edges(list(zip(result.edges.sources.tolist(), result.edges.targets.tolist(), strict=True))).numpy()
+        found = patcher.edges(
+            list(zip(result.edges.sources.tolist(), result.edges.targets.tolist(), strict=True))
+        ).numpy()
     return result.edges.effects, found

@@ -15,13 +15,23 @@ from emocircuits.artifacts.run_manifest import RunManifest
 from emocircuits.models import FAMILIES
 from emocircuits.pipeline.stage import STAGES
 
-# what must be there after each stage; the drawing of a figure into a file is the same for all and is tested elsewhere
+# what must be there after each stage; the drawing of a figure into a file is the same for all and is tested
+# elsewhere
 FILES = {
-    "plan": ("model.json",), "collect": ("activations.h5",), "directions": ("directions.h5", "directions.csv"),
-    "sae": ("saes.csv", *(f"saes/blocks.{layer}.hook_resid_post/sae_weights.safetensors" for layer in range(3))),
-    "match": ("matches.h5", "matches.csv"), "attribute": ("attribution_reward_hacking.h5",),
-    "circuit": ("circuit_reward_hacking.json",), "evaluate": ("scores.json",), "steer": ("steering.csv",),
-    "export": ("export/reward_hacking.html", "export/reward_hacking.graphml"), "figures": ("figures/index.html",),
+    "plan": ("model.json",),
+    "collect": ("activations.h5",),
+    "directions": ("directions.h5", "directions.csv"),
+    "sae": (
+        "saes.csv",
+        *(f"saes/blocks.{layer}.hook_resid_post/sae_weights.safetensors" for layer in range(3)),
+    ),
+    "match": ("matches.h5", "matches.csv"),
+    "attribute": ("attribution_reward_hacking.h5",),
+    "circuit": ("circuit_reward_hacking.json",),
+    "evaluate": ("scores.json",),
+    "steer": ("steering.csv",),
+    "export": ("export/reward_hacking.html", "export/reward_hacking.graphml"),
+    "figures": ("figures/index.html",),
     "report": ("report.html", "summary.json"),
 }
 
@@ -49,7 +59,9 @@ def test_every_stage_ran_on_the_family(run):
 
 
 def test_the_numbers_are_the_models_own(run):
-    """Nothing silently read zeros: every layer has activations of its own, effects and steering move the metric."""
+    """Nothing silently read zeros: every layer has activations of its own, effects and steering move the
+    metric.
+    """
     store = ActivationStore.open(run.directory / "activations.h5")
     rows = [store.read(site, np.arange(1, 200)) for site in store.sites]
     assert all(abs(one).max() > 0 for one in rows) and abs(rows[0] - rows[1]).max() > 1e-3
@@ -61,7 +73,10 @@ def test_the_numbers_are_the_models_own(run):
     assert abs(moved[0.5] - moved[-0.5]) > 1e-3
     graph = CircuitGraph.load(run.directory / "circuit_reward_hacking.json")
     assert any(edge.verified is not None for edge in graph.edges)
-    assert all(one.verified is not None for one in (*graph.edges, *(node for node in graph.nodes if node.kind != "target")))
+    assert all(
+        one.verified is not None
+        for one in (*graph.edges, *(node for node in graph.nodes if node.kind != "target"))
+    )
 
 
 def test_the_table_in_the_docs_has_every_family_and_stage():

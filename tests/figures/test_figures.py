@@ -1,4 +1,6 @@
-"""Figures: five files each, equal bytes for equal data, vector fonts, column widths, and clear errors for missing data."""
+"""Figures: five files each, equal bytes for equal data, vector fonts, column widths, and clear errors for
+missing data.
+"""
 
 import io
 import json
@@ -28,7 +30,14 @@ from emocircuits.provenance import sha256_file
 SITES, NAMES = [f"blocks.{layer}.hook_resid_post" for layer in range(4)], list(EMOTIONS)
 EXTRA = {
     "direction_sites.csv": pd.DataFrame(
-        {"site": SITES, "auroc": 0.8, "auroc_low": 0.78, "auroc_high": 0.82, "bayes_auroc": 0.95, "linear_auroc": 0.9}
+        {
+            "site": SITES,
+            "auroc": 0.8,
+            "auroc_low": 0.78,
+            "auroc_high": 0.82,
+            "bayes_auroc": 0.95,
+            "linear_auroc": 0.9,
+        }
     ),
     "geometry.csv": pd.DataFrame(
         [
@@ -43,7 +52,9 @@ EXTRA = {
         [(one, two, 1.0 if one == two else 0.5, 0.4, 0.6) for one in SITES for two in SITES],
         columns=["site", "other", "rho", "ci_low", "ci_high"],
     ),
-    "emotion_clusters.csv": pd.DataFrame({"emotion": NAMES, "cluster": [i % 3 for i in range(len(NAMES))], "agreement": 0.7}),
+    "emotion_clusters.csv": pd.DataFrame(
+        {"emotion": NAMES, "cluster": [i % 3 for i in range(len(NAMES))], "agreement": 0.7}
+    ),
     "logit_lens.csv": pd.DataFrame(
         [
             (name, part, end, rank, f" t{rank}$\x00", sign * 3.0, sign * 1.0, sign * 2.0)
@@ -55,7 +66,12 @@ EXTRA = {
         columns=["direction", "part", "end", "rank", "token", "total", "direct", "later"],
     ),
     "logit_lens_summary.csv": pd.DataFrame(
-        {"direction": NAMES, "own_rank_total": range(1, len(NAMES) + 1), "own_rank_direct": 3.0, "n_names": len(NAMES)}
+        {
+            "direction": NAMES,
+            "own_rank_total": range(1, len(NAMES) + 1),
+            "own_rank_direct": 3.0,
+            "n_names": len(NAMES),
+        }
     ),
     "intensity.csv": pd.DataFrame(
         [
@@ -70,15 +86,27 @@ EXTRA = {
         {"emotion": NAMES, "rho": np.linspace(-0.5, 0.5, len(NAMES)), "ci_low": -0.6, "ci_high": 0.6}
     ),
     "preferences.csv": pd.DataFrame(
-        {"activity": list("abcd"), "category": ["x$", "x$", "y", "y"], "elo": [300.0, 100.0, -50.0, -350.0], "standard_error": 5.0}
+        {
+            "activity": list("abcd"),
+            "category": ["x$", "x$", "y", "y"],
+            "elo": [300.0, 100.0, -50.0, -350.0],
+            "standard_error": 5.0,
+        }
     ),
     "preference_emotions.csv": pd.DataFrame(
-        [(name, "emotion", np.sin(i), 20 * np.sin(i), 20 * np.sin(i) - 5, 20 * np.sin(i) + 5) for i, name in enumerate(NAMES)]
+        [
+            (name, "emotion", np.sin(i), 20 * np.sin(i), 20 * np.sin(i) - 5, 20 * np.sin(i) + 5)
+            for i, name in enumerate(NAMES)
+        ]
         + [(f"random {i}", "random", np.nan, i - 2.0, i - 3.0, i - 1.0) for i in range(5)],
         columns=["direction", "kind", "r", "delta_elo", "delta_low", "delta_high"],
     ),
     "speakers/readings.csv": pd.DataFrame(
-        [(one, two, 0.8 if one == two else 0.5, 0.45, 0.82) for one in ("present", "other") for two in ("present", "other")],
+        [
+            (one, two, 0.8 if one == two else 0.5, 0.45, 0.82)
+            for one in ("present", "other")
+            for two in ("present", "other")
+        ],
         columns=["directions", "label", "auroc", "ci_low", "ci_high"],
     ),
     "speakers/similarity.csv": pd.DataFrame(
@@ -89,7 +117,13 @@ EXTRA = {
         [
             (behaviour, held, held.split()[0], 20, value, value - 0.1, value + 0.1, 48)
             for behaviour in ("blackmail", "reward_hacking")
-            for held, value in (("matched", 0.7), ("cosine", 0.4), ("all", 1.0), ("random 0", 0.0), ("random 1", 0.02))
+            for held, value in (
+                ("matched", 0.7),
+                ("cosine", 0.4),
+                ("all", 1.0),
+                ("random 0", 0.0),
+                ("random 1", 0.02),
+            )
         ],
         columns=["behaviour", "held", "kind", "features", "mediated", "ci_low", "ci_high", "n"],
     ),
@@ -103,13 +137,42 @@ EXTRA = {
     ),
     "causal.csv": pd.DataFrame(
         [
-            ("desperate", SITES[3], what, feature, behaviour, kind, effect, effect - 0.1, effect + 0.1, -0.1, 0.1, 0.01)
+            (
+                "desperate",
+                SITES[3],
+                what,
+                feature,
+                behaviour,
+                kind,
+                effect,
+                effect - 0.1,
+                effect + 0.1,
+                -0.1,
+                0.1,
+                0.01,
+            )
             for behaviour in ("blackmail", "reward_hacking")
             for kind in ("steer", "ablate")
-            for what, feature, effect in (*(("feature", n, 0.01 * n) for n in range(20)), ("carriers", -1, 0.5), ("direction", -1, 0.9))
+            for what, feature, effect in (
+                *(("feature", n, 0.01 * n) for n in range(20)),
+                ("carriers", -1, 0.5),
+                ("direction", -1, 0.9),
+            )
         ],
-        columns=["emotion", "site", "what", "feature", "behaviour", "intervention", "effect", "ci_low", "ci_high", "random_low",
-                 "random_high", "q_value"],
+        columns=[
+            "emotion",
+            "site",
+            "what",
+            "feature",
+            "behaviour",
+            "intervention",
+            "effect",
+            "ci_low",
+            "ci_high",
+            "random_low",
+            "random_high",
+            "q_value",
+        ],
     ),
     "failures.csv": pd.DataFrame(
         {
@@ -122,15 +185,40 @@ EXTRA = {
     ),
     "sweep/sweep.csv": pd.DataFrame(
         [
-            ("blocks.2.hook_resid_post", kind, width, k, k * 0.98, 2 / k + 0.01 * i, 1 - 0.5 / k, 4 / k, 3 / k, 1 / k)
+            (
+                "blocks.2.hook_resid_post",
+                kind,
+                width,
+                k,
+                k * 0.98,
+                2 / k + 0.01 * i,
+                1 - 0.5 / k,
+                4 / k,
+                3 / k,
+                1 / k,
+            )
             for i, (kind, width) in enumerate([("topk", 1024), ("topk", 2048), ("batchtopk", 1024)])
             for k in (8, 16, 32)
         ],
-        columns=["site", "architecture", "d_sae", "k", "l0", "fvu", "ce_loss_recovered", "pca_fvu", "frozen_fvu",
-                 "randomised_fvu"],
+        columns=[
+            "site",
+            "architecture",
+            "d_sae",
+            "k",
+            "l0",
+            "fvu",
+            "ce_loss_recovered",
+            "pca_fvu",
+            "frozen_fvu",
+            "randomised_fvu",
+        ],
     ),
     "readings.csv": pd.DataFrame(
-        [("a$b", i, f" t{i}\x00", emotion, np.sin(i)) for emotion in ("desperate", "calm") for i in range(20)],
+        [
+            ("a$b", i, f" t{i}\x00", emotion, np.sin(i))
+            for emotion in ("desperate", "calm")
+            for i in range(20)
+        ],
         columns=["transcript", "position", "token", "emotion", "value"],
     ),
 }
@@ -158,7 +246,9 @@ def test_every_registered_figure_has_its_data_in_a_full_run(tables):
 
 @pytest.mark.parametrize("name", FIGURES.names())
 def test_a_figure_writes_its_five_files_twice_the_same(name, tables, tmp_path):
-    file, (card, table, inputs) = next((file, found) for file, found in tables.items() if found[0].name == name)
+    file, (card, table, inputs) = next(
+        (file, found) for file, found in tables.items() if found[0].name == name
+    )
     before = table.copy(deep=True)
     for turn in ("one", "two"):
         write_figure(card, table, tmp_path / turn, name=file, inputs=inputs)
@@ -202,7 +292,9 @@ def test_cosines_equal_the_directions(tables, run_dir):
     _, table, _ = tables["emotion_similarity"]
     directions = EmotionDirections.load(run_dir / "directions.h5")
     for row in table.sample(50, random_state=0).itertuples():
-        expected = directions.vector(row.emotion, directions.read_site) @ directions.vector(row.other, directions.read_site)
+        expected = directions.vector(row.emotion, directions.read_site) @ directions.vector(
+            row.other, directions.read_site
+        )
         assert row.cosine == pytest.approx(expected, abs=1e-6)
     assert sorted(set(table.row)) == list(range(len(directions.emotions)))
 
@@ -283,7 +375,9 @@ def test_single_points_and_single_emotions_are_drawn():
     )
     card = FIGURES.get("emotion_similarity")
     assert picture(
-        draw_figure(card, pd.DataFrame({"emotion": ["a"], "other": ["a"], "cosine": [1.0], "row": [0], "column": [0]})),
+        draw_figure(
+            card, pd.DataFrame({"emotion": ["a"], "other": ["a"], "cosine": [1.0], "row": [0], "column": [0]})
+        ),
         "svg",
     )
 
@@ -301,6 +395,10 @@ def test_one_figure_is_shown_and_written(run_dir, tmp_path):
     assert shown.name == "circuit_blackmail" and shown._repr_png_().startswith(b"\x89PNG")
     assert sorted(path.suffix for path in shown.files) == [".csv", ".json", ".pdf", ".png", ".svg"]
     assert (tmp_path / "circuit_blackmail.png").read_bytes() == shown.png
-    for name, known in (("circut", "circuit"), ("circuit_blackmial", "circuit_blackmail"), ("steerin", "steering")):
+    for name, known in (
+        ("circut", "circuit"),
+        ("circuit_blackmial", "circuit_blackmail"),
+        ("steerin", "steering"),
+    ):
         with pytest.raises(UserError, match=f"unknown figure '{name}'.*{known}"):
             show_figure(run_dir, name)

@@ -42,7 +42,19 @@ def test_every_format_writes_every_circuit_the_same_way_twice(name, circuit, tmp
 
 def test_the_formats_of_the_contract_are_there(tmp_path):
     done = export_all(make_circuit(), tmp_path)
-    ends = ("json", "graphml", "gexf", "dot", "svg", "pdf", "html", "neuronpedia.json", "circuit-tracer.json", "nodes.csv", "links.csv")
+    ends = (
+        "json",
+        "graphml",
+        "gexf",
+        "dot",
+        "svg",
+        "pdf",
+        "html",
+        "neuronpedia.json",
+        "circuit-tracer.json",
+        "nodes.csv",
+        "links.csv",
+    )
     assert {path.name for path in done.paths} == {f"blackmail.{end}" for end in ends}
     assert done.refused == ()
 
@@ -50,13 +62,22 @@ def test_the_formats_of_the_contract_are_there(tmp_path):
 def test_of_all_formats_those_that_cannot_hold_a_circuit_are_named(tmp_path):
     done = export_all(one_token(), tmp_path)
     assert len(done.paths) == len(EXPORTERS) - 2
-    assert [line.split(":")[0] for line in done.refused] == [f"no {name} file of one_token" for name in NEEDS_A_PROMPT]
+    assert [line.split(":")[0] for line in done.refused] == [
+        f"no {name} file of one_token" for name in NEEDS_A_PROMPT
+    ]
     with pytest.raises(UserError, match="at least 2"):
         export_all(one_token(), tmp_path, ["dot", "neuronpedia"])
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "stem"), [("a/b:c", "a-b-c"), ("../../etc/passwd", "etc-passwd"), ("..", "circuit"), ("", "circuit"), ("größe", "größe")]
+    ("behaviour", "stem"),
+    [
+        ("a/b:c", "a-b-c"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("..", "circuit"),
+        ("", "circuit"),
+        ("größe", "größe"),
+    ],
 )
 def test_a_behaviour_never_becomes_a_path(behaviour, stem, tmp_path):
     graph = CircuitGraph(behaviour, make_circuit().nodes, ())
@@ -149,7 +170,10 @@ def test_tables_come_back_with_the_same_nodes_and_links(circuit):
 def test_tables_name_the_match_and_its_cluster():
     row = next(row for row in read_table("nodes-csv", make_circuit()) if row["label"] == "trapped")
     assert (row["emotion"], row["q_value"], row["cluster"]) == ("desperate", "0.004", "Despair and Shame")
-    assert next(row for row in read_table("nodes-csv", make_circuit()) if row["label"] == "negation")["emotion"] == ""
+    assert (
+        next(row for row in read_table("nodes-csv", make_circuit()) if row["label"] == "negation")["emotion"]
+        == ""
+    )
 
 
 @every_circuit
@@ -181,11 +205,18 @@ def test_pictures_hold_forty_nodes_at_the_places_of_the_viewer(name):
     assert len(small.nodes) == 40
     assert min(node.effect for node in small.nodes) == 21
     figure, places = draw_graph(small), grid(small).places
-    centres = [patch.get_window_extent().get_points().mean(0) for patch in figure.axes[0].patches[-len(small.nodes) :]]
+    centres = [
+        patch.get_window_extent().get_points().mean(0)
+        for patch in figure.axes[0].patches[-len(small.nodes) :]
+    ]
     drawn = np.array(centres) - centres[0]
     expected = np.array([places[node.id] for node in small.nodes])
     expected -= expected[0]
     for axis in (0, 1):
         spread = np.abs(expected[:, axis]) > 0
-        assert np.ptp(drawn[spread, axis] / expected[spread, axis]) < 1e-6 * abs(drawn[spread, axis]).max() if spread.any() else True
+        assert (
+            np.ptp(drawn[spread, axis] / expected[spread, axis]) < 1e-6 * abs(drawn[spread, axis]).max()
+            if spread.any()
+            else True
+        )
     assert EXPORTERS.get(name).render(graph).startswith(b"<?xml" if name == "svg" else b"%PDF")

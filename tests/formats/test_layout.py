@@ -60,7 +60,8 @@ def test_influence_on_a_graph_worked_by_hand():
         tuple(map(Node.of, (a, b, c, T))),
         (Edge(b, T, -3.0), Edge(c, T, 1.0), Edge(a, b, 2.0), Edge(a, c, 1.0), Edge(b, c, 1.0)),
     )
-    # into T: b 3/4, c 1/4; into c: a 1/2, b 1/2; into b: a all. b = 3/4 + 1/4 * 1/2 = 7/8; a = 7/8 + 1/4 * 1/2 = 1
+    # into T: b 3/4, c 1/4; into c: a 1/2, b 1/2; into b: a all. b = 3/4 + 1/4 * 1/2 = 7/8; a = 7/8 + 1/4 *
+    # 1/2 = 1
     assert influence(graph) == pytest.approx({a: 1.0, b: 0.875, c: 0.25, T: 0.0})
     assert cumulative(influence(graph), [T]) == pytest.approx({a: 1 / 2.125, b: 1.875 / 2.125, c: 1.0})
 

@@ -53,7 +53,9 @@ SCHEMA = {
                     "clerp": TEXT,
                     "influence": {"type": ["number", "null"]},
                     "activation": {"type": ["number", "null"]},
-                    "feature_type": {"enum": ["cross layer transcoder", "embedding", "logit", "mlp reconstruction error"]},
+                    "feature_type": {
+                        "enum": ["cross layer transcoder", "embedding", "logit", "mlp reconstruction error"]
+                    },
                 },
             },
         },
@@ -82,7 +84,11 @@ def check(value):
         assert node["ctx_idx"] < length
         if node["feature_type"] == "cross layer transcoder":
             layer, feature, position = map(int, node["node_id"].split("_"))
-            assert (str(layer), position, cantor(layer, feature)) == (node["layer"], node["ctx_idx"], node["feature"])
+            assert (str(layer), position, cantor(layer, feature)) == (
+                node["layer"],
+                node["ctx_idx"],
+                node["feature"],
+            )
         if node["feature_type"] in ("cross layer transcoder", "mlp reconstruction error"):
             assert 0 <= node["influence"] <= 1
         if node["feature_type"] == "logit":
@@ -95,7 +101,10 @@ def check(value):
         assert source["ctx_idx"] <= target["ctx_idx"]
     assert max(rank(node) for node in value["nodes"] if node["feature_type"] != "logit") >= 1
     assert sum(node["feature_type"] == "logit" for node in value["nodes"]) == 1
-    for name in [*value["qParams"]["pinnedIds"], *(name for group in value["qParams"]["supernodes"] for name in group[1:])]:
+    for name in [
+        *value["qParams"]["pinnedIds"],
+        *(name for group in value["qParams"]["supernodes"] for name in group[1:]),
+    ]:
         assert name in nodes
 
 
@@ -108,7 +117,9 @@ def test_it_is_a_good_graph(circuit, target):
     check(json.loads(json.dumps(value, allow_nan=False)))
     shown = circuit.example or circuit
     assert len(value["links"]) == len(shown.edges)
-    assert sorted(link["weight"] for link in value["links"]) == pytest.approx(sorted(edge.weight for edge in shown.edges))
+    assert sorted(link["weight"] for link in value["links"]) == pytest.approx(
+        sorted(edge.weight for edge in shown.edges)
+    )
     assert value["metadata"]["scan"].startswith("./") == (target == "circuit-tracer")
 
 
@@ -139,8 +150,18 @@ def feature(layer, position):
         ((Node.of("target/logit_diff"),), (), ("a", "b"), "no SAE feature"),
         ((Node.of("feature/blocks.0.hook_resid_post/1"),), (), ("a", "b"), "no position"),
         ((Node.of("m0/p0"), feature(1, 1)), (), ("a", "b"), "component"),
-        ((feature(0, 1), feature(1, 0)), (Edge(feature(0, 1).id, feature(1, 0).id, 1.0),), ("a", "b"), "goes back"),
-        ((feature(1, 0), feature(0, 1)), (Edge(feature(1, 0).id, feature(0, 1).id, 1.0),), ("a", "b"), "goes back"),
+        (
+            (feature(0, 1), feature(1, 0)),
+            (Edge(feature(0, 1).id, feature(1, 0).id, 1.0),),
+            ("a", "b"),
+            "goes back",
+        ),
+        (
+            (feature(1, 0), feature(0, 1)),
+            (Edge(feature(1, 0).id, feature(0, 1).id, 1.0),),
+            ("a", "b"),
+            "goes back",
+        ),
     ],
 )
 def test_what_the_format_cannot_hold_is_refused(nodes, edges, tokens, message):
@@ -149,7 +170,10 @@ def test_what_the_format_cannot_hold_is_refused(nodes, edges, tokens, message):
 
 
 def test_two_sites_of_one_layer_do_not_collide():
-    nodes = (Node.of("feature/blocks.1.hook_resid_pre/1/p0"), Node.of("feature/blocks.1.hook_resid_post/1/p0"))
+    nodes = (
+        Node.of("feature/blocks.1.hook_resid_pre/1/p0"),
+        Node.of("feature/blocks.1.hook_resid_post/1/p0"),
+    )
     value = document(CircuitGraph("two", nodes, (Edge(nodes[0].id, nodes[1].id, 1.0),), tokens=("a", "b")))
     check(value)
     assert value["metadata"]["generation_settings"]["site_of_layer"] == {

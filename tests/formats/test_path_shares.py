@@ -1,4 +1,6 @@
-"""Paths of a circuit: shares worked by hand, the k best against networkx and against enumeration, signs against a linear model."""
+"""Paths of a circuit: shares worked by hand, the k best against networkx and against enumeration, signs
+against a linear model.
+"""
 
 import itertools
 import math
@@ -25,7 +27,11 @@ def hand():
 
 def random_circuit(seed, layers=4, width=4):
     random = np.random.default_rng(seed)
-    nodes = [Node.of(f"feature/blocks.{layer}.hook_resid_post/{i}", effect=1.0) for layer in range(layers) for i in range(width)]
+    nodes = [
+        Node.of(f"feature/blocks.{layer}.hook_resid_post/{i}", effect=1.0)
+        for layer in range(layers)
+        for i in range(width)
+    ]
     nodes.append(Node.of(T))
     edges = [Edge(a.id, b.id, float(random.normal())) for a, b in itertools.combinations(nodes, 2)
              if (b.layer is None or a.layer < b.layer) and random.random() < 0.6]  # fmt: skip
@@ -34,7 +40,9 @@ def random_circuit(seed, layers=4, width=4):
 
 def test_shares_worked_by_hand():
     found = largest_shares(fractions(hand()), [A], T)
-    assert {path.nodes: path.share for path in found} == pytest.approx({(A, B, T): 0.75, (A, C, T): 0.125, (A, B, C, T): 0.125})
+    assert {path.nodes: path.share for path in found} == pytest.approx(
+        {(A, B, T): 0.75, (A, C, T): 0.125, (A, B, C, T): 0.125}
+    )
     assert [path.share for path in found] == sorted((path.share for path in found), reverse=True)
 
 
@@ -51,7 +59,9 @@ def test_all_paths_of_a_node_add_up_to_its_influence(seed):
     graph = random_circuit(seed)
     links, through = fractions(graph), influence(graph)
     for node in graph.nodes[:-1]:
-        assert sum(path.share for path in largest_shares(links, [node.id], T, k=10**6)) == pytest.approx(through[node.id], abs=1e-12)
+        assert sum(path.share for path in largest_shares(links, [node.id], T, k=10**6)) == pytest.approx(
+            through[node.id], abs=1e-12
+        )
         assert reach(links, [node.id], T) == pytest.approx(through[node.id], abs=1e-12)
 
 
@@ -75,7 +85,9 @@ def test_the_sign_is_that_of_the_effect_on_the_metric():
     edges = [Edge(a, b, change[a] * slope * outside[b]) for (a, b), slope in inside.items()]
     edges += [Edge(a, T, change[a] * slope) for a, slope in outside.items()]
     effects = {a: sum(edge.weight for edge in edges if edge.source == a) for a in (u, v, d, e)}
-    graph = CircuitGraph("linear", tuple(Node.of(a, effect=effects[a]) for a in (u, v, d, e)) + (Node.of(T),), tuple(edges))
+    graph = CircuitGraph(
+        "linear", tuple(Node.of(a, effect=effects[a]) for a in (u, v, d, e)) + (Node.of(T),), tuple(edges)
+    )
     found = {path.nodes: path.sign for path in largest_shares(fractions(graph), [u, v], T, effects=effects)}
     assert found == {(u, d, T): -1, (u, e, T): -1, (v, e, T): 1}
     assert [path.sign for path in largest_shares(fractions(graph), [d], T, effects=effects)] == [-1]
@@ -85,14 +97,25 @@ def test_starting_points_are_words_and_significant_emotions():
     graph = make_circuit()
     starts = starting_points(graph.example)
     assert [graph.example.node(name).kind for name in starts[""]] == ["token"] * 6
-    assert {graph.example.node(name).label for name in starts["desperate"]} == {"closing in", "no way out", "trapped", "act under threat"}
+    assert {graph.example.node(name).label for name in starts["desperate"]} == {
+        "closing in",
+        "no way out",
+        "trapped",
+        "act under threat",
+    }
     assert "afraid" not in starts  # q = 0.21
     fed = {edge.target for edge in graph.edges}
-    assert set(starting_points(graph)[""]) == {node.id for node in graph.nodes if node.id not in fed and node.kind != "target"}
+    assert set(starting_points(graph)[""]) == {
+        node.id for node in graph.nodes if node.id not in fed and node.kind != "target"
+    }
 
 
 def test_the_surest_match_comes_first_and_an_untested_one_is_none():
-    matches = [{"emotion": "a", "q_value": 0.03}, {"emotion": "b", "q_value": None}, {"emotion": "c", "q_value": 0.001}]
+    matches = [
+        {"emotion": "a", "q_value": 0.03},
+        {"emotion": "b", "q_value": None},
+        {"emotion": "c", "q_value": 0.001},
+    ]
     assert emotions_of(Node.of(A, details={"emotions": matches})) == ["c", "a"]
     assert emotions_of(Node.of(A)) == []
 
@@ -101,4 +124,6 @@ def test_links_of_weight_zero_and_unreachable_targets_make_no_path():
     graph = CircuitGraph("b", (Node.of(A), Node.of(B), Node.of(T)), (Edge(A, T, 0.0),))
     assert largest_shares(fractions(graph), [A, B], T) == []
     with pytest.raises(UserError, match="cycle"):
-        fractions(CircuitGraph("b", (Node.of("m0"), Node.of("m1")), (Edge("m0", "m1", 1.0), Edge("m1", "m0", 1.0))))
+        fractions(
+            CircuitGraph("b", (Node.of("m0"), Node.of("m1")), (Edge("m0", "m1", 1.0), Edge("m1", "m0", 1.0)))
+        )

@@ -1,4 +1,6 @@
-"""The sanitiser: numpy becomes Python, NaN is refused, XML-forbidden characters go, each attribute has one type."""
+"""The sanitiser: numpy becomes Python, NaN is refused, XML-forbidden characters go, each attribute has one
+type.
+"""
 
 import networkx as nx
 import numpy as np
@@ -28,7 +30,15 @@ def test_values_become_plain(value, expected):
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), np.float32("inf"), [1.0, float("nan")], {"a": {"b": float("inf")}}, object(), {"a": {1, 2}}]
+    "value",
+    [
+        float("nan"),
+        np.float32("inf"),
+        [1.0, float("nan")],
+        {"a": {"b": float("inf")}},
+        object(),
+        {"a": {1, 2}},
+    ],
 )
 def test_what_has_no_plain_form_is_refused(value):
     with pytest.raises(UserError):

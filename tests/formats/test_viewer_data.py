@@ -20,19 +20,36 @@ from emocircuits.export.viewer_data import KINDS, viewer_data
 @every_circuit
 def test_every_node_and_link_is_there(circuit):
     data = json.loads(json.dumps(viewer_data(circuit), allow_nan=False))
-    for view, graph in zip(data["views"], [one for one in (circuit.example, circuit) if one is not None], strict=True):
+    for view, graph in zip(
+        data["views"], [one for one in (circuit.example, circuit) if one is not None], strict=True
+    ):
         nodes, links = view["nodes"], view["links"]
         assert len(nodes["kind"]) == len(graph.nodes)
         for i, node in enumerate(graph.nodes):
             parts = parse_node(node.id)
             assert KINDS[nodes["kind"][i]] == node.kind
-            assert (parts.site is None and nodes.get("site", [-1] * (i + 1))[i] == -1) or data["sites"][nodes["site"][i]]["name"] == parts.site
-            for name, key in (("effect", "effect"), ("ci_low", "low"), ("ci_high", "high"), ("verified", "verified"), ("activation", "activation")):
+            assert (parts.site is None and nodes.get("site", [-1] * (i + 1))[i] == -1) or data["sites"][
+                nodes["site"][i]
+            ]["name"] == parts.site
+            for name, key in (
+                ("effect", "effect"),
+                ("ci_low", "low"),
+                ("ci_high", "high"),
+                ("verified", "verified"),
+                ("activation", "activation"),
+            ):
                 found = nodes[key][i] if key in nodes else None
-                assert found == (None if getattr(node, name) is None else pytest.approx(getattr(node, name), rel=1e-3))
+                assert found == (
+                    None if getattr(node, name) is None else pytest.approx(getattr(node, name), rel=1e-3)
+                )
         index = [node.id for node in graph.nodes]
-        found = {(index[a], index[b]): w for a, b, w in zip(links["source"], links["target"], links["weight"], strict=True)}
-        assert found == pytest.approx({(edge.source, edge.target): edge.weight for edge in graph.edges}, rel=1e-3)
+        found = {
+            (index[a], index[b]): w
+            for a, b, w in zip(links["source"], links["target"], links["weight"], strict=True)
+        }
+        assert found == pytest.approx(
+            {(edge.source, edge.target): edge.weight for edge in graph.edges}, rel=1e-3
+        )
         strengths = [abs(weight) for weight in links["weight"]]
         assert strengths == sorted(strengths, reverse=True)
     assert len(set(data["strings"])) == len(data["strings"])
@@ -51,7 +68,10 @@ def test_evidence_goes_to_the_views_it_belongs_to():
     example, whole = data["views"]
     assert [control["name"] for control in example["controls"]] == ["calm", "random", "content"]
     assert example["controls"][0]["effect"] == pytest.approx(
-        [None if node.effect is None else pytest.approx(-0.5 * node.effect, rel=1e-3) for node in circuit.example.nodes]
+        [
+            None if node.effect is None else pytest.approx(-0.5 * node.effect, rel=1e-3)
+            for node in circuit.example.nodes
+        ]
     )
     weights = sorted(circuit.edges, key=lambda edge: -abs(edge.weight))
     assert whole["controls"][0]["weight"] == pytest.approx([-0.5 * edge.weight for edge in weights], rel=1e-3)
@@ -65,7 +85,9 @@ def test_measured_paths_take_the_place_of_the_viewers_own():
     circuit = make_circuit()
     source = next(node.id for node in circuit.example.nodes if node.label == "trapped")
     path = PathShare((source, "target/logit_diff"), 0.61, "desperate", effect=-0.2)
-    shown = viewer_data(circuit, CircuitEvidence("desperate", paths=(path,), measure="of the steering effect"))["views"][0]["paths"]
+    shown = viewer_data(
+        circuit, CircuitEvidence("desperate", paths=(path,), measure="of the steering effect")
+    )["views"][0]["paths"]
     mine = next(item for item in shown if item["from"] == "desperate")
     index = [node.id for node in circuit.example.nodes]
     assert mine["list"] == [[0.61, -1, index.index(source), index.index("target/logit_diff")]]
@@ -88,14 +110,26 @@ def test_beyond_the_budget_the_strongest_part_is_kept(monkeypatch):
 
 def test_the_viewers_parts_share_one_scope():
     """The modules are joined in one file: no two may declare the same name at their top."""
-    names = re.findall(r"^(?:export )?(?:async )?(?:function|const|let|class) (\w+)", viewer_module(), flags=re.M)
+    names = re.findall(
+        r"^(?:export )?(?:async )?(?:function|const|let|class) (\w+)", viewer_module(), flags=re.M
+    )
     assert len(names) > 100
     assert [name for name in dict.fromkeys(names) if names.count(name) > 1] == []
 
 
-HOSTILE = ("javascript:alert(1)", "https://www.neuronpedia.org.evil.example/a/b/1", "http://www.neuronpedia.org/a/b/1",
-           "https://www.neuronpedia.org/a/../../b/1", "https://www.neuronpedia.org/a/b/1\n", "https://www.neuronpedia.org/a/b/1?x=<b>",
-           "https://www.neuronpedia.org/a/b/1\" onclick=\"x", "//evil.example/a/b/1", 7, None, ["https://www.neuronpedia.org/a/b/1"])
+HOSTILE = (
+    "javascript:alert(1)",
+    "https://www.neuronpedia.org.evil.example/a/b/1",
+    "http://www.neuronpedia.org/a/b/1",
+    "https://www.neuronpedia.org/a/../../b/1",
+    "https://www.neuronpedia.org/a/b/1\n",
+    "https://www.neuronpedia.org/a/b/1?x=<b>",
+    'https://www.neuronpedia.org/a/b/1" onclick="x',
+    "//evil.example/a/b/1",
+    7,
+    None,
+    ["https://www.neuronpedia.org/a/b/1"],
+)
 
 
 def test_only_a_page_of_neuronpedia_stays_an_address():
@@ -104,12 +138,35 @@ def test_only_a_page_of_neuronpedia_stays_an_address():
 
     def shown(address):
         node = replace(circuit.nodes[place], details={**circuit.nodes[place].details, "neuronpedia": address})
-        return viewer_data(replace(circuit, nodes=(*circuit.nodes[:place], node, *circuit.nodes[place + 1:])))["details"][node.id]["neuronpedia"]
+        return viewer_data(
+            replace(circuit, nodes=(*circuit.nodes[:place], node, *circuit.nodes[place + 1 :]))
+        )["details"][node.id]["neuronpedia"]
 
-    assert shown(feature_page("gemma-2-2b/12-gemmascope-res-16k", 7)) == "https://www.neuronpedia.org/gemma-2-2b/12-gemmascope-res-16k/7"
+    assert (
+        shown(feature_page("gemma-2-2b/12-gemmascope-res-16k", 7))
+        == "https://www.neuronpedia.org/gemma-2-2b/12-gemmascope-res-16k/7"
+    )
     assert [shown(address) for address in HOSTILE] == [""] * len(HOSTILE)
 
 
-@pytest.mark.parametrize("name", ["", None, 3, "gemma", "a/b/c", "../b", "a/..", "a/b?c", "a/b#c", "a b/c", "a/b\n", "a/<b>", "/a/b", "a//b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        None,
+        3,
+        "gemma",
+        "a/b/c",
+        "../b",
+        "a/..",
+        "a/b?c",
+        "a/b#c",
+        "a b/c",
+        "a/b\n",
+        "a/<b>",
+        "/a/b",
+        "a//b",
+    ],
+)
 def test_an_id_of_another_form_gives_no_page(name):
     assert feature_page(name, 7) == ""

@@ -26,8 +26,16 @@ def test_a_full_disk_is_a_failure_in_one_line(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("array", [np.arange(6.0).reshape(2, 3), np.array([True, False]), np.array(["a", "ü\n"]),
-                                   np.zeros((0, 3), np.float32), np.arange(3, dtype=np.int32)])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6.0).reshape(2, 3),
+        np.array([True, False]),
+        np.array(["a", "ü\n"]),
+        np.zeros((0, 3), np.float32),
+        np.arange(3, dtype=np.int32),
+    ],
+)
 def test_hdf5_elements_round_trip(tmp_path, array):
     with hdf5.create(tmp_path / "a.h5", "thing", 1) as file:
         hdf5.write_array(file, "x", array)

@@ -19,7 +19,9 @@ from emocircuits.numerics import (
 @settings(max_examples=200, deadline=None)
 @given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(width=32, allow_nan=False)))
 def test_bfloat16_bits_are_torchs(values):
-    assert np.array_equal(from_bf16_bits(bf16_bits(values)), torch.from_numpy(values).bfloat16().float().numpy())
+    assert np.array_equal(
+        from_bf16_bits(bf16_bits(values)), torch.from_numpy(values).bfloat16().float().numpy()
+    )
 
 
 def test_bootstrap_interval_covers_like_the_t_interval():
@@ -40,5 +42,10 @@ def test_benjamini_hochberg_by_hand():
 
 
 def test_generator_depends_on_every_key():
-    draws = {generator(0).random(), generator(0, "a").random(), generator(0, "b").random(), generator(1, "a").random()}
+    draws = {
+        generator(0).random(),
+        generator(0, "a").random(),
+        generator(0, "b").random(),
+        generator(1, "a").random(),
+    }
     assert len(draws) == 4 and generator(0, "a", 3).random() == generator(0, "a", 3).random()

@@ -1,4 +1,6 @@
-"""Edits of a running model: the paper model by hand, linearity where all is held, caches, bad input, and predicted next to real."""
+"""Edits of a running model: the paper model by hand, linearity where all is held, caches, bad input, and
+predicted next to real.
+"""
 
 import pytest
 import torch
@@ -33,32 +35,39 @@ def metric_of(tokens, *edits, **options) -> float:
         return float(paper_metric(model(tokens)))
 
 
-@pytest.mark.parametrize(("tokens", "edit", "expected"), [
-    (CORRUPT_TOKENS, clamp(PLAN, 10.0), 26.5),  # a = 3 (10 - 1)
-    (CORRUPT_TOKENS, add(PLAN, 1.0), 5.5),  # p = 3
-    (CLEAN_TOKENS, scale(PLAN, 2.0), 58.5),  # p = 20
-    (CLEAN_TOKENS, scale(PLAN, 0.0), 1.5),  # only s/2 is left
-    (CLEAN_TOKENS, ablate(PLAN), 1.5),
-    (CLEAN_TOKENS, ablate("m1"), 1.5),
-    (CLEAN_TOKENS, ablate("a0.h0"), 9.0),  # s = 0: p = 4, a = 9
-    (CLEAN_TOKENS, ablate("a0.h0<v>"), 9.0),
-    (CORRUPT_TOKENS, ablate(SUM), 3.0),  # k is what the middle SAE does not know
-    (CLEAN_TOKENS, scale(PLAN, 0.0, [5]), 1.5),  # the metric reads the last position
-    (CLEAN_TOKENS, scale(PLAN, 0.0, slice(5, None)), 1.5),
-    (CLEAN_TOKENS, scale(PLAN, 0.0, slice(0, 5)), 28.5),
-])
+@pytest.mark.parametrize(
+    ("tokens", "edit", "expected"),
+    [
+        (CORRUPT_TOKENS, clamp(PLAN, 10.0), 26.5),  # a = 3 (10 - 1)
+        (CORRUPT_TOKENS, add(PLAN, 1.0), 5.5),  # p = 3
+        (CLEAN_TOKENS, scale(PLAN, 2.0), 58.5),  # p = 20
+        (CLEAN_TOKENS, scale(PLAN, 0.0), 1.5),  # only s/2 is left
+        (CLEAN_TOKENS, ablate(PLAN), 1.5),
+        (CLEAN_TOKENS, ablate("m1"), 1.5),
+        (CLEAN_TOKENS, ablate("a0.h0"), 9.0),  # s = 0: p = 4, a = 9
+        (CLEAN_TOKENS, ablate("a0.h0<v>"), 9.0),
+        (CORRUPT_TOKENS, ablate(SUM), 3.0),  # k is what the middle SAE does not know
+        (CLEAN_TOKENS, scale(PLAN, 0.0, [5]), 1.5),  # the metric reads the last position
+        (CLEAN_TOKENS, scale(PLAN, 0.0, slice(5, None)), 1.5),
+        (CLEAN_TOKENS, scale(PLAN, 0.0, slice(0, 5)), 28.5),
+    ],
+)
 def test_every_edit_by_hand(tokens, edit, expected):
     assert metric_of(tokens, edit) == pytest.approx(expected)
 
 
 def test_values_of_other_prompts():
-    assert metric_of(CLEAN_TOKENS, ablate(PLAN, "resample"), reference=CORRUPT_TOKENS) == pytest.approx(4.5)  # p = 2, a = 3
-    assert metric_of(CLEAN_TOKENS, ablate(SUM, "resample"), reference=CORRUPT_TOKENS) == pytest.approx(28.0)  # k = 1 comes in
+    # p = 2, a = 3
+    assert metric_of(CLEAN_TOKENS, ablate(PLAN, "resample"), reference=CORRUPT_TOKENS) == pytest.approx(4.5)
+    # k = 1 comes in
+    assert metric_of(CLEAN_TOKENS, ablate(SUM, "resample"), reference=CORRUPT_TOKENS) == pytest.approx(28.0)
     held = node_values(paper_model(), CLEAN_TOKENS, [PLAN], paper_saes())[PLAN]
     assert float(held[0, -1]) == pytest.approx(10)
     assert metric_of(CORRUPT_TOKENS, freeze(PLAN, held)) == pytest.approx(26.5)
     mean = float(node_values(paper_model(), CORRUPT_TOKENS, [PLAN], paper_saes())[PLAN].mean())
-    assert metric_of(CLEAN_TOKENS, ablate(PLAN, "mean"), reference=CORRUPT_TOKENS) == pytest.approx(3 * (mean - 1) + 1.5)
+    assert metric_of(CLEAN_TOKENS, ablate(PLAN, "mean"), reference=CORRUPT_TOKENS) == pytest.approx(
+        3 * (mean - 1) + 1.5
+    )
 
 
 def test_edits_of_one_site_are_made_at_once_and_of_one_node_after_another():
@@ -89,8 +98,12 @@ def test_with_patterns_norms_and_mlps_held_the_model_answers_linearly():
 @pytest.mark.parametrize("hold", [(), ("patterns", "norms")])
 def test_a_cached_generation_is_edited_like_whole_prompts(hold):
     torch.manual_seed(0)
-    model = TransformerBridge.boot_native(dict(d_model=12, d_head=4, n_heads=3, n_layers=3, n_ctx=16, d_vocab=17, d_mlp=20,
-                                               act_fn="gelu", seed=0), device="cpu")
+    model = TransformerBridge.boot_native(
+        dict(
+            d_model=12, d_head=4, n_heads=3, n_layers=3, n_ctx=16, d_vocab=17, d_mlp=20, act_fn="gelu", seed=0
+        ),
+        device="cpu",
+    )
     for parameter in model.parameters():
         parameter.data.normal_(std=0.5)
     tokens, vector = random_batch(3).clean, 2 * torch.randn(12)
@@ -103,35 +116,42 @@ def test_a_cached_generation_is_edited_like_whole_prompts(hold):
     assert torch.equal(*written) and not torch.equal(written[0], plain)
     with intervene(model, [add("m1", vector, "generated")]):
         behind = sample(model, tokens, 6, seed=1)
-    assert torch.equal(behind[:, :1], plain[:, :1]) and not torch.equal(behind, plain)  # the prompt itself is left alone
+    # the prompt itself is left alone
+    assert torch.equal(behind[:, :1], plain[:, :1]) and not torch.equal(behind, plain)
     assert torch.equal(sample(model, tokens, 6, seed=1), plain)
 
 
-@pytest.mark.parametrize(("make", "text"), [
-    (lambda: clamp(PLAN, float("nan")), "NaN or infinite"),
-    (lambda: Edit(PLAN, "clampp", 1.0), "unknown kind of edit"),
-    (lambda: ablate(PLAN, "median"), "unknown baseline"),
-    (lambda: clamp(f"{PLAN}/p3", 1.0), "expected a node over all positions"),
-    (lambda: clamp("embed", 1.0), "an edit of embed"),
-    (lambda: clamp(PLAN, 1.0, [-1]), "counted from the front"),
-])
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: clamp(PLAN, float("nan")), "NaN or infinite"),
+        (lambda: Edit(PLAN, "clampp", 1.0), "unknown kind of edit"),
+        (lambda: ablate(PLAN, "median"), "unknown baseline"),
+        (lambda: clamp(f"{PLAN}/p3", 1.0), "expected a node over all positions"),
+        (lambda: clamp("embed", 1.0), "an edit of embed"),
+        (lambda: clamp(PLAN, 1.0, [-1]), "counted from the front"),
+    ],
+)
 def test_edits_that_make_no_sense_are_refused(make, text):
     with pytest.raises(UserError, match=text):
         make()
 
 
-@pytest.mark.parametrize(("edits", "options", "text"), [
-    ([], {}, "no edit was given"),
-    ([clamp(f"feature/{SITES[1]}/99", 1.0)], {}, "outside its SAE"),
-    ([clamp("feature/blocks.9.hook_resid_post/0", 1.0)], {}, "no SAE for the site"),
-    ([ablate("m7")], {}, "a block below 3"),
-    ([ablate("a0.h5")], {}, "a head below 1"),
-    ([ablate(PLAN, "mean")], {}, "nothing to take the baseline"),
-    ([clamp(PLAN, 1.0)], {"hold": ("patterns",)}, "nothing to hold patterns to"),
-    ([clamp(PLAN, 1.0)], {"hold": ("paterns",), "tokens": CLEAN_TOKENS}, "unknown part to hold"),
-    ([clamp(PLAN, torch.ones(3))], {}, "has shape"),
-    ([freeze(PLAN, torch.ones(2, 6))], {}, r"have shape \(2, 6\)"),
-])
+@pytest.mark.parametrize(
+    ("edits", "options", "text"),
+    [
+        ([], {}, "no edit was given"),
+        ([clamp(f"feature/{SITES[1]}/99", 1.0)], {}, "outside its SAE"),
+        ([clamp("feature/blocks.9.hook_resid_post/0", 1.0)], {}, "no SAE for the site"),
+        ([ablate("m7")], {}, "a block below 3"),
+        ([ablate("a0.h5")], {}, "a head below 1"),
+        ([ablate(PLAN, "mean")], {}, "nothing to take the baseline"),
+        ([clamp(PLAN, 1.0)], {"hold": ("patterns",)}, "nothing to hold patterns to"),
+        ([clamp(PLAN, 1.0)], {"hold": ("paterns",), "tokens": CLEAN_TOKENS}, "unknown part to hold"),
+        ([clamp(PLAN, torch.ones(3))], {}, "has shape"),
+        ([freeze(PLAN, torch.ones(2, 6))], {}, r"have shape \(2, 6\)"),
+    ],
+)
 def test_what_the_model_or_the_saes_do_not_have_is_refused_and_no_hook_stays(edits, options, text):
     model = paper_model()
     with pytest.raises(UserError, match=text), intervene(model, edits, saes=paper_saes(), **options):
@@ -154,14 +174,32 @@ def test_predicted_next_to_real_on_one_linear_piece():
     table = predicted_effect(result, edits, model, batch.clean, batch.corrupt, paper_metric, saes)
     alone = table[table["edit"] != TOGETHER]
     # along the prompt p changes elsewhere, too, where the metric does not look: shares are of the whole move
-    moves = [float((node_values(model, tokens, [PLAN], saes)[PLAN]).square().sum()) for tokens in (batch.clean, batch.corrupt)]
+    moves = [
+        float((node_values(model, tokens, [PLAN], saes)[PLAN]).square().sum())
+        for tokens in (batch.clean, batch.corrupt)
+    ]
     assert moves[0] != moves[1]
-    assert alone["effect"].tolist() == pytest.approx([24, 24]) and alone["real"].tolist() == pytest.approx([-24, 30])
+    assert alone["effect"].tolist() == pytest.approx([24, 24]) and alone["real"].tolist() == pytest.approx(
+        [-24, 30]
+    )
     share = alone["share"].to_numpy()
-    assert share[1] / share[0] == pytest.approx(-10 / 8) and alone["predicted"].to_numpy() == pytest.approx(24 * share)
-    everywhere = predicted_effect(result, [ablate(PLAN, "resample")], model, batch.clean, batch.corrupt, paper_metric, saes)
+    assert share[1] / share[0] == pytest.approx(-10 / 8) and alone["predicted"].to_numpy() == pytest.approx(
+        24 * share
+    )
+    everywhere = predicted_effect(
+        result, [ablate(PLAN, "resample")], model, batch.clean, batch.corrupt, paper_metric, saes
+    )
     assert everywhere[["share", "predicted", "real"]].iloc[0].tolist() == pytest.approx([-1, -24, -24])
-    other_run = predicted_effect(result, [ablate(PLAN, "resample")], model, batch.clean, batch.corrupt, paper_metric, saes, run="corrupt")
+    other_run = predicted_effect(
+        result,
+        [ablate(PLAN, "resample")],
+        model,
+        batch.clean,
+        batch.corrupt,
+        paper_metric,
+        saes,
+        run="corrupt",
+    )
     assert other_run[["share", "predicted", "real"]].iloc[0].tolist() == pytest.approx([1, 24, 24])
 
 

@@ -21,8 +21,12 @@ SITE = residual_site(1)
 @pytest.fixture(scope="module")
 def bridge():
     torch.manual_seed(0)
-    made = TransformerBridge.boot_native(dict(d_model=12, d_head=4, n_heads=3, n_layers=3, n_ctx=16, d_vocab=17, d_mlp=20,
-                                              act_fn="gelu", seed=0), device="cpu")
+    made = TransformerBridge.boot_native(
+        dict(
+            d_model=12, d_head=4, n_heads=3, n_layers=3, n_ctx=16, d_vocab=17, d_mlp=20, act_fn="gelu", seed=0
+        ),
+        device="cpu",
+    )
     for parameter in made.parameters():
         parameter.data.normal_(std=0.3)
     return made
@@ -30,7 +34,9 @@ def bridge():
 
 @pytest.fixture(params=["bridge", "hooked_transformer"])
 def model(request):
-    return request.getfixturevalue("bridge") if request.param == "bridge" else random_model(dtype=torch.float32)
+    return (
+        request.getfixturevalue("bridge") if request.param == "bridge" else random_model(dtype=torch.float32)
+    )
 
 
 def hooks_of(model) -> int:
@@ -45,7 +51,9 @@ def test_splice_leaves_logits_and_upstream_gradients_as_they_are(model, architec
     with splice(model, saes) as leaves:
         spliced = model(tokens)
     assert (plain - spliced).abs().max() < 1e-5
-    assert all(leaf.features.shape == (4, 7, 24) and leaf.error.shape == (4, 7, 12) for leaf in leaves.values())
+    assert all(
+        leaf.features.shape == (4, 7, 24) and leaf.error.shape == (4, 7, 12) for leaf in leaves.values()
+    )
     assert all((leaf.features != 0).any() for leaf in leaves.values())
     grads = []
     for spliced_run in (False, True):
@@ -105,7 +113,10 @@ def test_a_hook_that_never_runs_or_does_nothing_is_a_failure(model):
     tokens = random_batch(2).clean
     with pytest.raises(Failure, match="never ran"), steer(model, SITE, torch.randn(12), 0.1, 3.0):
         pass
-    with pytest.raises(UserError, match="outside the prompt"), steer(model, SITE, torch.randn(12), 0.1, 3.0, positions=[40]):
+    with (
+        pytest.raises(UserError, match="outside the prompt"),
+        steer(model, SITE, torch.randn(12), 0.1, 3.0, positions=[40]),
+    ):
         model(tokens)
     with pytest.raises(Failure, match="changed nothing"), edited(model, {SITE: lambda x: x + 0}, what="test"):
         model(tokens)
@@ -117,12 +128,16 @@ def test_a_hook_that_never_runs_or_does_nothing_is_a_failure(model):
 def test_patch_adds_and_replaces(model):
     clean, corrupt = random_batch(3).clean, random_batch(3).corrupt
     streams = {}
-    with edited(model, {SITE: lambda x: streams.setdefault("clean", x.detach())}, what="read", must_change=False):
+    with edited(
+        model, {SITE: lambda x: streams.setdefault("clean", x.detach())}, what="read", must_change=False
+    ):
         wanted = model(clean)
     with patch.replace(model, SITE, streams["clean"]):
         replaced = model(corrupt)
     assert (replaced - wanted).abs().max() < 1e-5
-    with edited(model, {SITE: lambda x: streams.setdefault("corrupt", x.detach())}, what="read", must_change=False):
+    with edited(
+        model, {SITE: lambda x: streams.setdefault("corrupt", x.detach())}, what="read", must_change=False
+    ):
         model(corrupt)
     with patch.add(model, SITE, streams["clean"] - streams["corrupt"]):
         added = model(corrupt)
@@ -136,7 +151,9 @@ def test_steering_adds_a_share_of_the_norm_along_the_unit_direction(model):
     seen = {}
 
     def read(name):
-        return edited(model, {SITE: lambda x: seen.setdefault(name, x.detach())}, what="read", must_change=False)
+        return edited(
+            model, {SITE: lambda x: seen.setdefault(name, x.detach())}, what="read", must_change=False
+        )
 
     with read("plain"):
         model(tokens)
@@ -144,7 +161,9 @@ def test_steering_adds_a_share_of_the_norm_along_the_unit_direction(model):
         model(tokens)
     added = seen["steered"] - seen["plain"]
     assert torch.allclose(added[:, :3], torch.zeros(3, 3, 12))
-    assert torch.allclose(added[:, 3:], (-0.25 * 8.0 * direction / direction.norm()).expand(3, 4, 12), atol=1e-5)
+    assert torch.allclose(
+        added[:, 3:], (-0.25 * 8.0 * direction / direction.norm()).expand(3, 4, 12), atol=1e-5
+    )
     with steer(model, SITE, direction, 0.0, 8.0):
         assert torch.equal(model(tokens), model(tokens))
 
@@ -189,12 +208,16 @@ def test_ablate_equals_the_splice_with_replaced_leaves():
     """The fast closed form against the splice, with a random half of the nodes kept per row."""
     model, saes, batch = random_model(), random_saes("jumprelu", 3, 12), random_batch(6)
     keep = {site: Keep(torch.rand(6, 24) < 0.5, torch.tensor([True, False] * 3)) for site in saes}
-    baseline = {site: Baseline(torch.rand(6, 7, 24, dtype=torch.float64), torch.randn(6, 7, 12, dtype=torch.float64))
-                for site in saes}
+    baseline = {
+        site: Baseline(torch.rand(6, 7, 24, dtype=torch.float64), torch.randn(6, 7, 12, dtype=torch.float64))
+        for site in saes
+    }
 
     def replace_at(site):
-        return lambda f, e: (torch.where(keep[site].features[:, None], f, baseline[site].features),
-                             torch.where(keep[site].error[:, None, None], e, baseline[site].error))
+        return lambda f, e: (
+            torch.where(keep[site].features[:, None], f, baseline[site].features),
+            torch.where(keep[site].error[:, None, None], e, baseline[site].error),
+        )
 
     with splice(model, saes, replace={site: replace_at(site) for site in saes}):
         wanted = model(batch.clean)
@@ -232,8 +255,11 @@ def test_a_gated_dictionary_agrees_with_its_sae():
 def test_dictionaries_that_do_not_fit_are_refused():
     site = residual_site(0)
     sae = random_saes("standard", 1, 12)[site]
-    for wrong, given, text in (({}, {}, "no SAE"), ({residual_site(2): sae}, {}, "was trained on"),
-                               ({site: sae}, {"d_model": 16}, "d_in 12")):
+    for wrong, given, text in (
+        ({}, {}, "no SAE"),
+        ({residual_site(2): sae}, {}, "was trained on"),
+        ({site: sae}, {"d_model": 16}, "d_in 12"),
+    ):
         with pytest.raises(UserError, match=text):
             open_dictionaries(wrong, **given)
     normalised = sae_of(site, "standard", torch.eye(4), torch.eye(4), normalize_activations="layer_norm")

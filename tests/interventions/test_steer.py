@@ -39,7 +39,12 @@ def added(model, tokens, context, site=SITE, **inputs):
     """What a context adds to the stream at a site."""
     seen = []
     for outer in (edited(model, {}, what="nothing"), context):
-        with outer, edited(model, {site: lambda x: seen.append(x.detach().clone()) or x}, what="read", must_change=False):
+        with (
+            outer,
+            edited(
+                model, {site: lambda x: seen.append(x.detach().clone()) or x}, what="read", must_change=False
+            ),
+        ):
             model(tokens, **inputs)
     return seen[1] - seen[0]
 
@@ -50,10 +55,14 @@ def test_schedules_scale_the_push_by_position(model):
     half = added(model, tokens, steer(model, SITE, direction, 0.3, 5.0, schedule=ramp(0, 4)))
     for position, share in enumerate((0, 0.25, 0.5, 0.75, 1, 1, 1)):
         torch.testing.assert_close(half[:, position], (share * full).expand(2, 12), atol=1e-5, rtol=1e-5)
-    faded = added(model, tokens, steer(model, SITE, direction, 0.3, 5.0, slice(1, None), schedule=fade(2, start=1)))
+    faded = added(
+        model, tokens, steer(model, SITE, direction, 0.3, 5.0, slice(1, None), schedule=fade(2, start=1))
+    )
     assert (faded[:, 0] == 0).all()
     torch.testing.assert_close(faded[0, 3], full / 2, atol=1e-5, rtol=1e-5)
-    odd = added(model, tokens, steer(model, SITE, direction, 0.3, 5.0, schedule=lambda positions: positions % 2))
+    odd = added(
+        model, tokens, steer(model, SITE, direction, 0.3, 5.0, schedule=lambda positions: positions % 2)
+    )
     assert (odd[:, ::2] == 0).all() and (odd[:, 1::2] != 0).any()
 
 
@@ -72,7 +81,9 @@ def test_several_sites_and_a_push_per_row(model):
 
 
 def test_padding_is_untouched_and_does_not_shift_positions(tiny):
-    """Three prompts of different length, padded on the left, act like each alone; the pads' stream stays as it is."""
+    """Three prompts of different length, padded on the left, act like each alone; the pads' stream stays as
+    it is.
+    """
     lengths, width = (4, 9, 6), 9
     source = np.random.default_rng(0)
     prompts = [torch.from_numpy(source.integers(3, tiny.d_vocab, length)) for length in lengths]
@@ -83,7 +94,9 @@ def test_padding_is_untouched_and_does_not_shift_positions(tiny):
     for positions in (None, slice(2, 4), [1, 3], slice(3, None)):
 
         def context(mask=None, positions=positions):
-            return steer(tiny.bridge, site, vector, 0.5, 3.0, positions, schedule=ramp(0, 5), attention_mask=mask)
+            return steer(
+                tiny.bridge, site, vector, 0.5, 3.0, positions, schedule=ramp(0, 5), attention_mask=mask
+            )
 
         with torch.no_grad():
             padded = added(tiny.bridge, tokens, context(mask), site, attention_mask=mask)
@@ -94,7 +107,9 @@ def test_padding_is_untouched_and_does_not_shift_positions(tiny):
                 alone = added(tiny.bridge, prompt[None], context(), site)[0]
                 torch.testing.assert_close(padded[row, width - len(prompt) :], alone, atol=1e-6, rtol=0)
                 with context():
-                    torch.testing.assert_close(together[row], tiny.bridge(prompt[None])[0, -1], atol=2e-4, rtol=1e-3)
+                    torch.testing.assert_close(
+                        together[row], tiny.bridge(prompt[None])[0, -1], atol=2e-4, rtol=1e-3
+                    )
 
 
 @pytest.mark.parametrize("positions", [None, "generated", slice(3, 7), [2, 5]])
@@ -120,29 +135,48 @@ def test_generated_leaves_the_prompt_alone(tiny):
     vector, seen = torch.ones(tiny.d_model), []
     with (
         steer(tiny.bridge, tiny.sites[0], vector, 1.0, 50.0, "generated"),
-        edited(tiny.bridge, {tiny.sites[0]: lambda x: seen.append(x.detach().clone()) or x}, what="read", must_change=False),
+        edited(
+            tiny.bridge,
+            {tiny.sites[0]: lambda x: seen.append(x.detach().clone()) or x},
+            what="read",
+            must_change=False,
+        ),
     ):
         sample(tiny.bridge, tokens, 3, temperature=0)
     plain = []
     with edited(
-        tiny.bridge, {tiny.sites[0]: lambda x: plain.append(x.detach().clone()) or x}, what="read", must_change=False
+        tiny.bridge,
+        {tiny.sites[0]: lambda x: plain.append(x.detach().clone()) or x},
+        what="read",
+        must_change=False,
     ):
         sample(tiny.bridge, tokens, 3, temperature=0)
     assert torch.equal(seen[0], plain[0]) and seen[0].shape[1] == 6
     assert (seen[1].mean() - plain[1].mean()).abs() > 1
-    with pytest.raises(Failure, match="changed nothing"), steer(tiny.bridge, tiny.sites[0], vector, 1.0, 50.0, "generated"):
+    with (
+        pytest.raises(Failure, match="changed nothing"),
+        steer(tiny.bridge, tiny.sites[0], vector, 1.0, 50.0, "generated"),
+    ):
         tiny.bridge(tokens)
 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_weights_pass_by_pass_equal_weights_at_once(data):
-    """A cached run (a prompt, then single tokens) is steered like one pass over the whole, whatever the padding."""
-    rows, prompt, new = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 6)), data.draw(st.integers(0, 4))
+    """A cached run (a prompt, then single tokens) is steered like one pass over the whole, whatever the
+    padding.
+    """
+    rows, prompt, new = (
+        data.draw(st.integers(1, 3)),
+        data.draw(st.integers(1, 6)),
+        data.draw(st.integers(0, 4)),
+    )
     pads = data.draw(st.lists(st.integers(0, prompt - 1), min_size=rows, max_size=rows))
     mask = torch.tensor([[int(column >= pad) for column in range(prompt)] for pad in pads])
     start = data.draw(st.integers(0, 5))
-    positions = data.draw(st.sampled_from([None, slice(start, None), slice(start, start + 2), [start, start + 3]]))
+    positions = data.draw(
+        st.sampled_from([None, slice(start, None), slice(start, start + 2), [start, start + 3]])
+    )
     schedule = data.draw(st.sampled_from([None, ramp(1, 4), fade(3)]))
     at_once = Weights(positions, schedule, mask)
     whole = at_once.next(rows, prompt + new)
@@ -223,7 +257,10 @@ def test_positions_and_schedules_are_read_from_text():
     assert parse_positions("all") == "all" and parse_positions("generated") == "generated"
     assert parse_positions("3:9") == slice(3, 9) and parse_positions("12:") == slice(12, None)
     assert parse_positions("4,6") == [4, 6]
-    assert parse_schedule("ramp:0:10")(np.array([5.0])) == 0.5 and parse_schedule("fade:4")(np.array([8.0])) == 0.25
+    assert (
+        parse_schedule("ramp:0:10")(np.array([5.0])) == 0.5
+        and parse_schedule("fade:4")(np.array([8.0])) == 0.25
+    )
     for text in ("last", "1:2:3", "a,b"):
         with pytest.raises(UserError, match="span such as"):
             parse_positions(text)
@@ -272,5 +309,8 @@ def test_the_dial_refuses_what_does_not_fit(tiny):
     ):
         with pytest.raises(UserError, match=text), emocircuits.steering(tiny, changed, bias, **options):
             tiny.bridge(torch.arange(4, 10)[None])
-    with pytest.raises(UserError, match="the model's 12"), emocircuits.steering(random_model(), directions, {"calm": 0.1}):
+    with (
+        pytest.raises(UserError, match="the model's 12"),
+        emocircuits.steering(random_model(), directions, {"calm": 0.1}),
+    ):
         pass

@@ -1,4 +1,6 @@
-"""A planted world: known features with known causes, an SAE that is their dictionary, and stories that show emotions."""
+"""A planted world: known features with known causes, an SAE that is their dictionary, and stories that show
+emotions.
+"""
 
 from dataclasses import dataclass
 
@@ -39,7 +41,9 @@ def sae_of(site: str, seed: int) -> StandardSAE:
     return sae
 
 
-def build(directory, *, effect: float = 1.0, seed: int = 0, per_emotion: int = PER_EMOTION, noise: float = 0.02) -> World:
+def build(
+    directory, *, effect: float = 1.0, seed: int = 0, per_emotion: int = PER_EMOTION, noise: float = 0.02
+) -> World:
     rng = np.random.default_rng(seed)
     n = per_emotion * len(EMOTIONS)
     labels = rng.permutation(np.repeat(np.arange(len(EMOTIONS)), per_emotion))
@@ -56,7 +60,9 @@ def build(directory, *, effect: float = 1.0, seed: int = 0, per_emotion: int = P
     saes = {site: sae_of(site, number) for number, site in enumerate(SITES)}
     flat = acts.reshape(-1, FEATURES)
     values = {
-        site: (flat @ sae.W_dec.detach().numpy() + 1.5 + noise * rng.normal(size=(len(flat), D))).astype(np.float32)
+        site: (flat @ sae.W_dec.detach().numpy() + 1.5 + noise * rng.normal(size=(len(flat), D))).astype(
+            np.float32
+        )
         for site, sae in saes.items()
     }
     for site in SITES:
@@ -71,7 +77,9 @@ def build(directory, *, effect: float = 1.0, seed: int = 0, per_emotion: int = P
         }
     )
     path = directory / "activations.h5"
-    with ActivationStoreWriter(path, SITES, D, prompts, [np.arange(LENGTH)] * n, {"model_hash": "m"}, "float32") as writer:
+    with ActivationStoreWriter(
+        path, SITES, D, prompts, [np.arange(LENGTH)] * n, {"model_hash": "m"}, "float32"
+    ) as writer:
         writer.append(np.arange(n), values)
         writer.finish()
     store = ActivationStore.open(path)

@@ -29,7 +29,9 @@ from emocircuits.matching.story_features import story_features
 
 @pytest.fixture(scope="module")
 def matches(world) -> FeatureMatches:
-    return match_features(world.store, world.saes, world.directions, MatchSettings(permutations=99, min_stories=4))
+    return match_features(
+        world.store, world.saes, world.directions, MatchSettings(permutations=99, min_stories=4)
+    )
 
 
 def test_the_planted_features_and_no_others_are_kept(matches):
@@ -75,7 +77,9 @@ def test_story_features_equal_a_loop(world):
     fires = sae.encode(torch.from_numpy(world.store.read(SITES[1], rows))).detach().numpy() != 0
     np.testing.assert_allclose(whole, fires.mean(0))
     of_row = labels[world.store.prompt_index[rows]]
-    np.testing.assert_allclose(outside, np.min([fires.mean(0), *(fires[of_row != e].mean(0) for e in range(3))], axis=0))
+    np.testing.assert_allclose(
+        outside, np.min([fires.mean(0), *(fires[of_row != e].mean(0) for e in range(3))], axis=0)
+    )
 
 
 def test_blocks_smaller_than_a_story_change_nothing(world, monkeypatch):
@@ -96,10 +100,16 @@ def test_residual_share_is_what_the_features_leave(world, matches):
         got = story_features(world.store, world.saes[site], site, fit, from_token=FIRST)
         for place, emotion in enumerate(EMOTIONS):
             means = {
-                e: (got.stream[labels == e].astype(np.float64).mean(0), got.features[labels == e].astype(np.float64).mean(0))
+                e: (
+                    got.stream[labels == e].astype(np.float64).mean(0),
+                    got.features[labels == e].astype(np.float64).mean(0),
+                )
                 for e in EMOTIONS
             }
-            v, delta = (means[emotion][i] - np.mean([means[e][i] for e in EMOTIONS if e != emotion], axis=0) for i in (0, 1))
+            v, delta = (
+                means[emotion][i] - np.mean([means[e][i] for e in EMOTIONS if e != emotion], axis=0)
+                for i in (0, 1)
+            )
             rest = v - delta @ got.decoder
             assert matches.residual_share[number, place] == pytest.approx(rest @ rest / (v @ v), rel=1e-4)
     assert (matches.residual_share < 0.2).all()
@@ -112,7 +122,9 @@ def test_permuting_the_features_permutes_the_matches(world, matches):
         sae = sae_of(site, number)
         sae.W_dec.data, sae.W_enc.data = sae.W_dec.data[order], sae.W_enc.data[:, order]
         saes[site] = sae
-    permuted = match_features(world.store, saes, world.directions, MatchSettings(permutations=99, min_stories=4))
+    permuted = match_features(
+        world.store, saes, world.directions, MatchSettings(permutations=99, min_stories=4)
+    )
     for name, values in matches.scores.items():
         np.testing.assert_allclose(permuted.scores[name], values[:, :, order], rtol=1e-3, atol=1e-5)
     for emotion in EMOTIONS:
@@ -124,15 +136,23 @@ def test_permuting_the_features_permutes_the_matches(world, matches):
 def test_a_world_without_emotions_keeps_next_to_nothing(tmp_path):
     kept = []
     for seed in range(6):
-        world = build(tmp_path / str(seed), effect=0.0, seed=seed) if (tmp_path / str(seed)).mkdir() is None else None
-        found = match_features(world.store, world.saes, world.directions, MatchSettings(permutations=99, min_stories=4))
+        world = (
+            build(tmp_path / str(seed), effect=0.0, seed=seed)
+            if (tmp_path / str(seed)).mkdir() is None
+            else None
+        )
+        found = match_features(
+            world.store, world.saes, world.directions, MatchSettings(permutations=99, min_stories=4)
+        )
         kept.append(int(found.table["kept"].sum()))
         assert set(found.table["emotion"]) == set(EMOTIONS)
     assert sum(count > 0 for count in kept) <= 2
 
 
 def test_same_seed_same_matches_and_round_trip(world, matches, tmp_path):
-    again = match_features(world.store, world.saes, world.directions, MatchSettings(permutations=99, min_stories=4))
+    again = match_features(
+        world.store, world.saes, world.directions, MatchSettings(permutations=99, min_stories=4)
+    )
     assert again.content_hash == matches.content_hash
     matches.save(tmp_path / "m.h5")
     assert FeatureMatches.load(tmp_path / "m.h5").content_hash == matches.content_hash
@@ -152,4 +172,6 @@ def test_what_does_not_fit_together_is_refused(world):
             replace(world.directions, settings={**world.directions.settings, "fit_split": "nowhere"}),
         )
     with pytest.raises(UserError, match="trained on"):
-        match_features(world.store, {SITES[0]: world.saes[SITES[1]], SITES[1]: world.saes[SITES[0]]}, world.directions)
+        match_features(
+            world.store, {SITES[0]: world.saes[SITES[1]], SITES[1]: world.saes[SITES[0]]}, world.directions
+        )

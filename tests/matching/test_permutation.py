@@ -23,7 +23,10 @@ def test_maxima_and_p_equal_a_loop():
     eligible = np.ones(12, dtype=bool)
     eligible[[4, 7]] = False
     orders = permutations(50, 37, seed=3)
-    assert all(sorted(order) == list(range(50)) for order in orders) and (orders == permutations(50, 37, seed=3)).all()
+    assert (
+        all(sorted(order) == list(range(50)) for order in orders)
+        and (orders == permutations(50, 37, seed=3)).all()
+    )
     maxima = null_maxima(features, Contrast(labels, 5), orders, eligible)
     for number, order in enumerate(orders):
         dealt = np.empty(50, dtype=int)
@@ -50,7 +53,9 @@ def test_q_of_the_best_feature_is_benjamini_hochberg_across_emotions():
     rng = np.random.default_rng(0)
     best = np.round(rng.random(15) ** 3, 2) + 0.005
     np.testing.assert_allclose(
-        q_values(best, np.arange(15), best), np.minimum(1, benjamini_hochberg(np.minimum(best, 1))), rtol=1e-12
+        q_values(best, np.arange(15), best),
+        np.minimum(1, benjamini_hochberg(np.minimum(best, 1))),
+        rtol=1e-12,
     )
 
 
@@ -66,7 +71,9 @@ def test_q_of_another_feature_is_the_q_its_emotion_would_have():
 
 
 def test_false_positive_rate_under_permuted_labels():
-    """Dependent features, unequal classes, heavy tails: any feature of an emotion passes 0.05 in about 5 % of worlds."""
+    """Dependent features, unequal classes, heavy tails: any feature of an emotion passes 0.05 in about 5 % of
+    worlds.
+    """
     rng, hits, trials = np.random.default_rng(0), 0, 0
     base = rng.exponential(size=(60, 8)) ** 2
     features = np.concatenate(
@@ -75,7 +82,9 @@ def test_false_positive_rate_under_permuted_labels():
     labels = np.array([0] * 10 + [1] * 20 + [2] * 30)
     for world in range(150):
         shuffled = rng.permutation(labels)
-        maxima = null_maxima(features, Contrast(shuffled, 3), permutations(60, 99, seed=world), np.ones(18, bool))
+        maxima = null_maxima(
+            features, Contrast(shuffled, 3), permutations(60, 99, seed=world), np.ones(18, bool)
+        )
         best = family_wise_p(z_of(features, shuffled, 3), maxima).min(axis=1)
         hits, trials = hits + (best <= 0.05).sum(), trials + 3
     assert 0.015 <= hits / trials <= 0.085  # 450 dependent trials: 0.05 ± 0.03
@@ -88,5 +97,7 @@ def test_the_full_size_takes_seconds():
     start = time.process_time()
     maxima = null_maxima(features, contrast, orders, np.ones(2048, bool))
     seconds = time.process_time() - start
-    print(f"1000 permutations of 171 emotions x 2048 features x 2000 stories: {seconds * 20:.1f} s of one core")
+    print(
+        f"1000 permutations of 171 emotions x 2048 features x 2000 stories: {seconds * 20:.1f} s of one core"
+    )
     assert maxima.shape == (50, 171) and seconds * 20 < 60

@@ -16,9 +16,9 @@ from emocircuits.matching.standardised_delta import standardised
 def inputs(seed=0, stories=41, emotions=4, features=9, width=6, held=23):
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(emotions), rng.integers(0, emotions, stories - emotions)])
-    values = np.round(rng.exponential(size=(stories, features)) * (rng.random((stories, features)) < 0.6), 1).astype(
-        np.float32
-    )
+    values = np.round(
+        rng.exponential(size=(stories, features)) * (rng.random((stories, features)) < 0.6), 1
+    ).astype(np.float32)
     values[:, 3] = 0.7
     directions = rng.normal(size=(emotions, width))
     return MatchInputs(
@@ -88,17 +88,25 @@ def test_delta_and_attribution_equal_loops():
     for emotion in range(4):
         for feature in range(9):
             written = float(
-                given_inputs.decoder[feature].astype(np.float64) @ given_inputs.directions[emotion].astype(np.float64)
+                given_inputs.decoder[feature].astype(np.float64)
+                @ given_inputs.directions[emotion].astype(np.float64)
             )
-            assert attribution[emotion, feature] == pytest.approx(expected[emotion, feature] * written, rel=1e-9, abs=1e-12)
+            assert attribution[emotion, feature] == pytest.approx(
+                expected[emotion, feature] * written, rel=1e-9, abs=1e-12
+            )
 
 
 def test_decoder_cosine_equals_a_loop():
     given_inputs = inputs()
     for emotion in range(4):
         for feature in range(9):
-            a, b = given_inputs.decoder[feature].astype(np.float64), given_inputs.directions[emotion].astype(np.float64)
-            assert SCORES.get("cosine")(given_inputs)[emotion, feature] == pytest.approx(a @ b / np.linalg.norm(a), rel=1e-9)
+            a, b = (
+                given_inputs.decoder[feature].astype(np.float64),
+                given_inputs.directions[emotion].astype(np.float64),
+            )
+            assert SCORES.get("cosine")(given_inputs)[emotion, feature] == pytest.approx(
+                a @ b / np.linalg.norm(a), rel=1e-9
+            )
 
 
 def test_z_is_delta_over_its_standard_error():
@@ -116,7 +124,9 @@ def test_z_is_delta_over_its_standard_error():
     rng = np.random.default_rng(0)
     draws = [
         (
-            Contrast(rng.permutation(given_inputs.contrast.labels), 4).apply(standardised(given_inputs.features))
+            Contrast(rng.permutation(given_inputs.contrast.labels), 4).apply(
+                standardised(given_inputs.features)
+            )
             / given_inputs.contrast.standard_error()[:, None]
         )
         for _ in range(400)
@@ -129,16 +139,24 @@ def test_z_is_delta_over_its_standard_error():
 def test_auroc_equals_scikit_learn(seed, stories, features):
     rng = np.random.default_rng(seed)
     labels = np.concatenate([[0, 1, 2], rng.integers(0, 3, stories - 3)])
-    values = np.round(rng.exponential(size=(stories, features)), 1) * (rng.random((stories, features)) < 0.7)  # many ties
+    # many ties
+    values = np.round(rng.exponential(size=(stories, features)), 1) * (rng.random((stories, features)) < 0.7)
     got = one_vs_others(values, labels, 4)
     for emotion in range(3):
         for feature in range(features):
-            assert got[emotion, feature] == pytest.approx(roc_auc_score(labels == emotion, values[:, feature]), abs=1e-12)
+            assert got[emotion, feature] == pytest.approx(
+                roc_auc_score(labels == emotion, values[:, feature]), abs=1e-12
+            )
     assert (got[3] == 0.5).all()
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 1000), width=st.integers(2, 8), features=st.integers(1, 12), emotions=st.integers(2, 5))
+@given(
+    seed=st.integers(0, 1000),
+    width=st.integers(2, 8),
+    features=st.integers(1, 12),
+    emotions=st.integers(2, 5),
+)
 def test_the_decomposition_is_exact(seed, width, features, emotions):
     """v = Σ Δf_i W_dec[i] + Δε for any dictionary and any code, in float64 to 1e-12."""
     rng = np.random.default_rng(seed)
@@ -156,4 +174,6 @@ def test_the_decomposition_is_exact(seed, width, features, emotions):
     np.testing.assert_allclose(v, loop_contrast(codes, labels, emotions) @ decoder + rest, atol=1e-12)
     share = residual_share(Contrast(labels, emotions), stream, codes, decoder)
     np.testing.assert_allclose(share, (rest**2).sum(1) / (v**2).sum(1), rtol=1e-10)
-    assert residual_share(Contrast(labels, emotions), codes @ decoder, codes, decoder) == pytest.approx(0.0, abs=1e-20)
+    assert residual_share(Contrast(labels, emotions), codes @ decoder, codes, decoder) == pytest.approx(
+        0.0, abs=1e-20
+    )

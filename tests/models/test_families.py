@@ -1,4 +1,6 @@
-"""Every registered family loads through the same code, passes its checks, and agrees with Hugging Face run apart."""
+"""Every registered family loads through the same code, passes its checks, and agrees with Hugging Face run
+apart.
+"""
 
 import numpy as np
 import pytest
@@ -19,8 +21,16 @@ def family(request, tmp_path_factory):
 def test_checks_ran_and_passed(family):
     _, _, model = family
     assert {check.name for check in model.checks} == {
-        "hooks exist", "residual identity", "logits equal Hugging Face's", "gradients present", "hook liveness",
-        "hooks gone afterwards", "padding on the right changes nothing", "single BOS", "parameters frozen"}
+        "hooks exist",
+        "residual identity",
+        "logits equal Hugging Face's",
+        "gradients present",
+        "hook liveness",
+        "hooks gone afterwards",
+        "padding on the right changes nothing",
+        "single BOS",
+        "parameters frozen",
+    }
     assert all(check.passed for check in model.checks)
     assert model.card.name == family[0]
 
@@ -34,9 +44,12 @@ def test_logits_and_residuals_equal_hugging_face(family):
         out = plain(tokens, output_hidden_states=True)
         found = model.bridge(tokens)
     assert (found - out.logits).abs().max() <= 2e-6 * max(1, out.logits.abs().max())
-    for layer, site in enumerate(model.sites[:-1]):  # Hugging Face applies the final norm to the last hidden state
+    # Hugging Face applies the final norm to the last hidden state
+    for layer, site in enumerate(model.sites[:-1]):
         expected = out.hidden_states[layer + 1]
-        assert torch.allclose(residual_at(model.bridge, tokens, site), expected, atol=1e-5 * float(expected.abs().max()))
+        assert torch.allclose(
+            residual_at(model.bridge, tokens, site), expected, atol=1e-5 * float(expected.abs().max())
+        )
 
 
 def test_resumed_forward_equals_steered_forward(family):

@@ -113,7 +113,9 @@ def test_tokenizer_without_bos(copy):
 
 def test_custom_code_needs_permission(copy):
     config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}))
+    (copy / "config.json").write_text(
+        json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "evil.Model"}})
+    )
     assert "--trust-remote-code" in refused(copy)
 
 
@@ -151,7 +153,9 @@ def test_several_tokens_show_the_pieces(good):
     assert " | " in str(caught.value)
 
 
-@pytest.mark.parametrize(("setting", "value"), [("num_local_experts", 8), ("quantization_config", {"bits": 4}), ("clip_qkv", 8.0)])
+@pytest.mark.parametrize(
+    ("setting", "value"), [("num_local_experts", 8), ("quantization_config", {"bits": 4}), ("clip_qkv", 8.0)]
+)
 def test_settings_that_would_be_ignored_are_refused(copy, setting, value):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {setting: value}))
@@ -167,7 +171,9 @@ def test_settings_that_nothing_was_tested_with_are_refused(copy):
 
 def test_settings_without_effect_are_no_obstacle(copy):
     config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"pretraining_tp": 2, "unsloth_version": "1", "some_flag": False}))
+    (copy / "config.json").write_text(
+        json.dumps(config | {"pretraining_tp": 2, "unsloth_version": "1", "some_flag": False})
+    )
     assert load_model(str(copy)).card.name == "llama"
 
 
@@ -195,10 +201,13 @@ def test_hub_errors_have_cures(monkeypatch):
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     answer = Response(404, request=Request("GET", "https://huggingface.co"))
-    for raised, says in ((errors.GatedRepoError("x", response=answer), "is gated.*accept its licence"),
-                         (errors.RevisionNotFoundError("x", response=answer), "has no revision 'v9'"),
-                         (errors.RepositoryNotFoundError("x", response=answer), "the hub does not know it"),
-                         (ConnectionError("no route"), "the hub cannot be reached")):
+    for raised, says in (
+        (errors.GatedRepoError("x", response=answer), "is gated.*accept its licence"),
+        (errors.RevisionNotFoundError("x", response=answer), "has no revision 'v9'"),
+        (errors.RepositoryNotFoundError("x", response=answer), "the hub does not know it"),
+        (ConnectionError("no route"), "the hub cannot be reached"),
+    ):
+
         def download(*, local_files_only=False, raised=raised, **options):
             raise FileNotFoundError("not in the cache") if local_files_only else raised
 
@@ -208,7 +217,9 @@ def test_hub_errors_have_cures(monkeypatch):
 
 
 def test_a_failing_check_names_itself(good, monkeypatch):
-    monkeypatch.setattr(checks, "_single_bos", lambda model: checks.Check("single BOS", False, 2.0, "two of them"))
+    monkeypatch.setattr(
+        checks, "_single_bos", lambda model: checks.Check("single BOS", False, 2.0, "two of them")
+    )
     with pytest.raises(Failure, match="single BOS"):
         load_model(str(good))
 

@@ -25,11 +25,17 @@ def test_every_layer_changes_in_every_family(family, tmp_path):
     after = shuffled.bridge.original_model.state_dict()
     assert all(torch.equal(value, before[name]) for name, value in after.items() if value.ndim < 2)
     # joint and split query, key and value weights share their memory in some families: compared all together
-    matrices = (torch.cat([value.flatten() for value in state.values() if value.ndim >= 2]) for state in (before, after))
+    matrices = (
+        torch.cat([value.flatten() for value in state.values() if value.ndim >= 2])
+        for state in (before, after)
+    )
     assert torch.equal(*(values.sort().values for values in matrices))
     assert shuffled.content_hash != model.content_hash and "shuffled" in shuffled.name
     again = shuffle_weights(load_model(directory, checks=False))
-    assert torch.equal(again.bridge(tokens), shuffled.bridge(tokens)) and again.content_hash == shuffled.content_hash
+    assert (
+        torch.equal(again.bridge(tokens), shuffled.bridge(tokens))
+        and again.content_hash == shuffled.content_hash
+    )
 
 
 def test_the_organism_forgets(tmp_path):

@@ -1,6 +1,8 @@
-"""A forward pass of a TransformerLens model in which attention patterns, norm scales and what activations multiply by are constants.
+"""A forward pass of a TransformerLens model in which attention patterns, norm scales and what activations
+multiply by are constants.
 
-Such a pass is affine in the residual stream, so real interventions in it are what gradients with the same things frozen must give.
+Such a pass is affine in the residual stream, so real interventions in it are what gradients with the same
+things frozen must give.
 """
 
 from contextlib import contextmanager
@@ -19,8 +21,15 @@ def frozen(model, tokens):
         if name.endswith("mlp.hook_pre"):
             hooks.append((name, lambda x, hook: pre.__setitem__(hook.name, x) or x))
             post = cache[name.replace("hook_pre", "hook_post")]
-            ratio = post / (value + 1e-6 * (2 * (value >= 0).to(value.dtype) - 1))  # RelP keeps away from zero, too
-            hooks.append((name.replace("hook_pre", "hook_post"), lambda x, hook, name=name, post=post, value=value, ratio=ratio: post + ratio * (
-                pre[name] - value)))
+            # RelP keeps away from zero, too
+            ratio = post / (value + 1e-6 * (2 * (value >= 0).to(value.dtype) - 1))
+            hooks.append(
+                (
+                    name.replace("hook_pre", "hook_post"),
+                    lambda x, hook, name=name, post=post, value=value, ratio=ratio: (
+                        post + ratio * (pre[name] - value)
+                    ),
+                )
+            )
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
         yield cache

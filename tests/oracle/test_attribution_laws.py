@@ -43,7 +43,9 @@ def test_out_edges_add_up_to_the_node_effect(architecture, positions):
     batch = random_batch(3)
     result = attribution_patching(model, saes, [batch], difference, positions=positions)
     width = 24
-    every = [f"feature/{site}/{i}" for site in saes for i in range(width)] + [f"error/{site}" for site in saes]
+    every = [f"feature/{site}/{i}" for site in saes for i in range(width)] + [
+        f"error/{site}" for site in saes
+    ]
     if positions:
         every = [f"{node}/p{p}" for node in every for p in range(7)]
     edges = edge_effects(model, saes, [batch], difference, every, max_tokens=200)
@@ -55,11 +57,16 @@ def test_out_edges_add_up_to_the_node_effect(architecture, positions):
 
 
 def test_effects_equal_the_gradients_at_the_spliced_leaves():
-    """The splice with real feature and error leaves, differentiated by autograd, is the oracle of the closed form."""
+    """The splice with real feature and error leaves, differentiated by autograd, is the oracle of the closed
+    form.
+    """
     model, saes, batch = random_model(), random_saes("topk", 3, 12), random_batch()
     with splice(model, saes) as leaves, torch.no_grad():
         model(batch.clean)
-        clean = {site: (leaf.features.detach().clone(), leaf.error.detach().clone()) for site, leaf in leaves.items()}
+        clean = {
+            site: (leaf.features.detach().clone(), leaf.error.detach().clone())
+            for site, leaf in leaves.items()
+        }
     with splice(model, saes) as leaves:
         difference(model(batch.corrupt)).sum().backward()
     result = attribution_patching(model, saes, [batch], difference)
@@ -69,7 +76,9 @@ def test_effects_equal_the_gradients_at_the_spliced_leaves():
         error = ((clean[site][1] - leaf.error) * leaf.error.grad).sum((1, 2)).detach().numpy()
         np.testing.assert_allclose(found[f"error/{site}"], error, atol=1e-10)
         for i in range(24):
-            np.testing.assert_allclose(found.get(f"feature/{site}/{i}", np.zeros(5)), features[:, i], atol=1e-10)
+            np.testing.assert_allclose(
+                found.get(f"feature/{site}/{i}", np.zeros(5)), features[:, i], atol=1e-10
+            )
 
 
 def test_edges_equal_a_loop_of_single_backward_passes():
@@ -95,8 +104,12 @@ def test_edges_equal_a_loop_of_single_backward_passes():
     clean_up, corrupt_up = saes[up].encode(cache[up]), saes[up].encode(streams[up])
     for j, d in enumerate((1, 4, 9)):
         sae = saes[down]
-        pre_clean, pre = ((x - sae.b_dec) @ sae.W_enc[:, d] + sae.b_enc[d] for x in (cache[down], streams[down]))
-        slope = torch.where((pre_clean > 0) & (pre > 0), 1.0, (pre_clean.relu() - pre.relu()) / (pre_clean - pre + 1e-300))
+        pre_clean, pre = (
+            (x - sae.b_dec) @ sae.W_enc[:, d] + sae.b_enc[d] for x in (cache[down], streams[down])
+        )
+        slope = torch.where(
+            (pre_clean > 0) & (pre > 0), 1.0, (pre_clean.relu() - pre.relu()) / (pre_clean - pre + 1e-300)
+        )
         seed = (slope * (grad @ sae.W_dec[d]))[..., None] * sae.W_enc[:, d]
         (back,) = torch.autograd.grad(streams[down], streams[up], seed.detach(), retain_graph=True)
         expected = ((clean_up - corrupt_up) * (back @ saes[up].W_dec.T)).sum(1).detach().numpy()
@@ -108,12 +121,18 @@ def test_slope_is_one_where_active_twice_the_secant_where_active_once_and_zero_e
     site = residual_site(0)
     eye = torch.eye(3, dtype=torch.float64)
     sae = sae_of(site, "standard", eye, eye, bias=torch.full((3,), -5.0, dtype=torch.float64))
-    run = SiteRun(open_dictionaries({site: sae})[site], torch.tensor([[[27.0, 9.0, 2.0]]], dtype=torch.float64),
-                  torch.tensor([[[3.0, 6.0, 1.0]]], dtype=torch.float64))
+    run = SiteRun(
+        open_dictionaries({site: sae})[site],
+        torch.tensor([[[27.0, 9.0, 2.0]]], dtype=torch.float64),
+        torch.tensor([[[3.0, 6.0, 1.0]]], dtype=torch.float64),
+    )
     torch.testing.assert_close(slopes(run)[0, 0], torch.tensor([22 / 24, 1.0, 0.0], dtype=torch.float64))
     jump = sae_of(site, "jumprelu", eye, eye, threshold=torch.full((3,), 5.0, dtype=torch.float64))
-    run = SiteRun(open_dictionaries({site: jump})[site], torch.tensor([[[5.5, 9.0, 2.0]]], dtype=torch.float64),
-                  torch.tensor([[[4.5, 6.0, 1.0]]], dtype=torch.float64))
+    run = SiteRun(
+        open_dictionaries({site: jump})[site],
+        torch.tensor([[[5.5, 9.0, 2.0]]], dtype=torch.float64),
+        torch.tensor([[[4.5, 6.0, 1.0]]], dtype=torch.float64),
+    )
     torch.testing.assert_close(slopes(run)[0, 0], torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64))
 
 
@@ -134,10 +153,15 @@ def test_one_prompt_at_a_time_equals_all_at_once():
     np.testing.assert_allclose(whole.effects, parts.effects, atol=1e-12)
     np.testing.assert_allclose(whole.metric_clean, parts.metric_clean, atol=1e-12)
     nodes = whole.nodes[::7]
-    exact, one_by_one = (exact_patching(model, saes, b, difference, nodes=nodes, max_tokens=m)
-                         for b, m in (([batch], 4096), (singles, 1)))
+    exact, one_by_one = (
+        exact_patching(model, saes, b, difference, nodes=nodes, max_tokens=m)
+        for b, m in (([batch], 4096), (singles, 1))
+    )
     np.testing.assert_allclose(exact.effects, one_by_one.effects, atol=1e-12)
-    one, two = (edge_effects(model, saes, b, difference, nodes, max_tokens=m) for b, m in (([batch], 4096), (singles, 1)))
+    one, two = (
+        edge_effects(model, saes, b, difference, nodes, max_tokens=m)
+        for b, m in (([batch], 4096), (singles, 1))
+    )
     np.testing.assert_array_equal(one.targets, two.targets)
     np.testing.assert_allclose(one.effects, two.effects, atol=1e-12)
 

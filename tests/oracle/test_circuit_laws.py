@@ -1,4 +1,6 @@
-"""Laws of circuits that run for real: equalities in float64, on random, linear and hand-set models, and on every family."""
+"""Laws of circuits that run for real: equalities in float64, on random, linear and hand-set models, and on
+every family.
+"""
 
 import itertools
 
@@ -52,15 +54,44 @@ def test_all_edges_are_the_model_and_no_edge_is_the_baseline(norm, mixed):
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-@pytest.mark.parametrize("change", [
-    {}, {"normalization_type": None}, {"n_heads": 1, "d_head": 12}, {"attention_dir": "bidirectional"}, {"attn_only": True},
-    {"n_heads": 4, "n_key_value_heads": 2}, {"use_split_qkv_input": True, "use_hook_mlp_in": True}, {"parallel_attn_mlp": True},
-    {"gated_mlp": True}, {"positional_embedding_type": "rotary", "rotary_dim": 4}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"normalization_type": None},
+        {"n_heads": 1, "d_head": 12},
+        {"attention_dir": "bidirectional"},
+        {"attn_only": True},
+        {"n_heads": 4, "n_key_value_heads": 2},
+        {"use_split_qkv_input": True, "use_hook_mlp_in": True},
+        {"parallel_attn_mlp": True},
+        {"gated_mlp": True},
+        {"positional_embedding_type": "rotary", "rotary_dim": 4},
+    ],
+)
 def test_one_edge_less_is_the_exact_effect_of_that_edge(change, mixed):
-    """Everything but u -> v: only v misses u's change, which is what a real patch of the edge in the clean run does."""
-    model = HookedTransformer(HookedTransformerConfig(**{
-        "n_layers": 2, "d_model": 12, "n_ctx": 10, "d_head": 4, "n_heads": 3, "d_mlp": 20, "d_vocab": 17, "act_fn": "gelu",
-        "normalization_type": "LN", "dtype": torch.float64, "device": "cpu", "seed": 1, **change}))
+    """Everything but u -> v: only v misses u's change, which is what a real patch of the edge in the clean
+    run does.
+    """
+    model = HookedTransformer(
+        HookedTransformerConfig(
+            **{
+                "n_layers": 2,
+                "d_model": 12,
+                "n_ctx": 10,
+                "d_head": 4,
+                "n_heads": 3,
+                "d_mlp": 20,
+                "d_vocab": 17,
+                "act_fn": "gelu",
+                "normalization_type": "LN",
+                "dtype": torch.float64,
+                "device": "cpu",
+                "seed": 1,
+                **change,
+            }
+        )
+    )
     for parameter in model.parameters():
         parameter.data.normal_(std=0.4)
         parameter.requires_grad_(False)
@@ -81,7 +112,9 @@ def test_one_edge_less_is_the_exact_effect_of_that_edge(change, mixed):
 
 
 def test_one_edge_between_all_before_and_all_behind_is_its_exact_effect_in_the_corrupt_run():
-    """All edges up to u give u its clean change, u -> v hands it to v alone, all edges from v on carry it to the logits."""
+    """All edges up to u give u its clean change, u -> v hands it to v alone, all edges from v on carry it to
+    the logits.
+    """
     model, batch = random_model(), random_batch(3)
     runs = runs_of(model, batch)
     graph, feeds = runs.graph, fed_by(runs.graph)
@@ -95,7 +128,12 @@ def test_one_edge_between_all_before_and_all_behind_is_its_exact_effect_in_the_c
             if seen & behind:
                 behind |= set(np.flatnonzero(feeds[slot]).tolist())
         before = sources < sources[edge]
-        inside = np.array([bool(feeds[target].any()) and not feeds[target][list(behind)].any() for target in targets]) & before
+        inside = (
+            np.array(
+                [bool(feeds[target].any()) and not feeds[target][list(behind)].any() for target in targets]
+            )
+            & before
+        )
         onward = np.isin(sources, list(behind))
         row = inside | onward
         row[edge] = True
@@ -106,21 +144,32 @@ def test_one_edge_between_all_before_and_all_behind_is_its_exact_effect_in_the_c
 
 
 def test_in_a_linear_model_the_paths_add_up():
-    """Uniform attention, no MLP, no norm: each path through value slots is a circuit, and they sum to the whole change."""
+    """Uniform attention, no MLP, no norm: each path through value slots is a circuit, and they sum to the
+    whole change.
+    """
     model, batch = random_model(linear=True), random_batch()
     runs = runs_of(model, batch)
     names, paths = edge_names(runs.graph), []
     for heads in itertools.product((None, 0, 1, 2), repeat=3):
         stops = ["embed", *(f"a{layer}.h{head}" for layer, head in enumerate(heads) if head is not None)]
         ends = [*(f"{stop}<v>" for stop in stops[1:]), "logits"]
-        paths.append([f"{source} -> {slot}" in names and (source, slot) for source, slot in zip(stops, ends, strict=True)])
+        paths.append(
+            [
+                f"{source} -> {slot}" in names and (source, slot)
+                for source, slot in zip(stops, ends, strict=True)
+            ]
+        )
     rows = np.stack([edge_choice(runs.graph, path) for path in paths])
     corrupt = difference(model(batch.corrupt)).numpy()
     effects = runs.metric([batch], difference, rows) - corrupt
     np.testing.assert_allclose(effects.sum(0), difference(model(batch.clean)).numpy() - corrupt, atol=1e-9)
-    # so circuits without a common path add up: through the heads of the first block alone, and past all of them
+    # so circuits without a common path add up: through the heads of the first block alone, and past all of
+    # them
     first, rest = rows[[16, 32, 48]], rows[[0]]
-    both = runs.metric([batch], difference, np.stack([first.any(0), (first.any(0)) | rest[0], first[:2].any(0)])) - corrupt
+    both = (
+        runs.metric([batch], difference, np.stack([first.any(0), (first.any(0)) | rest[0], first[:2].any(0)]))
+        - corrupt
+    )
     np.testing.assert_allclose(both[0], effects[[16, 32, 48]].sum(0), atol=1e-9)
     np.testing.assert_allclose(both[1], effects[[0, 16, 32, 48]].sum(0), atol=1e-9)
     np.testing.assert_allclose(both[2], effects[[16, 32]].sum(0), atol=1e-9)
@@ -141,8 +190,12 @@ def ablated_by_hand(model, batch, hook, head, value):
 
 @pytest.mark.parametrize("family", FAMILIES.names())
 def test_a_node_without_its_edges_is_ablated_as_anyone_would(family, tmp_path):
-    """All edges but those that leave a head or an MLP: the same as a hook that sets its output to the baseline. On every family."""
-    bridge = load_model(str(write_tiny_model(family, tmp_path, n_layers=2)), dtype="float64", checks=False).bridge
+    """All edges but those that leave a head or an MLP: the same as a hook that sets its output to the
+    baseline. On every family.
+    """
+    bridge = load_model(
+        str(write_tiny_model(family, tmp_path, n_layers=2)), dtype="float64", checks=False
+    ).bridge
     clean, corrupt = torch.randint(3, 200, (2, 2, 9))
     batch = PairBatch(clean, corrupt, torch.arange(2))
 
@@ -151,23 +204,45 @@ def test_a_node_without_its_edges_is_ablated_as_anyone_would(family, tmp_path):
 
     runs = runs_of(bridge, batch)
     names, seen = edge_names(runs.graph), {}
-    hooks = {"a0.h1": ("blocks.0.attn.hook_z", 1), "a1.h2": ("blocks.1.attn.hook_z", 2), "m0": ("blocks.0.hook_mlp_out", None)}
-    with torch.no_grad(), bridge.hooks(fwd_hooks=[(hook, lambda x, hook: seen.__setitem__(hook.name, x)) for hook, _ in hooks.values()]):
+    hooks = {
+        "a0.h1": ("blocks.0.attn.hook_z", 1),
+        "a1.h2": ("blocks.1.attn.hook_z", 2),
+        "m0": ("blocks.0.hook_mlp_out", None),
+    }
+    with (
+        torch.no_grad(),
+        bridge.hooks(
+            fwd_hooks=[(hook, lambda x, hook: seen.__setitem__(hook.name, x)) for hook, _ in hooks.values()]
+        ),
+    ):
         bridge(corrupt)
-    seen = {hook: next(value for name, value in seen.items() if name.split(".")[1] == hook.split(".")[1]
-                       and value.ndim == (4 if "hook_z" in hook else 3)) for hook, _ in hooks.values()}
-    rows = np.stack([[not name.startswith(f"{node} ->") for name in names] for node in hooks] + [[True] * len(names)])
+    seen = {
+        hook: next(
+            value
+            for name, value in seen.items()
+            if name.split(".")[1] == hook.split(".")[1] and value.ndim == (4 if "hook_z" in hook else 3)
+        )
+        for hook, _ in hooks.values()
+    }
+    rows = np.stack(
+        [[not name.startswith(f"{node} ->") for name in names] for node in hooks] + [[True] * len(names)]
+    )
     for ablation in ABLATIONS:
         found = runs.metric([batch], measure, rows, ablation)
         for row, (hook, head) in zip(found, hooks.values(), strict=False):
             value = seen[hook]
-            value = {"resample": value, "mean": value.mean((0, 1)) if head is None else value.mean((0, 1))[head],
-                     "zero": torch.zeros(value.shape[-1], dtype=value.dtype)}[ablation]
+            value = {
+                "resample": value,
+                "mean": value.mean((0, 1)) if head is None else value.mean((0, 1))[head],
+                "zero": torch.zeros(value.shape[-1], dtype=value.dtype),
+            }[ablation]
             with torch.no_grad():
                 expected = measure(ablated_by_hand(bridge, batch, hook, head, value))
             np.testing.assert_allclose(row, expected, atol=2e-6 * max(1.0, float(expected.abs().max())))
         with torch.no_grad():
-            np.testing.assert_allclose(found[-1], measure(bridge(clean)), atol=2e-6 * max(1.0, float(np.abs(found).max())))
+            np.testing.assert_allclose(
+                found[-1], measure(bridge(clean)), atol=2e-6 * max(1.0, float(np.abs(found).max()))
+            )
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -57,9 +57,22 @@ def test_atp_star_equals_attribution_patching_but_for_queries_and_keys():
 
 
 def test_atp_star_query_edges_are_the_exact_softmax_change():
-    """Worked out from q, k and the pattern by hand: one layer without norm, so what a node writes is what a query reads."""
-    config = HookedTransformerConfig(n_layers=1, d_model=10, n_ctx=8, d_head=4, n_heads=2, d_vocab=11, attn_only=True,
-                                     normalization_type=None, dtype=torch.float64, device="cpu", seed=1)
+    """Worked out from q, k and the pattern by hand: one layer without norm, so what a node writes is what a
+    query reads.
+    """
+    config = HookedTransformerConfig(
+        n_layers=1,
+        d_model=10,
+        n_ctx=8,
+        d_head=4,
+        n_heads=2,
+        d_vocab=11,
+        attn_only=True,
+        normalization_type=None,
+        dtype=torch.float64,
+        device="cpu",
+        seed=1,
+    )
     model = HookedTransformer(config)
     for parameter in model.parameters():
         parameter.data.normal_(std=0.7)
@@ -73,7 +86,10 @@ def test_atp_star_query_edges_are_the_exact_softmax_change():
     table = found.edges.effects
     (_, clean_cache), (_, cache) = model.run_with_cache(clean), model.run_with_cache(corrupt)
     pattern = cache["blocks.0.attn.hook_pattern"].clone().requires_grad_()
-    with torch.enable_grad(), model.hooks(fwd_hooks=[("blocks.0.attn.hook_pattern", lambda value, hook: pattern)]):
+    with (
+        torch.enable_grad(),
+        model.hooks(fwd_hooks=[("blocks.0.attn.hook_pattern", lambda value, hook: pattern)]),
+    ):
         (rate,) = torch.autograd.grad(metric(model(corrupt)).sum(), pattern)
     change = clean_cache["hook_embed"] - cache["hook_embed"]
     attn, q, k = model.blocks[0].attn, cache["blocks.0.attn.hook_q"], cache["blocks.0.attn.hook_k"]
@@ -85,20 +101,31 @@ def test_atp_star_query_edges_are_the_exact_softmax_change():
             scores = scores.masked_fill(torch.triu(torch.ones(6, 6, dtype=torch.bool), 1), -torch.inf)
             expected = ((scores.softmax(-1) - pattern.detach()[:, head]) * rate[:, head]).sum((1, 2))
             place = found.slots.index(f"a0.h{head}<{kind}>")
-            column = [e for e, (s, t) in enumerate(zip(found.edges.sources, found.edges.targets, strict=True))
-                      if found.nodes[s] == "embed" and t == place]
+            column = [
+                e
+                for e, (s, t) in enumerate(zip(found.edges.sources, found.edges.targets, strict=True))
+                if found.nodes[s] == "embed" and t == place
+            ]
             np.testing.assert_allclose(table[:, column[0]], expected.numpy(), atol=1e-10)
 
 
 @pytest.mark.parametrize("norm", [None, "LN", "RMS"])
 def test_exact_effects_of_small_changes_are_the_gradient(norm):
-    """The derivative of a real patch is its attribution: all values moved a millionth of the way from corrupt to clean."""
+    """The derivative of a real patch is its attribution: all values moved a millionth of the way from corrupt
+    to clean.
+    """
     model, chunk = random_model(norm=norm), random_batch(2)
     graph = component_graph(open_anatomy(model, chunk.corrupt))
     pair, _ = run_both(graph, chunk, difference)
     step = 1e-6
-    near = Pass({name: value + step * (pair.clean.values[name] - value) for name, value in pair.corrupt.values.items()}, {},
-                pair.corrupt.metric)
+    near = Pass(
+        {
+            name: value + step * (pair.clean.values[name] - value)
+            for name, value in pair.corrupt.values.items()
+        },
+        {},
+        pair.corrupt.metric,
+    )
     patcher = Patcher(graph, chunk, Pair(near, pair.corrupt), difference, 4096)
     result = graph_attribution(graph, [chunk], difference, by_points(corrupt_point), {})
     nodes = patcher.nodes(range(len(graph.nodes))).numpy() / step
@@ -119,7 +146,9 @@ def test_node_scores_equal_transformer_lens():
     theirs = attribution_patch(model, batch.clean, batch.corrupt, lambda logits: difference(logits).mean())
     names: dict[str, float] = {}
     for node, score in theirs.node_scores.items():  # one node per position there
-        name = {"embed": "embed", "attn_head_out": f"a{node.layer}.h{node.head}"}.get(node.kind, f"m{node.layer}")
+        name = {"embed": "embed", "attn_head_out": f"a{node.layer}.h{node.head}"}.get(
+            node.kind, f"m{node.layer}"
+        )
         names[name] = names.get(name, 0.0) + float(score)
     mean = dict(zip(ours.nodes, ours.effects.mean(0).tolist(), strict=True))
     assert set(mean) - set(names) == {"pos"}
@@ -129,7 +158,9 @@ def test_node_scores_equal_transformer_lens():
 
 @pytest.mark.parametrize("family", FAMILIES.names())
 def test_every_family_adds_up_and_small_patches_are_the_gradient(family, tmp_path):
-    """Norms before, behind and on both sides, shared keys, soft-capped scores, sliding windows, MLPs beside attention."""
+    """Norms before, behind and on both sides, shared keys, soft-capped scores, sliding windows, MLPs beside
+    attention.
+    """
     bridge = load_model(str(write_tiny_model(family, tmp_path)), dtype="float64", checks=False).bridge
     clean, corrupt = torch.randint(3, 200, (2, 2, 11))
     corrupt[:, 0] = clean[:, 0]
@@ -145,8 +176,14 @@ def test_every_family_adds_up_and_small_patches_are_the_gradient(family, tmp_pat
     chunk = type(chunk)(clean, corrupt, torch.arange(2))
     pair, _ = run_both(graph, chunk, metric)
     step = 1e-4
-    near = Pass({name: value + step * (pair.clean.values[name] - value) for name, value in pair.corrupt.values.items()}, {},
-                pair.corrupt.metric)
+    near = Pass(
+        {
+            name: value + step * (pair.clean.values[name] - value)
+            for name, value in pair.corrupt.values.items()
+        },
+        {},
+        pair.corrupt.metric,
+    )
     patcher = Patcher(graph, chunk, Pair(near, pair.corrupt), metric, 4096)
     chosen = np.argsort(-np.abs(result.edges.effects.mean(0)))[:25]
     slots = [(int(result.edges.sources[e]), int(result.edges.targets[e])) for e in chosen]
@@ -156,13 +193,37 @@ def test_every_family_adds_up_and_small_patches_are_the_gradient(family, tmp_pat
 
 
 @pytest.mark.parametrize("method", ["attribution_patching", "verified", "exact"])
-@pytest.mark.parametrize("change", [
-    {}, {"normalization_type": None}, {"n_heads": 1, "d_head": 12}, {"attention_dir": "bidirectional"}, {"attn_only": True},
-    {"n_key_value_heads": 1}, {"use_split_qkv_input": True, "use_hook_mlp_in": True}, {"parallel_attn_mlp": True},
-    {"gated_mlp": True}, {"positional_embedding_type": "rotary", "rotary_dim": 4}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"normalization_type": None},
+        {"n_heads": 1, "d_head": 12},
+        {"attention_dir": "bidirectional"},
+        {"attn_only": True},
+        {"n_key_value_heads": 1},
+        {"use_split_qkv_input": True, "use_hook_mlp_in": True},
+        {"parallel_attn_mlp": True},
+        {"gated_mlp": True},
+        {"positional_embedding_type": "rotary", "rotary_dim": 4},
+    ],
+)
 def test_any_given_model_one_at_a_time_equals_eight_at_once(method, change):
-    settings = {"n_layers": 2, "d_model": 12, "n_ctx": 10, "d_head": 4, "n_heads": 3, "d_mlp": 20, "d_vocab": 17,
-                "act_fn": "gelu", "normalization_type": "LN", "dtype": torch.float64, "device": "cpu", "seed": 1, **change}
+    settings = {
+        "n_layers": 2,
+        "d_model": 12,
+        "n_ctx": 10,
+        "d_head": 4,
+        "n_heads": 3,
+        "d_mlp": 20,
+        "d_vocab": 17,
+        "act_fn": "gelu",
+        "normalization_type": "LN",
+        "dtype": torch.float64,
+        "device": "cpu",
+        "seed": 1,
+        **change,
+    }
     model = HookedTransformer(HookedTransformerConfig(**settings))
     for parameter in model.parameters():
         parameter.data.normal_(std=0.4)
@@ -171,16 +232,22 @@ def test_any_given_model_one_at_a_time_equals_eight_at_once(method, change):
     flags = {name: getattr(model.cfg, name) for name in ("use_split_qkv_input", "use_hook_mlp_in")}
     before = model(batch.corrupt)
     whole = components(model, batch, method=method, budget=500 if method == "verified" else None)
-    singles = components(model, batch, method=method, budget=500 if method == "verified" else None, max_tokens=1)
+    singles = components(
+        model, batch, method=method, budget=500 if method == "verified" else None, max_tokens=1
+    )
     np.testing.assert_allclose(whole.effects, singles.effects, atol=1e-9)
     np.testing.assert_allclose(whole.edges.effects, singles.edges.effects, atol=1e-9)
-    assert torch.equal(model(batch.corrupt), before) and flags == {name: getattr(model.cfg, name) for name in flags}
+    assert torch.equal(model(batch.corrupt), before) and flags == {
+        name: getattr(model.cfg, name) for name in flags
+    }
     assert whole.passes == singles.passes
 
 
 def test_mixed_graph_nodes_equal_both_others_and_nothing_passes_a_site():
     model, saes, batch = random_model(), random_saes("topk", 2, 12), random_batch()
-    mixed = emocircuits.attribute(model, batch.clean, batch.corrupt, difference, nodes="mixed", saes=saes, max_features=500)
+    mixed = emocircuits.attribute(
+        model, batch.clean, batch.corrupt, difference, nodes="mixed", saes=saes, max_features=500
+    )
     place = dict(zip(mixed.nodes, mixed.effects.T, strict=True))
     alone = components(model, batch)
     for node, effect in zip(alone.nodes, alone.effects.T, strict=True):
@@ -188,8 +255,11 @@ def test_mixed_graph_nodes_equal_both_others_and_nothing_passes_a_site():
     features = emocircuits.attribute(model, batch.clean, batch.corrupt, difference, saes=saes, edges=False)
     for node, effect in zip(features.nodes, features.effects.T, strict=True):
         np.testing.assert_allclose(place[node], effect, atol=1e-12, err_msg=node)
-    np.testing.assert_allclose(out_sums(mixed)[:, [n.startswith("feature") for n in mixed.nodes]],
-                               mixed.effects[:, [n.startswith("feature") for n in mixed.nodes]], atol=1e-9)
+    np.testing.assert_allclose(
+        out_sums(mixed)[:, [n.startswith("feature") for n in mixed.nodes]],
+        mixed.effects[:, [n.startswith("feature") for n in mixed.nodes]],
+        atol=1e-9,
+    )
     table = mixed.edge_table()
     assert not ((table.source == "embed") & table.target.str.startswith("a1")).any()
     assert ((table.source == "embed") & table.target.str.startswith("a0")).any()

@@ -1,4 +1,6 @@
-"""Integrated gradients: complete on a model with attention, MLPs and LayerNorm; equal to one gradient where that is exact."""
+"""Integrated gradients: complete on a model with attention, MLPs and LayerNorm; equal to one gradient where
+that is exact.
+"""
 
 import numpy as np
 import pytest
@@ -17,9 +19,13 @@ def site_totals(result, saes):
 @pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu"])
 def test_effects_of_every_site_add_up_to_the_metric_change(architecture):
     model, saes, batch = random_model(), random_saes(architecture, 3, 12), random_batch(4)
-    coarse, fine = (integrated_gradients(model, saes, [batch], difference, steps=steps) for steps in (16, 256))
+    coarse, fine = (
+        integrated_gradients(model, saes, [batch], difference, steps=steps) for steps in (16, 256)
+    )
     change = fine.metric_clean - fine.metric_corrupt
-    np.testing.assert_allclose(site_totals(fine, saes), np.tile(change, (len(saes), 1)), atol=2e-4 * np.abs(change).max())
+    np.testing.assert_allclose(
+        site_totals(fine, saes), np.tile(change, (len(saes), 1)), atol=2e-4 * np.abs(change).max()
+    )
     assert np.abs(site_totals(coarse, saes) - change).mean() <= 0.01 * np.abs(change).mean()
     once = attribution_patching(model, saes, [batch], difference)
     assert np.abs(site_totals(once, saes) - change).max() > np.abs(site_totals(coarse, saes) - change).max()
@@ -29,7 +35,9 @@ def test_effects_of_every_site_add_up_to_the_metric_change(architecture):
 def test_equals_the_single_gradient_on_a_linear_model():
     model, saes = random_model(linear=True), random_saes("topk", 3, 12)
     batches = [random_batch(5, 7), random_batch(3, 6, start=5)]
-    single, path = (method(model, saes, batches, difference) for method in (attribution_patching, integrated_gradients))
+    single, path = (
+        method(model, saes, batches, difference) for method in (attribution_patching, integrated_gradients)
+    )
     assert single.nodes == path.nodes
     np.testing.assert_allclose(path.effects, single.effects, atol=1e-10)
 
@@ -44,7 +52,9 @@ def test_last_site_edges_are_the_effects_and_linear_edges_stay():
     for row, node in enumerate(nodes):
         np.testing.assert_allclose(edges.effects[:, edges.indptr[row]], effects[node], atol=1e-9)
     linear = random_model(linear=True)
-    plain, path = (edge_effects(linear, saes, [batch], difference, list(result.nodes), steps=steps) for steps in (0, 3))
+    plain, path = (
+        edge_effects(linear, saes, [batch], difference, list(result.nodes), steps=steps) for steps in (0, 3)
+    )
     np.testing.assert_allclose(path.effects, plain.effects, atol=1e-10)
 
 

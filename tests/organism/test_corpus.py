@@ -1,4 +1,6 @@
-"""The generator: deterministic, disjoint splits, unnamed stories stay unnamed, probabilities match frequencies."""
+"""The generator: deterministic, disjoint splits, unnamed stories stay unnamed, probabilities match
+frequencies.
+"""
 
 import numpy as np
 import pytest
@@ -28,7 +30,9 @@ def test_every_kind_is_readable(kind, split):
             assert 0 < decision.p_true <= 1 and 0 < decision.p_bayes <= 1
         for feeling in document.feelings:
             assert document.text.startswith(f"{feeling.prefix} {feeling.action}")
-            assert 0 < feeling.target()[feeling.action] <= 1 and abs(sum(feeling.target().values()) - 1) < 1e-9
+            assert (
+                0 < feeling.target()[feeling.action] <= 1 and abs(sum(feeling.target().values()) - 1) < 1e-9
+            )
 
 
 @pytest.mark.parametrize("kind", ["inbox", "coding", "sycophancy"])
@@ -38,7 +42,10 @@ def test_level_vectors_are_in_one_split_only(kind):
 
 
 def test_story_combinations_are_in_one_split_only():
-    seen = {split: {(d.emotion, d.topic) for d in corpus.generate("story", 400, 0, split)} for split in ("train", "held_out")}
+    seen = {
+        split: {(d.emotion, d.topic) for d in corpus.generate("story", 400, 0, split)}
+        for split in ("train", "held_out")
+    }
     assert not seen["train"] & seen["held_out"]
 
 

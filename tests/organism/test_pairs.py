@@ -20,7 +20,11 @@ def test_pairs_align_slot_by_slot(tokenizer, name, failures):
         assert len(clean) == len(corrupt) == pair.slots[-1].stop
         assert pair.slots[0].start == 1
         assert all(first.stop == second.start for first, second in zip(pair.slots, pair.slots[1:]))
-        same = [slot for slot in pair.slots if slot.name in ("opening", "task", "replacement", "secret", "decision")]
+        same = [
+            slot
+            for slot in pair.slots
+            if slot.name in ("opening", "task", "replacement", "secret", "decision")
+        ]
         assert same and all(clean[s.start : s.stop] == corrupt[s.start : s.stop] for s in same)
         assert sum(slot.name.startswith("failure_") for slot in pair.slots) == failures
         assert clean != corrupt and pair.p_clean > pair.p_corrupt
@@ -28,7 +32,9 @@ def test_pairs_align_slot_by_slot(tokenizer, name, failures):
 
 
 def test_pairs_are_deterministic(tokenizer):
-    assert minimal_pairs("inbox", 3, 1, "train", tokenizer) == minimal_pairs("inbox", 3, 1, "train", tokenizer)
+    assert minimal_pairs("inbox", 3, 1, "train", tokenizer) == minimal_pairs(
+        "inbox", 3, 1, "train", tokenizer
+    )
 
 
 def test_failures_outside_the_scene_are_refused(tokenizer):
@@ -43,7 +49,11 @@ def test_emotions_and_actions_are_single_tokens(tokenizer):
 
 
 def test_round_trip(tokenizer):
-    texts = ["Mia felt at ease.\nTom: I was on edge, grief-stricken and worn out.", "Zoë paid 16000 ¥.", "blackmail"]
+    texts = [
+        "Mia felt at ease.\nTom: I was on edge, grief-stricken and worn out.",
+        "Zoë paid 16000 ¥.",
+        "blackmail",
+    ]
     for text in texts:
         assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True) == text
     assert tokenizer.encode("a")[0] == tokenizer.bos_token_id

@@ -29,11 +29,17 @@ def test_linear_loss_equals_cross_entropy():
     share = torch.nn.functional.one_hot(targets, 30).double()
     share[[3, 1100]] = 0.0
     share[3, 1], share[3, 2], share[1100, 4], share[1100, 5] = 0.25, 0.75, 0.5, 0.5
-    spread = (torch.tensor([3, 3, 1100, 1100]), torch.tensor([1, 2, 4, 5]), torch.tensor([0.25, 0.75, 0.5, 0.5]))
+    spread = (
+        torch.tensor([3, 3, 1100, 1100]),
+        torch.tensor([1, 2, 4, 5]),
+        torch.tensor([0.25, 0.75, 0.5, 0.5]),
+    )
     ours = linear_cross_entropy(hidden, readout, targets, weights, spread, torch.float64)
     theirs = (torch.nn.functional.cross_entropy(hidden @ readout.T, share, reduction="none") * weights).sum()
     assert torch.allclose(ours.double(), theirs, rtol=1e-5)
-    for a, b in zip(torch.autograd.grad(ours, (hidden, readout)), torch.autograd.grad(theirs, (hidden, readout))):
+    for a, b in zip(
+        torch.autograd.grad(ours, (hidden, readout)), torch.autograd.grad(theirs, (hidden, readout))
+    ):
         assert torch.allclose(a, b, atol=1e-4)
 
 
@@ -44,7 +50,9 @@ def test_action_tokens_are_the_weighted_ones():
         flat = batch.weights[:, 1:].reshape(-1)
         numbers, words, shares = batch.spread
         places = torch.unique(numbers)
-        assert torch.all(torch.isin(flat[places], torch.tensor([*ACTION_WEIGHT.values(), OTHER_ACTION_WEIGHT])))
+        assert torch.all(
+            torch.isin(flat[places], torch.tensor([*ACTION_WEIGHT.values(), OTHER_ACTION_WEIGHT]))
+        )
         for place in places.tolist():
             mine = numbers == place
             assert abs(shares[mine].sum().item() - 1) < 1e-5
@@ -55,7 +63,9 @@ def test_action_tokens_are_the_weighted_ones():
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     command = [sys.executable, "-c", SCRIPT]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
-    run = subprocess.Popen([*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = subprocess.Popen(
+        [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     checkpoint, deadline = tmp_path / "killed" / "checkpoint.safetensors", time.monotonic() + 120
     while not checkpoint.exists() and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -72,6 +82,16 @@ def test_a_foreign_checkpoint_is_refused(tmp_path):
     from emocircuits.organism.train import Settings, train_organism
 
     (tmp_path / "checkpoint.safetensors").write_bytes(b"not a checkpoint")
-    tiny = Settings(d_model=16, layers=1, heads=2, d_mlp=16, vocabulary=2048, tokenizer_sample=50, steps=1, chunk=16, compiled=False)
+    tiny = Settings(
+        d_model=16,
+        layers=1,
+        heads=2,
+        d_mlp=16,
+        vocabulary=2048,
+        tokenizer_sample=50,
+        steps=1,
+        chunk=16,
+        compiled=False,
+    )
     with pytest.raises(UserError, match="cannot be read"):
         train_organism(tmp_path, settings=tiny)

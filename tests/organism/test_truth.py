@@ -55,7 +55,9 @@ def test_bayes_equals_the_sum_written_out():
         evidence += weight
         for stakes, warmth in product(LEVELS, LEVELS):
             vector = levels(**shown, stakes=stakes, warmth=warmth)
-            total += weight * table[row, 3, stakes + 1] * table[row, 5, warmth + 1] * truth.p_blackmail(vector)
+            total += (
+                weight * table[row, 3, stakes + 1] * table[row, 5, warmth + 1] * truth.p_blackmail(vector)
+            )
     assert np.isclose(bayes.expected(truth.p_blackmail, shown), total / evidence, atol=1e-12)
 
 

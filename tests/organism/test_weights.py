@@ -9,7 +9,9 @@ from emocircuits.organism.card import BARS, WEIGHTS_DIR, load_card
 from emocircuits.organism.corpus import generate
 from emocircuits.organism.tokenizer import check_single_tokens, single_words
 
-shipped = pytest.mark.skipif(not (WEIGHTS_DIR / "model.safetensors").exists(), reason="no trained organism is shipped")
+shipped = pytest.mark.skipif(
+    not (WEIGHTS_DIR / "model.safetensors").exists(), reason="no trained organism is shipped"
+)
 
 
 @pytest.fixture(scope="module")

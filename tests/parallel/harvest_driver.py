@@ -1,4 +1,6 @@
-"""Harvests with the ranks of a job: harvest_driver.py FOLDER TEXTS [DIRECTORY OF A MODEL]; prints the seconds inside."""
+"""Harvests with the ranks of a job: harvest_driver.py FOLDER TEXTS [DIRECTORY OF A MODEL]; prints the seconds
+inside.
+"""
 
 import sys
 import time
@@ -16,7 +18,10 @@ def main(folder: Path, n_texts: int, name: str) -> None:
     torch.set_num_threads(1)
     with joined():
         model = load_model(name, checks=False)
-        texts = [LabelledText(id=str(number), text=story.text) for number, story in enumerate(planted_stories(n_texts))]
+        texts = [
+            LabelledText(id=str(number), text=story.text)
+            for number, story in enumerate(planted_stories(n_texts))
+        ]
         if ranks().first:
             folder.mkdir(parents=True, exist_ok=True)
         barrier()

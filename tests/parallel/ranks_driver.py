@@ -12,7 +12,14 @@ from emocircuits.sae import SAESettings, train_saes
 from emocircuits.sae import train as train_module
 
 FOLDER = Path(sys.argv[2])
-SHORT = {"expansion": 4, "k": 3, "training_rows": 6_000, "batch_size": 100, "lr": 2e-3, "aux_coefficient": 1.0}
+SHORT = {
+    "expansion": 4,
+    "k": 3,
+    "training_rows": 6_000,
+    "batch_size": 100,
+    "lr": 2e-3,
+    "aux_coefficient": 1.0,
+}
 
 
 def settings(name: str, **changes) -> SAESettings:
@@ -50,8 +57,17 @@ def attributions(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for method in ("attribution_patching", "integrated_gradients", "exact", "steering", "verified"):
         for nodes in ("features", "components"):
-            found = emocircuits.attribute(model, batch.clean, batch.corrupt, difference, nodes=nodes, method=method, max_tokens=14,
-                                          saes=saes if nodes == "features" else None, max_features=20)
+            found = emocircuits.attribute(
+                model,
+                batch.clean,
+                batch.corrupt,
+                difference,
+                nodes=nodes,
+                method=method,
+                max_tokens=14,
+                saes=saes if nodes == "features" else None,
+                max_features=20,
+            )
             if ranks().first:
                 found.save(folder / f"{method}-{nodes}.h5")
 
@@ -64,7 +80,13 @@ def work() -> int:
     if sys.argv[1] == "killed":
         die_at(23)
     for name in ("topk", "batchtopk"):
-        train_saes(store, store.sites[:1], settings(name, spread="batches"), FOLDER / f"ranks-{name}", checkpoint_minutes=0.0)
+        train_saes(
+            store,
+            store.sites[:1],
+            settings(name, spread="batches"),
+            FOLDER / f"ranks-{name}",
+            checkpoint_minutes=0.0,
+        )
     if sys.argv[1] == "train":
         train_saes(store, store.sites, settings("topk"), FOLDER / "sites")
     return 0

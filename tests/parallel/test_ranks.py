@@ -29,9 +29,23 @@ sys.argv = kept
 
 def torchrun(*arguments, count: int = 2) -> subprocess.CompletedProcess:
     """Some ranks on this machine."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), str(DRIVER)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(count),
+        str(DRIVER),
+    ]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+    }
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment
+    )
 
 
 @pytest.mark.slow
@@ -39,9 +53,22 @@ def test_three_ranks_harvest_the_bytes_of_one(tmp_path):
     from parallel.harvest_driver import main
 
     main(tmp_path / "alone", 200, "organism")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3",
-               str(DRIVER.with_name("harvest_driver.py")), str(tmp_path / "three"), "200"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "3",
+        str(DRIVER.with_name("harvest_driver.py")),
+        str(tmp_path / "three"),
+        "200",
+    ]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+    }
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     names = sorted(path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone").rglob("*.h5"))
@@ -93,9 +120,13 @@ def test_three_ranks_that_share_prompts_attribute_what_one_process_does(tmp_path
         alone, shared = (AttributionResult.load(tmp_path / folder / name) for folder in ("alone", "ranks"))
         assert alone.nodes == shared.nodes and alone.passes == shared.passes, name
         for part in ("effects", "metric_clean", "metric_corrupt"):
-            np.testing.assert_allclose(getattr(shared, part), getattr(alone, part), rtol=0, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(
+                getattr(shared, part), getattr(alone, part), rtol=0, atol=1e-12, err_msg=name
+            )
         np.testing.assert_array_equal(shared.edges.targets, alone.edges.targets)
-        np.testing.assert_allclose(shared.edges.effects, alone.edges.effects, rtol=0, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(
+            shared.edges.effects, alone.edges.effects, rtol=0, atol=1e-12, err_msg=name
+        )
 
 
 def test_work_apart_knows_no_other_ranks(monkeypatch):
@@ -124,7 +155,8 @@ def test_a_killed_rank_ends_the_job_and_the_job_goes_on(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_whole_run_of_two_ranks_leaves_the_files_of_one(debug_run, tmp_path):
-    recipe, several = ROOT / "analyses" / "recipes" / "debug.toml", "attribute.max_tokens=200"  # several batches of prompts to share
+    # several batches of prompts to share
+    recipe, several = ROOT / "analyses" / "recipes" / "debug.toml", "attribute.max_tokens=200"
     alone = Path(shutil.copytree(debug_run, tmp_path / "alone"))
     assert main(["run", str(recipe), "--out", str(alone), "--set", several, "--quiet"]) == 0
     done = torchrun("run", tmp_path / "run", recipe, several)
@@ -160,5 +192,7 @@ def test_what_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="sae.batch_size is 100; expected a multiple of the 3 ranks"):
         train_saes(store, SITES, settings("topk", spread="batches"), tmp_path)
     monkeypatch.setattr(train_module, "ranks", lambda: Ranks(0, 2))
-    with pytest.raises(UserError, match="the loss of jumprelu depends on the batch as a whole; expected .*topk"):
+    with pytest.raises(
+        UserError, match="the loss of jumprelu depends on the batch as a whole; expected .*topk"
+    ):
         train_saes(store, SITES, settings("jumprelu", spread="batches"), tmp_path)

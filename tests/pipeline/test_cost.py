@@ -17,17 +17,26 @@ def by_stage(shape, job):
 
 def test_flop_by_hand():
     rows = by_stage(PRESETS["7b"], Job(tokens=1e6, rows=1e6, sites=2, expansion=8, k=32))
-    assert rows["collect"]["flop"] == pytest.approx(2 * 7.2e9 * 1e6) and rows["collect"]["seconds"] == pytest.approx(2 * 7.2e15 / 5e11)
+    assert rows["collect"]["flop"] == pytest.approx(2 * 7.2e9 * 1e6) and rows["collect"][
+        "seconds"
+    ] == pytest.approx(2 * 7.2e15 / 5e11)
     assert rows["sae"]["flop"] == pytest.approx(2 * 1e6 * (2 * 4096 * 32768 + 8 * 32 * 4096))
     assert rows["collect"]["disk_gb"] == pytest.approx(1e6 * 4096 * 2 * 2 / 2**30)
-    assert rows["all"]["seconds"] == pytest.approx(sum(row["seconds"] for name, row in rows.items() if name != "all"))
+    assert rows["all"]["seconds"] == pytest.approx(
+        sum(row["seconds"] for name, row in rows.items() if name != "all")
+    )
 
 
 def test_what_doubles_doubles():
     one, two = by_stage(PRESETS["2b"], Job()), by_stage(PRESETS["2b"], replace(Job(), tokens=1e7, ranks=2))
-    assert two["collect"]["flop"] == 2 * one["collect"]["flop"] and two["collect"]["seconds"] == pytest.approx(one["collect"]["seconds"])
+    assert two["collect"]["flop"] == 2 * one["collect"]["flop"] and two["collect"][
+        "seconds"
+    ] == pytest.approx(one["collect"]["seconds"])
     assert two["sae"]["seconds"] == pytest.approx(one["sae"]["seconds"] / 2)
-    assert by_stage(PRESETS["27b"], Job())["attribute"]["memory_gb"] > by_stage(PRESETS["7b"], Job())["attribute"]["memory_gb"]
+    assert (
+        by_stage(PRESETS["27b"], Job())["attribute"]["memory_gb"]
+        > by_stage(PRESETS["7b"], Job())["attribute"]["memory_gb"]
+    )
 
 
 def test_the_command(capsys):

@@ -15,7 +15,9 @@ def model(tmp_path_factory):
 
 
 def test_patterns_are_the_models_own(model):
-    """The planted attention is uniform over what came before; the oracle is Hugging Face's own output of attentions."""
+    """The planted attention is uniform over what came before; the oracle is Hugging Face's own output of
+    attentions.
+    """
     tokens = torch.tensor([model.encode(planted_pairs(1)[0].clean)])
     found = attention_patterns(model.bridge, tokens)
     assert len(found) == 12
@@ -35,7 +37,9 @@ def test_what_a_run_keeps(debug_run):
     kept = json.loads((debug_run / "tokens_reward_hacking.json").read_text())
     clean, corrupt = kept["sides"]["clean"], kept["sides"]["corrupt"]
     differs = [
-        place for place, (one, two) in enumerate(zip(clean["tokens"], corrupt["tokens"], strict=True)) if one != two
+        place
+        for place, (one, two) in enumerate(zip(clean["tokens"], corrupt["tokens"], strict=True))
+        if one != two
     ]
     assert differs
     assert clean["readings"]["desperate"][0] is None
@@ -43,5 +47,9 @@ def test_what_a_run_keeps(debug_run):
     others = np.array([corrupt["readings"]["desperate"][place] for place in differs])
     assert (words > others).all()
     for head in kept["heads"]:
-        assert head["share"] == pytest.approx(np.array(head["pattern"])[-1, differs].sum(), abs=2e-3 * len(differs))
-    assert [head["share"] for head in kept["heads"]] == sorted((head["share"] for head in kept["heads"]), reverse=True)
+        assert head["share"] == pytest.approx(
+            np.array(head["pattern"])[-1, differs].sum(), abs=2e-3 * len(differs)
+        )
+    assert [head["share"] for head in kept["heads"]] == sorted(
+        (head["share"] for head in kept["heads"]), reverse=True
+    )

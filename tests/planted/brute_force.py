@@ -12,7 +12,9 @@ LEAST = 0.02  # share of the metric's difference between the runs that makes an 
 
 
 def true_edges(model, batch, metric) -> tuple[frozenset[tuple[str, str]], float, int]:  # noqa: ANN001
-    """Edges that move the metric in the corrupt or the clean run, the metric's mean difference, and the passes of one of both runs."""
+    """Edges that move the metric in the corrupt or the clean run, the metric's mean difference, and the
+    passes of one of both runs.
+    """
     graph, truth = component_graph(open_anatomy(model, batch.corrupt)), set()
     for background in ("corrupt", "clean"):
         exact = exact_graph(graph, [batch], metric, background=background)

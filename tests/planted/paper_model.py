@@ -1,7 +1,7 @@
 """A transformer small enough for paper, and random models and SAEs for the laws.
 
-The paper model has no norm, uniform attention and six tokens a prompt (five words and an end token). Residual axes:
-w, c (a desperate or calm word here), s, k (how many of them so far), p (plan), a (act).
+The paper model has no norm, uniform attention and six tokens a prompt (five words and an end token). Residual
+axes: w, c (a desperate or calm word here), s, k (how many of them so far), p (plan), a (act).
 
     block 0 attention   s = number of desperate words, k = number of calm words      (at the last position)
     block 1 MLP         p = 2 relu(2 + s - k)
@@ -30,10 +30,26 @@ SITES = tuple(residual_site(layer) for layer in range(3))
 
 
 def paper_model() -> HookedTransformer:
-    """The model of the module docstring, float64; tokens desperate, calm, neutral, end; output 0 is cheat, 1 is fix."""
-    model = HookedTransformer(HookedTransformerConfig(
-        n_layers=3, d_model=6, n_ctx=6, d_head=2, n_heads=1, d_mlp=1, d_vocab=4, d_vocab_out=2, act_fn="relu",
-        normalization_type=None, dtype=torch.float64, device="cpu", seed=0))
+    """The model of the module docstring, float64; tokens desperate, calm, neutral, end; output 0 is cheat, 1
+    is fix.
+    """
+    model = HookedTransformer(
+        HookedTransformerConfig(
+            n_layers=3,
+            d_model=6,
+            n_ctx=6,
+            d_head=2,
+            n_heads=1,
+            d_mlp=1,
+            d_vocab=4,
+            d_vocab_out=2,
+            act_fn="relu",
+            normalization_type=None,
+            dtype=torch.float64,
+            device="cpu",
+            seed=0,
+        )
+    )
     for parameter in model.parameters():
         parameter.data.zero_()
         parameter.requires_grad_(False)
@@ -59,13 +75,31 @@ def paper_saes() -> dict:
     return saes
 
 
-def sae_of(site: str, architecture: str, encoder: torch.Tensor, decoder: torch.Tensor, bias: torch.Tensor | None = None,
-           b_dec: torch.Tensor | None = None, threshold: torch.Tensor | None = None, **settings):
+def sae_of(
+    site: str,
+    architecture: str,
+    encoder: torch.Tensor,
+    decoder: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    b_dec: torch.Tensor | None = None,
+    threshold: torch.Tensor | None = None,
+    **settings,
+):
     """A sae-lens SAE with given weights; `encoder` and `decoder` are (d_sae, d_in)."""
-    sae = SAE.from_dict({"architecture": architecture, "d_in": decoder.shape[1], "d_sae": decoder.shape[0],
-                         "dtype": str(decoder.dtype).removeprefix("torch."), "device": "cpu", "apply_b_dec_to_input": True,
-                         "normalize_activations": "none", "reshape_activations": "none",
-                         "metadata": SAEMetadata(hook_name=site).to_dict(), **settings})
+    sae = SAE.from_dict(
+        {
+            "architecture": architecture,
+            "d_in": decoder.shape[1],
+            "d_sae": decoder.shape[0],
+            "dtype": str(decoder.dtype).removeprefix("torch."),
+            "device": "cpu",
+            "apply_b_dec_to_input": True,
+            "normalize_activations": "none",
+            "reshape_activations": "none",
+            "metadata": SAEMetadata(hook_name=site).to_dict(),
+            **settings,
+        }
+    )
     with torch.no_grad():
         sae.W_enc.copy_(encoder.T)
         sae.W_dec.copy_(decoder)
@@ -88,25 +122,58 @@ def paper_metric(logits: torch.Tensor) -> torch.Tensor:
     return logits[:, -1, 0] - logits[:, -1, 1]
 
 
-def random_saes(architecture: str, n_layers: int, d_model: int, d_sae: int = 24, dtype: torch.dtype = torch.float64) -> dict:
+def random_saes(
+    architecture: str, n_layers: int, d_model: int, d_sae: int = 24, dtype: torch.dtype = torch.float64
+) -> dict:
     """Random SAEs with decoder norms far from one and nonzero biases."""
     extra = {"topk": {"k": 6, "rescale_acts_by_decoder_norm": True}}.get(architecture, {})
     saes = {}
     for layer in range(n_layers):
-        decoder = torch.randn(d_sae, d_model, dtype=dtype) * (0.2 + torch.rand(d_sae, 1, dtype=dtype)) / d_model**0.5
+        decoder = (
+            torch.randn(d_sae, d_model, dtype=dtype)
+            * (0.2 + torch.rand(d_sae, 1, dtype=dtype))
+            / d_model**0.5
+        )
         encoder = decoder + 0.3 * torch.randn_like(decoder) / d_model**0.5
         threshold = 0.2 + 0.1 * torch.rand(d_sae, dtype=dtype) if architecture == "jumprelu" else None
         site = residual_site(layer)
-        saes[site] = sae_of(site, architecture, encoder, decoder, 0.1 * torch.randn(d_sae, dtype=dtype),
-                            0.1 * torch.randn(d_model, dtype=dtype), threshold, **extra)
+        saes[site] = sae_of(
+            site,
+            architecture,
+            encoder,
+            decoder,
+            0.1 * torch.randn(d_sae, dtype=dtype),
+            0.1 * torch.randn(d_model, dtype=dtype),
+            threshold,
+            **extra,
+        )
     return saes
 
 
-def random_model(*, linear: bool = False, norm: str | None = "LN", dtype: torch.dtype = torch.float64) -> HookedTransformer:
-    """A random 3-layer model; `linear`: uniform attention, no MLP, no norm, so logits are affine in every stream."""
-    model = HookedTransformer(HookedTransformerConfig(
-        n_layers=3, d_model=12, n_ctx=10, d_head=4, n_heads=3, d_mlp=20, d_vocab=17, act_fn="gelu", attn_only=linear,
-        normalization_type=None if linear else norm, dtype=dtype, device="cpu", seed=1, init_mode="gpt2"))
+def random_model(
+    *, linear: bool = False, norm: str | None = "LN", dtype: torch.dtype = torch.float64
+) -> HookedTransformer:
+    """A random 3-layer model; `linear`: uniform attention, no MLP, no norm, so logits are affine in every
+    stream.
+    """
+    model = HookedTransformer(
+        HookedTransformerConfig(
+            n_layers=3,
+            d_model=12,
+            n_ctx=10,
+            d_head=4,
+            n_heads=3,
+            d_mlp=20,
+            d_vocab=17,
+            act_fn="gelu",
+            attn_only=linear,
+            normalization_type=None if linear else norm,
+            dtype=dtype,
+            device="cpu",
+            seed=1,
+            init_mode="gpt2",
+        )
+    )
     for name, parameter in model.named_parameters():
         parameter.data.normal_(std=0.4)
         if linear and any(key in name for key in ("W_Q", "W_K", "b_Q", "b_K")):

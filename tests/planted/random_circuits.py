@@ -1,7 +1,9 @@
-"""Random circuits out of parts that mean something, in transformers of three blocks with distractors; the truth is what brute force finds.
+"""Random circuits out of parts that mean something, in transformers of three blocks with distractors; the
+truth is what brute force finds.
 
-Detectors raise a flag where a token stands (by what a head copies or by where it looks); relays, inhibitors, gates and differences make flags
-of flags; two of them reach the output. Several flags may meet, cancel, or hold each other's place, so causes hide from gradients.
+Detectors raise a flag where a token stands (by what a head copies or by where it looks); relays, inhibitors,
+gates and differences make flags of flags; two of them reach the output. Several flags may meet, cancel, or
+hold each other's place, so causes hide from gradients.
 """
 
 import random
@@ -57,9 +59,23 @@ def random_circuit(seed: int) -> tuple[HookedTransformer, PairBatch]:
 
 
 def _empty(act: str) -> HookedTransformer:
-    model = HookedTransformer(HookedTransformerConfig(
-        n_layers=LAYERS, d_model=D_MODEL, n_ctx=POSITIONS, d_head=WIDTH, n_heads=HEADS, d_mlp=WIDTH, d_vocab=VOCAB, d_vocab_out=2,
-        act_fn=act, normalization_type=None, dtype=torch.float64, device="cpu", seed=0))
+    model = HookedTransformer(
+        HookedTransformerConfig(
+            n_layers=LAYERS,
+            d_model=D_MODEL,
+            n_ctx=POSITIONS,
+            d_head=WIDTH,
+            n_heads=HEADS,
+            d_mlp=WIDTH,
+            d_vocab=VOCAB,
+            d_vocab_out=2,
+            act_fn=act,
+            normalization_type=None,
+            dtype=torch.float64,
+            device="cpu",
+            seed=0,
+        )
+    )
     for parameter in model.parameters():
         parameter.data.zero_()
         parameter.requires_grad_(False)
@@ -88,7 +104,11 @@ def _detector(model: HookedTransformer, flags: _Flags, choose: random.Random, pl
 
 def _maker(model: HookedTransformer, flags: _Flags, choose: random.Random) -> None:
     """A flag made of one or two others; none where there is no room."""
-    kind, (one, at), (two, beside) = choose.choice(MAKERS), choose.choice(flags.made), choose.choice(flags.made)
+    kind, (one, at), (two, beside) = (
+        choose.choice(MAKERS),
+        choose.choice(flags.made),
+        choose.choice(flags.made),
+    )
     one, two, layer = FLAG + one, FLAG + two, max(at, beside)
     if kind in MAKERS[:4]:
         if layer + 1 == LAYERS:
@@ -111,8 +131,12 @@ def _maker(model: HookedTransformer, flags: _Flags, choose: random.Random) -> No
         return
     flags.mlps.add(layer)
     mlp, made = model.blocks[layer].mlp, flags.add(layer)
-    units = {"and": ((1.0, 1.0, -1.0, 1.0),), "or": ((1.0, 1.0, 0.0, 1.0), (1.0, 1.0, -1.0, -1.0)), "not": ((-1.0, 0.0, 1.0, 1.0),),
-             "unless": ((1.0, -choose.choice((1.0, 1.5, 2.0)), 0.0, 2.0),)}[kind]
+    units = {
+        "and": ((1.0, 1.0, -1.0, 1.0),),
+        "or": ((1.0, 1.0, 0.0, 1.0), (1.0, 1.0, -1.0, -1.0)),
+        "not": ((-1.0, 0.0, 1.0, 1.0),),
+        "unless": ((1.0, -choose.choice((1.0, 1.5, 2.0)), 0.0, 2.0),),
+    }[kind]
     for unit, (first, second, bias, weight) in enumerate(units):
         mlp.W_in.data[two, unit] = second
         mlp.W_in.data[one, unit] = first

@@ -1,4 +1,6 @@
-"""Eight circuits whose truth is known: found without a miss by the verified search, for less than half of what brute force costs."""
+"""Eight circuits whose truth is known: found without a miss by the verified search, for less than half of
+what brute force costs.
+"""
 
 import numpy as np
 import pytest
@@ -20,8 +22,17 @@ def test_the_truth_on_paper_is_what_brute_force_in_both_runs_finds(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_verified_search_misses_nothing_and_invents_nothing(name):
     planted = EVERY[name]()
-    run = {method: emocircuits.attribute(planted.model, planted.batch.clean, planted.batch.corrupt, metric, nodes="components",
-                                         method=method) for method in ("verified", "exact", "integrated_gradients")}
+    run = {
+        method: emocircuits.attribute(
+            planted.model,
+            planted.batch.clean,
+            planted.batch.corrupt,
+            metric,
+            nodes="components",
+            method=method,
+        )
+        for method in ("verified", "exact", "integrated_gradients")
+    }
     scale = np.abs(run["exact"].metric_clean - run["exact"].metric_corrupt).mean()
     table = run["verified"].edge_table()
     assert edges_of(table, "verified", 0.02 * scale) == planted.truth
@@ -33,15 +44,28 @@ def test_verified_search_misses_nothing_and_invents_nothing(name):
 def test_one_gradient_alone_misses_the_gate():
     """What the search is for: at the corrupt run the gate is shut, and no derivative passes it."""
     planted = ALL["gate"]()
-    plain = emocircuits.attribute(planted.model, planted.batch.clean, planted.batch.corrupt, metric, nodes="components")
+    plain = emocircuits.attribute(
+        planted.model, planted.batch.clean, planted.batch.corrupt, metric, nodes="components"
+    )
     assert auroc(plain.edge_table(), planted.truth) < 0.7
 
 
 def test_what_no_gradient_shows_is_found_by_what_edges_leave_unexplained():
-    """The MLP between holds the same in both runs, so neither end of its edges looks like a cause; yet its sources do more than the rest says."""
+    """The MLP between holds the same in both runs, so neither end of its edges looks like a cause; yet its
+    sources do more than the rest says.
+    """
     planted = unless()
-    runs = [emocircuits.attribute(planted.model, planted.batch.clean, planted.batch.corrupt, metric, nodes="components", method=method)
-            for method in ("attribution_patching", "integrated_gradients", "verified")]
+    runs = [
+        emocircuits.attribute(
+            planted.model,
+            planted.batch.clean,
+            planted.batch.corrupt,
+            metric,
+            nodes="components",
+            method=method,
+        )
+        for method in ("attribution_patching", "integrated_gradients", "verified")
+    ]
     hidden = {("a0.h0", "m1"), ("a0.h3", "m1")}
     for run in runs[:2]:
         assert not edges_of(run.edge_table(), "effect", 1e-9) & hidden

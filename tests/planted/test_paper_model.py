@@ -12,7 +12,14 @@ import pytest
 from planted.paper_model import SITES, A, K, P, S, paper_batch, paper_metric, paper_model, paper_saes
 
 from emocircuits.attribution import attribution_patching, edge_effects, exact_patching
-from emocircuits.circuits import circuit_from_attribution, circuit_metric, circuit_quality, find_circuit, unroll, with_edges
+from emocircuits.circuits import (
+    circuit_from_attribution,
+    circuit_metric,
+    circuit_quality,
+    find_circuit,
+    unroll,
+    with_edges,
+)
 from emocircuits.errors import UserError
 
 
@@ -21,13 +28,29 @@ def feature(layer: int, axis: int) -> str:
 
 
 ERROR = f"error/{SITES[1]}"
-EFFECTS = {feature(0, S): 19.5, feature(0, K): 6.5, feature(1, P): 24.0, feature(1, S): 1.5, ERROR: 0.5,
-           feature(2, A): 24.0, feature(2, S): 1.5, feature(2, K): 0.5}
+EFFECTS = {
+    feature(0, S): 19.5,
+    feature(0, K): 6.5,
+    feature(1, P): 24.0,
+    feature(1, S): 1.5,
+    ERROR: 0.5,
+    feature(2, A): 24.0,
+    feature(2, S): 1.5,
+    feature(2, K): 0.5,
+}
 TARGET = "logits"
-EDGES = {(feature(0, S), feature(1, P)): 18.0, (feature(0, K), feature(1, P)): 6.0, (feature(0, S), feature(1, S)): 1.5,
-         (feature(0, K), ERROR): 0.5, (feature(1, P), feature(2, A)): 24.0, (feature(1, S), feature(2, S)): 1.5,
-         (ERROR, feature(2, K)): 0.5, (feature(2, A), TARGET): 24.0, (feature(2, S), TARGET): 1.5,
-         (feature(2, K), TARGET): 0.5}
+EDGES = {
+    (feature(0, S), feature(1, P)): 18.0,
+    (feature(0, K), feature(1, P)): 6.0,
+    (feature(0, S), feature(1, S)): 1.5,
+    (feature(0, K), ERROR): 0.5,
+    (feature(1, P), feature(2, A)): 24.0,
+    (feature(1, S), feature(2, S)): 1.5,
+    (ERROR, feature(2, K)): 0.5,
+    (feature(2, A), TARGET): 24.0,
+    (feature(2, S), TARGET): 1.5,
+    (feature(2, K), TARGET): 0.5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,34 +76,59 @@ def test_edges_equal_the_paper(world):
     edges = edge_effects(model, saes, batches, paper_metric, nodes)
     names = [*nodes, TARGET]
     source = np.repeat(np.arange(len(nodes)), np.diff(edges.indptr))
-    found = {(names[s], names[t]): w for s, t, w in zip(source, edges.targets, edges.effects[0], strict=True)
-             if abs(w) > 1e-12}
+    found = {
+        (names[s], names[t]): w
+        for s, t, w in zip(source, edges.targets, edges.effects[0], strict=True)
+        if abs(w) > 1e-12
+    }
     assert found == pytest.approx(EDGES, abs=1e-12)
 
 
 def test_circuit_holds_the_planted_nodes_and_edges(world):
     model, saes, batches = world
-    result, circuit = find_circuit(model, saes, batches, paper_metric, behaviour="paper", threshold=0.05,
-                                   edge_threshold=0.05)
-    assert {node.id for node in circuit.nodes} == {feature(0, S), feature(0, K), feature(1, P), feature(1, S), feature(2, A),
-                                                   feature(2, S), TARGET}
+    result, circuit = find_circuit(
+        model, saes, batches, paper_metric, behaviour="paper", threshold=0.05, edge_threshold=0.05
+    )
+    assert {node.id for node in circuit.nodes} == {
+        feature(0, S),
+        feature(0, K),
+        feature(1, P),
+        feature(1, S),
+        feature(2, A),
+        feature(2, S),
+        TARGET,
+    }
     assert all(node.verified == pytest.approx(node.effect, abs=1e-12) for node in circuit.nodes)
     assert {(edge.source, edge.target): edge.weight for edge in circuit.edges} == pytest.approx(
-        {pair: weight for pair, weight in EDGES.items() if weight >= 1.5}, abs=1e-12)
-    again = circuit_from_attribution(with_edges(result, model, saes, batches, paper_metric, list(EFFECTS)), list(EFFECTS),
-                                     edge_threshold=0.0)
+        {pair: weight for pair, weight in EDGES.items() if weight >= 1.5}, abs=1e-12
+    )
+    again = circuit_from_attribution(
+        with_edges(result, model, saes, batches, paper_metric, list(EFFECTS)),
+        list(EFFECTS),
+        edge_threshold=0.0,
+    )
     assert len(again.edges) == len(EDGES)
 
 
-@pytest.mark.parametrize(("nodes", "value"), [
-    ((), 2.5),  # nothing: the corrupt run
-    (tuple(EFFECTS), 28.5),  # all that differ: the clean run
-    ((feature(0, S), feature(1, P), feature(2, A)), 20.5),  # s = 3, k = 1: p = 8, a = 21, then s = 0, k = 1
-    ((feature(1, P), feature(2, A)), 2.5),  # the plan sees corrupt states
-    ((feature(0, S), feature(0, K), feature(1, P), feature(2, A)), 26.5),  # p = 10, a = 27, then s = 0, k = 1
-    ((feature(0, S), feature(1, S), feature(2, S)), 4.0),  # the direct path: a = 3, s = 3, k = 1
-    ((feature(0, K), ERROR, feature(2, K)), 3.0),  # the calm state through the error node: a = 3, s = 0, k = 0
-])
+@pytest.mark.parametrize(
+    ("nodes", "value"),
+    [
+        ((), 2.5),  # nothing: the corrupt run
+        (tuple(EFFECTS), 28.5),  # all that differ: the clean run
+        (
+            (feature(0, S), feature(1, P), feature(2, A)),
+            20.5,
+        ),  # s = 3, k = 1: p = 8, a = 21, then s = 0, k = 1
+        ((feature(1, P), feature(2, A)), 2.5),  # the plan sees corrupt states
+        (
+            (feature(0, S), feature(0, K), feature(1, P), feature(2, A)),
+            26.5,
+        ),  # p = 10, a = 27, then s = 0, k = 1
+        ((feature(0, S), feature(1, S), feature(2, S)), 4.0),  # the direct path: a = 3, s = 3, k = 1
+        # the calm state through the error node: a = 3, s = 0, k = 0
+        ((feature(0, K), ERROR, feature(2, K)), 3.0),
+    ],
+)
 def test_metric_of_a_circuit_equals_the_paper(world, nodes, value):
     model, saes, batches = world
     measured = circuit_metric(model, saes, batches, paper_metric, [nodes])
@@ -94,12 +142,16 @@ def test_faithfulness_and_completeness_equal_the_paper(world):
     held_out = [paper_batch()]
     held_out[0].clean[0, 1] = 3  # another word without meaning: same states, a different prompt
     circuit = (feature(0, S), feature(1, P), feature(2, A))
-    found = circuit_quality(model, held_out, paper_metric, result, circuit, found_on=batches, saes=saes, sizes=(2, 3))
+    found = circuit_quality(
+        model, held_out, paper_metric, result, circuit, found_on=batches, saes=saes, sizes=(2, 3)
+    )
     assert found.faithfulness == pytest.approx(18 / 26, abs=1e-12)
     assert found.completeness == pytest.approx(0.5 / 26, abs=1e-12)
     # dealt out: s0, p1, a2, then k0 (the plan), s1, s2 (worth 1.5), the error that holds k, k2 (worth 0.5)
     assert [point["size"] for point in found.curve] == [1, 2, 3, 4, 5, 6, 8]
-    assert [26 * point["faithfulness"] for point in found.curve] == pytest.approx([0, 0, 18, 24, 24, 25.5, 26], abs=1e-10)
+    assert [26 * point["faithfulness"] for point in found.curve] == pytest.approx(
+        [0, 0, 18, 24, 24, 25.5, 26], abs=1e-10
+    )
     # every axis is a feature and a coordinate of the stream, so both find the same three
     assert found.controls["neuron_basis"]["faithfulness"] == pytest.approx(18 / 26, abs=1e-12)
     assert found.controls["random_dictionary"]["faithfulness"] < 0.5
@@ -117,9 +169,11 @@ def test_unrolled_circuit_starts_at_the_tokens(world):
     example = unroll(model, saes, batches[0], paper_metric, circuit, ["d", "n", "d", "n", "d", "end"])
     effects = {node.id: node.effect for node in example.nodes}
     assert {name: effects[name] for name in effects if name.startswith("token")} == pytest.approx(
-        {"token/p0": 6.5, "token/p2": 13.0, "token/p4": 6.5}, abs=1e-12)
-    assert {name: value for name, value in effects.items() if name.startswith(("feature", "error"))} == pytest.approx(
-        {f"{name}/p5": value for name, value in EFFECTS.items()}, abs=1e-12)
+        {"token/p0": 6.5, "token/p2": 13.0, "token/p4": 6.5}, abs=1e-12
+    )
+    assert {
+        name: value for name, value in effects.items() if name.startswith(("feature", "error"))
+    } == pytest.approx({f"{name}/p5": value for name, value in EFFECTS.items()}, abs=1e-12)
     weights = {(edge.source, edge.target): edge.weight for edge in example.edges}
     assert weights["token/p2", feature(0, S) + "/p5"] == pytest.approx(6.5)
     assert weights["token/p2", feature(0, K) + "/p5"] == pytest.approx(6.5)

@@ -1,4 +1,6 @@
-"""The planted model as an ordinary directory: its log-odds are the formula's, its circuit is the one set by hand."""
+"""The planted model as an ordinary directory: its log-odds are the formula's, its circuit is the one set by
+hand.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +11,13 @@ from emocircuits.attribution import group_pairs
 from emocircuits.circuits import agreement, circuit_quality, find_circuit
 from emocircuits.interventions.steer import steer
 from emocircuits.models.loader import load_model
-from emocircuits.models.planted import AXES, expected_log_odds, planted_pairs, planted_stories, write_planted_model
+from emocircuits.models.planted import (
+    AXES,
+    expected_log_odds,
+    planted_pairs,
+    planted_stories,
+    write_planted_model,
+)
 from emocircuits.models.planted_saes import FEATURES, planted_saes
 from emocircuits.sites import residual_site
 
@@ -49,7 +57,11 @@ def test_the_circuit_is_the_planted_one(world):
     nodes = [node(0, "state:desperate"), node(0, "state:calm"), node(1, "plan"), node(2, "act")]
     assert {n.id for n in circuit.nodes} == {*nodes, "logits"}
     assert {(e.source, e.target) for e in circuit.edges} == {
-        (nodes[0], nodes[2]), (nodes[1], nodes[2]), (nodes[2], nodes[3]), (nodes[3], "logits")}
+        (nodes[0], nodes[2]),
+        (nodes[1], nodes[2]),
+        (nodes[2], nodes[3]),
+        (nodes[3], "logits"),
+    }
     found = circuit_quality(model.bridge, score, metric, result, nodes, found_on=find, saes=saes)
     assert 0.75 < found.faithfulness < 1.0  # the direct path from the states is outside
     assert abs(found.completeness) < 0.2

@@ -1,4 +1,6 @@
-"""Random circuits out of known parts: what brute force finds the verified search finds, for less than half the passes."""
+"""Random circuits out of known parts: what brute force finds the verified search finds, for less than half
+the passes.
+"""
 
 import numpy as np
 import pytest

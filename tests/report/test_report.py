@@ -1,4 +1,6 @@
-"""The report holds the run's numbers, says null results plainly, needs no network, and refuses an unfinished run."""
+"""The report holds the run's numbers, says null results plainly, needs no network, and refuses an unfinished
+run.
+"""
 
 import json
 import re
@@ -49,7 +51,7 @@ def test_every_part_is_there_and_linked(page):
 def test_matched_features_of_a_known_sae_link_to_their_pages(run_dir, tmp_path):
     run = shutil.copytree(run_dir, tmp_path / "run")
     first, second = list(dict.fromkeys(read_run(run).matches.site))[:2]
-    for site, name in ((first, "gemma-2-2b/12-res"), (second, "x/y\"onclick=\"z")):
+    for site, name in ((first, "gemma-2-2b/12-res"), (second, 'x/y"onclick="z')):
         (run / "saes" / site).mkdir(parents=True, exist_ok=True)
         (run / "saes" / site / "cfg.json").write_text(json.dumps({"metadata": {"neuronpedia_id": name}}))
     links = set(re.findall(r'<a href="(https?:[^"]*)"', build_report(run).read_text()))
@@ -64,7 +66,11 @@ def test_the_numbers_are_those_of_the_files(page, run_dir):
         rows = run.steering[(run.steering.behaviour == behaviour) & (run.steering.strength == 0.5)]
         desperate = rows[rows.direction == "desperate"].iloc[0]
         assert found.rows["desperate"] == pytest.approx((desperate.rate, desperate.ci_low, desperate.ci_high))
-        assert found.ranges["random"] == (20, rows[rows.kind == "random"].rate.min(), rows[rows.kind == "random"].rate.max())
+        assert found.ranges["random"] == (
+            20,
+            rows[rows.kind == "random"].rate.min(),
+            rows[rows.kind == "random"].rate.max(),
+        )
         assert f"<b>{number(desperate.rate)}</b>" in page
     for row in run.saes.itertuples():
         assert f'title="{row.fvu!r}"' in page
@@ -99,8 +105,9 @@ def test_a_null_result_is_said_plainly(tmp_path):
     steering.to_csv(tmp_path / "steering.csv", index=False)
     run = read_run(tmp_path)
     assert contrast(run, "blackmail").within("desperate") == ["shuffled"]
-    assert "beyond the random and content directions, <b>but within the range of the shuffled ones" in verdict(
-        run, "blackmail"
+    assert (
+        "beyond the random and content directions, <b>but within the range of the shuffled ones"
+        in verdict(run, "blackmail")
     )
 
 
@@ -142,7 +149,9 @@ def test_a_missing_file_is_named_with_its_stage(tmp_path, name, stage):
 
 
 def test_numbers_and_cells():
-    assert [number(value) for value in (None, float("nan"), 0, 0.0, 1234567, -0.1234, 1e-5, 0.5, 12345.6, True)] == [
+    assert [
+        number(value) for value in (None, float("nan"), 0, 0.0, 1234567, -0.1234, 1e-5, 0.5, 12345.6, True)
+    ] == [
         "–",
         "–",
         "0",
@@ -187,7 +196,9 @@ def test_in_a_browser(tmp_path):
                 heads.nth(4).click()
                 assert page.locator("#saes table.data tbody tr").first.inner_text() != first
                 assert page.locator("#saes table.data th").nth(4).get_attribute("aria-sort") == "ascending"
-            assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+            assert page.evaluate(
+                "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
+            )
             assert page.evaluate("window.pwned") is None
             page.emulate_media(media="print")
             page.set_viewport_size({"width": 794, "height": 1123})  # A4

@@ -19,7 +19,10 @@ def of(table: pd.DataFrame, behaviour: str) -> pd.DataFrame:
 
 
 def test_deeper_computation_and_token_push_are_told_apart(table):
-    deep, push = route_verdict(of(table, "blackmail"), "desperate"), route_verdict(of(table, "reward_hacking"), "desperate")
+    deep, push = (
+        route_verdict(of(table, "blackmail"), "desperate"),
+        route_verdict(of(table, "reward_hacking"), "desperate"),
+    )
     assert "works against it (-13%)" in deep and "attention values (107%): deeper computation" in deep
     assert "90% of it goes directly to the tokens" in push and "mostly a push on the tokens" in push
     assert "beyond all of them" in deep and "3 random directions" in deep and "3 content directions" in deep
@@ -27,12 +30,17 @@ def test_deeper_computation_and_token_push_are_told_apart(table):
 
 def test_no_effect_is_not_split(table):
     rows = of(table, "blackmail").copy()
-    rows.loc[(rows["direction"] == "desperate") & (rows["part"] == "whole"), ["ci_low", "ci_high"]] = -1.0, 1.0
+    rows.loc[(rows["direction"] == "desperate") & (rows["part"] == "whole"), ["ci_low", "ci_high"]] = (
+        -1.0,
+        1.0,
+    )
     assert "there is no effect to split" in route_verdict(rows, "desperate")
 
 
 def test_controls_that_do_as_much_are_named(table):
     rows = of(table, "blackmail").copy()
     rows.loc[(rows["direction"] == "random 1") & (rows["part"] == "whole"), "amount"] = 9.0
-    assert "at most 9.00" in route_verdict(rows, "desperate") and "not beyond all of them" in route_verdict(rows, "desperate")
+    assert "at most 9.00" in route_verdict(rows, "desperate") and "not beyond all of them" in route_verdict(
+        rows, "desperate"
+    )
     assert route_verdict(rows, "happy") == "happy was not traced."

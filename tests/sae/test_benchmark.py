@@ -7,7 +7,9 @@ from tests.benchmarks.sae import Case, ratios, rows_like_activations, six_produc
 
 def test_it_runs_at_a_tiny_size():
     result = ratios(Case("tiny", "batchtopk", 16, 64, 48, {"ours": 1.0}), rounds=1)
-    assert set(result["ratios"]) >= {"ours", "sae-lens"} and all(one["ratio"] > 0 for one in result["ratios"].values())
+    assert set(result["ratios"]) >= {"ours", "sae-lens"} and all(
+        one["ratio"] > 0 for one in result["ratios"].values()
+    )
     assert set(result["skipped"]) <= {"dictionary_learning", "sparsify"} and all(result["skipped"].values())
 
 

@@ -1,4 +1,6 @@
-"""Training that is killed, stopped or runs out of disk goes on from its last checkpoint and ends with the same bytes."""
+"""Training that is killed, stopped or runs out of disk goes on from its last checkpoint and ends with the
+same bytes.
+"""
 
 import errno
 import json
@@ -21,7 +23,9 @@ from emocircuits.sae.checkpoint import Checkpoints
 
 SITE = SITES[0]
 SETTINGS = {
-    name: SAESettings(architecture=name, expansion=4, k=3, training_rows=2_400, batch_size=100, lr=1e-2, kernel=kernel)
+    name: SAESettings(
+        architecture=name, expansion=4, k=3, training_rows=2_400, batch_size=100, lr=1e-2, kernel=kernel
+    )
     for name, kernel in (("topk", "sparse"), ("batchtopk", "sparse"), ("jumprelu", "auto"))
 }
 
@@ -35,7 +39,9 @@ def store(tmp_path_factory):
 def whole(store, tmp_path_factory):
     """The bytes of runs that nothing disturbed and that kept no checkpoint."""
     return {
-        name: contents(train_saes(store, [SITE], settings, tmp_path_factory.mktemp(name), checkpoint_minutes=1e9))[SITE]
+        name: contents(
+            train_saes(store, [SITE], settings, tmp_path_factory.mktemp(name), checkpoint_minutes=1e9)
+        )[SITE]
         for name, settings in SETTINGS.items()
     }
 
@@ -96,7 +102,9 @@ def test_killed_runs_end_with_the_same_bytes(store, whole, tmp_path, name, steps
 
 
 def test_killed_while_a_checkpoint_is_written(store, whole, tmp_path):
-    """The kill falls between writing and renaming: the checkpoint before counts, the torn file is cleared away."""
+    """The kill falls between writing and renaming: the checkpoint before counts, the torn file is cleared
+    away.
+    """
 
     def work():
         real, calls = os.replace, []
@@ -164,7 +172,9 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(store, whole, tmp_path, mon
         real(handle)
 
     monkeypatch.setattr(atomic.os, "fsync", fsync)
-    with pytest.raises(Failure, match="cannot write .*step-000000006.safetensors: No space left on device; free some space"):
+    with pytest.raises(
+        Failure, match="cannot write .*step-000000006.safetensors: No space left on device; free some space"
+    ):
         train(store, "topk", tmp_path)
     monkeypatch.undo()
     kept = [path.name for path in sorted((tmp_path / ".checkpoints" / SITE).iterdir())]

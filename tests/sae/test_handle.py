@@ -17,7 +17,9 @@ SITE = "blocks.1.hook_resid_post"
 @pytest.fixture
 def pair(tmp_path):
     sae = StandardSAE(
-        StandardSAEConfig(d_in=6, d_sae=12, metadata=SAEMetadata(hook_name=SITE, model_name="m", model_hash="a" * 64))
+        StandardSAEConfig(
+            d_in=6, d_sae=12, metadata=SAEMetadata(hook_name=SITE, model_name="m", model_hash="a" * 64)
+        )
     )
     sae.save_model(tmp_path / "sae")
     return tmp_path / "sae"
@@ -32,7 +34,11 @@ def edit(pair, **changes):
 def test_loads_with_equal_outputs_and_no_gradients(pair):
     sae, plain = load_sae(pair, site=SITE, d_in=6, model_hash="a" * 64), SAE.load_from_disk(pair)
     x = torch.randn(5, 6)
-    assert torch.equal(sae(x), plain(x)) and not any(p.requires_grad for p in sae.parameters()) and not sae.training
+    assert (
+        torch.equal(sae(x), plain(x))
+        and not any(p.requires_grad for p in sae.parameters())
+        and not sae.training
+    )
 
 
 def test_what_does_not_fit_is_refused(pair, tmp_path):

@@ -1,4 +1,6 @@
-"""The same SAE in every known format comes out as the same SAE; what does not belong is refused with its causes."""
+"""The same SAE in every known format comes out as the same SAE; what does not belong is refused with its
+causes.
+"""
 
 import json
 import shutil
@@ -14,7 +16,14 @@ from emocircuits.errors import UserError
 from emocircuits.interventions.dictionary import open_dictionaries
 from emocircuits.sae import SAESettings, held_out_rows, load_sae, train_saes
 from emocircuits.sae.formats import FORMATS, read_sae
-from emocircuits.sae.pretrained import Source, adopt, check_measured, find_pretrained, neuronpedia_url, parse_pretrained
+from emocircuits.sae.pretrained import (
+    Source,
+    adopt,
+    check_measured,
+    find_pretrained,
+    neuronpedia_url,
+    parse_pretrained,
+)
 
 SITE = SITES[1]
 
@@ -25,7 +34,12 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("pretrained")
     store = planted_store(root / "a.h5", n_prompts=120)
     for name in ("topk", "batchtopk"):
-        train_saes(store, [SITE], SAESettings(architecture=name, expansion=4, k=4, training_rows=40_000, batch_size=250, lr=1e-2), root / name)
+        train_saes(
+            store,
+            [SITE],
+            SAESettings(architecture=name, expansion=4, k=4, training_rows=40_000, batch_size=250, lr=1e-2),
+            root / name,
+        )
     saes = {name: load_sae(root / name / SITE) for name in ("topk", "batchtopk")}
     return root, saes, torch.from_numpy(store.read(SITE, held_out_rows(store)))
 
@@ -47,35 +61,95 @@ def write(form, folder, saes):
         saes["topk"].save_model(folder)
         return "topk"
     if form == "dictionary_learning":
-        trainer = {"dict_class": "AutoEncoderTopK", "activation_dim": d_in, "dict_size": d_sae, "k": 4, "layer": 1, "lm_name": "tiny"}
+        trainer = {
+            "dict_class": "AutoEncoderTopK",
+            "activation_dim": d_in,
+            "dict_size": d_sae,
+            "k": 4,
+            "layer": 1,
+            "lm_name": "tiny",
+        }
         (folder / "config.json").write_text(json.dumps({"trainer": trainer, "buffer": {"ctx_len": 128}}))
-        save_file({"encoder.weight": encoder.T.contiguous(), "encoder.bias": bias, "decoder.weight": decoder.T.contiguous(), "b_dec": b_dec},
-                  folder / "ae.safetensors")
+        save_file(
+            {
+                "encoder.weight": encoder.T.contiguous(),
+                "encoder.bias": bias,
+                "decoder.weight": decoder.T.contiguous(),
+                "b_dec": b_dec,
+            },
+            folder / "ae.safetensors",
+        )
         return "topk"
     if form == "sparsify":
-        (folder / "cfg.json").write_text(json.dumps({"d_in": d_in, "expansion_factor": 4, "num_latents": d_sae, "k": 4, "normalize_decoder": False}))
-        save_file({"encoder.weight": encoder.T.contiguous(), "encoder.bias": bias, "W_dec": decoder, "b_dec": b_dec}, folder / "sae.safetensors")
+        (folder / "cfg.json").write_text(
+            json.dumps(
+                {
+                    "d_in": d_in,
+                    "expansion_factor": 4,
+                    "num_latents": d_sae,
+                    "k": 4,
+                    "normalize_decoder": False,
+                }
+            )
+        )
+        save_file(
+            {
+                "encoder.weight": encoder.T.contiguous(),
+                "encoder.bias": bias,
+                "W_dec": decoder,
+                "b_dec": b_dec,
+            },
+            folder / "sae.safetensors",
+        )
         return "topk"
     encoder, bias, decoder, b_dec = affine(saes["batchtopk"])
     threshold = saes["batchtopk"].threshold * saes["batchtopk"].W_dec.norm(dim=1) / decoder.norm(dim=1)
     plain = bias - b_dec @ encoder
     if form == "gemma_scope":
-        np.savez(folder / "params.npz", W_enc=encoder, b_enc=plain, W_dec=decoder, b_dec=b_dec, threshold=threshold)
+        np.savez(
+            folder / "params.npz", W_enc=encoder, b_enc=plain, W_dec=decoder, b_dec=b_dec, threshold=threshold
+        )
     else:  # llama_scope: one threshold for all, weights for inputs of mean norm sqrt(d)
         scale, common = 3.0, float(threshold.mean())
-        (folder / "hyperparams.json").write_text(json.dumps({
-            "d_model": d_in, "d_sae": d_sae, "jump_relu_threshold": common / scale, "hook_point_in": SITE,
-            "dataset_average_activation_norm": {"in": d_in**0.5 / scale}}))
+        (folder / "hyperparams.json").write_text(
+            json.dumps(
+                {
+                    "d_model": d_in,
+                    "d_sae": d_sae,
+                    "jump_relu_threshold": common / scale,
+                    "hook_point_in": SITE,
+                    "dataset_average_activation_norm": {"in": d_in**0.5 / scale},
+                }
+            )
+        )
         (folder / "checkpoints").mkdir()
-        save_file({"encoder.weight": (encoder / scale).T.contiguous(), "encoder.bias": plain, "decoder.weight": (decoder * scale).T.contiguous(),
-                   "decoder.bias": b_dec * scale}, folder / "checkpoints" / "final.safetensors")
+        save_file(
+            {
+                "encoder.weight": (encoder / scale).T.contiguous(),
+                "encoder.bias": plain,
+                "decoder.weight": (decoder * scale).T.contiguous(),
+                "decoder.bias": b_dec * scale,
+            },
+            folder / "checkpoints" / "final.safetensors",
+        )
     return "batchtopk"
 
 
 def take(world, source, **changes):
     root, _, x = world
-    return adopt(source, root / "out", **{"site": SITE, "d_in": x.shape[1], "model_name": "tiny", "model_hash": "m" * 64,
-                                          "prepend_bos": True, "activations": x, **changes})
+    return adopt(
+        source,
+        root / "out",
+        **{
+            "site": SITE,
+            "d_in": x.shape[1],
+            "model_name": "tiny",
+            "model_hash": "m" * 64,
+            "prepend_bos": True,
+            "activations": x,
+            **changes,
+        },
+    )
 
 
 @pytest.mark.parametrize("form", FORMATS.names())
@@ -85,9 +159,14 @@ def test_every_format_gives_the_same_sae(world, form):
     expected = saes[write(form, folder, saes)]
     assert read_sae(folder)[0] == form
     found = take(world, Source("mine", folder, neuronpedia="tiny/1-res"))
-    assert found.cfg.metadata.hook_name == SITE and neuronpedia_url(found, 7) == "https://www.neuronpedia.org/tiny/1-res/7"
+    assert (
+        found.cfg.metadata.hook_name == SITE
+        and neuronpedia_url(found, 7) == "https://www.neuronpedia.org/tiny/1-res/7"
+    )
     if form == "llama_scope":  # one threshold in place of many
-        return torch.testing.assert_close(found.decode(found.encode(x)), expected.decode(expected.encode(x)), rtol=0, atol=0.3)
+        return torch.testing.assert_close(
+            found.decode(found.encode(x)), expected.decode(expected.encode(x)), rtol=0, atol=0.3
+        )
     torch.testing.assert_close(found.encode(x), expected.encode(x), rtol=0, atol=1e-4 * float(x.abs().max()))
     torch.testing.assert_close(found(x), expected(x), rtol=0, atol=1e-4 * float(x.abs().max()))
 
@@ -101,10 +180,16 @@ def test_a_scale_that_was_not_folded_is_folded(world):
     sae.fold_activation_norm_scaling_factor(1 / scale)  # the SAE of inputs times `scale`
     sae.save_model(folder)
     config = json.loads((folder / "cfg.json").read_text())
-    (folder / "cfg.json").write_text(json.dumps(config | {"normalize_activations": "expected_average_only_in"}))
+    (folder / "cfg.json").write_text(
+        json.dumps(config | {"normalize_activations": "expected_average_only_in"})
+    )
     for said in (0.0, scale):
-        torch.testing.assert_close(take(world, Source("scaled", folder, scale=said)).encode(x), saes["topk"].encode(x), rtol=0,
-                                   atol=1e-4 * float(x.abs().max()))
+        torch.testing.assert_close(
+            take(world, Source("scaled", folder, scale=said)).encode(x),
+            saes["topk"].encode(x),
+            rtol=0,
+            atol=1e-4 * float(x.abs().max()),
+        )
     with pytest.raises(UserError, match="has L0 .*usual causes: .1.*.2. a scale"):
         take(world, Source("scaled", folder, scale=scale * 30))
 
@@ -143,7 +228,10 @@ def test_what_does_not_belong_is_refused(world):
 
 
 def test_names_of_releases(monkeypatch, tmp_path):
-    with pytest.raises(UserError, match="unknown sae-lens release 'gemma-scope-2b-pt-res-canonica'; did you mean 'gemma-scope-2b-pt-res-canonical'"):
+    with pytest.raises(
+        UserError,
+        match="unknown sae-lens release 'gemma-scope-2b-pt-res-canonica'; did you mean 'gemma-scope-2b-pt-res-canonical'",
+    ):
         find_pretrained("gemma-scope-2b-pt-res-canonica:layer_12/width_16k/canonical")
     with pytest.raises(UserError, match="unknown SAE of gemma-scope"):
         find_pretrained("gemma-scope-2b-pt-res-canonical:layer_12/width_15k/canonical")
@@ -161,13 +249,20 @@ def test_names_of_releases(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
     found = find_pretrained("gemma-scope-2b-pt-res-canonical:layer_12/width_16k/canonical")
-    assert asked.repository == "google/gemma-scope-2b-pt-res" and not any(".pt" in pattern for pattern in asked.options["allow_patterns"])
-    assert found.neuronpedia == "gemma-2-2b/12-gemmascope-res-16k" and found.directory.name.startswith("average_l0")
+    assert asked.repository == "google/gemma-scope-2b-pt-res" and not any(
+        ".pt" in pattern for pattern in asked.options["allow_patterns"]
+    )
+    assert found.neuronpedia == "gemma-2-2b/12-gemmascope-res-16k" and found.directory.name.startswith(
+        "average_l0"
+    )
 
 
 def test_which_site_gets_which():
     assert parse_pretrained([f"{SITE}=a:b/c", "0=/some/dir"], SITES) == {SITE: "a:b/c", SITES[0]: "/some/dir"}
-    for wrong, says in (("abc", "expected SITE=RELEASE:ID"), ("blocks.9.hook_resid_post=x", "unknown site in sae.pretrained")):
+    for wrong, says in (
+        ("abc", "expected SITE=RELEASE:ID"),
+        ("blocks.9.hook_resid_post=x", "unknown site in sae.pretrained"),
+    ):
         with pytest.raises(UserError, match=says):
             parse_pretrained([wrong], SITES)
     with pytest.raises(UserError, match="twice"):
@@ -182,11 +277,18 @@ def test_a_run_mixes_pretrained_and_other_saes(debug_run, tmp_path):
     run = shutil.copytree(debug_run, tmp_path / "run")
     source = shutil.copytree(debug_run / "saes" / SITE, tmp_path / "published")
     config = json.loads((source / "cfg.json").read_text())
-    config["metadata"] = {"hook_name": SITE, "model_name": "planted", "neuronpedia_id": "planted/1-res", "sae_lens_version": "6.54.12"}
+    config["metadata"] = {
+        "hook_name": SITE,
+        "model_name": "planted",
+        "neuronpedia_id": "planted/1-res",
+        "sae_lens_version": "6.54.12",
+    }
     (source / "cfg.json").write_text(json.dumps(config))
     recipe, _ = open_run(run, (f"sae.pretrained=['1={source}']", f"sae.directory='{debug_run / 'saes'}'"))
     with quiet():
         run_pipeline(recipe, run, only="sae")
     assert neuronpedia_url(load_sae(run / "saes" / SITE), 3).endswith("planted/1-res/3")
-    assert json.loads((run / "saes" / SITES[0] / "cfg.json").read_text()) == json.loads((debug_run / "saes" / SITES[0] / "cfg.json").read_text())
+    assert json.loads((run / "saes" / SITES[0] / "cfg.json").read_text()) == json.loads(
+        (debug_run / "saes" / SITES[0] / "cfg.json").read_text()
+    )
     assert (run / "saes.csv").read_text() == (debug_run / "saes.csv").read_text()

@@ -20,7 +20,9 @@ SITE, D = "blocks.0.hook_resid_post", 12
 def model():
     torch.manual_seed(0)
     lm = HookedSAETransformer(
-        HookedTransformerConfig(n_layers=2, d_model=D, n_ctx=16, d_head=4, n_heads=3, d_vocab=20, act_fn="gelu", seed=1)
+        HookedTransformerConfig(
+            n_layers=2, d_model=D, n_ctx=16, d_head=4, n_heads=3, d_vocab=20, act_fn="gelu", seed=1
+        )
     )
     with torch.no_grad():
         lm.unembed.W_U *= 4
@@ -31,7 +33,9 @@ def model():
 @pytest.fixture(scope="module")
 def sae():
     torch.manual_seed(1)
-    made = TopKSAE(TopKSAEConfig(d_in=D, d_sae=30, k=5, metadata=SAEMetadata(hook_name=SITE, mean_to_spread=1.0)))
+    made = TopKSAE(
+        TopKSAEConfig(d_in=D, d_sae=30, k=5, metadata=SAEMetadata(hook_name=SITE, mean_to_spread=1.0))
+    )
     with torch.no_grad():
         made.b_dec.copy_(torch.randn(D))
         made.W_enc[:, 7] = 0
@@ -57,7 +61,9 @@ def test_reconstruction_equals_an_explicit_loop(store, sae):
     rows = store.select(np.ones(7, dtype=bool), start=1)
     got = reconstruction(sae, store, SITE, rows)
     x = store.read(SITE, rows).astype(np.float64)
-    w_enc, w_dec, b_enc, b_dec = (getattr(sae, n).double().numpy() for n in ("W_enc", "W_dec", "b_enc", "b_dec"))
+    w_enc, w_dec, b_enc, b_dec = (
+        getattr(sae, n).double().numpy() for n in ("W_enc", "W_dec", "b_enc", "b_dec")
+    )
     lost, kept, fired = 0.0, 0.0, np.zeros(30)
     for row in x:
         pre = (row - b_dec) @ w_enc + b_enc
@@ -80,7 +86,9 @@ def test_fvu_is_exact_with_a_huge_mean(tmp_path):
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(500, D)) + 3e3).astype(np.float32)
     prompts = pd.DataFrame({"id": ["a"]})
-    with ActivationStoreWriter(tmp_path / "a.h5", (SITE,), D, prompts, [np.arange(500)], {}, "float32") as writer:
+    with ActivationStoreWriter(
+        tmp_path / "a.h5", (SITE,), D, prompts, [np.arange(500)], {}, "float32"
+    ) as writer:
         writer.append([0], {SITE: x})
         writer.finish()
     silent = StandardSAE(StandardSAEConfig(d_in=D, d_sae=4))
@@ -104,7 +112,9 @@ def test_loss_recovered_equals_sae_lens_and_an_explicit_loop(model, sae, store):
             outputs = [
                 model(tokens),
                 model.run_with_saes(tokens, saes=[sae]),
-                model.run_with_hooks(tokens, fwd_hooks=[(SITE, lambda v, hook: torch.from_numpy(mean).expand_as(v))]),
+                model.run_with_hooks(
+                    tokens, fwd_hooks=[(SITE, lambda v, hook: torch.from_numpy(mean).expand_as(v))]
+                ),
                 model.run_with_hooks(tokens, fwd_hooks=[(SITE, lambda v, hook: torch.zeros_like(v))]),
             ]
             left, right = (logits[0, :-1].double().log_softmax(-1) for logits in outputs[:2])
@@ -116,7 +126,9 @@ def test_loss_recovered_equals_sae_lens_and_an_explicit_loop(model, sae, store):
         count += n - 1
     clean, spliced, ablated, zeroed = sums / count
     assert got.tokens == count
-    assert (got.clean, got.sae, got.ablated, got.zeroed) == pytest.approx((clean, spliced, ablated, zeroed), abs=1e-5)
+    assert (got.clean, got.sae, got.ablated, got.zeroed) == pytest.approx(
+        (clean, spliced, ablated, zeroed), abs=1e-5
+    )
     assert got.kl == pytest.approx(kl / count, rel=1e-4) and got.kl > 0
     assert got.ce_loss_recovered_zero == pytest.approx((zeroed - spliced) / (zeroed - clean), rel=1e-3)
     assert got.ce_loss_recovered == pytest.approx((ablated - spliced) / (ablated - clean), rel=1e-3)
@@ -126,7 +138,10 @@ def test_skipped_positions_stay_untouched(model, sae, store):
     batches = list(equal_length_batches(store, np.array([3])))
     seen = {}
     loss_recovered(model, sae, SITE, batches, np.zeros(D), skip_positions=4)
-    with torch.no_grad(), model.hooks(fwd_hooks=[("blocks.1.hook_resid_pre", lambda v, hook: seen.update(x=v))]):
+    with (
+        torch.no_grad(),
+        model.hooks(fwd_hooks=[("blocks.1.hook_resid_pre", lambda v, hook: seen.update(x=v))]),
+    ):
         model(batches[0])
     got = loss_recovered(model, sae, SITE, batches, np.zeros(D), skip_positions=4)
     assert got.tokens == 12 - 1 - 4

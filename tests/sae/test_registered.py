@@ -1,4 +1,6 @@
-"""A registered SAE is found by name, and refused when it is not what was registered or does not do what was recorded."""
+"""A registered SAE is found by name, and refused when it is not what was registered or does not do what was
+recorded.
+"""
 
 import dataclasses
 
@@ -8,7 +10,14 @@ from fixtures.planted_store import SITES, planted_store
 
 from emocircuits.errors import UserError
 from emocircuits.sae import SAESettings, held_out_rows, load_sae, reconstruction, train_saes
-from emocircuits.sae.registered import Quality, entry_of, find_registered, open_registered, read_registry, register
+from emocircuits.sae.registered import (
+    Quality,
+    entry_of,
+    find_registered,
+    open_registered,
+    read_registry,
+    register,
+)
 
 SITE, MODEL = SITES[1], "m" * 64
 
@@ -24,7 +33,9 @@ def world(tmp_path_factory):
     sae = load_sae(directory)
     rows = held_out_rows(store)
     found = reconstruction(sae, store, SITE, rows)
-    quality = Quality(found.l0, found.fvu, 0.99, found.dead_fraction, found.tokens, 'rows of "a"\n', store.content_hash)
+    quality = Quality(
+        found.l0, found.fvu, 0.99, found.dead_fraction, found.tokens, 'rows of "a"\n', store.content_hash
+    )
     about = {"name": "mine", "model": "tiny", "model_hash": MODEL, "revision": "", "recipe": "topk.toml"}
     entry = entry_of(sae, directory, registry, quality=quality, **about)
     register(registry, [entry])
@@ -56,7 +67,11 @@ def test_activations_that_do_not_belong_to_it_are_refused(world, spoil):
         "sink": torch.where(torch.arange(len(x))[:, None] % 3 == 0, x * 50, x),
         "few": x[:1],
     }[spoil]
-    text = "usual causes: .1. activations of another site, model or revision, .2. a scale" if spoil != "few" else "1 rows"
+    text = (
+        "usual causes: .1. activations of another site, model or revision, .2. a scale"
+        if spoil != "few"
+        else "1 rows"
+    )
     with pytest.raises(UserError, match=text):
         open_registered(registry, "mine", SITE, wrong)
 
@@ -84,16 +99,30 @@ def test_names_models_files_and_places_are_checked(world, tmp_path):
         open_registered(registry, "mine", SITES[0], x)
     with pytest.raises(UserError, match="mine was trained on the model 'tiny'"):
         open_registered(registry, "mine", SITE, x, model_hash="f" * 64)
-    register(tmp_path / "r.toml", [dataclasses.replace(entry, path=str(registry.parent / entry.path), weights_sha256="0" * 64)])
+    register(
+        tmp_path / "r.toml",
+        [dataclasses.replace(entry, path=str(registry.parent / entry.path), weights_sha256="0" * 64)],
+    )
     with pytest.raises(UserError, match="is not the file that was registered as mine"):
         open_registered(tmp_path / "r.toml", "mine", SITE, x)
     sae = load_sae(registry.parent / entry.path)
     with pytest.raises(UserError, match="is not below"):
-        entry_of(sae, registry.parent / entry.path, tmp_path / "r.toml", name="x", model="", model_hash="", revision="",
-                 recipe="", quality=entry.quality)
+        entry_of(
+            sae,
+            registry.parent / entry.path,
+            tmp_path / "r.toml",
+            name="x",
+            model="",
+            model_hash="",
+            revision="",
+            recipe="",
+            quality=entry.quality,
+        )
 
 
-@pytest.mark.parametrize("text", ["no toml [", "[[sae]]\nname = 'x'\n", "sae = 3", "[[sae]]\nname = 'x'\nquality = 3\n"])
+@pytest.mark.parametrize(
+    "text", ["no toml [", "[[sae]]\nname = 'x'\n", "sae = 3", "[[sae]]\nname = 'x'\nquality = 3\n"]
+)
 def test_a_hostile_registry_is_one_line(tmp_path, text):
     (tmp_path / "r.toml").write_text(text)
     with pytest.raises(UserError, match="is no registry of SAEs") as caught:
@@ -120,13 +149,18 @@ def test_the_shipped_ones_do_what_the_registry_says(name):
     from emocircuits.organism.corpus import generate
 
     model = load_model("organism", checks=False)
-    tokens = [torch.tensor(model.encode(one.text)).numpy() for one in generate("story", 40, 99, "held_out", named=False)]
+    tokens = [
+        torch.tensor(model.encode(one.text)).numpy()
+        for one in generate("story", 40, 99, "held_out", named=False)
+    ]
     with row_reader(model, model.sites) as read:
         rows = read(tokens)
     inside = torch.cat([torch.arange(len(ids)) for ids in tokens]) > 0
     registry = ROOT / "saes" / "registry.toml"
     for site, entry in find_registered(registry, name).items():
-        open_registered(registry, name, site, torch.from_numpy(rows[site])[inside], model_hash=model.content_hash)
+        open_registered(
+            registry, name, site, torch.from_numpy(rows[site])[inside], model_hash=model.content_hash
+        )
         assert entry.quality.dead_fraction <= 0.02 and entry.quality.ce_loss_recovered >= 0.98
         assert entry.quality.fvu <= (0.05 if name.endswith("pursuit") else 0.07) and entry.quality.l0 <= 32
 
@@ -137,5 +171,7 @@ def test_the_registry_of_the_package_has_saes_of_the_organism():
     entries = read_registry(shipped_registry())
     sites = [entry.site for entry in entries if entry.name == "organism-topk"]
     assert registered_for(shipped_registry(), entries[0].model_hash, sites) == "organism-topk"
-    assert registered_for(shipped_registry(), entries[0].model_hash, [*sites, "blocks.99.hook_resid_post"]) == ""
+    assert (
+        registered_for(shipped_registry(), entries[0].model_hash, [*sites, "blocks.99.hook_resid_post"]) == ""
+    )
     assert registered_for(shipped_registry(), "0" * 64, sites) == ""

@@ -1,4 +1,6 @@
-"""Sparse kernels against sae-lens' own dense classes: selection, losses, activations, gradients, whole training runs."""
+"""Sparse kernels against sae-lens' own dense classes: selection, losses, activations, gradients, whole
+training runs.
+"""
 
 import pytest
 import torch
@@ -27,7 +29,9 @@ def pair(kind, dtype, *, d_sae=1024, k=6, kernel="sparse", **options):
     """The same weights in sae-lens' class and in ours; norms and biases are not what they start as."""
     dense_class, sparse_class, config = KINDS[kind]
     dense = dense_class(config(d_in=D, d_sae=d_sae, k=k, dtype=dtype, aux_loss_coefficient=0.5, **options))
-    sparse = sparse_class(config(d_in=D, d_sae=d_sae, k=k, dtype=dtype, aux_loss_coefficient=0.5, **options), kernel=kernel)
+    sparse = sparse_class(
+        config(d_in=D, d_sae=d_sae, k=k, dtype=dtype, aux_loss_coefficient=0.5, **options), kernel=kernel
+    )
     with torch.no_grad():
         dense.W_dec.mul_(torch.rand(d_sae, 1, dtype=dense.W_dec.dtype) * 3 + 0.5)
         for name in ("W_enc", "b_enc", "b_dec"):
@@ -39,7 +43,9 @@ def pair(kind, dtype, *, d_sae=1024, k=6, kernel="sparse", **options):
 
 def step(sae, x, dead):
     output = sae.training_forward_pass(
-        TrainStepInput(sae_in=x, coefficients={}, dead_neuron_mask=dead, n_training_steps=0, is_logging_step=False)
+        TrainStepInput(
+            sae_in=x, coefficients={}, dead_neuron_mask=dead, n_training_steps=0, is_logging_step=False
+        )
     )
     sae.zero_grad()
     output.loss.backward()
@@ -99,7 +105,9 @@ def test_a_shut_relu_passes_no_gradient_and_does_not_count_as_fired():
         close(mine.grad, reference.grad, 1e-12)
 
 
-@pytest.mark.parametrize(("width", "k"), [(1024, 32), (4096, 32), (4096, 1), (1536, 7), (1023, 5), (1021 * 3, 4), (64, 64)])
+@pytest.mark.parametrize(
+    ("width", "k"), [(1024, 32), (4096, 32), (4096, 1), (1536, 7), (1023, 5), (1021 * 3, 4), (64, 64)]
+)
 def test_grouped_selection_is_topk(width, k):
     hidden = torch.randn(33, width, dtype=torch.float64)
     hidden[0] = hidden[0].sort(descending=True).values
@@ -116,7 +124,9 @@ def test_grouped_selection_is_topk(width, k):
 @pytest.mark.parametrize("width", [96, 1024])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_equal_elements_at_the_edge(width, dtype):
-    """Few distinct values, whole rows of one value, infinities and NaN: still k places per row, with topk's values."""
+    """Few distinct values, whole rows of one value, infinities and NaN: still k places per row, with topk's
+    values.
+    """
     hidden = torch.randint(-2, 3, (40, width)).to(dtype)
     hidden[3], hidden[4, :7], hidden[5, 5] = 1.0, float("inf"), float("nan")
     chosen = largest_per_row(hidden, 6)
@@ -133,9 +143,12 @@ def test_batch_selection_does_not_depend_on_the_guess(guess):
     hidden = torch.randn(50, 300)
     chosen, last = largest_of_batch(hidden, 400, guess)
     expected = torch.topk(hidden.flatten(), 400)
-    assert last == expected.values.min() and torch.equal(chosen.values.sort(descending=True).values, expected.values)
+    assert last == expected.values.min() and torch.equal(
+        chosen.values.sort(descending=True).values, expected.values
+    )
     flat = chosen.rows * 300 + chosen.features
-    assert torch.equal(flat, expected.indices.sort().values)  # in order: sums come out the same whatever the guess
+    # in order: sums come out the same whatever the guess
+    assert torch.equal(flat, expected.indices.sort().values)
 
 
 def test_batch_selection_with_equal_values_and_too_few_positive_ones():

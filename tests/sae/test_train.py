@@ -1,4 +1,6 @@
-"""SAE training: sae-lens' own numbers, the same bytes whatever happened on the way, and a planted dictionary found again."""
+"""SAE training: sae-lens' own numbers, the same bytes whatever happened on the way, and a planted dictionary
+found again.
+"""
 
 import json
 import threading
@@ -23,7 +25,9 @@ def store(tmp_path_factory) -> ActivationStore:
     return planted_store(tmp_path_factory.mktemp("store") / "activations.h5")
 
 
-SETTINGS = SAESettings(expansion=4, k=4, training_rows=60_000, batch_size=256, lr=1e-2, aux_coefficient=1 / 32, seed=3)
+SETTINGS = SAESettings(
+    expansion=4, k=4, training_rows=60_000, batch_size=256, lr=1e-2, aux_coefficient=1 / 32, seed=3
+)
 SHORT = SAESettings(expansion=2, k=4, training_rows=5_000, batch_size=250)
 
 
@@ -37,7 +41,8 @@ def test_planted_dictionary_is_found(store, trained):
     for number, site in enumerate(SITES):
         sae = load_sae(trained[site], site=site, d_in=D, model_hash="m" * 64)
         quality = reconstruction(sae, store, site, rows)
-        assert quality.fvu < 0.05 and quality.dead_fraction < 0.3 and quality.l0 <= 4  # 64 features for 24 truths
+        # 64 features for 24 truths
+        assert quality.fvu < 0.05 and quality.dead_fraction < 0.3 and quality.l0 <= 4
         cosines = planted(number, 1)[1] @ sae.W_dec.numpy().T
         assert np.median(cosines.max(axis=1)) > 0.95
         torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(64))
@@ -47,8 +52,17 @@ def test_the_pair_is_plain_sae_lens(store, trained):
     config = json.loads((trained[SITES[0]] / "cfg.json").read_text())
     metadata = config["metadata"]
     assert sorted(path.name for path in trained[SITES[0]].iterdir()) == sorted(FILES)
-    assert config["architecture"] == "topk" and config["d_in"] == D and config["d_sae"] == 64 and config["k"] == 4
-    assert metadata["hook_name"] == SITES[0] and metadata["model_name"] == "tiny" and metadata["model_hash"] == "m" * 64
+    assert (
+        config["architecture"] == "topk"
+        and config["d_in"] == D
+        and config["d_sae"] == 64
+        and config["k"] == 4
+    )
+    assert (
+        metadata["hook_name"] == SITES[0]
+        and metadata["model_name"] == "tiny"
+        and metadata["model_hash"] == "m" * 64
+    )
     ours, theirs = load_sae(trained[SITES[0]]), SAE.load_from_disk(trained[SITES[0]])
     x = torch.from_numpy(store.read(SITES[0], slice(1, 40)))
     assert torch.equal(ours(x), theirs(x)) and torch.equal(ours.encode(x), theirs.encode(x))
@@ -62,7 +76,9 @@ def test_weights_equal_a_run_of_sae_lens_fit(store, trained):
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=D, d_sae=64, k=4, aux_loss_coefficient=1 / 32))
     sae.b_dec.data = torch.from_numpy(mean / deviation).float()
     steps = 60_000 // 256
-    batches = (torch.from_numpy(batch) / deviation for batch in store.shuffled_batches(site, 256, 3, rows=rows))
+    batches = (
+        torch.from_numpy(batch) / deviation for batch in store.shuffled_batches(site, 256, 3, rows=rows)
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     SAETrainer(
@@ -91,7 +107,9 @@ def test_weights_equal_a_run_of_sae_lens_fit(store, trained):
 def test_moments_and_training_rows(store):
     chosen = training_rows(store)
     rows = chosen.rows()
-    assert (store.positions[rows] > 0).all() and set(store.prompts["split"].iloc[store.prompt_index[rows]]) == {"train"}
+    assert (store.positions[rows] > 0).all() and set(
+        store.prompts["split"].iloc[store.prompt_index[rows]]
+    ) == {"train"}
     x = store.read(SITES[0], rows).astype(np.float64)
     mean, deviation = moments(store, SITES[0], chosen)
     np.testing.assert_allclose(mean, x.mean(0), rtol=1e-9)
@@ -131,7 +149,9 @@ def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(sto
         train_saes(store, SITES, SHORT, tmp_path / "part", workers=1)
     assert sorted(path.name for path in (tmp_path / "part").iterdir()) == [".checkpoints", SITES[0]]
     monkeypatch.setattr(
-        train_module, "train_one", lambda store, site, *a, **k: (calls.append(site), real(store, site, *a, **k))[1]
+        train_module,
+        "train_one",
+        lambda store, site, *a, **k: (calls.append(site), real(store, site, *a, **k))[1],
     )
     calls.clear()
     assert contents(train_saes(store, SITES, SHORT, tmp_path / "part")) == whole and calls == [SITES[1]]
@@ -143,9 +163,9 @@ def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(sto
     assert contents(train_saes(store, SITES, SHORT, tmp_path / "part")) == whole and calls == [SITES[0]]
     other = SAESettings(**{**SHORT.__dict__, "seed": 1})
     calls.clear()
-    assert contents(train_saes(store, SITES[:1], other, tmp_path / "part"))[SITES[0]] != whole[SITES[0]] and calls == [
+    assert contents(train_saes(store, SITES[:1], other, tmp_path / "part"))[SITES[0]] != whole[
         SITES[0]
-    ]
+    ] and calls == [SITES[0]]
 
 
 def test_wrong_settings_and_sites(store, tmp_path):
@@ -175,7 +195,8 @@ def test_rows_that_are_not_finite_are_named_and_nothing_is_written(tmp_path, bad
     store = planted_store(tmp_path / "a.h5", n_prompts=30)
     overwrite(store, SITES[1], 6 * 40 + 7, 3, bad)
     with pytest.raises(
-        UserError, match="row 247 of a.h5 at blocks.1.hook_resid_post holds NaN or infinity .prompt 'p6', position 7"
+        UserError,
+        match="row 247 of a.h5 at blocks.1.hook_resid_post holds NaN or infinity .prompt 'p6', position 7",
     ):
         train_saes(store, SITES[1:], SHORT, tmp_path / "saes")
     assert not (tmp_path / "saes" / SITES[1]).exists()

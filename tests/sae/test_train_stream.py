@@ -1,4 +1,6 @@
-"""SAEs of several sites in lockstep from a stream: what training from a store gives, whatever happened on the way."""
+"""SAEs of several sites in lockstep from a stream: what training from a store gives, whatever happened on the
+way.
+"""
 
 import multiprocessing
 import os
@@ -13,7 +15,14 @@ from fixtures.planted_store import SITES, contents, planted_store
 
 from emocircuits.artifacts.activation_stream import ActivationStream
 from emocircuits.errors import Failure, UserError
-from emocircuits.sae import SAESettings, held_out_rows, load_sae, reconstruction, train_from_stream, training_rows
+from emocircuits.sae import (
+    SAESettings,
+    held_out_rows,
+    load_sae,
+    reconstruction,
+    train_from_stream,
+    training_rows,
+)
 from emocircuits.sae import train_stream as module
 
 SETTINGS = SAESettings(expansion=4, k=4, training_rows=6_000, batch_size=200, lr=1e-2, seed=3)
@@ -26,7 +35,9 @@ def store(tmp_path_factory):
 
 
 def stream_of(store, settings=SETTINGS, sites=SITES):
-    return ActivationStream(store, sites, settings.batch_size, settings.seed, rows=training_rows(store), window=1000)
+    return ActivationStream(
+        store, sites, settings.batch_size, settings.seed, rows=training_rows(store), window=1000
+    )
 
 
 def train(store, out, settings=SETTINGS, **options):
@@ -39,7 +50,9 @@ def test_it_learns_at_every_site(store, tmp_path, architecture):
     paths = train(store, tmp_path, settings)
     assert list(paths) == list(SITES)
     for site, path in paths.items():
-        found = reconstruction(load_sae(path, site=site, model_hash="m" * 64), store, site, held_out_rows(store))
+        found = reconstruction(
+            load_sae(path, site=site, model_hash="m" * 64), store, site, held_out_rows(store)
+        )
         assert found.fvu < 0.1 and found.l0 == pytest.approx(4, rel=0.06)
 
 
@@ -90,7 +103,11 @@ def test_ctrl_c_leaves_checkpoints(store, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(store, tmp_path, workers=2)
     steps = {site: [path.name for path in (tmp_path / ".checkpoints" / site).iterdir()] for site in SITES}
-    assert all(len(names) == 1 for names in steps.values()) and "5" in steps[SITES[1]][0] and "4" in steps[SITES[0]][0], steps
+    assert (
+        all(len(names) == 1 for names in steps.values())
+        and "5" in steps[SITES[1]][0]
+        and "4" in steps[SITES[0]][0]
+    ), steps
     monkeypatch.undo()
     assert contents(train(store, tmp_path)) == contents(train(store, tmp_path / "whole"))
 

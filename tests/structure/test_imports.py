@@ -23,7 +23,11 @@ EXPORT_SEES = {name for row in ROWS[:3] for name in row} | {"export"}
 
 
 def modules():
-    return sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name not in ("__init__.py", "__main__.py"))
+    return sorted(
+        path
+        for path in PACKAGE.rglob("*.py")
+        if path.parent != PACKAGE or path.name not in ("__init__.py", "__main__.py")
+    )
 
 
 def part_of(path: Path) -> str:
@@ -55,13 +59,18 @@ def test_imports_go_down_only():
             if part not in ROW_OF:
                 faults.append(f"{path.relative_to(PACKAGE)} imports the unknown part {part}")
             elif ROW_OF[part] > ROW_OF[here] or (ROW_OF[part] == ROW_OF[here] and ROW_OF[here] > 0):
-                faults.append(f"{path.relative_to(PACKAGE)} (row {ROW_OF[here]}) imports {part} (row {ROW_OF[part]})")
+                faults.append(
+                    f"{path.relative_to(PACKAGE)} (row {ROW_OF[here]}) imports {part} (row {ROW_OF[part]})"
+                )
     assert not faults, "\n".join(faults)
 
 
 def test_export_needs_no_model():
-    faults = {str(path.relative_to(PACKAGE)): imported_parts(path) - EXPORT_SEES
-              for path in modules() if part_of(path) == "export"}
+    faults = {
+        str(path.relative_to(PACKAGE)): imported_parts(path) - EXPORT_SEES
+        for path in modules()
+        if part_of(path) == "export"
+    }
     assert not {path: parts for path, parts in faults.items() if parts}
 
 
@@ -72,8 +81,11 @@ def test_every_part_has_a_row_and_a_telling_name():
 
 
 def test_files_stay_small():
-    long = {str(path.relative_to(PACKAGE)): count for path in modules()
-            if (count := len(path.read_text().splitlines())) > 400}
+    long = {
+        str(path.relative_to(PACKAGE)): count
+        for path in modules()
+        if (count := len(path.read_text().splitlines())) > 400
+    }
     assert not long
 
 

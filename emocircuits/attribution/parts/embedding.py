@@ -1,6 +1,7 @@
 """The embeddings: `embed`, what the tokens put into the stream, and `pos`, what their positions put into it.
 
-Clean and corrupt prompts of one length share their positions, so `pos` has an effect only against another baseline.
+Clean and corrupt prompts of one length share their positions, so `pos` has an effect only against another
+baseline.
 """
 
 from collections.abc import Mapping
@@ -35,7 +36,9 @@ class Embeddings:
         """See `Writer`."""
         out.copy_(self._change(pair, window).transpose(0, 1))
 
-    def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
+    def moved(
+        self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
         return self._change(pair)[prompts, nodes]
 

@@ -1,8 +1,10 @@
-"""SAE features and the error node of one site of the residual stream, as nodes and slots among heads and MLPs.
+"""SAE features and the error node of one site of the residual stream, as nodes and slots among heads and
+MLPs.
 
-Features and error together are the whole stream, so nothing passes by a site: what lies before reaches what lies behind only
-through them. A feature's slot reads with its encoder row times the slope of its activation between the two runs, an error's slot
-with what is left of the stream's gradient; a feature writes with its decoder row.
+Features and error together are the whole stream, so nothing passes by a site: what lies before reaches what
+lies behind only through them. A feature's slot reads with its encoder row times the slope of its activation
+between the two runs, an error's slot with what is left of the stream's gradient; a feature writes with its
+decoder row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,11 +45,16 @@ class Features:
         site = dictionary.site
         kind = site.rsplit(".", 1)[1]
         if kind not in AFTER:
-            raise UserError(f"an SAE at {site} among heads and MLPs", expected="a site of the residual stream",
-                            cure="attribute its features with nodes='features'")
+            raise UserError(
+                f"an SAE at {site} among heads and MLPs",
+                expected="a site of the residual stream",
+                cure="attribute its features with nodes='features'",
+            )
         self._dictionary, self._site = dictionary, site
         self.chosen = torch.as_tensor(list(chosen), dtype=torch.long, device=dictionary.decoder.device)
-        ids = [NodeId("feature", site=site, feature=int(feature)) for feature in chosen] + [NodeId("error", site=site)]
+        ids = [NodeId("feature", site=site, feature=int(feature)) for feature in chosen] + [
+            NodeId("error", site=site)
+        ]
         self.nodes = self.slots = tuple(map(format_node, ids))
         self.taps = self.read_taps = (site,)
         self.writes_at = self.reads_at = 4.0 * layer_of(site) + AFTER[kind]
@@ -57,7 +64,9 @@ class Features:
     def effects(self, pair: Pair, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
         """< change of the activation, gradient along the decoder row >, and the same for the error."""
         run = self._site_run(pair)
-        features = (run.columns(self.chosen) * (grads[self._site] @ self._dictionary.decoder[self.chosen].T)).sum(1)
+        features = (
+            run.columns(self.chosen) * (grads[self._site] @ self._dictionary.decoder[self.chosen].T)
+        ).sum(1)
         return torch.cat([features, (run.delta_error * grads[self._site]).sum((1, 2))[:, None]], dim=1)
 
     def write(self, pair: Pair, window: Window, out: Float[Tensor, "node prompt pos d_model"]) -> None:
@@ -65,15 +74,23 @@ class Features:
         run = self._site_run(pair)
         if self._columns is None or self._columns[0] is not run:
             self._columns = run, run.columns(self.chosen)
-        torch.mul(self._columns[1][window].permute(2, 0, 1)[..., None], self._dictionary.decoder[self.chosen][:, None, None], out=out[:-1])
+        torch.mul(
+            self._columns[1][window].permute(2, 0, 1)[..., None],
+            self._dictionary.decoder[self.chosen][:, None, None],
+            out=out[:-1],
+        )
         out[-1] = run.delta_error[window]
 
     def _change(self, pair: Pair) -> Float[Tensor, "prompt node pos d_model"]:
         run = self._site_run(pair)
-        features = torch.einsum("ptn,nd->pntd", run.columns(self.chosen), self._dictionary.decoder[self.chosen])
+        features = torch.einsum(
+            "ptn,nd->pntd", run.columns(self.chosen), self._dictionary.decoder[self.chosen]
+        )
         return torch.cat([features, run.delta_error[:, None]], dim=1)
 
-    def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
+    def moved(
+        self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
         if self._site + FEATURES in pair.clean.values:  # from the clean run to its baseline
             return -self._change(Pair(pair.corrupt, pair.clean, ablated=True))[prompts, nodes]
@@ -82,7 +99,10 @@ class Features:
     def patch(self, source: Pass, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Edit:
         """See `Writer`."""
         if self._site + FEATURES in source.values:
-            wanted, error = source.values[self._site + FEATURES][prompts][..., self.chosen], source.values[self._site + ERROR][prompts]
+            wanted, error = (
+                source.values[self._site + FEATURES][prompts][..., self.chosen],
+                source.values[self._site + ERROR][prompts],
+            )
         else:
             wanted, error = self._split(source.values[self._site][prompts])
 
@@ -95,7 +115,9 @@ class Features:
     def seeds(self, point: Pass, weight: float) -> StreamSeeds:
         """See `Reader`; the slopes are those between the two runs of the latest pair."""
         if self._run is None:
-            raise UserError("slots of features were asked for before the two runs", cure="compute `written` first")
+            raise UserError(
+                "slots of features were asked for before the two runs", cure="compute `written` first"
+            )
         grad, encoder = weight * point.grads[self._site], self._dictionary.encoder
         pull = slopes(self._run[1], SLOPE_LIMIT) * (grad @ self._dictionary.decoder.T)
         features = torch.einsum("ptn,dn->nptd", pull[..., self.chosen], encoder[:, self.chosen])
@@ -106,7 +128,11 @@ class Features:
         return self._site
 
     def patch_slots(
-        self, base: Pass, slots: Int[Tensor, "row"], prompts: Int[Tensor, "row"], change: Float[Tensor, "row pos d_model"]
+        self,
+        base: Pass,
+        slots: Int[Tensor, "row"],
+        prompts: Int[Tensor, "row"],
+        change: Float[Tensor, "row pos d_model"],
     ) -> Edit:
         """See `Reader`."""
         stream = base.values[self._site][prompts]
@@ -115,7 +141,9 @@ class Features:
         return self._site, lambda value: value + added
 
     def parts(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All features and the error of the stream at the site, by the names under which a baseline holds them."""
+        """All features and the error of the stream at the site, by the names under which a baseline holds
+        them.
+        """
         x = values[self._site]
         features = self._dictionary.encode(x)
         return {self._site + FEATURES: features, self._site + ERROR: x - self._dictionary.decode(features)}
@@ -124,12 +152,17 @@ class Features:
         features = self._dictionary.encode(x)
         return features[..., self.chosen], x - self._dictionary.decode(features)
 
-    def _difference(self, features: Tensor, error: Tensor, nodes: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
+    def _difference(
+        self, features: Tensor, error: Tensor, nodes: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row pos d_model"]:
         """What a change of one feature, or of the error, writes in every row."""
         place = nodes.clamp(max=max(0, len(self.chosen) - 1))
         if not len(self.chosen):
             return error
-        one = features[torch.arange(len(nodes)), :, place][..., None] * self._dictionary.decoder[self.chosen[place]][:, None]
+        one = (
+            features[torch.arange(len(nodes)), :, place][..., None]
+            * self._dictionary.decoder[self.chosen[place]][:, None]
+        )
         return torch.where((nodes < len(self.chosen))[:, None, None], one, error)
 
     def _site_run(self, pair: Pair) -> SiteRun:

@@ -1,8 +1,8 @@
 """The attention heads of one block: nodes `a2.h3`, slots `a2.h3<q>`, `a2.h3<k>`, `a2.h3<v>`.
 
-Where query heads share keys and values, <k> and <v> are those of the shared heads, as many as there are.
-A head's slot reads the stream through the block's norm and its own projection; patching a slot changes that projection and
-nothing else, so the direct path from one node into one slot can be run for real.
+Where query heads share keys and values, <k> and <v> are those of the shared heads, as many as there are. A
+head's slot reads the stream through the block's norm and its own projection; patching a slot changes that
+projection and nothing else, so the direct path from one node into one slot can be run for real.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,9 @@ class Heads:
         """See `Writer`."""
         self.layer.heads_write(within(pair.live.values[self._z], window), pair.change(self._z, window), out)
 
-    def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
+    def moved(
+        self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
         moves = self.layer.heads_move(pair.corrupt.values[self._z], pair.change(self._z))
         return moves[prompts, :, nodes]
@@ -66,12 +68,18 @@ class Heads:
         grads = [point.grads[self.layer.hook(f"hook_{kind}")] for kind in QKV]
         parts, inward = self._reads_through(x)
         if parts is None:
-            found = [torch.einsum("pthe,hde->hptd", weight * one, self.layer.weights[kind][0]) for kind, one in zip(QKV, grads, strict=True)]
+            found = [
+                torch.einsum("pthe,hde->hptd", weight * one, self.layer.weights[kind][0])
+                for kind, one in zip(QKV, grads, strict=True)
+            ]
             return StreamSeeds(through_norm(self.layer.attn_norm, x, torch.cat(found)))
         held = parts.at(x)
         share = weight / held.scale
         # into contiguous memory in one go: what follows are large products
-        drawn = [torch.mul(one.permute(2, 0, 1, 3), share, out=share.new_empty(one.permute(2, 0, 1, 3).shape)) for one in grads]
+        drawn = [
+            torch.mul(one.permute(2, 0, 1, 3), share, out=share.new_empty(one.permute(2, 0, 1, 3).shape))
+            for one in grads
+        ]
         if not held.moves:
             return ProjectedSeeds(inward, drawn, [])
         pulls = []  # the scale answers to x, too
@@ -82,10 +90,16 @@ class Heads:
         return ProjectedSeeds(inward, drawn, [(torch.cat(pulls), held.unit)])
 
     def _reads_through(self, x: Tensor) -> tuple[NormParts | None, list[Tensor]]:
-        """The norm before the projections, and the way back from the projections to the stream; found at the first stream."""
+        """The norm before the projections, and the way back from the projections to the stream; found at the
+        first stream.
+        """
         if self._way is None:
             parts = NormParts.of(self.layer.attn_norm, x)
-            inward = [] if parts is None else [parts.inward(self.layer.weights[kind][0]).transpose(1, 2) for kind in QKV]
+            inward = (
+                []
+                if parts is None
+                else [parts.inward(self.layer.weights[kind][0]).transpose(1, 2) for kind in QKV]
+            )
             self._way = parts, inward
         return self._way
 
@@ -94,7 +108,11 @@ class Heads:
         return self.layer.hook(f"hook_{self._kinds[slot][0]}")
 
     def patch_slots(
-        self, base: Pass, slots: Int[Tensor, "row"], prompts: Int[Tensor, "row"], change: Float[Tensor, "row pos d_model"]
+        self,
+        base: Pass,
+        slots: Int[Tensor, "row"],
+        prompts: Int[Tensor, "row"],
+        change: Float[Tensor, "row pos d_model"],
     ) -> Edit:
         """See `Reader`."""
         kind = self._kinds[int(slots[0])][0]

@@ -1,4 +1,5 @@
-"""A norm as the weights and the scale it is made of, so that many gradients can be taken back through it at once.
+"""A norm as the weights and the scale it is made of, so that many gradients can be taken back through it at
+once.
 
     norm(x) = (x C / sigma(x)) * w + shift        C: centring or nothing,   sigma(x)^2 = mean (x C)^2 + eps
 
@@ -6,7 +7,8 @@ and for a gradient u at its output, with y = norm(x) - shift and the unit stream
 
     gradient at x = ( C (w * u) - (y . u) unit / d ) / sigma
 
-All of it is read off the norm's own module with its scale held; where the module is made otherwise, `NormParts.of` says None.
+All of it is read off the norm's own module with its scale held; where the module is made otherwise,
+`NormParts.of` says None.
 """
 
 import warnings
@@ -55,17 +57,29 @@ class NormParts:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, norm: Callable[[Tensor], Tensor], x: Float[Tensor, "prompt pos d_model"]) -> "NormParts | None":
-        """The parts of a norm, checked against its own derivative at a few tokens of a stream; None where they are others."""
+    def of(
+        cls, norm: Callable[[Tensor], Tensor], x: Float[Tensor, "prompt pos d_model"]
+    ) -> "NormParts | None":
+        """The parts of a norm, checked against its own derivative at a few tokens of a stream; None where
+        they are others.
+        """
         width = x.shape[-1]
         if not isinstance(norm, nn.Module):
             zero = x.new_zeros(1, 1, width)
-            return None if norm(zero) is not zero else cls(norm, torch.ones(width).to(x), False, torch.zeros(width).to(x))
+            return (
+                None
+                if norm(zero) is not zero
+                else cls(norm, torch.ones(width).to(x), False, torch.zeros(width).to(x))
+            )
         if not hasattr(norm, "hook_scale"):
             return None
         signs = 1 - 2 * (torch.arange(width) % 2).to(x)
-        nothing, level, mixed = _hooked(norm, torch.ones_like, torch.stack([0 * signs, signs.abs(), signs])[None])[0].to(x)
-        centred = width > 1 and float((level - nothing).abs().max()) < TOLERANCE * float((mixed - nothing).abs().max())
+        nothing, level, mixed = _hooked(
+            norm, torch.ones_like, torch.stack([0 * signs, signs.abs(), signs])[None]
+        )[0].to(x)
+        centred = width > 1 and float((level - nothing).abs().max()) < TOLERANCE * float(
+            (mixed - nothing).abs().max()
+        )
         found = cls(norm, (mixed - nothing) / (signs - signs.mean() if centred else signs), centred, nothing)
         few = x[:1, :CHECKED].detach()
         probe = few.flip(-1)
@@ -73,7 +87,11 @@ class NormParts:
             leaf = few.clone().requires_grad_()
             out = norm(leaf)
             (exact,) = torch.autograd.grad(out, leaf, probe.to(out.dtype))
-        return found if float((found._back(few, probe) - exact).abs().max()) <= TOLERANCE * float(exact.abs().max()) else None
+        return (
+            found
+            if float((found._back(few, probe) - exact).abs().max()) <= TOLERANCE * float(exact.abs().max())
+            else None
+        )
 
     @torch.no_grad()
     def at(self, x: Float[Tensor, "prompt pos d_model"]) -> HeldNorm:
@@ -84,7 +102,9 @@ class NormParts:
         with torch.enable_grad():
             _hooked(self.norm, lambda value: seen.append(value), x.detach().requires_grad_())
         scale = seen[0].detach().to(x)
-        return HeldNorm(scale, (x - x.mean(-1, keepdim=True) if self.centred else x) / scale, seen[0].requires_grad)
+        return HeldNorm(
+            scale, (x - x.mean(-1, keepdim=True) if self.centred else x) / scale, seen[0].requires_grad
+        )
 
     def inward(self, columns: Float[Tensor, "head d_model some"]) -> Float[Tensor, "head d_model some"]:
         """C (w * u) of vectors u at the norm's output that stand in columns."""
@@ -93,7 +113,9 @@ class NormParts:
         mean = (self.weight @ columns) / columns.shape[1]
         return torch.addcmul(-mean[:, None].expand_as(columns), columns, self.weight[:, None])
 
-    def _back(self, x: Float[Tensor, "1 pos d_model"], grads: Float[Tensor, "1 pos d_model"]) -> Float[Tensor, "1 pos d_model"]:
+    def _back(
+        self, x: Float[Tensor, "1 pos d_model"], grads: Float[Tensor, "1 pos d_model"]
+    ) -> Float[Tensor, "1 pos d_model"]:
         """A gradient at the output taken back to the stream."""
         held, out = self.at(x), self.inward(grads.transpose(1, 2)).transpose(1, 2)
         if held.moves:
@@ -105,7 +127,8 @@ def _hooked(norm: Any, function: Callable[[Tensor], Tensor | None], x: Tensor) -
     handle = nn.Module.register_forward_hook(norm.hook_scale, lambda module, given, out: function(out))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the bridge says that a held scale leaves Hugging Face's own norm
+            # the bridge says that a held scale leaves Hugging Face's own norm
+            warnings.simplefilter("ignore")
             return norm(x)
     finally:
         handle.remove()

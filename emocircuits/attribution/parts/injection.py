@@ -45,7 +45,9 @@ class Injection:
         """See `Writer`."""
         out[0] = self._everywhere(pair, window)
 
-    def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
+    def moved(
+        self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
         return self._everywhere(pair)[prompts]
 

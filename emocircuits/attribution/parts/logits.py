@@ -29,7 +29,11 @@ class Logits:
         return self._stream
 
     def patch_slots(
-        self, base: Pass, slots: Int[Tensor, "row"], prompts: Int[Tensor, "row"], change: Float[Tensor, "row pos d_model"]
+        self,
+        base: Pass,
+        slots: Int[Tensor, "row"],
+        prompts: Int[Tensor, "row"],
+        change: Float[Tensor, "row pos d_model"],
     ) -> Edit:
         """See `Reader`."""
         return self._stream, lambda value: value + change

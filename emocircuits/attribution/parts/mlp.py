@@ -36,7 +36,9 @@ class MLP:
         """See `Writer`."""
         out[0] = pair.change(self._out, window)
 
-    def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
+    def moved(
+        self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
         return pair.change(self._out)[prompts]
 
@@ -47,14 +49,22 @@ class MLP:
     def seeds(self, point: Pass, weight: float) -> StreamSeeds:
         """See `Reader`."""
         grads = weight * point.grads[self._entry][None]
-        return StreamSeeds(grads if self._own_norm else through_norm(self.layer.mlp_norm, point.values[self.layer.mlp_reads], grads))
+        return StreamSeeds(
+            grads
+            if self._own_norm
+            else through_norm(self.layer.mlp_norm, point.values[self.layer.mlp_reads], grads)
+        )
 
     def hook_of(self, slot: int) -> str:
         """See `Reader`."""
         return self._out
 
     def patch_slots(
-        self, base: Pass, slots: Int[Tensor, "row"], prompts: Int[Tensor, "row"], change: Float[Tensor, "row pos d_model"]
+        self,
+        base: Pass,
+        slots: Int[Tensor, "row"],
+        prompts: Int[Tensor, "row"],
+        change: Float[Tensor, "row pos d_model"],
     ) -> Edit:
         """See `Reader`."""
         wanted = self.layer.mlp(base.values[self.layer.mlp_reads][prompts] + change)

@@ -1,11 +1,14 @@
-"""What a part of a model is to an attribution graph: a writer of nodes into the residual stream, a reader with slots, or both.
+"""What a part of a model is to an attribution graph: a writer of nodes into the residual stream, a reader
+with slots, or both.
 
-Everything between parts is addition, so an edge from node u into slot v is an inner product over positions and coordinates,
+Everything between parts is addition, so an edge from node u into slot v is an inner product over positions
+and coordinates,
 
     edge(u -> v) = < what u's change writes , gradient of the metric at what v reads >
 
-and the gradient at what a slot reads is its own gradient taken back through its weights and its norm (`seeds`). A node's
-effect is < its change, gradient of the metric at its own output >. Changes are clean - corrupt.
+and the gradient at what a slot reads is its own gradient taken back through its weights and its norm
+(`seeds`). A node's effect is < its change, gradient of the metric at its own output >. Changes are clean -
+corrupt.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +34,8 @@ FEATURES, ERROR, POSITIONS = ".features", ".error", "live positions"  # what a b
 class Pair:
     """Forward passes of one batch on the clean and the corrupt prompts.
 
-    Where prompts have a baseline instead, `corrupt` holds the baseline of every hook, and the clean run is the live one.
+    Where prompts have a baseline instead, `corrupt` holds the baseline of every hook, and the clean run is
+    the live one.
 
     Attributes:
         clean, corrupt: what the hooks hold.
@@ -78,7 +82,9 @@ class Writer(Protocol):
         """Fills `out` with what every node's change writes into the stream inside a window, to first order."""
         ...
 
-    def moved(self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Float[Tensor, "row pos d_model"]:
+    def moved(
+        self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row pos d_model"]:
         """What one node's change on one prompt really writes into the stream, row by row."""
         ...
 
@@ -110,14 +116,20 @@ class Reader(Protocol):
         ...
 
     def patch_slots(
-        self, base: Pass, slots: Int[Tensor, "row"], prompts: Int[Tensor, "row"], change: Float[Tensor, "row pos d_model"]
+        self,
+        base: Pass,
+        slots: Int[Tensor, "row"],
+        prompts: Int[Tensor, "row"],
+        change: Float[Tensor, "row pos d_model"],
     ) -> Edit:
         """Lets one slot per row read the stream of run `base` plus a change; all slots of one hook."""
         ...
 
 
 def through_norm(
-    norm: Callable[[Tensor], Tensor], x: Float[Tensor, "prompt pos d_model"], grads: Float[Tensor, "slot prompt pos d_model"]
+    norm: Callable[[Tensor], Tensor],
+    x: Float[Tensor, "prompt pos d_model"],
+    grads: Float[Tensor, "slot prompt pos d_model"],
 ) -> Float[Tensor, "slot prompt pos d_model"]:
     """Gradients at the output of a norm taken back to its input x."""
     with torch.enable_grad():

@@ -2,8 +2,8 @@
 
     edge(u -> v) = < written(u) , sum over points k of weight_k seed_k(v) >
 
-Many slots times a stream are the largest arrays of an attribution over components, so heads keep the narrow gradients of their own
-projections and take the sum back to the stream once, however many points there were.
+Many slots times a stream are the largest arrays of an attribution over components, so heads keep the narrow
+gradients of their own projections and take the sum back to the stream once, however many points there were.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,9 @@ from torch import Tensor
 from emocircuits.attribution.parts.window import Window
 
 Span = tuple[slice, int]
-"""Slots that stand next to one another, and a position before which the metric has no gradient at what they read."""
+"""Slots that stand next to one another, and a position before which the metric has no gradient at what they
+read.
+"""
 
 
 @runtime_checkable
@@ -32,7 +34,9 @@ class Seeds(Protocol):
         """All slots in runs, and the position where each run's gradients begin."""
         ...
 
-    def fill(self, slots: slice, window: Window, out: Float[Tensor, "some_slots some_prompts some_pos d_model"]) -> None:
+    def fill(
+        self, slots: slice, window: Window, out: Float[Tensor, "some_slots some_prompts some_pos d_model"]
+    ) -> None:
         """Puts the gradients of one run of slots, or of all, inside a window into `out`."""
         ...
 
@@ -46,7 +50,12 @@ class Scratch:
     def take(self, like: Tensor, *shape: int) -> Tensor:
         """An uninitialised tensor of this shape, of the type and device of another."""
         size = torch.Size(shape).numel()
-        if self._buffer is None or self._buffer.numel() < size or self._buffer.dtype != like.dtype or self._buffer.device != like.device:
+        if (
+            self._buffer is None
+            or self._buffer.numel() < size
+            or self._buffer.dtype != like.dtype
+            or self._buffer.device != like.device
+        ):
             self._buffer = like.new_empty(size)
         return self._buffer[:size].view(shape)
 
@@ -69,7 +78,9 @@ class StreamSeeds:
         """See `Seeds`."""
         return [(slice(0, len(self.values)), _begins(self.values))]
 
-    def fill(self, slots: slice, window: Window, out: Float[Tensor, "some_slots some_prompts some_pos d_model"]) -> None:
+    def fill(
+        self, slots: slice, window: Window, out: Float[Tensor, "some_slots some_prompts some_pos d_model"]
+    ) -> None:
         """See `Seeds`."""
         out.copy_(self.values[slots, *window])
 
@@ -108,7 +119,9 @@ class ProjectedSeeds:
             first = last
         return found
 
-    def fill(self, slots: slice, window: Window, out: Float[Tensor, "some_slots some_prompts some_pos d_model"]) -> None:
+    def fill(
+        self, slots: slice, window: Window, out: Float[Tensor, "some_slots some_prompts some_pos d_model"]
+    ) -> None:
         """See `Seeds`."""
         first = 0
         for inward, drawn in zip(self.inward, self.drawn, strict=True):
@@ -122,6 +135,8 @@ class ProjectedSeeds:
 
 
 def _begins(gradients: Float[Tensor, "slot prompt pos _"]) -> int:
-    """The last position where there is nothing before, as behind the last attention under most metrics; else the first."""
+    """The last position where there is nothing before, as behind the last attention under most metrics; else
+    the first.
+    """
     last = gradients.shape[2] - 1
     return 0 if bool(gradients[:, :, last // 2].any()) or bool(gradients[:, :, :last].any()) else last

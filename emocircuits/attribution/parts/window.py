@@ -1,4 +1,6 @@
-"""A part of a batch: streams are large, and edges add up over prompts and positions, so they are worked on in pieces."""
+"""A part of a batch: streams are large, and edges add up over prompts and positions, so they are worked on in
+pieces.
+"""
 
 from torch import Tensor
 
@@ -9,7 +11,9 @@ EVERYTHING: Window = (slice(None), slice(None))
 
 def within(value: Tensor, window: Window) -> Tensor:
     """What lies in a window; an axis of length one is the same for all (a mean, or nothing)."""
-    return value[tuple(part if size > 1 else slice(None) for part, size in zip(window, value.shape, strict=False))]
+    return value[
+        tuple(part if size > 1 else slice(None) for part, size in zip(window, value.shape, strict=False))
+    ]
 
 
 def behind(window: Window, begin: int) -> tuple[Window, int]:

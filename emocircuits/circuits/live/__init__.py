@@ -1,4 +1,6 @@
-"""Component and mixed circuits run for real: every slot reads the baseline plus the live changes that its edges let through."""
+"""Component and mixed circuits run for real: every slot reads the baseline plus the live changes that its
+edges let through.
+"""
 
 from collections.abc import Mapping
 

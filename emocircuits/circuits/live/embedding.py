@@ -19,7 +19,9 @@ class LiveEmbeddings:
 
     def values(self, run: Pass) -> Values:
         """See `LivePart`."""
-        return self._parts(run.values[self._stream], None if self._positions is None else run.values[self._positions])
+        return self._parts(
+            run.values[self._stream], None if self._positions is None else run.values[self._positions]
+        )
 
     def shift(self, live: Values, base: Values) -> Float[Tensor, "prompt pos d_model"]:
         """See `LivePart`."""
@@ -38,7 +40,11 @@ class LiveEmbeddings:
             keep(tuple(by_circuit(new, n_circuits) - old for new, old in zip(live, base, strict=True)))
             return value
 
-        return {self._stream: stream} if self._positions is None else {self._positions: positions, self._stream: stream}
+        return (
+            {self._stream: stream}
+            if self._positions is None
+            else {self._positions: positions, self._stream: stream}
+        )
 
     def mix(self, changes: Changes, base: Values, kept: Float[Tensor, "circuit kind node"]) -> Tensor:
         """See `LivePart`."""

@@ -1,4 +1,5 @@
-"""SAE features and the error of one site in a pass of circuits: each reads a stream of its own and is encoded from it.
+"""SAE features and the error of one site in a pass of circuits: each reads a stream of its own and is encoded
+from it.
 
 Features of the SAE that are no nodes of the graph keep their baseline.
 """
@@ -15,7 +16,9 @@ from emocircuits.interventions.dictionary import Dictionary
 
 
 class LiveFeatures:
-    """See `LivePart`; values are (all features, error), changes those of the features that are nodes, and of the error."""
+    """See `LivePart`; values are (all features, error), changes those of the features that are nodes, and of
+    the error.
+    """
 
     def __init__(self, part: Features, dictionary: Dictionary):
         self._dictionary, self._chosen, self._site = dictionary, part.chosen, dictionary.site
@@ -38,7 +41,9 @@ class LiveFeatures:
             features = streams.new_zeros(*streams.shape[:1], *streams.shape[2:4], len(self._chosen))
             for one in set(of_features):
                 places = [place for place, read in enumerate(of_features) if read == one]
-                features[..., places] = self._dictionary.encode(streams[:, one])[..., self._chosen[places]].to(features.dtype)
+                features[..., places] = self._dictionary.encode(streams[:, one])[
+                    ..., self._chosen[places]
+                ].to(features.dtype)
             _, error = self._split(streams[:, of_error])
             keep((features - base[0][..., self._chosen], error - base[1]))
             return value
@@ -51,7 +56,10 @@ class LiveFeatures:
         of_features, of_error = kept[..., :-1], kept[..., -1]
         used = of_features.any(dim=0).any(dim=0).nonzero().squeeze(1)
         chosen = features[:, None, ..., used] * of_features[:, :, None, None, used]
-        return chosen @ self._dictionary.decoder[self._chosen[used]] + of_error[:, :, None, None, None] * error[:, None]
+        return (
+            chosen @ self._dictionary.decoder[self._chosen[used]]
+            + of_error[:, :, None, None, None] * error[:, None]
+        )
 
     def _split(self, x: Float[Tensor, "*row d_model"]) -> Values:
         features = self._dictionary.encode(x)

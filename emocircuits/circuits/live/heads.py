@@ -1,6 +1,8 @@
-"""The attention heads of one block in a pass of circuits: each head's query, key and value read streams of their own.
+"""The attention heads of one block in a pass of circuits: each head's query, key and value read streams of
+their own.
 
-A norm behind the heads (OLMo 2, Gemma 2) sees the heads that an edge lets through on top of the baseline of the others.
+A norm behind the heads (OLMo 2, Gemma 2) sees the heads that an edge lets through on top of the baseline of
+the others.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +45,9 @@ class LiveHeads:
                     streams, kinds = reads()
                     normed.append((self._layer.attn_norm(streams.flatten(0, 2)).view_as(streams), kinds))
                 streams, kinds = normed[0]
-                return self._projected(kind, streams, kinds[first : first + self._counts[kind]]).to(value.dtype)
+                return self._projected(kind, streams, kinds[first : first + self._counts[kind]]).to(
+                    value.dtype
+                )
 
             return change
 

@@ -1,4 +1,5 @@
-"""What a part of a graph does while circuits run: what its nodes hold, what their live changes write, what its slots make of it.
+"""What a part of a graph does while circuits run: what its nodes hold, what their live changes write, what
+its slots make of it.
 
 Rows of a pass are (circuit, prompt), circuit first. A change is live - baseline.
 """
@@ -13,7 +14,8 @@ from torch import Tensor
 from emocircuits.attribution.passes import Pass
 
 Values = tuple[Tensor, ...]
-"""What the nodes of one part hold: (embed, pos), (z of all heads,), (output of an MLP,) or (features, error)."""
+"""What the nodes of one part hold: (embed, pos), (z of all heads,), (output of an MLP,) or (features, error).
+"""
 Change = Callable[[Tensor], Tensor]
 Reads = Callable[[], tuple[Float[Tensor, "circuit kind prompt pos d_model"], list[int]]]
 """Gives the different streams that a part's slots read in each circuit, and which of them each slot reads."""
@@ -39,14 +41,20 @@ class LivePart(Protocol):
         """baseline - live of what all its nodes together put into the stream."""
         ...
 
-    def hooks(self, reads: Reads, base: Values, n_circuits: int, keep: Callable[[Changes], None]) -> Mapping[str, Change]:
-        """Hook name -> function that gives the slots what they are to read; the last one hands the nodes' changes to `keep`."""
+    def hooks(
+        self, reads: Reads, base: Values, n_circuits: int, keep: Callable[[Changes], None]
+    ) -> Mapping[str, Change]:
+        """Hook name -> function that gives the slots what they are to read; the last one hands the nodes'
+        changes to `keep`.
+        """
         ...
 
     def mix(
         self, changes: Changes, base: Values, kept: Float[Tensor, "circuit kind node"]
     ) -> Float[Tensor, "circuit kind prompt pos d_model"]:
-        """What some of its nodes together put into the stream more than at baseline, for several choices of nodes."""
+        """What some of its nodes together put into the stream more than at baseline, for several choices of
+        nodes.
+        """
         ...
 
 

@@ -1,4 +1,6 @@
-"""Paper figures: each import below is one figure, a pure function from a tidy table, in the order of the contact sheet."""
+"""Paper figures: each import below is one figure, a pure function from a tidy table, in the order of the
+contact sheet.
+"""
 
 # ruff: noqa: I001
 

@@ -5,7 +5,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, require
-from emocircuits.export.figures.style import GRID, INK, MUTED, NEGATIVE, POSITIVE, new_figure, plain_label, widths
+from emocircuits.export.figures.style import (
+    GRID,
+    INK,
+    MUTED,
+    NEGATIVE,
+    POSITIVE,
+    new_figure,
+    plain_label,
+    widths,
+)
 
 COLUMNS = ("behaviour", "node", "predicted", "exact", "pearson", "slope", "sign_agreement")
 
@@ -14,7 +23,9 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     """One square panel per behaviour with the line of equality; circles are features, diamonds SAE errors."""
     behaviours = list(dict.fromkeys(table.behaviour))
     width = widths(venue)[1]
-    figure = new_figure(width if len(behaviours) > 1 else width * 0.55, 0.3 + (width / max(2, len(behaviours))) * 0.92)
+    figure = new_figure(
+        width if len(behaviours) > 1 else width * 0.55, 0.3 + (width / max(2, len(behaviours))) * 0.92
+    )
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(behaviours))), behaviours, strict=True):
         rows = table[table.behaviour == name]
         x, y = rows.predicted.to_numpy(float), rows.exact.to_numpy(float)
@@ -25,7 +36,10 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         axes.axhline(0, color=GRID, lw=0.7, zorder=0)
         axes.axvline(0, color=GRID, lw=0.7, zorder=0)
         error = rows.node.str.startswith("error/").to_numpy()
-        for mask, marker, colour, label in ((~error, "o", POSITIVE, "SAE features"), (error, "D", NEGATIVE, "SAE errors")):
+        for mask, marker, colour, label in (
+            (~error, "o", POSITIVE, "SAE features"),
+            (error, "D", NEGATIVE, "SAE errors"),
+        ):
             if mask.any():
                 axes.scatter(
                     x[mask],
@@ -45,7 +59,11 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
             ("slope", first.slope, "{:.2f}"),
             ("same sign", first.sign_agreement, "{:.0%}"),
         ]
-        said = [f"{name} = {form.format(value)}" for name, value, form in words if value is not None and np.isfinite(value)]
+        said = [
+            f"{name} = {form.format(value)}"
+            for name, value, form in words
+            if value is not None and np.isfinite(value)
+        ]
         axes.text(
             0.04,
             0.96,
@@ -56,7 +74,13 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
             color=INK,
             linespacing=1.35,
         )
-        axes.set(xlim=span, ylim=span, xlabel="attributed effect", ylabel="exact effect (intervention)", aspect="equal")
+        axes.set(
+            xlim=span,
+            ylim=span,
+            xlabel="attributed effect",
+            ylabel="exact effect (intervention)",
+            aspect="equal",
+        )
         axes.locator_params(nbins=5)
         axes.set_title(plain_label(name.replace("_", " ")))
         axes.legend(loc="lower right", handletextpad=0.2, borderaxespad=0.2)
@@ -64,10 +88,18 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
-    """The points of `scores.json` with the correlation, slope (exact on attributed) and share of equal signs found there."""
+    """The points of `scores.json` with the correlation, slope (exact on attributed) and share of equal signs
+    found there.
+    """
     scores = require(run.json("scores.json"), "scores.json", "evaluate")
     rows = [
-        (behaviour, point["node"], point["predicted"], point["exact"], *(exact.get(name) for name in COLUMNS[4:]))
+        (
+            behaviour,
+            point["node"],
+            point["predicted"],
+            point["exact"],
+            *(exact.get(name) for name in COLUMNS[4:]),
+        )
         for behaviour, score in scores.items()
         if isinstance(score, dict) and (exact := score.get("attribution_exact", {}))
         for point in exact.get("points", [])

@@ -1,4 +1,6 @@
-"""What a figure is: a pure function from a tidy table to a matplotlib Figure, and where a run keeps that table."""
+"""What a figure is: a pure function from a tidy table to a matplotlib Figure, and where a run keeps that
+table.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,6 @@
-"""Does each matched feature act? Effects of pushing it and of taking it out, next to features that fire as often."""
+"""Does each matched feature act? Effects of pushing it and of taking it out, next to features that fire as
+often.
+"""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, columns, require
-from emocircuits.export.figures.style import GRID, INK, MUTED, NEUTRAL, POSITIVE, new_figure, plain_label, widths
+from emocircuits.export.figures.style import (
+    GRID,
+    INK,
+    MUTED,
+    NEUTRAL,
+    POSITIVE,
+    new_figure,
+    plain_label,
+    widths,
+)
 from emocircuits.sites import short_site
 
 COLUMNS = (
@@ -28,8 +39,13 @@ MOST = 16
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
-    """One row of panels per behaviour, one column per intervention; grey: the middle 95 % of the null of each line."""
-    behaviours, kinds = list(dict.fromkeys(table.behaviour)), [name for name in TITLES if name in set(table.intervention)]
+    """One row of panels per behaviour, one column per intervention; grey: the middle 95 % of the null of each
+    line.
+    """
+    behaviours, kinds = (
+        list(dict.fromkeys(table.behaviour)),
+        [name for name in TITLES if name in set(table.intervention)],
+    )
     lines = list(dict.fromkeys(zip(table.site, table.what, table.feature, strict=True)))
     figure = new_figure(widths(venue)[1], len(behaviours) * (0.7 + 0.15 * len(lines)))
     panels = figure.subplots(len(behaviours), len(kinds), squeeze=False, sharey=True)
@@ -48,7 +64,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, lines: list[tuple]) -> None:
     axes.hlines(y, rows.random_low, rows.random_high, color=NEUTRAL, alpha=0.35, lw=4)
     axes.hlines(y, rows.ci_low, rows.ci_high, color=MUTED, lw=0.9)
     axes.scatter(rows.effect, y, c=np.where(rows.q_value <= 0.05, POSITIVE, INK), s=12, zorder=3)
-    labels = [f"{short_site(site)} {what if what != 'feature' else int(feature)}" for site, what, feature in lines]
+    labels = [
+        f"{short_site(site)} {what if what != 'feature' else int(feature)}" for site, what, feature in lines
+    ]
     axes.set_yticks(range(len(lines)), labels, fontsize=6)
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -1,4 +1,6 @@
-"""The circuit on the viewer's grid: rows are layers, columns tokens, orange raises the metric, blue and dashed lowers it."""
+"""The circuit on the viewer's grid: rows are layers, columns tokens, orange raises the metric, blue and
+dashed lowers it.
+"""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -8,7 +10,16 @@ from matplotlib.patheffects import withStroke
 
 from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, require
-from emocircuits.export.figures.style import INK, MUTED, NEGATIVE, NEUTRAL, POSITIVE, new_figure, plain_label, widths
+from emocircuits.export.figures.style import (
+    INK,
+    MUTED,
+    NEGATIVE,
+    NEUTRAL,
+    POSITIVE,
+    new_figure,
+    plain_label,
+    widths,
+)
 from emocircuits.export.layout import grid
 from emocircuits.export.plain import plain_text
 from emocircuits.export.svg import MAX_NODES, strongest
@@ -35,9 +46,24 @@ def draw_graph(graph: CircuitGraph, venue: str = "page") -> Figure:
     for i, row in enumerate(layout.rows):
         if i % 2 == 0:
             axes.axhspan(low + row.low * tall, low + row.high * tall, color="#F6F6F3", lw=0, zorder=0)
-        axes.text(0.62, low + (row.low + row.high) / 2 * tall, row.label, ha="right", va="center", fontsize=7, color=MUTED)
-    named = [(left + (column.low + column.high) / 2 * unit, len(_token(column.label))) for column in layout.columns if column.nodes]
-    abreast = all((long + other) / 2 * 0.07 + 0.04 < there - here for (here, long), (there, other) in zip(named, named[1:]))
+        axes.text(
+            0.62,
+            low + (row.low + row.high) / 2 * tall,
+            row.label,
+            ha="right",
+            va="center",
+            fontsize=7,
+            color=MUTED,
+        )
+    named = [
+        (left + (column.low + column.high) / 2 * unit, len(_token(column.label)))
+        for column in layout.columns
+        if column.nodes
+    ]
+    abreast = all(
+        (long + other) / 2 * 0.07 + 0.04 < there - here
+        for (here, long), (there, other) in zip(named, named[1:])
+    )
     for column in layout.columns:
         x, room = left + (column.low + column.high) / 2 * unit, (column.high - column.low) * unit
         text = _token(column.label)
@@ -68,7 +94,13 @@ def draw_graph(graph: CircuitGraph, venue: str = "page") -> Figure:
 def draw(table: pd.DataFrame, venue: str) -> Figure:
     """The diagram from a tidy table: rows with record `node`, `link` and `token`."""
     nodes = tuple(
-        Node.of(row.id, label=row.label, effect=_value(row.effect), ci_low=_value(row.ci_low), ci_high=_value(row.ci_high))
+        Node.of(
+            row.id,
+            label=row.label,
+            effect=_value(row.effect),
+            ci_low=_value(row.ci_low),
+            ci_high=_value(row.ci_high),
+        )
         for row in table[table.record == "node"].itertuples()
     )
     edges = tuple(
@@ -88,8 +120,14 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
             ("node", node.id, "", plain_text(node.label or node.id), node.effect, node.ci_low, node.ci_high)
             for node in shown.nodes
         ]
-        rows += [("link", edge.source, edge.target, "", edge.weight, edge.ci_low, edge.ci_high) for edge in shown.edges]
-        rows += [("token", f"token/p{i}", "", plain_text(text), None, None, None) for i, text in enumerate(shown.tokens)]
+        rows += [
+            ("link", edge.source, edge.target, "", edge.weight, edge.ci_low, edge.ci_high)
+            for edge in shown.edges
+        ]
+        rows += [
+            ("token", f"token/p{i}", "", plain_text(text), None, None, None)
+            for i, text in enumerate(shown.tokens)
+        ]
         tables[f"circuit_{name}"] = pd.DataFrame(rows, columns=list(COLUMNS))
     return tables
 
@@ -109,7 +147,9 @@ def _colour(value: float | None) -> str:
 
 def _radius(node: Node, top: float, unit: float) -> float:
     room = min(0.14, 0.36 * unit)
-    return {"token": 0.45 * room, "target": room}.get(node.kind, room * (0.4 + 0.6 * (abs(node.effect or 0.0) / top) ** 0.5))
+    return {"token": 0.45 * room, "target": room}.get(
+        node.kind, room * (0.4 + 0.6 * (abs(node.effect or 0.0) / top) ** 0.5)
+    )
 
 
 def _clear(item: Node | Edge) -> bool:
@@ -129,13 +169,18 @@ def _shape(node: Node, at: tuple[float, float], r: float) -> Circle | Polygon | 
         return Polygon([(x, y - r), (x + r, y), (x, y + r), (x - r, y)], **look)
     if node.kind in ("token", "component", "target"):
         wide = 1.5 * r if node.kind == "target" else r
-        return FancyBboxPatch((x - wide, y - r), 2 * wide, 2 * r, boxstyle=f"round,pad=0,rounding_size={0.6 * r}", **look)
+        return FancyBboxPatch(
+            (x - wide, y - r), 2 * wide, 2 * r, boxstyle=f"round,pad=0,rounding_size={0.6 * r}", **look
+        )
     return Circle(at, r, **look)
 
 
 def _curve(a: tuple[float, float], b: tuple[float, float], edge: Edge, largest: float) -> PathPatch:
     bend = max(0.1, 0.45 * abs(b[1] - a[1]))
-    path = Curve([a, (a[0], a[1] + bend), (b[0], b[1] - bend), b], [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
+    path = Curve(
+        [a, (a[0], a[1] + bend), (b[0], b[1] - bend), b],
+        [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4],
+    )
     share = (abs(edge.weight) / largest) ** 0.5
     return PathPatch(
         path,
@@ -151,7 +196,10 @@ def _curve(a: tuple[float, float], b: tuple[float, float], edge: Edge, largest: 
 
 def _labels(axes, graph: CircuitGraph, at: dict, radii: dict, width: float) -> None:
     """Labels beside the strongest nodes; one that finds no free place is left out."""
-    taken = [(x - radii[name], y - radii[name], x + radii[name], y + radii[name], name) for name, (x, y) in at.items()]
+    taken = [
+        (x - radii[name], y - radii[name], x + radii[name], y + radii[name], name)
+        for name, (x, y) in at.items()
+    ]
     order = sorted(
         (n for n in graph.nodes if n.kind not in ("token", "error")),
         key=lambda n: (n.kind != "target", -abs(n.effect or 0.0)),
@@ -172,7 +220,8 @@ def _labels(axes, graph: CircuitGraph, at: dict, radii: dict, width: float) -> N
                 start < 0.7
                 or box[2] > width - 0.02
                 or any(
-                    t[4] != node.id and t[0] < box[2] and t[2] > box[0] and t[1] < box[3] and t[3] > box[1] for t in taken
+                    t[4] != node.id and t[0] < box[2] and t[2] > box[0] and t[1] < box[3] and t[3] > box[1]
+                    for t in taken
                 )
             ):
                 continue

@@ -4,10 +4,22 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, columns, require
-from emocircuits.export.figures.style import GRID, LINES, MARKERS, NEUTRAL, SERIES, new_figure, plain_label, widths
+from emocircuits.export.figures.style import (
+    GRID,
+    LINES,
+    MARKERS,
+    NEUTRAL,
+    SERIES,
+    new_figure,
+    plain_label,
+    widths,
+)
 
 COLUMNS = ("measure", "direction", "kind", "strength", "value")
-MEASURES = {"perplexity": "perplexity of neutral text", "repetition": "share of repeated runs of three tokens"}
+MEASURES = {
+    "perplexity": "perplexity of neutral text",
+    "repetition": "share of repeated runs of three tokens",
+}
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -20,7 +32,13 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         axes.axvline(0, color=GRID, lw=0.8, zorder=0)
         for number, (_, one) in enumerate(rows[rows.kind != "emotion"].groupby("direction", sort=False)):
             one = one.sort_values("strength")
-            axes.plot(one.strength, one.value, color=NEUTRAL, lw=0.9, label="random directions" if number == 0 else None)
+            axes.plot(
+                one.strength,
+                one.value,
+                color=NEUTRAL,
+                lw=0.9,
+                label="random directions" if number == 0 else None,
+            )
         for number, (name, one) in enumerate(rows[rows.kind == "emotion"].groupby("direction", sort=False)):
             one = one.sort_values("strength")
             style = {
@@ -41,7 +59,9 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     table = require(run.csv("coherence.csv"), "coherence.csv", "steer")
     columns(table, ("direction", "kind", "strength", "perplexity"), "coherence.csv")
     measured = [name for name in MEASURES if name in table]
-    long = table.melt(["direction", "kind", "strength"], measured, "measure", "value").dropna(subset=["value"])
+    long = table.melt(["direction", "kind", "strength"], measured, "measure", "value").dropna(
+        subset=["value"]
+    )
     return {"coherence": long[list(COLUMNS)].reset_index(drop=True)}
 
 

@@ -16,8 +16,12 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     axes = figure.subplots()
     axes.fill_between(rows.failures, rows.ci_low, rows.ci_high, color=POSITIVE, alpha=0.18, lw=0)
     axes.plot(rows.failures, rows.rate, color=POSITIVE, marker="o", label="model (95 % interval)")
-    axes.plot(rows.failures, rows.true_rate, color=NEGATIVE, ls="--", marker="s", ms=3, label="generator's truth")
-    axes.set(xlabel="failures before the decision", ylabel="rate", ylim=(0, 1), xticks=sorted(set(rows.failures)))
+    axes.plot(
+        rows.failures, rows.true_rate, color=NEGATIVE, ls="--", marker="s", ms=3, label="generator's truth"
+    )
+    axes.set(
+        xlabel="failures before the decision", ylabel="rate", ylim=(0, 1), xticks=sorted(set(rows.failures))
+    )
     axes.legend(loc="upper left")
     return figure
 

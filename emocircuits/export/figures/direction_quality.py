@@ -9,7 +9,10 @@ from emocircuits.export.figures.style import MUTED, NEUTRAL, SERIES, new_figure,
 from emocircuits.sites import layer_of
 
 COLUMNS = ("layer", "measure", "mean", "ci_low", "ci_high", "p10", "p90", "bayes", "linear")
-TITLES = {"auroc": "Held-out AUROC, one against all others", "reliability": "Split-half cosine of a direction"}
+TITLES = {
+    "auroc": "Held-out AUROC, one against all others",
+    "reliability": "Split-half cosine of a direction",
+}
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -18,10 +21,21 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     figure = new_figure(width, width * 0.42)
     for axes, (measure, title), colour in zip(figure.subplots(1, 2), TITLES.items(), SERIES[:2], strict=True):
         rows = table[table.measure == measure].sort_values("layer")
-        axes.fill_between(rows.layer, rows.p10, rows.p90, color=colour, alpha=0.14, lw=0, label="10–90 % of emotions")
+        axes.fill_between(
+            rows.layer, rows.p10, rows.p90, color=colour, alpha=0.14, lw=0, label="10–90 % of emotions"
+        )
         low, high = rows["mean"] - rows.ci_low, rows.ci_high - rows["mean"]
         if rows.ci_low.notna().all():
-            axes.errorbar(rows.layer, rows["mean"], yerr=[low, high], color=colour, marker="o", capsize=2, lw=1.5, label="mean over emotions")
+            axes.errorbar(
+                rows.layer,
+                rows["mean"],
+                yerr=[low, high],
+                color=colour,
+                marker="o",
+                capsize=2,
+                lw=1.5,
+                label="mean over emotions",
+            )
         else:
             axes.plot(rows.layer, rows["mean"], color=colour, marker="o", label="mean over emotions")
         if measure == "auroc":
@@ -38,7 +52,10 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
 
 
 def _limits(axes: Axes, rows: pd.DataFrame) -> None:
-    for name, label, line in (("bayes", "best reader of the text (exact posterior)", "-"), ("linear", "best linear reader of the text", "--")):
+    for name, label, line in (
+        ("bayes", "best reader of the text (exact posterior)", "-"),
+        ("linear", "best linear reader of the text", "--"),
+    ):
         value = rows[name].iloc[0]
         if pd.notna(value):
             axes.axhline(value, color=NEUTRAL, lw=1.0, ls=line, label=label)
@@ -46,10 +63,16 @@ def _limits(axes: Axes, rows: pd.DataFrame) -> None:
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
     """Means and intervals of `direction_sites.csv`, spread over emotions of `directions.csv`."""
-    sites = columns(require(run.csv("direction_sites.csv"), "direction_sites.csv", "directions"), ("site", "auroc", "auroc_low", "auroc_high"),
-                    "direction_sites.csv")
-    emotions = columns(require(run.csv("directions.csv"), "directions.csv", "directions"), ("site", "held_out_auroc", "reliability"),
-                       "directions.csv")
+    sites = columns(
+        require(run.csv("direction_sites.csv"), "direction_sites.csv", "directions"),
+        ("site", "auroc", "auroc_low", "auroc_high"),
+        "direction_sites.csv",
+    )
+    emotions = columns(
+        require(run.csv("directions.csv"), "directions.csv", "directions"),
+        ("site", "held_out_auroc", "reliability"),
+        "directions.csv",
+    )
     rows = []
     for site in sites.itertuples():
         own = emotions[emotions.site == site.site]
@@ -58,7 +81,18 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
             ("auroc", own.held_out_auroc, site.auroc, site.auroc_low, site.auroc_high),
             ("reliability", own.reliability, own.reliability.mean(), float("nan"), float("nan")),
         ):
-            rows.append((layer_of(site.site), measure, mean, low, high, values.quantile(0.1), values.quantile(0.9), *limits))
+            rows.append(
+                (
+                    layer_of(site.site),
+                    measure,
+                    mean,
+                    low,
+                    high,
+                    values.quantile(0.1),
+                    values.quantile(0.9),
+                    *limits,
+                )
+            )
     return {"direction_quality": pd.DataFrame(rows, columns=list(COLUMNS))}
 
 

@@ -21,22 +21,53 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     axes.axhline(0, color=GRID, lw=0.7)
     axes.axvline(0, color=GRID, lw=0.7)
     for cluster, rows in table.groupby("cluster"):
-        colour, marker = SERIES[int(cluster) % len(SERIES)], MARKERS[(int(cluster) + int(cluster) // len(SERIES)) % len(MARKERS)]
+        colour, marker = (
+            SERIES[int(cluster) % len(SERIES)],
+            MARKERS[(int(cluster) + int(cluster) // len(SERIES)) % len(MARKERS)],
+        )
         names = rows.sort_values("central").emotion.head(EXEMPLARS)
-        axes.scatter(rows.x, rows.y, s=16, color=colour, marker=marker, edgecolors="white", linewidths=0.3,
-                     label=plain_label(f"{', '.join(names)} ({len(rows)})"))
+        axes.scatter(
+            rows.x,
+            rows.y,
+            s=16,
+            color=colour,
+            marker=marker,
+            edgecolors="white",
+            linewidths=0.3,
+            label=plain_label(f"{', '.join(names)} ({len(rows)})"),
+        )
         first = rows.sort_values("central").iloc[0]
-        axes.annotate(plain_label(first.emotion), (first.x, first.y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=6, color=INK)
+        axes.annotate(
+            plain_label(first.emotion),
+            (first.x, first.y),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=6,
+            color=INK,
+        )
     axes.set(xlabel=table.x_name.iloc[0], ylabel=table.y_name.iloc[0])
-    axes.set_title(f"{table.cluster.nunique()} clusters; other starts agree to {table.agreement.iloc[0]:.2f} (adjusted Rand)", fontsize=7.5)
-    figure.legend(loc="outside right center", fontsize=6, handletextpad=0.3, title="most central emotions", title_fontsize=6.5)
+    axes.set_title(
+        f"{table.cluster.nunique()} clusters; other starts agree to {table.agreement.iloc[0]:.2f} (adjusted Rand)",
+        fontsize=7.5,
+    )
+    figure.legend(
+        loc="outside right center",
+        fontsize=6,
+        handletextpad=0.3,
+        title="most central emotions",
+        title_fontsize=6.5,
+    )
     return figure
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
     """`emotion_clusters.csv` on the components of the reading site."""
-    clusters = columns(require(run.csv("emotion_clusters.csv"), "emotion_clusters.csv", "directions"), ("emotion", "cluster", "agreement"),
-                       "emotion_clusters.csv")
+    clusters = columns(
+        require(run.csv("emotion_clusters.csv"), "emotion_clusters.csv", "directions"),
+        ("emotion", "cluster", "agreement"),
+        "emotion_clusters.csv",
+    )
     components = load_components(run)["emotion_pca"].set_index("emotion")
     directions = require(run.directions(), "directions.h5", "directions")
     if clusters.cluster.nunique() < 2:
@@ -46,10 +77,23 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     up = axis_of(known, "arousal", skip=across)
     vectors = directions.vectors[directions.site_index(directions.read_site)].astype(np.float64)
     place = {emotion: number for number, emotion in enumerate(directions.emotions)}
-    centres = {cluster: vectors[[place[emotion] for emotion in rows.emotion]].mean(0) for cluster, rows in clusters.groupby("cluster")}
-    rows = [(one.emotion, one.cluster, components.loc[one.emotion, across], components.loc[one.emotion, up],
-             f"{across.upper()} (follows valence)", f"{up.upper()} (follows arousal)",
-             float(np.linalg.norm(vectors[place[one.emotion]] - centres[one.cluster])), one.agreement) for one in clusters.itertuples()]
+    centres = {
+        cluster: vectors[[place[emotion] for emotion in rows.emotion]].mean(0)
+        for cluster, rows in clusters.groupby("cluster")
+    }
+    rows = [
+        (
+            one.emotion,
+            one.cluster,
+            components.loc[one.emotion, across],
+            components.loc[one.emotion, up],
+            f"{across.upper()} (follows valence)",
+            f"{up.upper()} (follows arousal)",
+            float(np.linalg.norm(vectors[place[one.emotion]] - centres[one.cluster])),
+            one.agreement,
+        )
+        for one in clusters.itertuples()
+    ]
     return {"emotion_clusters": pd.DataFrame(rows, columns=list(COLUMNS))}
 
 

@@ -8,7 +8,17 @@ from matplotlib.figure import Figure
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, columns, require
 from emocircuits.export.figures.style import DIVERGING, INK, MUTED, new_figure, plain_label, widths
 
-COLUMNS = ("emotion", "pc1", "pc2", "pc3", "valence", "arousal", "explained_pc1", "explained_pc2", "explained_pc3")
+COLUMNS = (
+    "emotion",
+    "pc1",
+    "pc2",
+    "pc3",
+    "valence",
+    "arousal",
+    "explained_pc1",
+    "explained_pc2",
+    "explained_pc3",
+)
 MAX_LABELS = 16
 
 
@@ -24,7 +34,9 @@ def correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
 def axis_of(table: pd.DataFrame, coordinate: str, skip: str | None = None) -> str:
     """The one of the first three components that follows a coordinate best."""
     names = [name for name in ("pc1", "pc2", "pc3") if name != skip]
-    return max(names, key=lambda name: abs(correlation(table[name].to_numpy(), table[coordinate].to_numpy())[0]))
+    return max(
+        names, key=lambda name: abs(correlation(table[name].to_numpy(), table[coordinate].to_numpy())[0])
+    )
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -55,7 +67,8 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         axes.axvline(0, lw=0.6, color=MUTED, zorder=0)
         r, low, high = correlation(rows[component].to_numpy(), values.to_numpy())
         axes.set_title(
-            f"{coordinate}: r = {r:.2f} [{low:.2f}, {high:.2f}] with {component.upper()}".replace("-", "−"), fontsize=7.5
+            f"{coordinate}: r = {r:.2f} [{low:.2f}, {high:.2f}] with {component.upper()}".replace("-", "−"),
+            fontsize=7.5,
         )
         axes.set_xlabel(f"{across.upper()} ({100 * rows[f'explained_{across}'].iloc[0]:.0f} % of variance)")
         bar = figure.colorbar(dots, ax=axes, shrink=0.7, aspect=22, pad=0.02)
@@ -101,7 +114,9 @@ def _names(axes: Axes, rows: pd.DataFrame, across: str, up: str) -> None:
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
-    """Components at the reading site; arbitrary signs are turned so that r with valence (or arousal) is positive."""
+    """Components at the reading site; arbitrary signs are turned so that r with valence (or arousal) is
+    positive.
+    """
     directions = require(run.directions(), "directions.h5", "directions")
     norms = columns(
         require(run.csv("directions.csv"), "directions.csv", "directions"),
@@ -126,10 +141,17 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
             **{f"explained_pc{i + 1}": explained[i] for i in range(3)},
         }
     )
-    known = require(table.dropna(subset=["valence", "arousal"]), "valence and arousal in directions.csv", "directions")
+    known = require(
+        table.dropna(subset=["valence", "arousal"]), "valence and arousal in directions.csv", "directions"
+    )
     across = axis_of(known, "valence")
     for name in ("pc1", "pc2", "pc3"):
-        if correlation(known[name].to_numpy(), known["valence" if name == across else "arousal"].to_numpy())[0] < 0:
+        if (
+            correlation(known[name].to_numpy(), known["valence" if name == across else "arousal"].to_numpy())[
+                0
+            ]
+            < 0
+        ):
             table[name] = -table[name]
     return {"emotion_pca": table[list(COLUMNS)]}
 

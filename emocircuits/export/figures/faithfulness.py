@@ -8,7 +8,16 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, require
 from emocircuits.export.figures.style import GRID, MUTED, NEUTRAL, POSITIVE, new_figure, plain_label, widths
 
-COLUMNS = ("behaviour", "size", "faithfulness", "ci_low", "ci_high", "random_mean", "random_low", "random_high")
+COLUMNS = (
+    "behaviour",
+    "size",
+    "faithfulness",
+    "ci_low",
+    "ci_high",
+    "random_mean",
+    "random_low",
+    "random_high",
+)
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -21,9 +30,13 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     ):
         rows = table[table.behaviour == name].sort_values("size")
         for level in (0, 1):
-            axes.axhline(level, color=GRID if level == 0 else MUTED, lw=0.8, ls="-" if level == 0 else "--", zorder=0)
+            axes.axhline(
+                level, color=GRID if level == 0 else MUTED, lw=0.8, ls="-" if level == 0 else "--", zorder=0
+            )
         random = rows.dropna(subset=["random_mean", "random_low", "random_high"])
-        axes.fill_between(random["size"], random.random_low, random.random_high, color=NEUTRAL, alpha=0.28, lw=0, zorder=1)
+        axes.fill_between(
+            random["size"], random.random_low, random.random_high, color=NEUTRAL, alpha=0.28, lw=0, zorder=1
+        )
         axes.plot(
             random["size"],
             random.random_mean,
@@ -36,7 +49,14 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
             zorder=2,
         )
         axes.fill_between(rows["size"], rows.ci_low, rows.ci_high, color=POSITIVE, alpha=0.18, lw=0, zorder=3)
-        axes.plot(rows["size"], rows.faithfulness, color=POSITIVE, marker="o", label="circuit (95 % interval)", zorder=4)
+        axes.plot(
+            rows["size"],
+            rows.faithfulness,
+            color=POSITIVE,
+            marker="o",
+            label="circuit (95 % interval)",
+            zorder=4,
+        )
         if (rows["size"] > 0).all() and rows["size"].nunique() > 1:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(ScalarFormatter())
@@ -62,7 +82,9 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
         for point in score.get("faithfulness_curve", [])
     ]
     return {
-        "faithfulness": pd.DataFrame(require(rows, "faithfulness_curve in scores.json", "evaluate"), columns=list(COLUMNS))
+        "faithfulness": pd.DataFrame(
+            require(rows, "faithfulness_curve in scores.json", "evaluate"), columns=list(COLUMNS)
+        )
     }
 
 

@@ -1,4 +1,6 @@
-"""One feature of a circuit for an appendix: matched emotions, tokens it raises and lowers, its strongest texts."""
+"""One feature of a circuit for an appendix: matched emotions, tokens it raises and lowers, its strongest
+texts.
+"""
 
 from typing import Any
 
@@ -33,7 +35,11 @@ def _lists(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(0, 1))
     y = 0.97
-    for part, title in (("emotion", "Δf of the emotion"), ("top", "tokens it raises"), ("bottom", "tokens it lowers")):
+    for part, title in (
+        ("emotion", "Δf of the emotion"),
+        ("top", "tokens it raises"),
+        ("bottom", "tokens it lowers"),
+    ):
         rows = table[table.part == part].sort_values("place").head(SHOWN)
         if not len(rows):
             continue
@@ -55,7 +61,14 @@ def _lists(axes: Axes, table: pd.DataFrame) -> None:
         else:
             words = [plain_text(str(text)).strip() or "␣" for text in rows.text]
             for start in (0, 3):
-                axes.text(0.02, y, plain_label("  ".join(words[start : start + 3])), fontsize=6.5, color=INK, va="top")
+                axes.text(
+                    0.02,
+                    y,
+                    plain_label("  ".join(words[start : start + 3])),
+                    fontsize=6.5,
+                    color=INK,
+                    va="top",
+                )
                 y -= 0.075
         y -= 0.03
 
@@ -93,19 +106,25 @@ def _examples(axes: Axes, rows: pd.DataFrame, points: float) -> None:
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
-    """The strongest matched feature of `circuit_<behaviour>.json`; a circuit whose features have no texts is left out."""
+    """The strongest matched feature of `circuit_<behaviour>.json`; a circuit whose features have no texts is
+    left out.
+    """
     found = {}
     for behaviour, circuit in require(run.circuits(), "circuit_<behaviour>.json", "circuit").items():
         node = _chosen(circuit)
         if node is not None:
             found[f"feature_dashboard_{behaviour}"] = _table(node)
     if not found:
-        raise Missing("no feature of the run's circuits has example texts", cure="run the stage 'circuit' again")
+        raise Missing(
+            "no feature of the run's circuits has example texts", cure="run the stage 'circuit' again"
+        )
     return found
 
 
 def _chosen(circuit: CircuitGraph) -> Node | None:
-    """The node of the largest effect among the features that match an emotion; without any, among all with texts."""
+    """The node of the largest effect among the features that match an emotion; without any, among all with
+    texts.
+    """
     shown = [node for node in circuit.nodes if node.kind == "feature" and node.details.get("examples")]
     matched = [node for node in shown if any(_sure(one) for one in node.details.get("emotions", ()))]
     return max(matched or shown, key=lambda node: abs(node.effect or 0.0), default=None)
@@ -131,7 +150,9 @@ def _table(node: Node) -> pd.DataFrame:
         for row, example in enumerate(details["examples"][:EXAMPLES]):
             pairs = list(zip(example["tokens"], example["values"], strict=True))[-TOKENS:]
             bare = len(pairs) > 1 and not any(text[:1].isspace() for text, _ in pairs)
-            rows += [(name, "example", row, place, text, value, bare) for place, (text, value) in enumerate(pairs)]
+            rows += [
+                (name, "example", row, place, text, value, bare) for place, (text, value) in enumerate(pairs)
+            ]
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(
             f"the details of {node.id} are not whole ({error})", cure="run the stage 'circuit' again"

@@ -1,11 +1,21 @@
-"""Tokens that a direction raises and lowers most: what goes straight to the unembedding, and what later layers add."""
+"""Tokens that a direction raises and lowers most: what goes straight to the unembedding, and what later
+layers add.
+"""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, columns, require
-from emocircuits.export.figures.style import GRID, NEGATIVE, NEUTRAL, POSITIVE, new_figure, plain_label, widths
+from emocircuits.export.figures.style import (
+    GRID,
+    NEGATIVE,
+    NEUTRAL,
+    POSITIVE,
+    new_figure,
+    plain_label,
+    widths,
+)
 from emocircuits.export.plain import plain_text
 
 COLUMNS = ("panel", "token", "place", "direct", "later", "rank_total", "rank_direct", "n_names")
@@ -24,7 +34,9 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         y = -rows.place
         axes.barh(y + 0.2, rows.direct, height=0.38, color=NEGATIVE, label="direct")
         axes.barh(y - 0.2, rows.later, height=0.38, color=POSITIVE, label="added by later layers")
-        axes.set_yticks(y, [plain_label(plain_text(str(text)).strip() or "␣") for text in rows.token], fontsize=6)
+        axes.set_yticks(
+            y, [plain_label(plain_text(str(text)).strip() or "␣") for text in rows.token], fontsize=6
+        )
         axes.axvline(0, color=GRID, lw=0.8, zorder=0)
         axes.axhline(-(TOKENS - 0.5), color=GRID, lw=0.8, zorder=0)
         axes.tick_params(axis="y", length=0)
@@ -33,7 +45,12 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     axes, own = all_axes[-1], table[table.panel == "own name"]
     if len(own):
         edges = np.linspace(0.5, own.n_names.iloc[0] + 0.5, 13)
-        axes.hist([own.rank_total, own.rank_direct], bins=edges, color=[NEUTRAL, NEGATIVE], label=["total", "direct only"])
+        axes.hist(
+            [own.rank_total, own.rank_direct],
+            bins=edges,
+            color=[NEUTRAL, NEGATIVE],
+            label=["total", "direct only"],
+        )
         axes.set_xlabel("rank of its own name")
         axes.set_ylabel("directions")
         axes.legend(loc="upper right")
@@ -44,21 +61,50 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
     """`logit_lens.csv` (tokens at the ends of the total effect) and `logit_lens_summary.csv`."""
-    tokens = columns(require(run.csv("logit_lens.csv"), "logit_lens.csv", "directions"),
-                     ("direction", "part", "end", "rank", "token", "direct", "later"), "logit_lens.csv")
-    summary = columns(require(run.csv("logit_lens_summary.csv"), "logit_lens_summary.csv", "directions"),
-                      ("direction", "own_rank_total", "own_rank_direct", "n_names"), "logit_lens_summary.csv")
+    tokens = columns(
+        require(run.csv("logit_lens.csv"), "logit_lens.csv", "directions"),
+        ("direction", "part", "end", "rank", "token", "direct", "later"),
+        "logit_lens.csv",
+    )
+    summary = columns(
+        require(run.csv("logit_lens_summary.csv"), "logit_lens_summary.csv", "directions"),
+        ("direction", "own_rank_total", "own_rank_direct", "n_names"),
+        "logit_lens_summary.csv",
+    )
     names = list(dict.fromkeys(tokens.direction))
     names = [name for name in FIRST if name in names] or names[:2]
     rows = []
     for name in names:
         own = tokens[(tokens.direction == name) & (tokens.part == "total") & (tokens["rank"] <= TOKENS)]
-        ordered = pd.concat([own[own.end == "top"].sort_values("rank"), own[own.end == "bottom"].sort_values("rank", ascending=False)])
-        rows += [(name, one.token, place, one.direct, one.later, *[float("nan")] * 3) for place, one in enumerate(ordered.itertuples())]
+        ordered = pd.concat(
+            [
+                own[own.end == "top"].sort_values("rank"),
+                own[own.end == "bottom"].sort_values("rank", ascending=False),
+            ]
+        )
+        rows += [
+            (name, one.token, place, one.direct, one.later, *[float("nan")] * 3)
+            for place, one in enumerate(ordered.itertuples())
+        ]
     known = summary.dropna(subset=["own_rank_total"])
-    rows += [("own name", one.direction, float("nan"), float("nan"), float("nan"), one.own_rank_total, one.own_rank_direct, one.n_names)
-             for one in known.itertuples()]
-    return {"logit_lens": require(pd.DataFrame(rows, columns=list(COLUMNS)), "tokens in logit_lens.csv", "directions")}
+    rows += [
+        (
+            "own name",
+            one.direction,
+            float("nan"),
+            float("nan"),
+            float("nan"),
+            one.own_rank_total,
+            one.own_rank_direct,
+            one.n_names,
+        )
+        for one in known.itertuples()
+    ]
+    return {
+        "logit_lens": require(
+            pd.DataFrame(rows, columns=list(COLUMNS)), "tokens in logit_lens.csv", "directions"
+        )
+    }
 
 
 FIGURES.register(

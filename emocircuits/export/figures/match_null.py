@@ -6,7 +6,16 @@ from matplotlib.figure import Figure
 
 from emocircuits.artifacts.feature_matches import FeatureMatches
 from emocircuits.export.figures.card import FIGURES, FigureCard, Missing, RunTables, require
-from emocircuits.export.figures.style import INK, MUTED, NEGATIVE, NEUTRAL, POSITIVE, new_figure, plain_label, widths
+from emocircuits.export.figures.style import (
+    INK,
+    MUTED,
+    NEGATIVE,
+    NEUTRAL,
+    POSITIVE,
+    new_figure,
+    plain_label,
+    widths,
+)
 from emocircuits.sites import short_site
 
 COLUMNS = ("emotion", "statistic", "record", "site", "feature", "value", "level", "kept")
@@ -36,7 +45,13 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     for level, line in zip(SHOWN_LEVELS, (":", "--"), strict=True):
         if len(null):
             row = null.iloc[(null.level - level).abs().argmin()]
-            axes.axvline(row.value, color=NEGATIVE, ls=line, lw=1.2, label=f"null maximum, {100 * row.level:.3g} % quantile")
+            axes.axvline(
+                row.value,
+                color=NEGATIVE,
+                ls=line,
+                lw=1.2,
+                label=f"null maximum, {100 * row.level:.3g} % quantile",
+            )
     kept = features[features.kept.astype(bool)].sort_values("value", ascending=False)
     if len(kept):
         axes.plot(
@@ -71,11 +86,15 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
-    """Scores, null quantiles and kept features of one emotion; `statistic` in the settings names the permuted score."""
+    """Scores, null quantiles and kept features of one emotion; `statistic` in the settings names the permuted
+    score.
+    """
     path = require(run.path("matches.h5"), "matches.h5", "match")
     matches = FeatureMatches.load(path)
     if "max_quantile" not in matches.null or "level" not in matches.null:
-        raise Missing("matches.h5 holds no quantiles of the permutation null", cure="run the stage 'match' again")
+        raise Missing(
+            "matches.h5 holds no quantiles of the permutation null", cure="run the stage 'match' again"
+        )
     emotion = EMOTION if EMOTION in matches.emotions else matches.emotions[0]
     e = matches.emotions.index(emotion)
     statistic = str(matches.provenance.settings.get("statistic", STATISTIC))
@@ -93,7 +112,11 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
         (emotion, statistic, "null_max", "", -1, float(value), float(level), False)
         for value, level in zip(matches.null["max_quantile"][e], matches.null["level"], strict=True)
     ]
-    return {"match_null": pd.DataFrame(require(rows, "eligible features in matches.h5", "match"), columns=list(COLUMNS))}
+    return {
+        "match_null": pd.DataFrame(
+            require(rows, "eligible features in matches.h5", "match"), columns=list(COLUMNS)
+        )
+    }
 
 
 FIGURES.register(

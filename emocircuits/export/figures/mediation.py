@@ -6,7 +6,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, columns, require
-from emocircuits.export.figures.style import GRID, INK, MUTED, NEUTRAL, POSITIVE, new_figure, plain_label, widths
+from emocircuits.export.figures.style import (
+    GRID,
+    INK,
+    MUTED,
+    NEUTRAL,
+    POSITIVE,
+    new_figure,
+    plain_label,
+    widths,
+)
 
 COLUMNS = ("behaviour", "held", "kind", "features", "mediated", "ci_low", "ci_high", "n")
 LABELS = {
@@ -38,9 +47,13 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.errorbar(named.mediated, y, xerr=np.maximum(spread, 0), fmt="none", ecolor=MUTED, lw=0.9)
     colours = [POSITIVE if kind == "matched" else INK for kind in named.kind]
     axes.scatter(named.mediated, y, c=colours, s=18, zorder=3)
-    labels = [f"{LABELS.get(one.kind, plain_label(one.held))} ({one.features:.0f})" for one in named.itertuples()]
+    labels = [
+        f"{LABELS.get(one.kind, plain_label(one.held))} ({one.features:.0f})" for one in named.itertuples()
+    ]
     if len(random):
-        axes.plot(random.mediated, np.full(len(random), len(named)), "o", ms=3, color=NEUTRAL, alpha=0.7, mew=0)
+        axes.plot(
+            random.mediated, np.full(len(random), len(named)), "o", ms=3, color=NEUTRAL, alpha=0.7, mew=0
+        )
         labels.append(f"{len(random)} random sets ({random.features.max():.0f})")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)

@@ -7,14 +7,26 @@ from matplotlib.figure import Figure
 
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, columns, require
 from emocircuits.export.figures.emotion_pca import correlation
-from emocircuits.export.figures.style import GRID, INK, MUTED, NEGATIVE, NEUTRAL, POSITIVE, new_figure, plain_label, widths
+from emocircuits.export.figures.style import (
+    GRID,
+    INK,
+    MUTED,
+    NEGATIVE,
+    NEUTRAL,
+    POSITIVE,
+    new_figure,
+    plain_label,
+    widths,
+)
 
 COLUMNS = ("panel", "name", "group", "x", "y", "low", "high")
 MAX_LABELS = 14
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
-    """Left: steering effect against reading, one dot per emotion, random directions as a band; right: Elo by category."""
+    """Left: steering effect against reading, one dot per emotion, random directions as a band; right: Elo by
+    category.
+    """
     width = widths(venue)[1]
     figure = new_figure(width, width * 0.48)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
@@ -22,12 +34,29 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     left.axhline(0, color=GRID, lw=0.8)
     left.axvline(0, color=GRID, lw=0.8)
     if len(random):
-        left.axhspan(random.y.min(), random.y.max(), color=NEUTRAL, alpha=0.22, lw=0, label=f"{len(random)} random directions (range)")
-    left.errorbar(emotions.x, emotions.y, yerr=[emotions.y - emotions.low, emotions.high - emotions.y], fmt="o", ms=3, lw=0.6, color=POSITIVE,
-                  ecolor=MUTED)
+        left.axhspan(
+            random.y.min(),
+            random.y.max(),
+            color=NEUTRAL,
+            alpha=0.22,
+            lw=0,
+            label=f"{len(random)} random directions (range)",
+        )
+    left.errorbar(
+        emotions.x,
+        emotions.y,
+        yerr=[emotions.y - emotions.low, emotions.high - emotions.y],
+        fmt="o",
+        ms=3,
+        lw=0.6,
+        color=POSITIVE,
+        ecolor=MUTED,
+    )
     _names(left, emotions)
     r, low, high = correlation(emotions.x.to_numpy(), emotions.y.to_numpy())
-    left.set_title(f"r = {r:.2f} [{low:.2f}, {high:.2f}] over {len(emotions)} emotions".replace("-", "−"), fontsize=7.5)
+    left.set_title(
+        f"r = {r:.2f} [{low:.2f}, {high:.2f}] over {len(emotions)} emotions".replace("-", "−"), fontsize=7.5
+    )
     left.set(xlabel="reading of the activities: r with Elo", ylabel="change of Elo when pushed")
     if len(random):
         left.legend(loc="lower right", fontsize=6)
@@ -52,23 +81,58 @@ def _names(axes: Axes, rows: pd.DataFrame) -> None:
     taken: list[np.ndarray] = []
     for place in np.argsort(-np.hypot(x / span[0], y / span[1]), kind="stable"):
         spot = np.array([x[place], y[place]]) / span
-        if len(taken) < MAX_LABELS and all(abs(spot - other)[1] > 0.055 or abs(spot - other)[0] > 0.24 for other in taken):
+        if len(taken) < MAX_LABELS and all(
+            abs(spot - other)[1] > 0.055 or abs(spot - other)[0] > 0.24 for other in taken
+        ):
             taken.append(spot)
-            axes.annotate(plain_label(rows["name"].iloc[place]), (x[place], y[place]), xytext=(0, 4),
-                          textcoords="offset points", ha="center", fontsize=6, color=INK)
+            axes.annotate(
+                plain_label(rows["name"].iloc[place]),
+                (x[place], y[place]),
+                xytext=(0, 4),
+                textcoords="offset points",
+                ha="center",
+                fontsize=6,
+                color=INK,
+            )
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
     """`preference_emotions.csv` and `preferences.csv`."""
-    emotions = columns(require(run.csv("preference_emotions.csv"), "preference_emotions.csv", "directions"),
-                       ("direction", "kind", "r", "delta_elo", "delta_low", "delta_high"), "preference_emotions.csv")
-    activities = columns(require(run.csv("preferences.csv"), "preferences.csv", "directions"), ("activity", "category", "elo", "standard_error"),
-                         "preferences.csv")
+    emotions = columns(
+        require(run.csv("preference_emotions.csv"), "preference_emotions.csv", "directions"),
+        ("direction", "kind", "r", "delta_elo", "delta_low", "delta_high"),
+        "preference_emotions.csv",
+    )
+    activities = columns(
+        require(run.csv("preferences.csv"), "preferences.csv", "directions"),
+        ("activity", "category", "elo", "standard_error"),
+        "preferences.csv",
+    )
     pushed = emotions.dropna(subset=["delta_elo"])
-    rows = [("emotion" if one.kind == "emotion" else "random", one.direction, one.kind, one.r, one.delta_elo, one.delta_low, one.delta_high)
-            for one in pushed.itertuples()]
-    rows += [("activity", one.activity, one.category, float("nan"), one.elo, one.elo - 1.959964 * one.standard_error,
-              one.elo + 1.959964 * one.standard_error) for one in activities.itertuples()]
+    rows = [
+        (
+            "emotion" if one.kind == "emotion" else "random",
+            one.direction,
+            one.kind,
+            one.r,
+            one.delta_elo,
+            one.delta_low,
+            one.delta_high,
+        )
+        for one in pushed.itertuples()
+    ]
+    rows += [
+        (
+            "activity",
+            one.activity,
+            one.category,
+            float("nan"),
+            one.elo,
+            one.elo - 1.959964 * one.standard_error,
+            one.elo + 1.959964 * one.standard_error,
+        )
+        for one in activities.itertuples()
+    ]
     return {"preference": pd.DataFrame(rows, columns=list(COLUMNS))}
 
 

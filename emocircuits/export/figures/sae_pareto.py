@@ -1,4 +1,6 @@
-"""What more active features buy: L0 against variance lost and loss recovered, for every kind and width that was tried."""
+"""What more active features buy: L0 against variance lost and loss recovered, for every kind and width that
+was tried.
+"""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, columns, require
-from emocircuits.export.figures.style import LINES, MARKERS, MUTED, NEUTRAL, SERIES, new_figure, plain_label, widths
+from emocircuits.export.figures.style import (
+    LINES,
+    MARKERS,
+    MUTED,
+    NEUTRAL,
+    SERIES,
+    new_figure,
+    plain_label,
+    widths,
+)
 from emocircuits.sites import short_site
 
 COLUMNS = ("site", "architecture", "d_sae", "k", "l0", "fvu", "ce_loss_recovered", "pca_fvu")
@@ -20,7 +31,9 @@ FILE = "sweep/sweep.csv"
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
-    """Left FVU with the floors, right the share of the cross-entropy loss recovered; one line per kind and width."""
+    """Left FVU with the floors, right the share of the cross-entropy loss recovered; one line per kind and
+    width.
+    """
     figure = new_figure(widths(venue)[1], 2.75)
     lost, recovered = figure.subplots(1, 2)
     groups = list(table.sort_values("l0").groupby(["architecture", "d_sae"], sort=True))
@@ -35,8 +48,20 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         recovered.plot(rows.l0, rows.ce_loss_recovered, **look)
     for column, (label, line) in FLOORS.items():
         if column in table:
-            floor = table.dropna(subset=[column]).groupby("k").agg({"l0": "mean", column: "mean"}).sort_values("l0")
-            lost.plot(floor.l0, floor[column], color=MUTED if column == "pca_fvu" else NEUTRAL, ls=line, lw=1.1, label=label)
+            floor = (
+                table.dropna(subset=[column])
+                .groupby("k")
+                .agg({"l0": "mean", column: "mean"})
+                .sort_values("l0")
+            )
+            lost.plot(
+                floor.l0,
+                floor[column],
+                color=MUTED if column == "pca_fvu" else NEUTRAL,
+                ls=line,
+                lw=1.1,
+                label=label,
+            )
     lost.set(ylabel="fraction of variance unexplained", ylim=(0, None))
     recovered.set(ylabel="CE loss recovered")
     for axes in (lost, recovered):
@@ -59,7 +84,10 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     """`sweep/sweep.csv`, one figure per site."""
     table = columns(require(run.csv(FILE), FILE, "emocircuits sae sweep"), COLUMNS, FILE)
     kept = [*COLUMNS, *(name for name in FLOORS if name in table and name not in COLUMNS)]
-    return {f"sae_pareto_{short_site(site)}": rows[kept].reset_index(drop=True) for site, rows in table.groupby("site")}
+    return {
+        f"sae_pareto_{short_site(site)}": rows[kept].reset_index(drop=True)
+        for site, rows in table.groupby("site")
+    }
 
 
 FIGURES.register(

@@ -22,14 +22,30 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     width = widths(venue)[1]
     figure = new_figure(width, 0.75 + 0.26 * len(rows))
     places = range(len(rows) - 1, -1, -1)
-    for i, (axes, (name, title, form)) in enumerate(zip(figure.subplots(1, 4, sharey=True), PANELS, strict=True)):
+    for i, (axes, (name, title, form)) in enumerate(
+        zip(figure.subplots(1, 4, sharey=True), PANELS, strict=True)
+    ):
         values = rows[name]
         top = 1.0 if name != "l0" else float(values.max() or 1)
         axes.hlines(list(places), 0, values, color=GRID, lw=2.4, zorder=1)
         axes.plot(values, list(places), "o", color=NEGATIVE, ms=4.5, zorder=2, clip_on=False)
         for y, value in zip(places, values, strict=True):
-            axes.text(top * 1.12, y, form.format(value), va="center", ha="left", fontsize=6.8, color=INK, clip_on=False)
-        axes.set(xlim=(0, top * 1.05), ylim=(-0.6, len(rows) - 0.4), xticks=[0, top], xticklabels=["0", f"{top:.0f}"])
+            axes.text(
+                top * 1.12,
+                y,
+                form.format(value),
+                va="center",
+                ha="left",
+                fontsize=6.8,
+                color=INK,
+                clip_on=False,
+            )
+        axes.set(
+            xlim=(0, top * 1.05),
+            ylim=(-0.6, len(rows) - 0.4),
+            xticks=[0, top],
+            xticklabels=["0", f"{top:.0f}"],
+        )
         axes.set_title(title, fontsize=7)
         axes.spines["left"].set_visible(False)
         axes.tick_params(left=False)

@@ -29,7 +29,9 @@ class Picture:
         return self.png
 
 
-def show_figure(run_dir: str | Path, name: str, directory: str | Path | None = None, *, venue: str = "page") -> Picture:
+def show_figure(
+    run_dir: str | Path, name: str, directory: str | Path | None = None, *, venue: str = "page"
+) -> Picture:
     """A figure of a run.
 
     Args:
@@ -46,5 +48,11 @@ def show_figure(run_dir: str | Path, name: str, directory: str | Path | None = N
     if name not in found:
         raise unknown("figure", name, found or FIGURES.names())
     card, table, inputs = found[name]
-    files = write_figure(card, table, directory, name=name, venue=venue, inputs=inputs) if directory is not None else ()
-    return Picture(name, card.title, card.caption, picture(draw_figure(card, table, venue), "png"), tuple(files))
+    files = (
+        write_figure(card, table, directory, name=name, venue=venue, inputs=inputs)
+        if directory is not None
+        else ()
+    )
+    return Picture(
+        name, card.title, card.caption, picture(draw_figure(card, table, venue), "png"), tuple(files)
+    )

@@ -27,7 +27,8 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     """One panel per behaviour: emotions as lines with intervals, random directions as the band they span."""
     behaviours = list(dict.fromkeys(table.behaviour))
     emotions = sorted(
-        set(table[table.kind == "emotion"].direction), key=lambda name: (FIRST.index(name) if name in FIRST else 9, name)
+        set(table[table.kind == "emotion"].direction),
+        key=lambda name: (FIRST.index(name) if name in FIRST else 9, name),
     )[: len(SERIES)]
     width = widths(venue)[1]
     per_row = min(len(behaviours), 3)
@@ -64,7 +65,14 @@ def _panel(axes: Axes, rows: pd.DataFrame, emotions: list[str]) -> None:
         low, high = random.min(), random.max()
         count = rows[rows.kind == "random"].direction.nunique()
         axes.fill_between(
-            low.index, low, high, color=NEUTRAL, alpha=0.28, lw=0, label=f"{count} random directions (range)", zorder=1
+            low.index,
+            low,
+            high,
+            color=NEUTRAL,
+            alpha=0.28,
+            lw=0,
+            label=f"{count} random directions (range)",
+            zorder=1,
         )
     for kind, (colour, line) in CONTROLS.items():
         for j, (_, one) in enumerate(rows[rows.kind == kind].groupby("direction")):
@@ -81,7 +89,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, emotions: list[str]) -> None:
     for j, emotion in enumerate(emotions):
         one = rows[(rows.direction == emotion) & (rows.kind == "emotion")].sort_values("strength")
         if len(one):
-            axes.fill_between(one.strength, one.ci_low, one.ci_high, color=SERIES[j], alpha=0.16, lw=0, zorder=3)
+            axes.fill_between(
+                one.strength, one.ci_low, one.ci_high, color=SERIES[j], alpha=0.16, lw=0, zorder=3
+            )
             axes.plot(
                 one.strength,
                 one.value,
@@ -103,9 +113,13 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     """`steering.csv`, with `rate` where it was measured and `logit_diff` otherwise."""
     table = require(run.csv("steering.csv"), "steering.csv", "steer")
     columns(table, ("direction", "kind", "strength", "behaviour", "ci_low", "ci_high", "n"), "steering.csv")
-    measure = next((name for name in ("rate", "logit_diff") if name in table and table[name].notna().any()), None)
+    measure = next(
+        (name for name in ("rate", "logit_diff") if name in table and table[name].notna().any()), None
+    )
     if measure is None:
-        raise Missing("steering.csv has neither rates nor logit differences", expected="a column rate or logit_diff")
+        raise Missing(
+            "steering.csv has neither rates nor logit differences", expected="a column rate or logit_diff"
+        )
     return {"steering": table.assign(value=table[measure], measure=measure)[list(COLUMNS)]}
 
 

@@ -14,7 +14,14 @@ from emocircuits.errors import unknown
 # Widths of one and of two columns, inches.
 VENUES = {"neurips": (3.25, 5.5), "icml": (3.25, 6.75), "iclr": (3.25, 5.5), "page": (3.25, 6.75)}
 
-POSITIVE, NEGATIVE, NEUTRAL, INK, MUTED, GRID = "#D55E00", "#0072B2", "#8A8F97", "#1D2025", "#646A73", "#E2E2DD"
+POSITIVE, NEGATIVE, NEUTRAL, INK, MUTED, GRID = (
+    "#D55E00",
+    "#0072B2",
+    "#8A8F97",
+    "#1D2025",
+    "#646A73",
+    "#E2E2DD",
+)
 SERIES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), "-")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

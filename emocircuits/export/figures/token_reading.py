@@ -47,11 +47,15 @@ def _short(text: str) -> str:
 
 
 def load(run: RunTables) -> dict[str, pd.DataFrame]:
-    """`readings.csv` of the organism; of other models the examples of their circuits, `tokens_<behaviour>.json`."""
+    """`readings.csv` of the organism; of other models the examples of their circuits,
+    `tokens_<behaviour>.json`.
+    """
     table = run.csv("readings.csv")
     if table is None:
         table = _examples(run)
-    table = columns(require(table, "readings.csv, nor tokens_<behaviour>.json", "circuit"), COLUMNS, "readings.csv")
+    table = columns(
+        require(table, "readings.csv, nor tokens_<behaviour>.json", "circuit"), COLUMNS, "readings.csv"
+    )
     return {"token_reading": table[list(COLUMNS)]}
 
 

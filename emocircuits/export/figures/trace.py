@@ -1,11 +1,22 @@
-"""Along which routes a push reaches the behaviour's tokens: straight into the logits, or through attention and MLPs."""
+"""Along which routes a push reaches the behaviour's tokens: straight into the logits, or through attention
+and MLPs.
+"""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from emocircuits.export.figures.card import FIGURES, FigureCard, RunTables, require
-from emocircuits.export.figures.style import GRID, INK, MUTED, NEGATIVE, POSITIVE, new_figure, plain_label, widths
+from emocircuits.export.figures.style import (
+    GRID,
+    INK,
+    MUTED,
+    NEGATIVE,
+    POSITIVE,
+    new_figure,
+    plain_label,
+    widths,
+)
 
 COLUMNS = ("behaviour", "direction", "kind", "split", "part", "amount", "ci_low", "ci_high", "share")
 ROUTES = ("whole", "direct", "attention values", "attention queries and keys", "MLPs", "remainder")
@@ -14,11 +25,15 @@ MARKS = {"emotion": ("o", 26, POSITIVE), "content": ("^", 12, MUTED), "random": 
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
-    """One panel per behaviour: rows are routes; emotions with intervals, controls as small marks, the real intervention as a ring."""
+    """One panel per behaviour: rows are routes; emotions with intervals, controls as small marks, the real
+    intervention as a ring.
+    """
     behaviours, width = list(dict.fromkeys(table.behaviour)), widths(venue)[1]
     routes = [route for route in ROUTES if (table.part == route).any()]
     figure = new_figure(width, 1.0 + 0.34 * len(routes))
-    for number, (axes, name) in enumerate(zip(figure.subplots(1, len(behaviours), squeeze=False)[0], behaviours, strict=True)):
+    for number, (axes, name) in enumerate(
+        zip(figure.subplots(1, len(behaviours), squeeze=False)[0], behaviours, strict=True)
+    ):
         rows = table[table.behaviour == name]
         emotions = list(dict.fromkeys(rows[rows.kind == "emotion"].direction))
         axes.axvline(0, color=GRID, lw=0.8, zorder=0)
@@ -35,19 +50,38 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
                 first = row.part == routes[0]
                 label = direction if place is not None else {"content": "content", "random": "random"}[kind]
                 known = axes.get_legend_handles_labels()[1]
-                axes.scatter(row.amount, y, s=size, marker=marker, color=colour, linewidths=0, alpha=1 if place is not None else 0.7,
-                             zorder=3, label=label if first and label not in known else None)
+                axes.scatter(
+                    row.amount,
+                    y,
+                    s=size,
+                    marker=marker,
+                    color=colour,
+                    linewidths=0,
+                    alpha=1 if place is not None else 0.7,
+                    zorder=3,
+                    label=label if first and label not in known else None,
+                )
             for row in group[group.split == "real"].itertuples():
                 if place is not None and row.part in REAL:
                     label = "real intervention" if place == 0 else None
-                    axes.scatter(row.amount, routes.index(REAL[row.part]) + shift, s=60, facecolors="none", edgecolors=colour,
-                                 linewidths=0.9, zorder=4, label=label)
+                    axes.scatter(
+                        row.amount,
+                        routes.index(REAL[row.part]) + shift,
+                        s=60,
+                        facecolors="none",
+                        edgecolors=colour,
+                        linewidths=0.9,
+                        zorder=4,
+                        label=label,
+                    )
         axes.set_yticks(np.arange(len(routes)), routes if number == 0 else [])
         axes.set(ylim=(len(routes) - 0.4, -0.6), xlabel="change of the logit difference")
         axes.locator_params(axis="x", nbins=5)
         axes.set_title(plain_label(name.replace("_", " ")))
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), handletextpad=0.2, columnspacing=1.2)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), handletextpad=0.2, columnspacing=1.2
+    )
     return figure
 
 

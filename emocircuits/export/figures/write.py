@@ -110,7 +110,11 @@ def write_figure(
 
 
 def write_figures(
-    run_dir: str | Path, directory: str | Path | None = None, *, only: Iterable[str] | None = None, venue: str = "page"
+    run_dir: str | Path,
+    directory: str | Path | None = None,
+    *,
+    only: Iterable[str] | None = None,
+    venue: str = "page",
 ) -> list[Path]:
     """Writes all figures of a run (default into `<run>/figures`) and the contact sheet `index.html`.
 

@@ -58,7 +58,8 @@ def report_page(run_dir: str | Path) -> str:
     run = read_run(run_dir)
     drawn = pictures(run_dir)
     sections = "\n".join(
-        f'<section class="part" id="{key}"><h2>{esc(title)}</h2>{build(run, drawn)}</section>' for key, title, build in PARTS
+        f'<section class="part" id="{key}"><h2>{esc(title)}</h2>{build(run, drawn)}</section>'
+        for key, title, build in PARTS
     )
     contents = "".join(f'<li><a href="#{key}">{esc(title)}</a></li>' for key, title, _ in PARTS)
     data = "\n".join(

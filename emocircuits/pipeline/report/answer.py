@@ -1,4 +1,6 @@
-"""The answer, behaviour by behaviour: the effect and its controls in one table, and a verdict that follows by rule."""
+"""The answer, behaviour by behaviour: the effect and its controls in one table, and a verdict that follows by
+rule.
+"""
 
 # ruff: noqa: E501 (markup and scripts read better unbroken)
 
@@ -58,7 +60,9 @@ class Contrast:
 def contrast(run: RunData, behaviour: str) -> Contrast | None:
     """The contrast of a behaviour, or None where it was not steered."""
     rows = run.steering[run.steering.behaviour == behaviour]
-    column = next((name for name in ("rate", "logit_diff") if name in rows and rows[name].notna().any()), None)
+    column = next(
+        (name for name in ("rate", "logit_diff") if name in rows and rows[name].notna().any()), None
+    )
     if column is None:
         return None
     strength = float(rows.strength.max())
@@ -73,7 +77,9 @@ def contrast(run: RunData, behaviour: str) -> Contrast | None:
         if len(group := top[top.kind == kind])
     }
     baseline = float(zero[column].mean()) if len(zero) else float("nan")
-    return Contrast(behaviour, "rate" if column == "rate" else "logit difference", strength, baseline, found, ranges)
+    return Contrast(
+        behaviour, "rate" if column == "rate" else "logit difference", strength, baseline, found, ranges
+    )
 
 
 def verdict(run: RunData, behaviour: str) -> str:
@@ -83,7 +89,8 @@ def verdict(run: RunData, behaviour: str) -> str:
     if found and run.emotion in found.rows:
         value, low, high = found.rows[run.emotion]
         reach = "; ".join(
-            f"{count} {kind} directions reach {number(a)} to {number(b)}" for kind, (count, a, b) in found.ranges.items()
+            f"{count} {kind} directions reach {number(a)} to {number(b)}"
+            for kind, (count, a, b) in found.ranges.items()
         )
         parts.append(
             f"Adding <em>{esc(run.emotion)}</em> at strength {number(found.strength, sign=True)} moves the {found.measure} from "
@@ -195,11 +202,17 @@ def _cell(rows: pd.DataFrame, column: str) -> Cell | None:
     if not len(rows):
         return None
     row = rows.iloc[0]
-    return Cell(f"{number(row[column])} <small>{interval(row.ci_low, row.ci_high)}</small>", float(row[column]))
+    return Cell(
+        f"{number(row[column])} <small>{interval(row.ci_low, row.ci_high)}</small>", float(row[column])
+    )
 
 
 def _spread(values: pd.Series) -> Cell | None:
-    return Cell(f"{number(values.min())} to {number(values.max())}", float(values.max())) if len(values) else None
+    return (
+        Cell(f"{number(values.min())} to {number(values.max())}", float(values.max()))
+        if len(values)
+        else None
+    )
 
 
 def _estimate(found: Contrast | None, direction: str) -> Cell | None:

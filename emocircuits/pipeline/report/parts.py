@@ -157,12 +157,17 @@ def matches(run: RunData, pictures: dict[str, str]) -> str:
 
 def _linked(run: RunData) -> pd.DataFrame:
     """The matches; features whose SAE is known on Neuronpedia are links to their pages."""
-    about = {path.parent.name: read_json(path).get("metadata") or {} for path in run.directory.glob("saes/*/cfg.json")}
+    about = {
+        path.parent.name: read_json(path).get("metadata") or {}
+        for path in run.directory.glob("saes/*/cfg.json")
+    }
     ids, data = {site: one.get("neuronpedia_id") for site, one in about.items()}, run.matches
     if not any(feature_page(name, 0) for name in ids.values()):
         return data
     pairs = zip(data.site, data.feature, strict=True)
-    return data.assign(feature=[_feature(feature_page(ids.get(site), feature), feature) for site, feature in pairs])
+    return data.assign(
+        feature=[_feature(feature_page(ids.get(site), feature), feature) for site, feature in pairs]
+    )
 
 
 def _feature(page: str, feature: int) -> Cell | int:
@@ -178,16 +183,21 @@ def circuits(run: RunData, pictures: dict[str, str]) -> str:
         blocks.append(f'<h3>{words(name)}</h3><div class="circuit" data-graph="graph-{esc(name)}"></div>')
         boxes, _ = token_boxes(run, name)
         if boxes:
-            blocks.append(f"<details open><summary>The example of {words(name)}, token by token</summary>{TOKENS}<div class=\"tokens\">{boxes}</div></details>")
+            blocks.append(
+                f'<details open><summary>The example of {words(name)}, token by token</summary>{TOKENS}<div class="tokens">{boxes}</div></details>'
+            )
     return (
         "<p>Rows are layers, columns the tokens of one prompt. Point at a node for its name, click it for its card: matched emotions, effect with interval, "
-        "verified effect, inputs and outputs, the texts where it is most active. <i>Effects along</i> shows the same nodes under control directions.</p>" + "".join(blocks)
+        "verified effect, inputs and outputs, the texts where it is most active. <i>Effects along</i> shows the same nodes under control directions.</p>"
+        + "".join(blocks)
     )
 
 
 def steering(run: RunData, pictures: dict[str, str]) -> str:
     """Dose–response."""
-    blocks = "".join(f"<h3>{words(name)}</h3>{steering_table(run, name)}" for name in dict.fromkeys(run.steering.behaviour))
+    blocks = "".join(
+        f"<h3>{words(name)}</h3>{steering_table(run, name)}" for name in dict.fromkeys(run.steering.behaviour)
+    )
     return (
         "<p>A direction is added to the residual stream at one site, at a share of its mean norm, on held-out prompts.</p>"
         + pictures["steering"]
@@ -198,7 +208,11 @@ def steering(run: RunData, pictures: dict[str, str]) -> str:
 def _covered(run: RunData) -> str:
     """At which sites circuits are scored."""
     sites = list(dict.fromkeys(site for score in run.scores.values() for site in score.get("sites", ())))
-    return f"Both at the sites that circuits cover: {esc(', '.join(sites))}; what lies before the first of them is left whole. " if sites else ""
+    return (
+        f"Both at the sites that circuits cover: {esc(', '.join(sites))}; what lies before the first of them is left whole. "
+        if sites
+        else ""
+    )
 
 
 def checks(run: RunData, pictures: dict[str, str]) -> str:
@@ -207,7 +221,11 @@ def checks(run: RunData, pictures: dict[str, str]) -> str:
     for name, score in run.scores.items():
         if not isinstance(score, dict):
             continue
-        exact, stable, shown = score.get("attribution_exact", {}), score.get("stability", {}), name.replace("_", " ")
+        exact, stable, shown = (
+            score.get("attribution_exact", {}),
+            score.get("stability", {}),
+            name.replace("_", " "),
+        )
         low, high = score.get("faithfulness_ci", [None, None])
         faithful = Cell(
             f"{number(score.get('faithfulness'))} <small>{interval(low, high) if low is not None else ''}</small>",
@@ -219,7 +237,14 @@ def checks(run: RunData, pictures: dict[str, str]) -> str:
                 faithful,
                 *(
                     score.get(key)
-                    for key in ("random_circuit_faithfulness", "completeness", "cpr", "cmd", "cpr_log", "cmd_log")
+                    for key in (
+                        "random_circuit_faithfulness",
+                        "completeness",
+                        "cpr",
+                        "cmd",
+                        "cpr_log",
+                        "cmd_log",
+                    )
                 ),
             ]
         )
@@ -255,10 +280,23 @@ def checks(run: RunData, pictures: dict[str, str]) -> str:
         )
         + pictures["attribution_exact"]
         + table(
-            ["behaviour", "attribution r", "slope", "same sign", "nodes checked", "stability (Jaccard)", "rank correlation"],
+            [
+                "behaviour",
+                "attribution r",
+                "slope",
+                "same sign",
+                "nodes checked",
+                "stability (Jaccard)",
+                "rank correlation",
+            ],
             linear,
         )
-        + ("<h3>Controls</h3>" + table(["behaviour", "control", "value", "nodes", "of them errors"], controls, tall=True) if controls else "")
+        + (
+            "<h3>Controls</h3>"
+            + table(["behaviour", "control", "value", "nodes", "of them errors"], controls, tall=True)
+            if controls
+            else ""
+        )
     )
 
 
@@ -273,7 +311,11 @@ def _controls(shown: str, found: dict[str, Any]) -> list[list[Any]]:
             score = Cell(f"{number(value['faithfulness'])}{between}", value["faithfulness"])
             rows.append([shown, f"{name}: faithfulness", score, value.get("size"), value.get("errors")])
         elif isinstance(value, dict):
-            rows += [[shown, f"{name}: {part}".replace("_", " "), item, None, None] for part, item in _flat(value) if isinstance(item, (int, float))]
+            rows += [
+                [shown, f"{name}: {part}".replace("_", " "), item, None, None]
+                for part, item in _flat(value)
+                if isinstance(item, (int, float))
+            ]
         elif isinstance(value, (int, float)):
             rows.append([shown, name, value, None, None])
     return rows
@@ -282,7 +324,12 @@ def _controls(shown: str, found: dict[str, Any]) -> list[list[Any]]:
 def provenance(run: RunData, pictures: dict[str, str]) -> str:
     """Stages, hashes, settings, versions."""
     stages = [
-        [name, stage.get("seconds"), stage.get("peak_rss_mb"), Cell(f"<code>{esc(str(stage.get('key', ''))[:12])}</code>")]
+        [
+            name,
+            stage.get("seconds"),
+            stage.get("peak_rss_mb"),
+            Cell(f"<code>{esc(str(stage.get('key', ''))[:12])}</code>"),
+        ]
         for name, stage in run.manifest["stages"].items()
     ]
     outputs = [
@@ -313,8 +360,15 @@ def _model_checks(run: RunData) -> str:
     if not path.is_file():
         return ""
     about = read_json(path)
-    rows = [[check["name"], "passed" if check["passed"] else "failed", check["value"], check["detail"]] for check in about.get("checks", ())]
-    return f"<h3>Checks of the model when it was loaded</h3>{table(['check', 'result', 'measured', 'what'], rows)}" if rows else ""
+    rows = [
+        [check["name"], "passed" if check["passed"] else "failed", check["value"], check["detail"]]
+        for check in about.get("checks", ())
+    ]
+    return (
+        f"<h3>Checks of the model when it was loaded</h3>{table(['check', 'result', 'measured', 'what'], rows)}"
+        if rows
+        else ""
+    )
 
 
 def versions() -> list[list[str]]:

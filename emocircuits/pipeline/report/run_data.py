@@ -58,7 +58,11 @@ class RunData:
     def warnings(self) -> list[str]:
         """Warnings of the summary and of every stage, each once."""
         found = [str(text) for text in self.summary.get("warnings", [])]
-        found += [f"{name}: {text}" for name, stage in self.manifest["stages"].items() for text in stage.get("warnings", [])]
+        found += [
+            f"{name}: {text}"
+            for name, stage in self.manifest["stages"].items()
+            for text in stage.get("warnings", [])
+        ]
         return [text for i, text in enumerate(found) if not any(text.endswith(other) for other in found[:i])]
 
 
@@ -79,7 +83,9 @@ def read_run(run_dir: str | Path) -> RunData:
             )
         return value
 
-    manifest = read_json(need(run.path("manifest.json"), "manifest.json", "plan"), schema="emocircuits.run", version=1)
+    manifest = read_json(
+        need(run.path("manifest.json"), "manifest.json", "plan"), schema="emocircuits.run", version=1
+    )
     circuits = run.circuits()
     need(circuits or None, "circuit_<behaviour>.json", "circuit")
     return RunData(
@@ -92,6 +98,11 @@ def read_run(run_dir: str | Path) -> RunData:
         tokens={name: run.json(f"tokens_{name}.json") for name in circuits},
         **{
             name: need(run.csv(f"{name}.csv"), f"{name}.csv", stage)
-            for name, stage in (("directions", "directions"), ("saes", "sae"), ("matches", "match"), ("steering", "steer"))
+            for name, stage in (
+                ("directions", "directions"),
+                ("saes", "sae"),
+                ("matches", "match"),
+                ("steering", "steer"),
+            )
         },
     )

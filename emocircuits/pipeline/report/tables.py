@@ -1,4 +1,6 @@
-"""HTML pieces of the report: text is always escaped, numbers are printed short and sorted by their full value."""
+"""HTML pieces of the report: text is always escaped, numbers are printed short and sorted by their full
+value.
+"""
 
 # ruff: noqa: E501 (markup and scripts read better unbroken)
 
@@ -49,8 +51,16 @@ def cell(value: Any) -> str:
     """One table cell; numbers are right-aligned and carry their full value for sorting."""
     if isinstance(value, Cell):
         return f'<td class="{"num" if value.sort is not None else ""}" data-sort="{esc(value.sort if value.sort is not None else value.text)}">{value.html}</td>'
-    if value is None or isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        raw = "" if value is None or not math.isfinite(value) else repr(value.item() if hasattr(value, "item") else value)
+    if (
+        value is None
+        or isinstance(value, (int, float, np.integer, np.floating))
+        and not isinstance(value, bool)
+    ):
+        raw = (
+            ""
+            if value is None or not math.isfinite(value)
+            else repr(value.item() if hasattr(value, "item") else value)
+        )
         return f'<td class="num" data-sort="{raw}" title="{raw}">{number(value)}</td>'
     if isinstance(value, (bool, np.bool_)):
         return f'<td data-sort="{int(value)}">{number(value)}</td>'
@@ -69,7 +79,9 @@ class Cell:
         self.html, self.sort, self.text = markup, sort, markup
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], *, tall: bool = False, caption: str = "") -> str:
+def table(
+    heads: Sequence[str], rows: Iterable[Sequence[Any]], *, tall: bool = False, caption: str = ""
+) -> str:
     """A sortable table; `tall` ones scroll. The first column names the row."""
     rows = [list(row) for row in rows]
     numeric = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(heads))]
@@ -110,7 +122,11 @@ def facts(items: Iterable[tuple[str, Any]]) -> str:
 
 
 def _fact(value: Any) -> str:
-    return number(value) if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) else esc(value)
+    return (
+        number(value)
+        if isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        else esc(value)
+    )
 
 
 def _is_number(value: Any) -> bool:

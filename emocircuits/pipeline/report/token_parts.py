@@ -14,14 +14,18 @@ def token_views(run: RunData, behaviour: str) -> list[TokenView]:
     if not kept:
         return []
     views = [
-        reading_view(one["tokens"], _numbers(one["readings"]), f"{side.capitalize()} prompt, read at {kept['site']}")
+        reading_view(
+            one["tokens"], _numbers(one["readings"]), f"{side.capitalize()} prompt, read at {kept['site']}"
+        )
         for side, one in kept["sides"].items()
     ]
     heads = kept["heads"]
     if heads:
         names = [head["name"] for head in heads]
         shares = ", ".join(f"{head['name']} {100 * head['share']:.0f} %" for head in heads)
-        title = f"Attention on the clean prompt; what the last token's gives to the words that differ: {shares}"
+        title = (
+            f"Attention on the clean prompt; what the last token's gives to the words that differ: {shares}"
+        )
         patterns = np.array([head["pattern"] for head in heads])
         views.append(attention_view(kept["sides"]["clean"]["tokens"], patterns, names, title))
     return views
@@ -33,4 +37,6 @@ def token_boxes(run: RunData, behaviour: str) -> tuple[str, str]:
 
 
 def _numbers(readings: dict[str, list[float | None]]) -> dict[str, list[float]]:
-    return {name: [np.nan if value is None else value for value in values] for name, values in readings.items()}
+    return {
+        name: [np.nan if value is None else value for value in values] for name, values in readings.items()
+    }

@@ -40,13 +40,30 @@ def work(workspace: Workspace) -> Output:
 def direction_settings(recipe: Recipe, **changes: object) -> DirectionSettings:
     """What the recipe says about learning directions, as the library's settings."""
     how = recipe.directions
-    return DirectionSettings(**{
-        "emotions": recipe.collect.emotions or None, "estimator": how.estimator, "from_token": how.start_token,
-        "neutral_variance": how.neutral_variance, "centre": how.centre, "penalty": how.penalty, "token_norm": how.token_norm,
-        "depths": (how.from_depth, how.to_depth), "control_emotion": recipe.emotion, "max_topic_v": how.max_topic_v,
-        "n_random": how.random_controls, "n_covariance": how.covariance_controls, "n_content": how.content_controls,
-        "n_shuffled": how.shuffled_controls, "n_splits": how.splits, "n_bootstrap": how.bootstrap, "read_depth": how.read_depth,
-        "steer_depth": how.steer_depth, "seed": recipe.seed, **changes})
+    return DirectionSettings(
+        **{
+            "emotions": recipe.collect.emotions or None,
+            "estimator": how.estimator,
+            "from_token": how.start_token,
+            "neutral_variance": how.neutral_variance,
+            "centre": how.centre,
+            "penalty": how.penalty,
+            "token_norm": how.token_norm,
+            "depths": (how.from_depth, how.to_depth),
+            "control_emotion": recipe.emotion,
+            "max_topic_v": how.max_topic_v,
+            "n_random": how.random_controls,
+            "n_covariance": how.covariance_controls,
+            "n_content": how.content_controls,
+            "n_shuffled": how.shuffled_controls,
+            "n_splits": how.splits,
+            "n_bootstrap": how.bootstrap,
+            "read_depth": how.read_depth,
+            "steer_depth": how.steer_depth,
+            "seed": recipe.seed,
+            **changes,
+        }
+    )
 
 
 def _tables(workspace: Workspace, directions: EmotionDirections) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -70,6 +87,15 @@ def _tables(workspace: Workspace, directions: EmotionDirections) -> Iterator[tup
         yield "preference_emotions.csv", emotions
 
 
-STAGE = Stage("directions", "emotion directions with controls, intervals and checks", ("collect",),
-              lambda recipe: {"directions": recipe.to_dict()["directions"], "preference": recipe.to_dict()["preference"],
-                              "emotions": recipe.collect.emotions, "emotion": recipe.emotion}, work)
+STAGE = Stage(
+    "directions",
+    "emotion directions with controls, intervals and checks",
+    ("collect",),
+    lambda recipe: {
+        "directions": recipe.to_dict()["directions"],
+        "preference": recipe.to_dict()["preference"],
+        "emotions": recipe.collect.emotions,
+        "emotion": recipe.emotion,
+    },
+    work,
+)

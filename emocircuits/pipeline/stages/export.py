@@ -14,7 +14,9 @@ def work(workspace: Workspace) -> Output:
     paths, refused, scores = [], [], read_json(workspace.path("scores.json"))
     for name in workspace.recipe.behaviours:
         evidence = run_evidence(RunTables(workspace.directory), name)
-        done = export_all(with_scores(workspace.circuit(name), scores[name]), workspace.path("export"), evidence=evidence)
+        done = export_all(
+            with_scores(workspace.circuit(name), scores[name]), workspace.path("export"), evidence=evidence
+        )
         paths += done.paths
         refused += done.refused
     return Output(tuple(path.relative_to(workspace.directory).as_posix() for path in paths), tuple(refused))

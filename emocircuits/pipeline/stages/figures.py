@@ -11,4 +11,10 @@ def work(workspace: Workspace) -> Output:
     return Output(tuple(path.relative_to(workspace.directory).as_posix() for path in paths))
 
 
-STAGE = Stage("figures", "draw the figures", ("directions", "sae", "match", "circuit", "evaluate", "steer"), lambda recipe: {}, work)
+STAGE = Stage(
+    "figures",
+    "draw the figures",
+    ("directions", "sae", "match", "circuit", "evaluate", "steer"),
+    lambda recipe: {},
+    work,
+)

@@ -13,7 +13,11 @@ def work(workspace: Workspace) -> Output:
     """Writes `matches.h5` (all scores and the null) and `matches.csv` (the best features of every emotion)."""
     recipe, how = workspace.recipe, workspace.recipe.match
     matches = match_features(
-        workspace.store(), workspace.saes(), workspace.directions(), match_settings(recipe), workers=recipe.threads
+        workspace.store(),
+        workspace.saes(),
+        workspace.directions(),
+        match_settings(recipe),
+        workers=recipe.threads,
     )
     origin = workspace.provenance("match", "collect", "directions", "sae")
     matches = replace(matches, provenance=replace(origin, settings=matches.provenance.settings))
@@ -22,7 +26,9 @@ def work(workspace: Workspace) -> Output:
     warnings = (
         ()
         if len(matches.kept(recipe.emotion))
-        else (f"no SAE feature matches '{recipe.emotion}' at q ≤ {how.q_value}: the circuits are traced all the same",)
+        else (
+            f"no SAE feature matches '{recipe.emotion}' at q ≤ {how.q_value}: the circuits are traced all the same",
+        )
     )
     return Output(("matches.h5", "matches.csv"), warnings)
 

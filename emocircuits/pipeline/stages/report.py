@@ -14,6 +14,22 @@ def work(workspace: Workspace) -> Output:
     return Output(("summary.json", "report.html"))
 
 
-STAGE = Stage("report", "write summary.json and report.html",
-              ("plan", "collect", "directions", "sae", "match", "attribute", "circuit", "evaluate", "steer", "export", "figures"),
-              lambda recipe: recipe.to_dict(), work)
+STAGE = Stage(
+    "report",
+    "write summary.json and report.html",
+    (
+        "plan",
+        "collect",
+        "directions",
+        "sae",
+        "match",
+        "attribute",
+        "circuit",
+        "evaluate",
+        "steer",
+        "export",
+        "figures",
+    ),
+    lambda recipe: recipe.to_dict(),
+    work,
+)

@@ -38,19 +38,34 @@ def work(workspace: Workspace) -> Output:
         if ranks().first:
             _adopt(workspace, registry, name, left)
     elif left:
-        train_saes(store, left, training_settings(recipe), out, workers=how.workers, device=recipe.device,
-                   checkpoint_minutes=how.checkpoint_minutes)
+        train_saes(
+            store,
+            left,
+            training_settings(recipe),
+            out,
+            workers=how.workers,
+            device=recipe.device,
+            checkpoint_minutes=how.checkpoint_minutes,
+        )
     if not ranks().first:
         return Output(())
     rows: list[dict[str, Any]] = []
     for site in track(store.sites, "measure SAEs", total=len(store.sites)):
         rows.append(quality_row(model.bridge, workspace.sae(site), store, site))
     write_csv(workspace.path("saes.csv"), pd.DataFrame(rows))
-    warnings = [f"the SAE at {row['site']} leaves {row['fvu']:.0%} of the variance unexplained" for row in rows
-                if row["fvu"] > SUGGESTED_FVU]
-    warnings += [f"{row['dead_fraction']:.0%} of the features at {row['site']} never fire" for row in rows
-                 if row["dead_fraction"] > SUGGESTED_DEAD]
-    files = [f"saes/{site}/{name}" for site in store.sites for name in ("cfg.json", "sae_weights.safetensors")]
+    warnings = [
+        f"the SAE at {row['site']} leaves {row['fvu']:.0%} of the variance unexplained"
+        for row in rows
+        if row["fvu"] > SUGGESTED_FVU
+    ]
+    warnings += [
+        f"{row['dead_fraction']:.0%} of the features at {row['site']} never fire"
+        for row in rows
+        if row["dead_fraction"] > SUGGESTED_DEAD
+    ]
+    files = [
+        f"saes/{site}/{name}" for site in store.sites for name in ("cfg.json", "sae_weights.safetensors")
+    ]
     return Output((*files, "saes.csv"), tuple(warnings))
 
 
@@ -67,19 +82,31 @@ def _registered(workspace: Workspace) -> tuple[Path, str]:
     if how.registered != "auto":
         return registry, how.registered
     usual = training_settings(recipe) == training_settings(replace(Recipe(), seed=recipe.seed))
-    return registry, registered_for(registry, workspace.model.content_hash, workspace.store().sites) if usual and not how.directory else ""
+    return registry, registered_for(
+        registry, workspace.model.content_hash, workspace.store().sites
+    ) if usual and not how.directory else ""
 
 
 def _adopt_pretrained(workspace: Workspace, given: dict[str, str]) -> None:
     """Converts pretrained SAEs into the run, once each was measured on the run's activations."""
     store, model = workspace.store(), workspace.model
     for site, name in given.items():
-        adopt(find_pretrained(name), workspace.path("saes") / site, site=site, d_in=model.d_model, model_name=model.name,
-              model_hash=model.content_hash, prepend_bos=model.bos_id is not None, activations=checked_rows(store, site))
+        adopt(
+            find_pretrained(name),
+            workspace.path("saes") / site,
+            site=site,
+            d_in=model.d_model,
+            model_name=model.name,
+            model_hash=model.content_hash,
+            prepend_bos=model.bos_id is not None,
+            activations=checked_rows(store, site),
+        )
 
 
 def _adopt(workspace: Workspace, registry: Path, name: str, sites: list[str]) -> None:
-    """Copies given SAEs `<site>/cfg.json, sae_weights.safetensors` into the run, once each was opened and fits."""
+    """Copies given SAEs `<site>/cfg.json, sae_weights.safetensors` into the run, once each was opened and
+    fits.
+    """
     how, store = workspace.recipe.sae, workspace.store()
     if how.directory and name:
         raise UserError("the recipe has both sae.directory and sae.registered", expected="one of them")
@@ -89,7 +116,9 @@ def _adopt(workspace: Workspace, registry: Path, name: str, sites: list[str]) ->
         sources = {site: Path(how.directory) / site for site in sites}
     for site, source in sources.items():
         if not source.is_dir():
-            raise UserError(f"there is no SAE for {site} in {source}", expected=f"{source}/cfg.json and weights")
+            raise UserError(
+                f"there is no SAE for {site} in {source}", expected=f"{source}/cfg.json and weights"
+            )
         if name:
             open_verified(workspace, store, registry, name, site)
         else:
@@ -98,5 +127,11 @@ def _adopt(workspace: Workspace, registry: Path, name: str, sites: list[str]) ->
             write_bytes(workspace.path("saes") / site / file, (source / file).read_bytes())
 
 
-STAGE = Stage("sae", "an SAE on the residual stream after every layer", ("plan", "collect"),
-              lambda recipe: {"sae": recipe.to_dict()["sae"]}, work, shared=True)
+STAGE = Stage(
+    "sae",
+    "an SAE on the residual stream after every layer",
+    ("plan", "collect"),
+    lambda recipe: {"sae": recipe.to_dict()["sae"]},
+    work,
+    shared=True,
+)

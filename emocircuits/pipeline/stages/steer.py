@@ -1,4 +1,6 @@
-"""steer: dose–response of directions and controls, what carries it, and whether every match acts; on held-out prompts."""
+"""steer: dose–response of directions and controls, what carries it, and whether every match acts; on held-out
+prompts.
+"""
 
 import torch
 
@@ -14,11 +16,15 @@ FILES = ("steering.csv", "steering_slopes.csv", "coherence.csv", "mediation.csv"
 
 
 def work(workspace: Workspace) -> Output:
-    """Writes rates and log-odds at every strength, slopes with p-values, coherence, mediation and the causal check."""
+    """Writes rates and log-odds at every strength, slopes with p-values, coherence, mediation and the causal
+    check.
+    """
     recipe, directions, run = workspace.recipe, workspace.directions(), SteerRun(workspace)
     emotions = [emotion for emotion in recipe.steer.emotions if emotion in directions.emotions]
     if recipe.emotion not in emotions:
-        raise UserError(f"steer.emotions lacks '{recipe.emotion}'", expected="the recipe's emotion among them")
+        raise UserError(
+            f"steer.emotions lacks '{recipe.emotion}'", expected="the recipe's emotion among them"
+        )
     _check_live(workspace, run.site)
     found = run.dose_response(emotions)
     tables = (
@@ -31,7 +37,9 @@ def work(workspace: Workspace) -> Output:
     for name, table in zip(FILES, tables, strict=True):
         write_csv(workspace.path(name), table)
     warnings = []
-    slopes = found.slopes[(found.slopes["metric"] == "logit_diff") & (found.slopes["direction"] == recipe.emotion)]
+    slopes = found.slopes[
+        (found.slopes["metric"] == "logit_diff") & (found.slopes["direction"] == recipe.emotion)
+    ]
     for line in slopes.itertuples():
         if line.p_value > 0.05:
             warnings.append(
@@ -47,7 +55,12 @@ def _check_live(workspace: Workspace, site: str) -> None:
     pair = workspace.behaviour(workspace.recipe.behaviours[0]).pairs("score", 1)[0]
     tokens = torch.tensor([workspace.model.encode(pair.clean)], device=workspace.recipe.device)
     push = (directions.vector(emotion, site), 0.1, directions.scale(site))
-    check_live(workspace.model.bridge, tokens, lambda: steer(workspace.model.bridge, site, *push), f"steering at {site}")
+    check_live(
+        workspace.model.bridge,
+        tokens,
+        lambda: steer(workspace.model.bridge, site, *push),
+        f"steering at {site}",
+    )
 
 
 STAGE = Stage(
