@@ -12,7 +12,9 @@ CACHED = 1 << 14  # numbers that stay in the processor's cache through several p
 
 
 def generator(seed: int, *keys: str | int) -> np.random.Generator:
-    """A random generator that is a pure function of a seed and keys (independent streams for different keys)."""
+    """A random generator that is a pure function of a seed and keys (independent streams for
+    different keys).
+    """
     words = [seed] + [
         int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:8], "little") for key in keys
     ]
@@ -78,7 +80,9 @@ def wilson_interval(successes: int | float, trials: int, *, level: float = 0.95)
 
 
 def fisher_interval(r: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a Pearson correlation over n pairs by Fisher's z (1921); (-1, 1) for fewer than four pairs."""
+    """Interval of a Pearson correlation over n pairs by Fisher's z (1921); (-1, 1) for fewer than
+    four pairs.
+    """
     if n < 4:
         return -1.0, 1.0
     z, half = np.arctanh(np.clip(r, -0.999999, 0.999999)), stats.norm.ppf((1 + level) / 2) / np.sqrt(n - 3)

@@ -11,7 +11,9 @@ from emocircuits.pipeline.workspace import Workspace
 
 
 def clean_gradient(model, saes, batches, metric, **options):
-    """Attribution patching with the sides exchanged: what putting the corrupt value into the clean run costs."""
+    """Attribution patching with the sides exchanged: what putting the corrupt value into the clean
+    run costs.
+    """
     swapped = [PairBatch(batch.corrupt, batch.clean, batch.index) for batch in batches]
     found = attribution_patching(model, saes, swapped, metric, **options)
     return replace(

@@ -70,7 +70,9 @@ def default_shard_rows(n_sites: int, d_model: int, dtype: str) -> int:
 
 
 def split_prompts(lengths: Int[np.ndarray, "prompt"], shard_rows: int) -> Int[np.ndarray, "edge"]:
-    """Edges of the shards in the prompt table: whole prompts, as many as fit in `shard_rows` (at least one)."""
+    """Edges of the shards in the prompt table: whole prompts, as many as fit in `shard_rows` (at
+    least one).
+    """
     ends, edges = np.cumsum(lengths), [0]
     while edges[-1] < len(lengths):
         before = int(ends[edges[-1] - 1]) if edges[-1] else 0
@@ -79,7 +81,9 @@ def split_prompts(lengths: Int[np.ndarray, "prompt"], shard_rows: int) -> Int[np
 
 
 def write_manifest(path: Path, about: dict[str, Any], shards: Sequence[Shard]) -> None:
-    """Replaces the manifest of the store at `path`; `about` is what does not change while shards are added."""
+    """Replaces the manifest of the store at `path`; `about` is what does not change while shards
+    are added.
+    """
     write_json(
         manifest_path(path),
         {**about, "shards": [asdict(shard) for shard in shards]},

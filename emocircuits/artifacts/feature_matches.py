@@ -1,4 +1,6 @@
-"""Which SAE features match which emotions: all scores, the permutation null, and the table of the best ones."""
+"""Which SAE features match which emotions: all scores, the permutation null, and the table of the
+best ones.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path

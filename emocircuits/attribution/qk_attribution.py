@@ -129,7 +129,9 @@ def _stream(
 def _sides(
     dictionary: Dictionary, layer: Layer, kind: str, head: int, x: Float[Tensor, "d_model"], position: int
 ) -> tuple[list[str], Float[Tensor, "part d_plus"]]:
-    """Parts of a query or key before rotation, with a last coordinate that is 1 for the bias and 0 elsewhere."""
+    """Parts of a query or key before rotation, with a last coordinate that is 1 for the bias and 0
+    elsewhere.
+    """
     features = dictionary.encode(x[None])[0]
     active = features.nonzero().squeeze(1)
     written = features[active, None] * dictionary.decoder[active]

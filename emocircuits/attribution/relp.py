@@ -66,7 +66,9 @@ def _constant(value: Tensor, hook: object) -> Tensor:
 
 
 def _activation(anatomy: Anatomy, number: int) -> list[tuple[str, Callable]]:
-    """Hooks of one MLP's activation: before, the factor it is multiplied by where there is one, and behind."""
+    """Hooks of one MLP's activation: before, the factor it is multiplied by where there is one, and
+    behind.
+    """
     pre, factor, post = (
         f"blocks.{number}.mlp.{name}" for name in ("hook_pre", "hook_pre_linear", "hook_post")
     )

@@ -22,7 +22,9 @@ SPARSE = 0.05  # share of entries below which inner products are taken one by on
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Entries of a (row, feature) matrix that are not zero, rows ascending; a row is a position of a prompt."""
+    """Entries of a (row, feature) matrix that are not zero, rows ascending; a row is a position of
+    a prompt.
+    """
 
     rows: Int[Tensor, "entry"]
     features: Int[Tensor, "entry"]

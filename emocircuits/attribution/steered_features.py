@@ -153,7 +153,9 @@ def steered_run(
 def _tangents(
     anatomy: Anatomy, chunk: PairBatch, push: Push, sites: Sequence[str], amount: float
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """The streams at some sites with so much of the push, and their derivatives with respect to the amount."""
+    """The streams at some sites with so much of the push, and their derivatives with respect to the
+    amount.
+    """
     seen: dict[str, tuple[Tensor, Tensor]] = {}
 
     def enter(value: Tensor, hook: object) -> Tensor:

@@ -1,4 +1,6 @@
-"""Blackmail: an assistant that will be replaced finds a secret (Sofroniew et al. 2026, section on blackmail)."""
+"""Blackmail: an assistant that will be replaced finds a secret (Sofroniew et al. 2026, section on
+blackmail).
+"""
 
 from emocircuits.behaviours.behaviour import register
 

@@ -1,4 +1,6 @@
-"""Prompt files (one JSON object per line) and their tokens, grouped by length so that nothing is ever padded."""
+"""Prompt files (one JSON object per line) and their tokens, grouped by length so that nothing is
+ever padded.
+"""
 
 import json
 from collections import defaultdict

@@ -31,5 +31,7 @@ def member_sites(circuit: CircuitGraph) -> list[str]:
 
 
 def member_edges(circuit: CircuitGraph) -> tuple[tuple[str, str], ...]:
-    """The edges (source, slot) of a component or mixed circuit, without the links from slots to their heads."""
+    """The edges (source, slot) of a component or mixed circuit, without the links from slots to
+    their heads.
+    """
     return tuple((edge.source, edge.target) for edge in circuit.edges if "<" not in edge.source)

@@ -166,7 +166,9 @@ def _route(slot: str) -> str:
 
 
 def _part(slot: str) -> str:
-    """What a slot belongs to in the table: the logits, one kind of input of a block's attention, or an MLP."""
+    """What a slot belongs to in the table: the logits, one kind of input of a block's attention, or
+    an MLP.
+    """
     if slot == TARGET:
         return DIRECT
     head, _, kind = slot.partition("<")

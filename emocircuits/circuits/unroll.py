@@ -1,4 +1,6 @@
-"""The same circuit over the positions of one prompt pair, from the tokens to the metric: what a viewer draws."""
+"""The same circuit over the positions of one prompt pair, from the tokens to the metric: what a
+viewer draws.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -28,7 +28,9 @@ SHOWN = (
 
 
 def add_verbs(commands: argparse._SubParsersAction) -> None:
-    """`emocircuits directions-validate` and so on, which `emocircuits directions validate …` is rewritten to."""
+    """`emocircuits directions-validate` and so on, which `emocircuits directions validate …` is
+    rewritten to.
+    """
     validate = _verb(
         commands,
         "validate",

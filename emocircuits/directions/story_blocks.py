@@ -167,7 +167,9 @@ def read_site(
 
 
 def prompt_blocks(n_tokens: Int[np.ndarray, "prompt"], most_rows: int) -> list[tuple[int, int]]:
-    """Runs of prompts with at most `most_rows` rows each (or one prompt): pairs (first, one behind the last)."""
+    """Runs of prompts with at most `most_rows` rows each (or one prompt): pairs (first, one behind
+    the last).
+    """
     ends = np.cumsum(n_tokens)
     blocks, first = [], 0
     while first < len(ends):

@@ -102,7 +102,9 @@ def coherence(
 
 
 def repetition(tokens: Int[np.ndarray, "text new"]) -> float:
-    """Share of the runs of three tokens that occurred before in the same text; 0 for texts shorter than that."""
+    """Share of the runs of three tokens that occurred before in the same text; 0 for texts shorter
+    than that.
+    """
     runs = [
         [tuple(row[place : place + REPEATED]) for place in range(len(row) - REPEATED + 1)]
         for row in tokens.tolist()

@@ -27,7 +27,9 @@ DEFAULT = Path(__file__).parent / "intensity.toml"
 
 @dataclass(frozen=True)
 class IntensityTemplate:
-    """A sentence with `{n}` (and perhaps `{name}`), the numbers to put there, and which end is the grave one."""
+    """A sentence with `{n}` (and perhaps `{name}`), the numbers to put there, and which end is the
+    grave one.
+    """
 
     id: str
     text: str

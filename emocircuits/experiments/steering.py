@@ -185,7 +185,9 @@ def prompt_slopes(
 def _sampled(
     shares: Float[np.ndarray, "direction strength prompt outcome"], samples: int, source: np.random.Generator
 ) -> Float[np.ndarray, "direction strength prompt outcome"]:
-    """Shares of `samples` draws that are the behaviour and that are neither action; NaN where not measured."""
+    """Shares of `samples` draws that are the behaviour and that are neither action; NaN where not
+    measured.
+    """
     found = np.full(shares.shape, np.nan)
     done = ~np.isnan(shares[..., 0])
     known = np.clip(shares[done], 0, 1)

@@ -121,7 +121,9 @@ def render(graph: CircuitGraph, target: str = "neuronpedia") -> bytes:
 
 
 def page_query(value: dict[str, Any]) -> str:
-    """The URL query that shows pins and supernodes: circuit-tracer's own page ignores those inside the file."""
+    """The URL query that shows pins and supernodes: circuit-tracer's own page ignores those inside
+    the file.
+    """
     params = value["qParams"]
     return (
         f"?slug={quote(value['metadata']['slug'])}&pinnedIds={quote(','.join(params['pinnedIds']))}"

@@ -25,7 +25,9 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class FoundPath:
-    """Node ids from source to target, the share of the target's input, and the sign of the effect (1 or -1)."""
+    """Node ids from source to target, the share of the target's input, and the sign of the effect
+    (1 or -1).
+    """
 
     nodes: tuple[str, ...]
     share: float

@@ -1,4 +1,6 @@
-"""One sanitiser for every graph format: plain values, one type per attribute, no character a format forbids."""
+"""One sanitiser for every graph format: plain values, one type per attribute, no character a format
+forbids.
+"""
 
 import json
 import math

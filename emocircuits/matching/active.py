@@ -1,4 +1,6 @@
-"""Which features are active in a block of rows, as a list: story sums and counts then touch only what fires."""
+"""Which features are active in a block of rows, as a list: story sums and counts then touch only
+what fires.
+"""
 
 from dataclasses import dataclass
 

@@ -221,7 +221,9 @@ def unsplit(model: Any) -> Iterator[None]:
 
 @contextmanager
 def _recorded(model: Any, points: Mapping[str, HookPoint], names: set[str]) -> Iterator[dict[str, Tensor]]:
-    """What the hooks of these names hold in the forward passes inside; names that do not exist are left out."""
+    """What the hooks of these names hold in the forward passes inside; names that do not exist are
+    left out.
+    """
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:

@@ -1,4 +1,6 @@
-"""What a model family is: the few facts that differ between architectures and that nothing else may assume."""
+"""What a model family is: the few facts that differ between architectures and that nothing else may
+assume.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

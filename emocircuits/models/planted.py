@@ -100,7 +100,9 @@ def write_planted_model(directory: str | Path) -> Path:
 
 
 def expected_log_odds(text: str) -> float:
-    """Logit of `cheat` minus logit of `fix` after a prompt that ends with `decides`, by the formulas above."""
+    """Logit of `cheat` minus logit of `fix` after a prompt that ends with `decides`, by the
+    formulas above.
+    """
     words = text.split()
     count = Counter(CLASS_OF[word] for word in words if word in CLASS_OF)
     state = {c: STATE_GAIN * WORD * count[c] / (len(words) + 1) for c in CLASSES}

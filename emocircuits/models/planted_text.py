@@ -93,7 +93,9 @@ class PlantedPair:
 
 
 def planted_stories(n: int, seed: int = 0) -> list[PlantedStory]:
-    """`n` stories, going round the four emotions and "neutral"; three sentences with six circumstance words."""
+    """`n` stories, going round the four emotions and "neutral"; three sentences with six
+    circumstance words.
+    """
     stories = []
     for number in range(n):
         rng = generator(seed, "planted story", number)

@@ -1,4 +1,6 @@
-"""Random models of any family, small enough to make on the spot: for tests and for looking at the code run."""
+"""Random models of any family, small enough to make on the spot: for tests and for looking at the
+code run.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path

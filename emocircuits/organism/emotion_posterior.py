@@ -36,7 +36,9 @@ def emotion_log_posterior(stories: Sequence[Document]) -> Float[np.ndarray, "sto
 
 
 def shown_levels(stories: Sequence[Document]) -> Float[np.ndarray, "story level"]:
-    """What the sentences say, as numbers: for every appraisal and level, whether it is shown (1) or not (0)."""
+    """What the sentences say, as numbers: for every appraisal and level, whether it is shown (1) or
+    not (0).
+    """
     flags = np.zeros((len(stories), len(APPRAISALS), len(LEVELS)))
     for row, story in enumerate(stories):
         for name in story.shown:

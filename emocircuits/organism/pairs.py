@@ -27,7 +27,9 @@ CALM = MappingProxyType({"valence": 0, "arousal": -1, "control": 1, "stakes": -1
 
 @dataclass(frozen=True)
 class Slot:
-    """One piece of both prompts: what it is for and its first and last token (half open; `<bos>` is token 0)."""
+    """One piece of both prompts: what it is for and its first and last token (half open; `<bos>` is
+    token 0).
+    """
 
     name: str
     start: int
@@ -177,7 +179,9 @@ def _matched(
     tokenizer: PreTrainedTokenizerFast,
     used: set[str],
 ) -> tuple[str, str]:
-    """Sentences of two levels with the same number of tokens (one sentence for both where the levels agree)."""
+    """Sentences of two levels with the same number of tokens (one sentence for both where the
+    levels agree).
+    """
     if first == second:
         return _twice(draw.told(who, draw.sentence(bank, appraisal, first, used)[1]))
     by_length: dict[int, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))

@@ -61,7 +61,9 @@ class Job:
 
 
 def estimate(shape: Shape, job: Job, rates: Rates) -> list[dict[str, Any]]:
-    """Rows `stage, flop, seconds, memory_gb, disk_gb` and their sum; work is dealt out evenly over the ranks."""
+    """Rows `stage, flop, seconds, memory_gb, disk_gb` and their sum; work is dealt out evenly over
+    the ranks.
+    """
     d, d_sae, speed = shape.d_model, job.expansion * shape.d_model, rates.flops * rates.model_share
     forward = 2.0 * shape.n_params
     store = job.tokens * d * job.sites * 2

@@ -277,7 +277,9 @@ class MatchStudy:
         return story_features(store, sae, site, stories, from_token=first), labels
 
     def _floors(self, site: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Features of an SAE with a frozen random decoder, and of an SAE of the model with shuffled weights."""
+        """Features of an SAE with a frozen random decoder, and of an SAE of the model with shuffled
+        weights.
+        """
         base, found = training_settings(self.workspace.recipe), {}
         stores = {
             "SAE with a frozen random decoder": (self.store, replace(base, frozen_decoder=True), "frozen"),
@@ -297,7 +299,9 @@ class MatchStudy:
         return found
 
     def _randomised(self, site: str) -> ActivationStore:
-        """The run's texts read by the model with shuffled weights, where `sae sweep --floors` keeps them too."""
+        """The run's texts read by the model with shuffled weights, where `sae sweep --floors` keeps
+        them too.
+        """
         from emocircuits.collect import collect_residuals
         from emocircuits.models.randomised import shuffle_weights
 

@@ -1,4 +1,6 @@
-"""Prompts of a behaviour without pressure either way: where baselines are measured and steering starts from."""
+"""Prompts of a behaviour without pressure either way: where baselines are measured and steering
+starts from.
+"""
 
 from collections.abc import Sequence
 

@@ -159,7 +159,9 @@ class SteerRun:
 
 
 def dose_table(found: DoseResponse) -> pd.DataFrame:
-    """One row per direction, strength and behaviour: rate, log-odds and sampled rates with their intervals."""
+    """One row per direction, strength and behaviour: rate, log-odds and sampled rates with their
+    intervals.
+    """
     wide = found.table.drop_duplicates(KEYS)[[*KEYS, "n"]]
     for metric in dict.fromkeys(found.table["metric"]):
         ends = {"ci_low": f"{metric}_ci_low", "ci_high": f"{metric}_ci_high"} if metric != "rate" else {}

@@ -14,7 +14,9 @@ from emocircuits.sae.threshold import calibrate_threshold
 
 
 def build(settings: SAESettings, d_in: int, metadata: SAEMetadata, device: str) -> TrainingSAE:
-    """sae-lens' BatchTopK; selection is by activation times decoder norm, so norms may drift while training."""
+    """sae-lens' BatchTopK; selection is by activation times decoder norm, so norms may drift while
+    training.
+    """
     config = BatchTopKTrainingSAEConfig(
         d_in=d_in,
         d_sae=settings.d_sae(d_in),

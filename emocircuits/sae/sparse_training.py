@@ -114,7 +114,9 @@ class _SparseStep:
         norms: Float[Tensor, "d_sae"] | None,
         sae_out: Float[Tensor, "batch d_in"],
     ) -> Tensor:
-        """AuxK (Gao et al. 2024, appendix A.2): the most active dead features reconstruct what is left over."""
+        """AuxK (Gao et al. 2024, appendix A.2): the most active dead features reconstruct what is
+        left over.
+        """
         mask: Bool[Tensor, d_sae] | None = step_input.dead_neuron_mask
         if mask is None or (n_dead := int(mask.sum())) == 0:
             return sae_out.new_tensor(0.0)

@@ -1,4 +1,6 @@
-"""TopK (Gao et al. 2024, arXiv 2406.04093): the k largest pre-activations of each token stay, through a ReLU."""
+"""TopK (Gao et al. 2024, arXiv 2406.04093): the k largest pre-activations of each token stay,
+through a ReLU.
+"""
 
 from sae_lens import TopKTrainingSAEConfig, TrainingSAE
 from sae_lens.saes.sae import SAEMetadata

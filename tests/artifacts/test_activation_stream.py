@@ -1,4 +1,6 @@
-"""The training stream: a pure function of (seed, step), every row once per epoch, memory that does not grow."""
+"""The training stream: a pure function of (seed, step), every row once per epoch, memory that does
+not grow.
+"""
 
 import tracemalloc
 from itertools import islice

@@ -1,4 +1,6 @@
-"""Attention without patterns: the same effects, memory in line with the positions, and nothing left behind."""
+"""Attention without patterns: the same effects, memory in line with the positions, and nothing left
+behind.
+"""
 
 import numpy as np
 import pytest

@@ -30,7 +30,9 @@ def test_average_precision_equals_scikit_learn():
 
 
 def test_the_latent_of_an_emotion_is_what_tells_it_from_the_others():
-    """Its stories have more of it than those of every other emotion, and it is a discriminant of the levels."""
+    """Its stories have more of it than those of every other emotion, and it is a discriminant of
+    the levels.
+    """
     made = tuple(
         document("story", place * 60 + number, seed=3, named=False, emotion=emotion)
         for place, emotion in enumerate(EMOTIONS)

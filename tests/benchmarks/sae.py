@@ -192,7 +192,9 @@ def sparsify(case: Case) -> Step | None:
 
 
 def rows_like_activations(n: int, d: int, seed: int = 0) -> np.ndarray:
-    """Sparse sums of many directions of unequal frequency plus noise: features fire as unevenly as real ones."""
+    """Sparse sums of many directions of unequal frequency plus noise: features fire as unevenly as
+    real ones.
+    """
     rng = np.random.default_rng(seed)
     true = 4 * d
     directions = rng.normal(size=(true, d)).astype(np.float32) / np.sqrt(d)
@@ -310,7 +312,9 @@ def make_store(
 
 
 def several(rounds: int = 3, steps: int = 120, n_sites: int = 4) -> dict[str, object]:
-    """SAEs of the organism's size at several layers: all at once (one thread each) against one after another."""
+    """SAEs of the organism's size at several layers: all at once (one thread each) against one
+    after another.
+    """
     sites, found = tuple(f"site{number}" for number in range(n_sites)), []
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder) / "a.h5", 128, sites, 40)

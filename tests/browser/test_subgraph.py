@@ -43,7 +43,9 @@ def gather(page, nodes):
 
 
 def test_the_summary_groups_by_emotion_cluster(open_page):
-    """Two features of one cluster and one layer share a box; its effect is their sum, its links are added up."""
+    """Two features of one cluster and one layer share a box; its effect is their sum, its links are
+    added up.
+    """
     site = "feature/blocks.1.hook_resid_post"
 
     def feature(number, emotion, effect, q_value=0.01):

@@ -39,7 +39,9 @@ def axis(direction: int, amount: float = 1.0) -> torch.Tensor:
 
 
 def test_the_paper_model_by_hand():
-    """A desperate word more: 1/2 straight into the logits, 2 more of p, hence 6 more of a, through the MLPs."""
+    """A desperate word more: 1/2 straight into the logits, 2 more of p, hence 6 more of a, through
+    the MLPs.
+    """
     dictionaries = open_dictionaries({SITES[1]: paper_saes()[SITES[1]]}, 6)
     found = trace_push(
         paper_model(),

@@ -1,4 +1,6 @@
-"""Dialogues as JSONL, their stretches by role, and the activations of stretches against whole forward passes."""
+"""Dialogues as JSONL, their stretches by role, and the activations of stretches against whole
+forward passes.
+"""
 
 import json
 

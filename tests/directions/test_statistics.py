@@ -143,7 +143,9 @@ def test_halves_are_balanced_within_emotions():
 
 
 def test_bootstrap_intervals_cover_and_reliability_tells_the_cosine_with_the_truth(tmp_path):
-    """The root of the full reliability is the cosine that estimates have with the true direction, on average."""
+    """The root of the full reliability is the cosine that estimates have with the true direction,
+    on average.
+    """
     source = np.random.default_rng(0)
     truth = source.standard_normal((40, 20))
     truth -= truth.mean(axis=0)

@@ -1,4 +1,6 @@
-"""The studies of `analyses/` run from a finished run, end in pictures and tables, and assert what they say."""
+"""The studies of `analyses/` run from a finished run, end in pictures and tables, and assert what
+they say.
+"""
 
 import runpy
 import shutil

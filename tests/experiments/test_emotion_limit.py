@@ -51,7 +51,9 @@ def test_shown_levels_are_one_hot():
 
 
 def test_limits_are_ordered():
-    """Knowing the hidden levels helps; a straight line through the shown ones reads less than the posterior."""
+    """Knowing the hidden levels helps; a straight line through the shown ones reads less than the
+    posterior.
+    """
     fit, held = stories("train", 60), stories("held_out", 40)
     found = emotion_limits(fit, held, EMOTIONS)
     assert found.latent.mean > found.bayes.mean > found.linear.mean > 0.7

@@ -1,4 +1,6 @@
-"""The logit lens against derivatives by autograd, and its direct part against norm and unembedding by hand."""
+"""The logit lens against derivatives by autograd, and its direct part against norm and unembedding
+by hand.
+"""
 
 import numpy as np
 import pytest

@@ -52,7 +52,9 @@ def silu(value):
 
 
 def by_hand(state, push, *, hold_plan=False, hold_act=False):
-    """The formulas of the planted model with state:desperate pushed, plan or act held at its unpushed value."""
+    """The formulas of the planted model with state:desperate pushed, plan or act held at its
+    unpushed value.
+    """
 
     def run(added, plan=None, act=None):
         pull = state["desperate"] + added - state["calm"]

@@ -1,4 +1,6 @@
-"""Elo from planted ratings and by another optimiser; prompts that know their options; pushes on options only."""
+"""Elo from planted ratings and by another optimiser; prompts that know their options; pushes on
+options only.
+"""
 
 import numpy as np
 import pandas as pd

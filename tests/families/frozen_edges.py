@@ -90,7 +90,9 @@ def frozen(anatomy, tokens):
 
 
 def frozen_edges(bridge):
-    """Every edge of a random prompt pair twice: attributed, and by a real intervention in the frozen model."""
+    """Every edge of a random prompt pair twice: attributed, and by a real intervention in the
+    frozen model.
+    """
     metric = Difference(getattr(bridge.original_model.config, "final_logit_softcapping", None))
     # longer than the sliding windows
     clean, corrupt = torch.randint(3, 200, (2, 1, 15), generator=torch.Generator().manual_seed(0))

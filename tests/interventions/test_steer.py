@@ -1,4 +1,6 @@
-"""Steering: which positions, how much, in padded and cached batches, at several sites; and what is refused."""
+"""Steering: which positions, how much, in padded and cached batches, at several sites; and what is
+refused.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,6 @@
-"""Laws of component graphs: equalities in float64, on random models, next to other people's and slower code."""
+"""Laws of component graphs: equalities in float64, on random models, next to other people's and
+slower code.
+"""
 
 import numpy as np
 import pytest

@@ -158,7 +158,9 @@ def test_a_pair_is_what_its_features_write_through_the_weights():
 
 @pytest.mark.parametrize("family", FAMILIES.names())
 def test_every_family(family, tmp_path):
-    """Rotations, shared keys, norms of queries and keys, soft caps; some families compute those in float32."""
+    """Rotations, shared keys, norms of queries and keys, soft caps; some families compute those in
+    float32.
+    """
     bridge = load_model(str(write_tiny_model(family, tmp_path)), dtype="float64", checks=False).bridge
     saes, tokens, seen = random_saes("topk", 2, bridge.cfg.d_model), torch.randint(3, 200, (2, 9)), {}
     with (

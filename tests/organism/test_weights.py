@@ -1,4 +1,6 @@
-"""The shipped weights: small enough, offline-readable, and calibrated on combinations they have never seen."""
+"""The shipped weights: small enough, offline-readable, and calibrated on combinations they have
+never seen.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""What the edges of a small model are, by patching every one of them in both runs, and how a search compares."""
+"""What the edges of a small model are, by patching every one of them in both runs, and how a search
+compares.
+"""
 
 import numpy as np
 import pandas as pd

@@ -136,7 +136,9 @@ def test_metric_of_a_circuit_equals_the_paper(world, nodes, value):
 
 
 def test_faithfulness_and_completeness_equal_the_paper(world):
-    """{s0, p1, a2}: F = (20.5 - 2.5) / 26; its complement keeps k live everywhere, and M = 3, F = 0.5 / 26."""
+    """{s0, p1, a2}: F = (20.5 - 2.5) / 26; its complement keeps k live everywhere, and M = 3, F =
+    0.5 / 26.
+    """
     model, saes, batches = world
     result = attribution_patching(model, saes, batches, paper_metric)
     held_out = [paper_batch()]

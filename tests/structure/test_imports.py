@@ -1,4 +1,6 @@
-"""Imports go one way: a module imports only from lower rows, and siblings of a row do not import each other."""
+"""Imports go one way: a module imports only from lower rows, and siblings of a row do not import
+each other.
+"""
 
 import ast
 from pathlib import Path

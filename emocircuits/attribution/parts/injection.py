@@ -1,4 +1,6 @@
-"""A direction that is pushed along at a site: one node that writes the same vector at every pushed position."""
+"""A direction that is pushed along at a site: one node that writes the same vector at every pushed
+position.
+"""
 
 from collections.abc import Mapping
 

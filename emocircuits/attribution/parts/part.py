@@ -79,7 +79,9 @@ class Writer(Protocol):
         ...
 
     def write(self, pair: Pair, window: Window, out: Float[Tensor, "node prompt pos d_model"]) -> None:
-        """Fills `out` with what every node's change writes into the stream inside a window, to first order."""
+        """Fills `out` with what every node's change writes into the stream inside a window, to
+        first order.
+        """
         ...
 
     def moved(

@@ -16,7 +16,9 @@ TITLES = {
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
-    """Two panels over layers: AUROC with what the best readers of the text reach, and split-half reliability."""
+    """Two panels over layers: AUROC with what the best readers of the text reach, and split-half
+    reliability.
+    """
     width = widths(venue)[1]
     figure = new_figure(width, width * 0.42)
     for axes, (measure, title), colour in zip(figure.subplots(1, 2), TITLES.items(), SERIES[:2], strict=True):

@@ -25,7 +25,9 @@ BINS = 60
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
-    """A histogram on a logarithmic axis; lines are quantiles of the null's maximum, marks the kept features."""
+    """A histogram on a logarithmic axis; lines are quantiles of the null's maximum, marks the kept
+    features.
+    """
     features, null = table[table.record == "feature"], table[table.record == "null_max"]
     figure = new_figure(widths(venue)[1] * 0.72, 2.75)
     axes = figure.subplots()

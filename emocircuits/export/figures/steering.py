@@ -1,4 +1,6 @@
-"""Dose–response of steering, with random, content and shuffled directions of the same norm in the same panel."""
+"""Dose–response of steering, with random, content and shuffled directions of the same norm in the
+same panel.
+"""
 
 import pandas as pd
 from matplotlib.axes import Axes

@@ -86,7 +86,9 @@ def write_figure(
     venue: str = "page",
     inputs: dict[str, str] | None = None,
 ) -> list[Path]:
-    """Writes `<name>.pdf`, `.svg`, `.png`, `.csv` (the plotted numbers) and `.json` (what it was made from)."""
+    """Writes `<name>.pdf`, `.svg`, `.png`, `.csv` (the plotted numbers) and `.json` (what it was
+    made from).
+    """
     name = name or card.name
     directory = Path(directory)
     figure = draw_figure(card, table, venue)

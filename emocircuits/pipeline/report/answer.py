@@ -132,7 +132,9 @@ def _within(found: Contrast, emotion: str) -> str:
 
 
 def badge(run: RunData, behaviour: str) -> str:
-    """The verdict in a few words: beyond the controls at the largest strength, and significant in the slope."""
+    """The verdict in a few words: beyond the controls at the largest strength, and significant in
+    the slope.
+    """
     found = contrast(run, behaviour)
     beyond = found.outside(run.emotion) if found else None
     p = run.summary["behaviours"].get(behaviour, {}).get("p_value")

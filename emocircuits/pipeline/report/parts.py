@@ -301,7 +301,9 @@ def checks(run: RunData, pictures: dict[str, str]) -> str:
 
 
 def _controls(shown: str, found: dict[str, Any]) -> list[list[Any]]:
-    """A row per control: circuits chosen in another way with their faithfulness and size, and plain numbers."""
+    """A row per control: circuits chosen in another way with their faithfulness and size, and plain
+    numbers.
+    """
     rows = []
     for key, value in found.items():
         name = key.replace("_", " ")

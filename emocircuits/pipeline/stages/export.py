@@ -10,7 +10,9 @@ from emocircuits.pipeline.workspace import Workspace
 
 
 def work(workspace: Workspace) -> Output:
-    """Writes `export/<behaviour>.*`, one file per format; graphs carry the scores, pages also the steering."""
+    """Writes `export/<behaviour>.*`, one file per format; graphs carry the scores, pages also the
+    steering.
+    """
     paths, refused, scores = [], [], read_json(workspace.path("scores.json"))
     for name in workspace.recipe.behaviours:
         evidence = run_evidence(RunTables(workspace.directory), name)

@@ -10,7 +10,9 @@ from emocircuits.pipeline.workspace import Workspace
 
 
 def work(workspace: Workspace) -> Output:
-    """Writes `matches.h5` (all scores and the null) and `matches.csv` (the best features of every emotion)."""
+    """Writes `matches.h5` (all scores and the null) and `matches.csv` (the best features of every
+    emotion).
+    """
     recipe, how = workspace.recipe, workspace.recipe.match
     matches = match_features(
         workspace.store(),

@@ -76,7 +76,9 @@ def training_settings(recipe: Recipe) -> SAESettings:
 
 
 def _registered(workspace: Workspace) -> tuple[Path, str]:
-    """The registry and the name in it of the SAEs to use; "" where SAEs are trained or come from a directory."""
+    """The registry and the name in it of the SAEs to use; "" where SAEs are trained or come from a
+    directory.
+    """
     recipe, how = workspace.recipe, workspace.recipe.sae
     registry = Path(how.registry) if how.registry else shipped_registry()
     if how.registered != "auto":
