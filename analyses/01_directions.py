@@ -16,10 +16,10 @@ import pandas as pd
 
 from emocircuits.directions.summaries import summarise
 from emocircuits.directions.validation import auroc_intervals
-from emocircuits.export.figures import show_figure
+from emocircuits.figures import show_figure
 from emocircuits.io.documents import write_csv
-from emocircuits.pipeline.direction_studies import validate_directions
-from emocircuits.pipeline.finished_run import finished_run
+from emocircuits.stages.finished_run import finished_run
+from emocircuits.studies.direction_studies import validate_directions
 
 recipe = os.environ.get("EMOCIRCUITS_RECIPE")
 run = finished_run(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="directions")

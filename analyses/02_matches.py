@@ -13,10 +13,10 @@ import os
 import numpy as np
 import pandas as pd
 
-from emocircuits.export.figures import show_figure
+from emocircuits.figures import show_figure
 from emocircuits.io.documents import write_csv
-from emocircuits.pipeline.finished_run import finished_run
-from emocircuits.pipeline.match_studies import MatchStudy
+from emocircuits.stages.finished_run import finished_run
+from emocircuits.studies.match_studies import MatchStudy
 
 recipe = os.environ.get("EMOCIRCUITS_RECIPE")
 run = finished_run(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="steer")

@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 
 import emocircuits
-from emocircuits.export.figures import show_figure
+from emocircuits.figures import show_figure
 from emocircuits.io.documents import write_csv
-from emocircuits.pipeline.direction_checks import preference_agreement
-from emocircuits.pipeline.finished_run import finished_run
+from emocircuits.stages.finished_run import finished_run
+from emocircuits.studies.direction_checks import preference_agreement
 
 recipe = os.environ.get("EMOCIRCUITS_RECIPE")
 run = finished_run(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="steer")

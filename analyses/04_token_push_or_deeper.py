@@ -15,10 +15,10 @@ import os
 import numpy as np
 import pandas as pd
 
-from emocircuits.export.figures import show_figure
+from emocircuits.figures import show_figure
 from emocircuits.io.documents import read_json, write_csv
-from emocircuits.pipeline.finished_run import finished_run
-from emocircuits.pipeline.trace_verdict import ROUTES, route_verdict
+from emocircuits.stages.finished_run import finished_run
+from emocircuits.studies.trace_verdict import ROUTES, route_verdict
 
 run = finished_run(
     os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), os.environ.get("EMOCIRCUITS_RECIPE"), until="evaluate"

@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from emocircuits.behaviours import BEHAVIOURS, PromptPair
-from emocircuits.behaviours.prompts import encode_pairs, write_pairs
+from emocircuits.behaviours.prompt_pairs import encode_pairs, write_pairs
 from emocircuits.errors import Failure
 from emocircuits.models.loader import load_model
 from emocircuits.organism import truth

@@ -6,8 +6,8 @@ python analyses/export_planted_prompts.py
 import math
 
 from emocircuits.behaviours import BEHAVIOURS, PromptPair
-from emocircuits.behaviours.prompts import write_pairs
-from emocircuits.models.planted import expected_log_odds, planted_pairs
+from emocircuits.behaviours.prompt_pairs import write_pairs
+from emocircuits.models.planted.model import expected_log_odds, planted_pairs
 
 PAIRS = 48
 

@@ -10,9 +10,9 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "CircuitGraph": "emocircuits.circuits",
-    "EmotionDirections": "emocircuits.artifacts.emotion_directions",
-    "FeatureMatches": "emocircuits.artifacts.feature_matches",
-    "Push": "emocircuits.attribution.steering_attribution",
+    "EmotionDirections": "emocircuits.artifacts.directions",
+    "FeatureMatches": "emocircuits.artifacts.matches",
+    "Push": "emocircuits.attribution.methods.steering_attribution",
     "attribute": "emocircuits.attribution.attribute",
     "edge_parts": "emocircuits.attribution.edge_parts",
     "load_model": "emocircuits.models.loader",

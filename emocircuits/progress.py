@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
-from emocircuits.parallel import launched
+from emocircuits.ranks import launched
 
 T = TypeVar("T")
 _QUIET: ContextVar[bool] = ContextVar("quiet", default=False)

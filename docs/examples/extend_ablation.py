@@ -4,8 +4,8 @@ from pathlib import Path
 
 from emocircuits import CircuitGraph
 from emocircuits.interventions.ablate import ABLATIONS, AblationCard, Baseline
-from emocircuits.pipeline.run import open_run
-from emocircuits.pipeline.workspace import Workspace
+from emocircuits.runs.execute import open_run
+from emocircuits.runs.workspace import Workspace
 
 
 def halfway(corrupt: Baseline, mean: Baseline) -> Baseline:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from emocircuits.attribution import METHODS, MethodCard, PairBatch, attribution_patching
-from emocircuits.pipeline.run import open_run
-from emocircuits.pipeline.workspace import Workspace
+from emocircuits.attribution import METHODS, MethodCard, PairBatch
+from emocircuits.attribution.methods.card import attribution_patching
+from emocircuits.runs.execute import open_run
+from emocircuits.runs.workspace import Workspace
 
 
 def clean_gradient(model, saes, batches, metric, **options):

@@ -4,7 +4,7 @@ as short ones.
 
 from pathlib import Path
 
-from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.directions import ESTIMATORS, DirectionSettings, Estimator, learn_directions
 from emocircuits.directions.difference_of_means import centred_means
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from emocircuits import CircuitGraph
 from emocircuits.export import EXPORTERS, Exporter
-from emocircuits.export.plain import plain_text
+from emocircuits.sanitise import plain_text
 
 
 def render(graph: CircuitGraph) -> bytes:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from emocircuits.export.figures import FIGURES, FigureCard, from_run, write_figure
-from emocircuits.export.figures.card import require
-from emocircuits.export.figures.style import NEGATIVE, POSITIVE, new_figure, widths
+from emocircuits.figures import FIGURES, FigureCard, from_run, write_figure
+from emocircuits.figures.card import require
+from emocircuits.figures.style import NEGATIVE, POSITIVE, new_figure, widths
 
 
 def draw(table: pd.DataFrame, venue: str):

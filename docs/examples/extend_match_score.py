@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from emocircuits.artifacts.feature_matches import FeatureMatches
+from emocircuits.artifacts.matches import FeatureMatches
 from emocircuits.matching import SCORES, MatchSettings, match_features
-from emocircuits.pipeline.run import open_run
-from emocircuits.pipeline.workspace import Workspace
+from emocircuits.runs.execute import open_run
+from emocircuits.runs.workspace import Workspace
 
 
 @SCORES.member("projection")

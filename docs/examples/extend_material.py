@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from emocircuits.collect import LabelledText
-from emocircuits.models.planted_text import CIRCUMSTANCES, NEUTRAL
-from emocircuits.pipeline.run import open_run
-from emocircuits.pipeline.texts import SOURCES, texts_for
-from emocircuits.pipeline.workspace import Workspace
+from emocircuits.models.planted.text import CIRCUMSTANCES, NEUTRAL
+from emocircuits.runs.execute import open_run
+from emocircuits.runs.workspace import Workspace
+from emocircuits.studies.texts import SOURCES, texts_for
 
 
 @SOURCES.member("two_sentences")

@@ -9,7 +9,7 @@ from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 
 from emocircuits.sae import ARCHITECTURES, SAESettings
-from emocircuits.sae.architecture import Architecture, fold_norms
+from emocircuits.sae.architectures.card import Architecture, fold_norms
 
 
 def build(settings, d_in, metadata, device):

@@ -10,10 +10,10 @@ from pathlib import Path
 from emocircuits import CircuitGraph, attribute
 from emocircuits.behaviours.behaviour import PromptPair, register
 from emocircuits.behaviours.bind import bind
-from emocircuits.behaviours.prompts import write_pairs
-from emocircuits.export.html import page
-from emocircuits.pipeline.run import open_run
-from emocircuits.pipeline.workspace import Workspace
+from emocircuits.behaviours.prompt_pairs import write_pairs
+from emocircuits.runs.execute import open_run
+from emocircuits.runs.workspace import Workspace
+from emocircuits.viewer.page import page
 
 TROUBLE, EASE = ["broke", "overdue", "evicted"], ["paid", "early", "sheltered"]
 PLACES = ["kitchen", "garden", "harbor", "office"]

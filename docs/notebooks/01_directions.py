@@ -18,8 +18,8 @@ from emocircuits import load_model
 from emocircuits.collect import LabelledText, collect_residuals
 from emocircuits.directions import DirectionSettings, learn_directions
 from emocircuits.experiments.readings import token_readings
-from emocircuits.export.figures import FIGURES, draw_figure
-from emocircuits.export.token_views import reading_view
+from emocircuits.figures import FIGURES, draw_figure
+from emocircuits.viewer.token_views import reading_view
 
 FULL = os.environ.get("EMOCIRCUITS_PROFILE", "tiny") == "full"
 folder = Path(tempfile.mkdtemp())
@@ -48,7 +48,7 @@ if FULL:
         for number, one in enumerate(neutral_documents(100, 5))
     ]
 else:
-    from emocircuits.models.planted import planted_stories, write_planted_model
+    from emocircuits.models.planted.model import planted_stories, write_planted_model
 
     model, start = load_model(str(write_planted_model(folder / "planted"))), 12
     emotions = ("desperate", "calm", "happy", "sad")

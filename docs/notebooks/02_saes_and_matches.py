@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 
-from emocircuits.export.token_views import reading_view
-from emocircuits.models.resume import residual_at
-from emocircuits.pipeline import stages  # noqa: F401 (registers the stages)
-from emocircuits.pipeline.recipe import load_recipe
-from emocircuits.pipeline.run import open_run, run_pipeline
-from emocircuits.pipeline.workspace import Workspace
+from emocircuits import stages  # noqa: F401 (registers the stages)
+from emocircuits.passes.resume import residual_at
+from emocircuits.runs.execute import open_run, run_pipeline
+from emocircuits.runs.recipe import load_recipe
+from emocircuits.runs.workspace import Workspace
+from emocircuits.viewer.token_views import reading_view
 
 FULL = os.environ.get("EMOCIRCUITS_PROFILE", "tiny") == "full"
 RUN = Path("runs/organism" if FULL else os.environ.get("EMOCIRCUITS_RUN", "runs/debug"))

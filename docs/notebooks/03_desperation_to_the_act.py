@@ -14,14 +14,17 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 
-from emocircuits import CircuitGraph, attribute
-from emocircuits.artifacts.circuit_graph import Node
-from emocircuits.attribution import exact_patching
-from emocircuits.export.token_views import attention_view
-from emocircuits.pipeline import stages  # noqa: F401 (registers the stages)
-from emocircuits.pipeline.recipe import load_recipe
-from emocircuits.pipeline.run import open_run, run_pipeline
-from emocircuits.pipeline.workspace import Workspace
+from emocircuits import (
+    CircuitGraph,
+    attribute,
+    stages,  # noqa: F401 (registers the stages)
+)
+from emocircuits.artifacts.circuit import Node
+from emocircuits.attribution.methods.card import exact_patching
+from emocircuits.runs.execute import open_run, run_pipeline
+from emocircuits.runs.recipe import load_recipe
+from emocircuits.runs.workspace import Workspace
+from emocircuits.viewer.token_views import attention_view
 
 FULL = os.environ.get("EMOCIRCUITS_PROFILE", "tiny") == "full"
 RUN = Path("runs/organism" if FULL else os.environ.get("EMOCIRCUITS_RUN", "runs/debug"))

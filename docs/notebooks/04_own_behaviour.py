@@ -15,8 +15,8 @@ from matplotlib import pyplot as plt
 from emocircuits import CircuitGraph, attribute, load_model
 from emocircuits.behaviours.behaviour import BEHAVIOURS, PromptPair, register
 from emocircuits.behaviours.bind import bind
-from emocircuits.behaviours.prompts import write_pairs
-from emocircuits.models.planted import write_planted_model
+from emocircuits.behaviours.prompt_pairs import write_pairs
+from emocircuits.models.planted.model import write_planted_model
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.sae import load_sae
 

@@ -23,7 +23,7 @@ from emocircuits.collect.self_written import read_stories
 from emocircuits.directions import DirectionSettings, learn_directions
 from emocircuits.experiments.steered import steering_directions
 from emocircuits.experiments.steering import BehaviourPrompts, dose_response
-from emocircuits.models.planted import planted_stories, write_planted_model
+from emocircuits.models.planted.model import planted_stories, write_planted_model
 
 folder = Path(tempfile.mkdtemp())
 own = os.environ.get("EMOCIRCUITS_MODEL") or str(write_planted_model(folder / "my_model"))

@@ -10,25 +10,35 @@ from typing import Any
 import torch
 from jaxtyping import Int
 
-from emocircuits.artifacts.attribution_result import AttributionResult
-from emocircuits.artifacts.node_id import parse_node
-from emocircuits.attribution.atp_star import atp_star
-from emocircuits.attribution.attribution_patching import CONVENTIONS, attribution_patching, corrupt_point
-from emocircuits.attribution.baselines import BASELINES, Baseline
+from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.attribution.components import BatchMethod, by_points, graph_attribution
-from emocircuits.attribution.exact_graph import exact_graph
-from emocircuits.attribution.feature_methods import BY_POSITION, FEATURE_METHODS, Question, joined, strongest
-from emocircuits.attribution.graph import Graph, component_graph
-from emocircuits.attribution.integrated_gradients import input_path
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
-from emocircuits.attribution.parts import Features
-from emocircuits.attribution.relp import relp
-from emocircuits.attribution.steering_attribution import STEPS as STRENGTHS
-from emocircuits.attribution.steering_attribution import Push, mean_difference, steering_attribution
-from emocircuits.attribution.verified import verified_graph
+from emocircuits.attribution.methods.atp_star import atp_star
+from emocircuits.attribution.methods.attribution_patching import (
+    CONVENTIONS,
+    attribution_patching,
+    corrupt_point,
+)
+from emocircuits.attribution.methods.exact_graph import exact_graph
+from emocircuits.attribution.methods.feature_methods import (
+    BY_POSITION,
+    FEATURE_METHODS,
+    Question,
+    joined,
+    strongest,
+)
+from emocircuits.attribution.methods.integrated_gradients import input_path
+from emocircuits.attribution.methods.relp import relp
+from emocircuits.attribution.methods.steering_attribution import STEPS as STRENGTHS
+from emocircuits.attribution.methods.steering_attribution import Push, mean_difference, steering_attribution
+from emocircuits.attribution.methods.verified import verified_graph
 from emocircuits.errors import UserError, unknown
-from emocircuits.interventions.dictionary import open_dictionaries
-from emocircuits.models.anatomy import open_anatomy
+from emocircuits.graphs.components import Graph, component_graph
+from emocircuits.graphs.parts import Features
+from emocircuits.names import parse_node
+from emocircuits.passes.anatomy import open_anatomy
+from emocircuits.passes.baselines import BASELINES, Baseline
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
+from emocircuits.sae.dictionary import open_dictionaries
 
 NODES = ("features", "components", "mixed")
 STEPS = 5

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.artifacts.attribution_result import AttributionResult, EdgeEffects
-from emocircuits.attribution.graph import Graph
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
-from emocircuits.attribution.parts import Features, Pair
-from emocircuits.attribution.parts.part import POSITIONS
-from emocircuits.attribution.passes import Pass, differentiate, forward
-from emocircuits.attribution.shared import Shared
-from emocircuits.models.anatomy import Anatomy
+from emocircuits.artifacts.attribution import AttributionResult, EdgeEffects
+from emocircuits.graphs.components import Graph
+from emocircuits.graphs.parts import Features, Pair
+from emocircuits.graphs.parts.part import POSITIONS
+from emocircuits.passes.anatomy import Anatomy
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
+from emocircuits.passes.record import Pass, differentiate, forward
+from emocircuits.passes.shared import Shared
 
 WRITTEN_BYTES = 1 << 29
 Points = Callable[[Anatomy, PairBatch, Pair, Metric, Sequence[str]], Iterator[tuple[float, Pass]]]

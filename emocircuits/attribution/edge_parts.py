@@ -21,23 +21,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.artifacts.node_id import TARGET, parse_node
 from emocircuits.attribution.edges import Seeds
-from emocircuits.attribution.graph import component_graph
-from emocircuits.attribution.integrated_gradients import with_path_gradients
-from emocircuits.attribution.last_position import run_metric
-from emocircuits.attribution.linearise import PairRun, run_pair
-from emocircuits.attribution.nodes import deltas, nodes_by_site
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
-from emocircuits.attribution.parts import Features, Reader
-from emocircuits.attribution.parts.window import EVERYTHING
-from emocircuits.attribution.passes import Pass, tapped
-from emocircuits.attribution.shared import Shared
-from emocircuits.attribution.slopes import SLOPE_LIMIT
+from emocircuits.attribution.methods.integrated_gradients import with_path_gradients
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
-from emocircuits.models.anatomy import Anatomy, open_anatomy
+from emocircuits.graphs.components import component_graph
+from emocircuits.graphs.linearise import PairRun, run_pair
+from emocircuits.graphs.nodes import deltas, nodes_by_site
+from emocircuits.graphs.parts import Features, Reader
+from emocircuits.graphs.parts.window import EVERYTHING
+from emocircuits.graphs.slopes import SLOPE_LIMIT
+from emocircuits.names import TARGET, parse_node
 from emocircuits.numerics import bootstrap_interval
+from emocircuits.passes.anatomy import Anatomy, open_anatomy
+from emocircuits.passes.last_position import run_metric
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
+from emocircuits.passes.record import Pass, tapped
+from emocircuits.passes.shared import Shared
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 DIRECT = "direct"
 

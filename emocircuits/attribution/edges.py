@@ -28,16 +28,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from emocircuits.artifacts.attribution_result import EdgeEffects
-from emocircuits.attribution.integrated_gradients import with_path_gradients
-from emocircuits.attribution.linearise import PairRun, run_pair
-from emocircuits.attribution.nodes import SiteNodes, contributions, nodes_by_site, position_mask
-from emocircuits.attribution.pairs import Metric, PairBatch
-from emocircuits.attribution.shared import Shared
-from emocircuits.attribution.site_run import SiteRun
-from emocircuits.attribution.slopes import SLOPE_LIMIT, slopes
+from emocircuits.artifacts.attribution import EdgeEffects
+from emocircuits.attribution.methods.integrated_gradients import with_path_gradients
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
+from emocircuits.graphs.linearise import PairRun, run_pair
+from emocircuits.graphs.nodes import SiteNodes, contributions, nodes_by_site, position_mask
+from emocircuits.graphs.site_run import SiteRun
+from emocircuits.graphs.slopes import SLOPE_LIMIT, slopes
+from emocircuits.passes.pairs import Metric, PairBatch
+from emocircuits.passes.shared import Shared
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 
 def edge_effects(

@@ -24,12 +24,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from emocircuits.artifacts.node_id import NodeId, format_node
 from emocircuits.errors import Failure, UserError
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
-from emocircuits.models.anatomy import Anatomy, Layer, open_anatomy, unsplit
-from emocircuits.models.hook_points import hooked
-from emocircuits.models.resume import run_block
+from emocircuits.names import NodeId, format_node
+from emocircuits.passes.anatomy import Anatomy, Layer, open_anatomy, unsplit
+from emocircuits.passes.hooks import hooked
+from emocircuits.passes.resume import run_block
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 BIAS = "bias"
 TOLERANCE = 1e-3

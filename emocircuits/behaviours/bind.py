@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from emocircuits.behaviours.behaviour import Behaviour, Material, PromptPair
 from emocircuits.behaviours.metrics import LogOdds, log_odds
 from emocircuits.behaviours.natural_prompts import NATURAL, natural_pairs, read_scenario, words_of
-from emocircuits.behaviours.prompts import Encoder, TokenPairs, batches, encode_pairs, read_pairs
+from emocircuits.behaviours.prompt_pairs import Encoder, TokenPairs, batches, encode_pairs, read_pairs
 from emocircuits.behaviours.targets import Vocabulary, resolve_both
 from emocircuits.errors import UserError
 

@@ -2,7 +2,7 @@
 held-out prompts.
 """
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.circuits.build import circuit_from_attribution, find_circuit, select_nodes, with_edges
 from emocircuits.circuits.compare import Agreement, agreement, compare_effects, nodes_to_verify
 from emocircuits.circuits.faithfulness import EVERYTHING, NodeSet, circuit_metric, refuse_overlap

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from emocircuits.attribution.linearise import record_clean
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, PairBatch, chunks
-from emocircuits.interventions.dictionary import open_dictionaries
+from emocircuits.graphs.linearise import record_clean
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, PairBatch, chunks
+from emocircuits.sae.dictionary import open_dictionaries
 
 
 @torch.no_grad()

@@ -16,19 +16,18 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from emocircuits.artifacts.attribution_result import AttributionResult
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
-from emocircuits.artifacts.node_id import TARGET, parse_node
-from emocircuits.attribution.attribution_patching import attribution_patching
+from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.attribution.edges import counted_edge_effects
-from emocircuits.attribution.exact_patching import exact_patching
-from emocircuits.attribution.linearise import record_clean
-from emocircuits.attribution.nodes import nodes_by_site
-from emocircuits.attribution.pairs import Metric, PairBatch, chunks
+from emocircuits.attribution.methods.attribution_patching import attribution_patching
+from emocircuits.attribution.methods.exact_patching import exact_patching
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import open_dictionaries
+from emocircuits.graphs.linearise import record_clean
+from emocircuits.graphs.nodes import nodes_by_site
+from emocircuits.names import TARGET, parse_node, short_site
 from emocircuits.numerics import bootstrap_interval
-from emocircuits.sites import short_site
+from emocircuits.passes.pairs import Metric, PairBatch, chunks
+from emocircuits.sae.dictionary import open_dictionaries
 
 
 def select_nodes(

@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from emocircuits.artifacts.attribution_result import AttributionResult
-from emocircuits.artifacts.node_id import TARGET, parse_node
+from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.attribution.components import run_both, stacked, tokens_at_once
-from emocircuits.attribution.graph import Graph, component_graph
-from emocircuits.attribution.linearise import run_pair
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
-from emocircuits.attribution.parts import Features
 from emocircuits.circuits.build import dealt_out
 from emocircuits.circuits.feature_runs import FeatureRuns
 from emocircuits.circuits.graph_runs import GraphRuns
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
-from emocircuits.models.anatomy import open_anatomy
+from emocircuits.graphs.components import Graph, component_graph
+from emocircuits.graphs.linearise import run_pair
+from emocircuits.graphs.parts import Features
+from emocircuits.names import TARGET, parse_node
 from emocircuits.numerics import bootstrap_interval
+from emocircuits.passes.anatomy import open_anatomy
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 ERRORS = ("chosen", "kept", "ablated")
 Choices = Bool[np.ndarray, "circuit item"]

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emocircuits.artifacts.circuit_evidence import Corrupt
-from emocircuits.artifacts.node_id import parse_node
-from emocircuits.attribution.linearise import record_clean
-from emocircuits.attribution.pairs import PairBatch
+from emocircuits.artifacts.evidence import Corrupt
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import Dictionary
+from emocircuits.graphs.linearise import record_clean
+from emocircuits.names import parse_node
+from emocircuits.passes.pairs import PairBatch
+from emocircuits.sae.dictionary import Dictionary
 
 DIGITS = 4
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from emocircuits.artifacts.attribution_result import AttributionResult
+from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.errors import UserError
 from emocircuits.numerics import generator
 

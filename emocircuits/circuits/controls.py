@@ -20,23 +20,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.artifacts.attribution_result import AttributionResult
-from emocircuits.artifacts.node_id import parse_node
-from emocircuits.attribution.attribution_patching import (
+from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.attribution.components import by_points, graph_attribution
+from emocircuits.attribution.methods.attribution_patching import (
     CONVENTIONS,
     attribution_patching,
     corrupt_point,
     effects_of,
 )
-from emocircuits.attribution.components import by_points, graph_attribution
-from emocircuits.attribution.integrated_gradients import STEPS, input_path, with_path_gradients
-from emocircuits.attribution.linearise import PairRun, SiteRun, run_pair
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
+from emocircuits.attribution.methods.integrated_gradients import STEPS, input_path, with_path_gradients
 from emocircuits.circuits.candidates import graph_of
-from emocircuits.interventions.dictionary import Dictionary
-from emocircuits.models.resume import skipped_blocks
+from emocircuits.graphs.linearise import PairRun, SiteRun, run_pair
+from emocircuits.names import layer_of, parse_node
 from emocircuits.numerics import generator
-from emocircuits.sites import layer_of
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
+from emocircuits.passes.resume import skipped_blocks
+from emocircuits.sae.dictionary import Dictionary
 
 KEPT_BYTES = 1 << 30  # of gradients that are used for a second dictionary rather than computed again
 

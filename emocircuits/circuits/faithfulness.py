@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from emocircuits.artifacts.node_id import parse_node
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 from emocircuits.circuits.feature_runs import FeatureRuns
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
+from emocircuits.names import parse_node
 from emocircuits.numerics import generator
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 

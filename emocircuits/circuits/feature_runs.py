@@ -19,14 +19,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from emocircuits.attribution.last_position import reads_last_position, run_metric
-from emocircuits.attribution.linearise import run_pair
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks, measure
+from emocircuits.graphs.linearise import run_pair
 from emocircuits.interventions.ablate import ABLATIONS, AblationCard, Baseline, Keep, ablate
-from emocircuits.interventions.dictionary import Dictionary
-from emocircuits.models.resume import blocks_before, logits_behind, stream_behind
-from emocircuits.parallel import gather_rows, ranks
+from emocircuits.passes.last_position import reads_last_position, run_metric
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks, measure
+from emocircuits.passes.resume import blocks_before, logits_behind, stream_behind
 from emocircuits.progress import bar
+from emocircuits.ranks import gather_rows, ranks
+from emocircuits.sae.dictionary import Dictionary
 
 STREAM_BYTES = 1 << 28  # of all circuits that are run side by side
 KEPT_BYTES = 1 << 29  # of the two runs' streams, kept from one call to the next

@@ -14,12 +14,12 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Float
 
-from emocircuits.artifacts.attribution_result import AttributionResult
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
-from emocircuits.artifacts.node_id import TARGET
+from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.circuits.build import measured, metric_scale, node_label, target_node
 from emocircuits.circuits.candidates import nodes_of_slot
 from emocircuits.errors import UserError
+from emocircuits.names import TARGET
 from emocircuits.numerics import bootstrap_interval
 
 

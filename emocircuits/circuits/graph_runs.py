@@ -23,14 +23,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from emocircuits.attribution.components import tokens_at_once
-from emocircuits.attribution.graph import Graph
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
-from emocircuits.attribution.passes import Pass, forward
 from emocircuits.circuits.live import LivePart, Values, live_part
 from emocircuits.circuits.live.part import Change, Changes, Reads
+from emocircuits.graphs.components import Graph
 from emocircuits.interventions.ablate import ABLATIONS
-from emocircuits.interventions.dictionary import Dictionary
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.passes.record import Pass, forward
 from emocircuits.progress import bar
+from emocircuits.sae.dictionary import Dictionary
 
 
 @dataclass(frozen=True, eq=False)

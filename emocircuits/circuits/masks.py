@@ -25,17 +25,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.artifacts.node_id import NodeId, format_node
-from emocircuits.attribution.from_site import FromSite
-from emocircuits.attribution.linearise import PairRun, run_pair
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
-from emocircuits.attribution.site_run import SiteRun
 from emocircuits.circuits.faithfulness import EVERYTHING, circuit_metric
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
-from emocircuits.interventions.hooks import edited
+from emocircuits.graphs.linearise import PairRun, run_pair
+from emocircuits.graphs.site_run import SiteRun
+from emocircuits.names import NodeId, format_node
 from emocircuits.numerics import bootstrap_interval
+from emocircuits.passes.edit import edited
+from emocircuits.passes.from_site import FromSite
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
 from emocircuits.progress import track
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 ALONG = (0.1, 0.3, 0.5, 0.7, 0.9)  # from nothing to everything
 GROW, SHRINK = (0.03, 0.12), (0.93,)  # a little more than the circuit, a little less: its neighbourhood

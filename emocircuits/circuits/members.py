@@ -1,6 +1,6 @@
 """What a circuit consists of when it is to be run."""
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.errors import UserError
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from emocircuits.artifacts.attribution_result import AttributionResult
-from emocircuits.artifacts.node_id import parse_node
+from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.errors import UserError
+from emocircuits.names import parse_node
 
 
 @dataclass(frozen=True)

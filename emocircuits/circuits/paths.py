@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.errors import UserError
 
 CANCELLED = 0.01

@@ -21,14 +21,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emocircuits.artifacts.attribution_result import AttributionResult
-from emocircuits.artifacts.circuit_graph import CircuitGraph
-from emocircuits.attribution.last_position import run_metric
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
+from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.errors import UserError
 from emocircuits.interventions.edits import Edit
 from emocircuits.interventions.intervene import intervene, node_values
 from emocircuits.numerics import bootstrap_interval
+from emocircuits.passes.last_position import run_metric
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
 
 RUNS, TOGETHER = ("clean", "corrupt"), "all together"
 

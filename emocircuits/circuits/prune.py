@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import networkx as nx
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.errors import UserError
 
 

@@ -2,7 +2,7 @@
 prompts.
 
 At every site behind the push, with the change from the unsteered to the steered run and the gradient averaged
-over the strength (`emocircuits.attribution.steering_attribution`),
+over the strength (`emocircuits.attribution.methods.steering_attribution`),
 
     effect of a feature = < change of its activation, dM/df >        effect of an error node = < change of the error, dM/dx >
 
@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
-from emocircuits.artifacts.node_id import parse_node
-from emocircuits.attribution.graph import Graph
-from emocircuits.attribution.linearise import SiteRun
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
-from emocircuits.attribution.parts import Injection
-from emocircuits.attribution.steering_attribution import STEPS, Push, steered_pair, steering_path
-from emocircuits.interventions.dictionary import Dictionary
-from emocircuits.models.anatomy import open_anatomy
+from emocircuits.attribution.methods.steering_attribution import STEPS, Push, steered_pair, steering_path
+from emocircuits.graphs.components import Graph
+from emocircuits.graphs.linearise import SiteRun
+from emocircuits.graphs.parts import Injection
+from emocircuits.names import parse_node
+from emocircuits.passes.anatomy import open_anatomy
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
+from emocircuits.sae.dictionary import Dictionary
 
 
 def push_effects(

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from emocircuits.artifacts.attribution_result import AttributionResult
-from emocircuits.attribution.integrated_gradients import STEPS
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
+from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.attribution.methods.integrated_gradients import STEPS
 from emocircuits.circuits.candidates import Candidates, candidates_of
 from emocircuits.circuits.controls import Refinder
 from emocircuits.circuits.faithfulness import MIB_SHARES, areas, refuse_overlap
@@ -25,6 +24,7 @@ from emocircuits.circuits.knockouts import DRAWS, knockouts
 from emocircuits.circuits.minimality import minimality
 from emocircuits.errors import UserError
 from emocircuits.interventions.ablate import ABLATIONS
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 
 CURVE_POINTS, SHORT_CURVE = 10, 6
 

@@ -25,21 +25,21 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from emocircuits.artifacts.node_id import TARGET, NodeId, format_node, parse_node
-from emocircuits.attribution.graph import Graph
-from emocircuits.attribution.linearise import SiteRun
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
-from emocircuits.attribution.passes import Change, forward
-from emocircuits.attribution.steering_attribution import (
+from emocircuits.attribution.methods.steering_attribution import (
     STEPS,
     Push,
     steered_graph,
     steered_pair,
     steering_path,
 )
-from emocircuits.interventions.dictionary import Dictionary
-from emocircuits.models.anatomy import Anatomy, open_anatomy
+from emocircuits.graphs.components import Graph
+from emocircuits.graphs.linearise import SiteRun
+from emocircuits.names import TARGET, NodeId, format_node, parse_node
 from emocircuits.numerics import bootstrap_interval
+from emocircuits.passes.anatomy import Anatomy, open_anatomy
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.passes.record import Change, forward
+from emocircuits.sae.dictionary import Dictionary
 
 DIRECT, REMAINDER = "direct", "remainder"
 COLUMNS = ("split", "part", "amount", "ci_low", "ci_high", "share")

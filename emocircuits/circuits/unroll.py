@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
-from emocircuits.artifacts.node_id import TARGET, NodeId, format_node, parse_node
-from emocircuits.attribution.attribution_patching import attribution_patching
+from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.attribution.edges import edge_effects
-from emocircuits.attribution.integrated_gradients import integrated_gradients
-from emocircuits.attribution.linearise import record_clean
-from emocircuits.attribution.pairs import Metric, PairBatch
+from emocircuits.attribution.methods.attribution_patching import attribution_patching
+from emocircuits.attribution.methods.integrated_gradients import integrated_gradients
 from emocircuits.circuits.build import node_label
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import open_dictionaries, whole_stream
+from emocircuits.graphs.linearise import record_clean
+from emocircuits.names import TARGET, NodeId, format_node, parse_node
+from emocircuits.passes.pairs import Metric, PairBatch
+from emocircuits.sae.dictionary import open_dictionaries, whole_stream
 
 EMBEDDED = "blocks.0.hook_resid_pre"
 

@@ -12,10 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from emocircuits.artifacts.attribution_result import AttributionResult, EdgeEffects
-from emocircuits.artifacts.circuit_graph import CircuitGraph
-from emocircuits.artifacts.node_id import parse_node
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
+from emocircuits.artifacts.attribution import AttributionResult, EdgeEffects
+from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.circuits.build import circuit_from_attribution, select_nodes
 from emocircuits.circuits.candidates import ERRORS, dictionaries_at, edge_choice, graph_of
 from emocircuits.circuits.faithfulness import EVERYTHING, NodeSet, faithfulness_interval, node_masks
@@ -25,6 +23,8 @@ from emocircuits.circuits.graph_runs import GraphRuns
 from emocircuits.circuits.members import member_edges, member_nodes, member_sites
 from emocircuits.errors import UserError, unknown
 from emocircuits.interventions.ablate import ABLATIONS
+from emocircuits.names import parse_node
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
 
 NODE_THRESHOLD, EDGE_THRESHOLD = 0.01, 0.0025
 

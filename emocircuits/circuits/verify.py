@@ -16,18 +16,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge
-from emocircuits.artifacts.node_id import TARGET, parse_node
+from emocircuits.artifacts.circuit import CircuitGraph, Edge
 from emocircuits.attribution.components import run_both, tokens_at_once
-from emocircuits.attribution.exact_edges import exact_edges
-from emocircuits.attribution.exact_patching import exact_patching
-from emocircuits.attribution.graph import Graph
-from emocircuits.attribution.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
-from emocircuits.attribution.passes import forward
-from emocircuits.attribution.patches import BACKGROUNDS, Patcher
+from emocircuits.attribution.methods.exact_edges import exact_edges
+from emocircuits.attribution.methods.exact_patching import exact_patching
 from emocircuits.circuits.candidates import dictionaries_at, graph_of
 from emocircuits.circuits.members import member_edges, member_nodes, member_sites
 from emocircuits.errors import UserError
+from emocircuits.graphs.components import Graph
+from emocircuits.graphs.patches import BACKGROUNDS, Patcher
+from emocircuits.names import TARGET, parse_node
+from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
+from emocircuits.passes.record import forward
 
 NOTHING = 1e-3  # share of the metric's mean |clean - corrupt|
 BOTH_RUNS = 2

@@ -57,7 +57,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def call(arguments: argparse.Namespace) -> int:
     """Prints one row per stage."""
-    from emocircuits.pipeline.cost import PRESETS, Job, Rates, estimate, measure
+    from emocircuits.studies.cost import PRESETS, Job, Rates, estimate, measure
 
     if arguments.size not in PRESETS:
         raise unknown("model size", arguments.size, PRESETS)

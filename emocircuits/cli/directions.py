@@ -143,7 +143,7 @@ def _verb(
 
 def call_validate(arguments: argparse.Namespace) -> int:
     """Prints one row per estimator and site."""
-    from emocircuits.pipeline.direction_studies import validate_directions
+    from emocircuits.studies.direction_studies import validate_directions
 
     return print_rows(
         validate_directions(arguments.directory, _names(arguments.estimators)), arguments.json, SHOWN
@@ -152,7 +152,7 @@ def call_validate(arguments: argparse.Namespace) -> int:
 
 def call_read(arguments: argparse.Namespace) -> int:
     """Prints the readings of a text: emotions over the whole, then token by token."""
-    from emocircuits.pipeline.direction_studies import read_text
+    from emocircuits.studies.direction_studies import read_text
 
     found = read_text(
         arguments.directory,
@@ -172,7 +172,7 @@ def call_read(arguments: argparse.Namespace) -> int:
 
 def call_scan(arguments: argparse.Namespace) -> int:
     """Prints the best passages of every emotion."""
-    from emocircuits.pipeline.direction_studies import scan_texts
+    from emocircuits.studies.direction_studies import scan_texts
 
     found = scan_texts(
         arguments.directory,
@@ -207,7 +207,7 @@ def call_scan(arguments: argparse.Namespace) -> int:
 
 def call_speakers(arguments: argparse.Namespace) -> int:
     """Prints how well each role's directions read each label, and how alike the roles are."""
-    from emocircuits.pipeline.direction_studies import study_speakers
+    from emocircuits.studies.direction_studies import study_speakers
 
     readings, similarity = study_speakers(
         arguments.directory,
@@ -225,7 +225,7 @@ def call_speakers(arguments: argparse.Namespace) -> int:
 
 def call_preference(arguments: argparse.Namespace) -> int:
     """Prints which emotions go with being liked, what pushing along them does, and whether the two agree."""
-    from emocircuits.pipeline.direction_studies import study_preferences
+    from emocircuits.studies.direction_studies import study_preferences
 
     found = study_preferences(
         arguments.directory,

@@ -79,7 +79,7 @@ def add_view(commands: argparse._SubParsersAction) -> None:
 
 def call_export(arguments: argparse.Namespace) -> int:
     """Writes the asked formats and prints where they lie; what `all` has to leave out is said on stderr."""
-    from emocircuits.pipeline.export_run import export_run, graph_addresses
+    from emocircuits.studies.export_run import export_run, graph_addresses
 
     done = export_run(arguments.directory, arguments.formats, arguments.behaviour, arguments.out)
     found = [
@@ -105,7 +105,7 @@ def call_export(arguments: argparse.Namespace) -> int:
 
 def call_figures(arguments: argparse.Namespace) -> int:
     """Draws figures and prints where the contact sheet lies."""
-    from emocircuits.export.figures import write_figures
+    from emocircuits.figures import write_figures
 
     names = [name.strip() for text in arguments.only for name in text.split(",") if name.strip()]
     paths = write_figures(
@@ -117,7 +117,7 @@ def call_figures(arguments: argparse.Namespace) -> int:
 
 def call_view(arguments: argparse.Namespace) -> int:
     """Opens the page, or serves all of them."""
-    from emocircuits.pipeline.export_run import write_pages
+    from emocircuits.studies.export_run import write_pages
 
     if arguments.serve:
         return _serve(arguments)
@@ -130,8 +130,8 @@ def call_view(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from emocircuits.pipeline.export_run import pages
-    from emocircuits.pipeline.serve_pages import page_server
+    from emocircuits.studies.export_run import pages
+    from emocircuits.studies.serve_pages import page_server
 
     def current() -> dict[str, bytes]:
         return pages(arguments.directory, arguments.behaviour)

@@ -23,8 +23,8 @@ from emocircuits.cli import (
     trace,
 )
 from emocircuits.errors import EmocircuitsError
-from emocircuits.parallel import launched
 from emocircuits.progress import quiet
+from emocircuits.ranks import launched
 
 COMMANDS: tuple[Callable[[argparse._SubParsersAction], None], ...] = (
     run.add_run,

@@ -147,7 +147,7 @@ def call_compare(arguments: argparse.Namespace) -> int:
 
 
 def _study(arguments: argparse.Namespace):
-    from emocircuits.pipeline.match_studies import open_study
+    from emocircuits.studies.match_studies import open_study
 
     return open_study(arguments.directory, arguments.trust_remote_code)
 

@@ -205,8 +205,8 @@ def _strengths(text: str) -> dict[str, float]:
 def _features(arguments: argparse.Namespace, model: Any, site: str) -> tuple[Any, tuple[int, ...]]:
     if not arguments.features:
         return None, ()
-    from emocircuits.interventions.dictionary import open_dictionaries
     from emocircuits.sae import load_sae
+    from emocircuits.sae.dictionary import open_dictionaries
 
     folder = (
         (arguments.directions if arguments.directions.is_dir() else arguments.directions.parent)

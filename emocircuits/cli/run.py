@@ -99,7 +99,7 @@ def add_stages(commands: argparse._SubParsersAction) -> None:
 
 def call_run(arguments: argparse.Namespace) -> int:
     """Runs the recipe and prints where the report lies."""
-    from emocircuits.pipeline.recipe import load_recipe
+    from emocircuits.runs.recipe import load_recipe
 
     overrides = list(arguments.overrides)
     recipe = load_recipe(arguments.recipe, tuple(overrides))
@@ -111,7 +111,7 @@ def call_run(arguments: argparse.Namespace) -> int:
     recipe = replace(recipe, **changes)
     directory = arguments.out or default_directory(recipe.name, recipe.model)
 
-    from emocircuits.pipeline.run import plan_lines, run_pipeline
+    from emocircuits.runs.execute import plan_lines, run_pipeline
 
     if arguments.dry_run:
         lines = plan_lines(
@@ -141,8 +141,8 @@ def call_stage(arguments: argparse.Namespace) -> int:
     if arguments.stage == "figures" and (arguments.only or arguments.venue or arguments.out):
         return call_figures(arguments)
 
-    from emocircuits.pipeline import stages as _  # registers the stages
-    from emocircuits.pipeline.run import open_run, run_pipeline
+    from emocircuits import stages as _  # registers the stages
+    from emocircuits.runs.execute import open_run, run_pipeline
 
     recipe, _ = open_run(arguments.directory, tuple(arguments.overrides))
     run_pipeline(

@@ -139,7 +139,7 @@ def _add_floors(parser: argparse.ArgumentParser) -> None:
 
 def call_eval(arguments: argparse.Namespace) -> int:
     """Prints every quality number of the SAEs, and principal components of the same L0 beside them."""
-    from emocircuits.pipeline.sae_studies import evaluate_saes
+    from emocircuits.studies.sae_studies import evaluate_saes
 
     rows = evaluate_saes(
         arguments.directory,
@@ -152,7 +152,7 @@ def call_eval(arguments: argparse.Namespace) -> int:
 
 def call_compare(arguments: argparse.Namespace) -> int:
     """Prints how well the features of two sets pair up."""
-    from emocircuits.pipeline.sae_studies import compare_saes
+    from emocircuits.studies.sae_studies import compare_saes
 
     return print_rows(compare_saes(arguments.first, arguments.second), arguments.json, SHOWN)
 
@@ -160,7 +160,7 @@ def call_compare(arguments: argparse.Namespace) -> int:
 def call_sweep(arguments: argparse.Namespace) -> int:
     """Trains and measures every combination."""
     from emocircuits.errors import UserError
-    from emocircuits.pipeline.sae_studies import sweep_saes
+    from emocircuits.studies.sae_studies import sweep_saes
 
     def numbers(option: str, text: str) -> list[int]:
         try:
@@ -185,7 +185,7 @@ def call_sweep(arguments: argparse.Namespace) -> int:
 
 def call_train(arguments: argparse.Namespace) -> int:
     """Trains SAEs from a stream and prints where they lie."""
-    from emocircuits.pipeline.sae_training import train_on_texts
+    from emocircuits.studies.sae_training import train_on_texts
 
     paths = train_on_texts(
         arguments.model,
@@ -203,8 +203,8 @@ def call_train(arguments: argparse.Namespace) -> int:
 
 def call_register(arguments: argparse.Namespace) -> int:
     """Measures SAEs and enters them."""
-    from emocircuits.pipeline.sae_registry import register_saes
-    from emocircuits.sae.registered import shipped_registry
+    from emocircuits.sae.loading.registered import shipped_registry
+    from emocircuits.studies.sae_registry import register_saes
 
     rows = register_saes(
         arguments.directory,
@@ -219,8 +219,8 @@ def call_register(arguments: argparse.Namespace) -> int:
 
 def call_check(arguments: argparse.Namespace) -> int:
     """Measures registered SAEs; a mistake ends the command."""
-    from emocircuits.pipeline.sae_registry import check_saes
-    from emocircuits.sae.registered import shipped_registry
+    from emocircuits.sae.loading.registered import shipped_registry
+    from emocircuits.studies.sae_registry import check_saes
 
     rows = check_saes(
         arguments.directory,

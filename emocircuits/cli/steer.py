@@ -121,7 +121,7 @@ def rewrite(arguments: list[str]) -> list[str]:
 def call_text(arguments: argparse.Namespace) -> int:
     """Prints the unsteered text and one for every strength."""
     from emocircuits.interventions.positions import parse_positions, parse_schedule
-    from emocircuits.pipeline.steer_studies import steer_text
+    from emocircuits.studies.steer_studies import steer_text
 
     positions = parse_positions(arguments.positions)
     schedule = parse_schedule(arguments.schedule) if arguments.schedule else None
@@ -151,7 +151,7 @@ def call_text(arguments: argparse.Namespace) -> int:
 def call_curve(arguments: argparse.Namespace) -> int:
     """Prints slopes next to the largest of each kind of control."""
     from emocircuits.io.documents import write_csv
-    from emocircuits.pipeline.steer_studies import steer_curve
+    from emocircuits.studies.steer_studies import steer_curve
 
     strengths = _numbers(arguments.strengths, "--strengths")
     model, directions = _pair(arguments)
@@ -173,14 +173,14 @@ def call_curve(arguments: argparse.Namespace) -> int:
 
 def call_check(arguments: argparse.Namespace) -> int:
     """Prints the largest change of a logit at every site."""
-    from emocircuits.pipeline.steer_studies import steer_check
+    from emocircuits.studies.steer_studies import steer_check
 
     model, directions = _pair(arguments)
     return print_rows(steer_check(model, directions, arguments.emotion), arguments.json)
 
 
 def _pair(arguments: argparse.Namespace) -> tuple[Any, Any]:
-    from emocircuits.pipeline.steer_studies import open_pair
+    from emocircuits.studies.steer_studies import open_pair
 
     return open_pair(
         arguments.model,

@@ -77,8 +77,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def call_info(arguments: argparse.Namespace) -> int:
     """Prints what is in a store."""
-    from emocircuits.artifacts.activation_store import ActivationStore
-    from emocircuits.artifacts.row_filter import RowFilter, filter_rows
+    from emocircuits.artifacts.store.activation_store import ActivationStore
+    from emocircuits.artifacts.store.row_filter import RowFilter, filter_rows
 
     chosen = RowFilter(arguments.skip_positions, tuple(arguments.skip_token), arguments.norm_multiple)
     store = ActivationStore.open(arguments.path)
@@ -114,7 +114,7 @@ def call_info(arguments: argparse.Namespace) -> int:
 
 def call_verify(arguments: argparse.Namespace) -> int:
     """Checks every shard against its hash."""
-    from emocircuits.artifacts.activation_store import ActivationStore
+    from emocircuits.artifacts.store.activation_store import ActivationStore
 
     store = ActivationStore.open(arguments.path)
     store.verify()
@@ -135,7 +135,7 @@ def call_verify(arguments: argparse.Namespace) -> int:
 
 def call_merge(arguments: argparse.Namespace) -> int:
     """Joins stores and prints where the new one lies."""
-    from emocircuits.artifacts.activation_merge import merge_stores
+    from emocircuits.artifacts.store.merge import merge_stores
 
     store = merge_stores(arguments.paths, arguments.out, shard_rows=arguments.shard_rows)
     print(f"{store.path}  {store.n_prompts} prompts, {store.n_rows} rows")

@@ -37,7 +37,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def call(arguments: argparse.Namespace) -> int:
     """Prints the splits of the emotion, and the main shares of every control."""
-    from emocircuits.pipeline.tracing import trace_run
+    from emocircuits.studies.tracing import trace_run
 
     table = trace_run(
         arguments.directory,

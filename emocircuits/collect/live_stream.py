@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int
 
-from emocircuits.artifacts.seekable_stream import WINDOW, SeekableStream
+from emocircuits.artifacts.store.seekable_stream import WINDOW, SeekableStream
 from emocircuits.collect.residuals import length_batches, row_reader
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.language_model import LanguageModel

@@ -16,14 +16,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.activation_writer import ActivationStoreWriter
+from emocircuits.artifacts.store.activation_store import ActivationStore
+from emocircuits.artifacts.store.writer import ActivationStoreWriter
 from emocircuits.collect.prompts import LabelledText, prompt_table
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.parallel import ranks
+from emocircuits.names import layer_of
 from emocircuits.progress import bar
-from emocircuits.sites import layer_of
+from emocircuits.ranks import ranks
 
 
 def collect_residuals(
@@ -40,7 +40,7 @@ def collect_residuals(
 ) -> ActivationStore:
     """Writes the activations of all texts to a store; a killed run goes on with the shard it was in.
 
-    The ranks of a job (`emocircuits.parallel`) share the shards and fill one store, with the same bytes as
+    The ranks of a job (`emocircuits.ranks`) share the shards and fill one store, with the same bytes as
     one process.
 
     Args:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.activation_writer import ActivationStoreWriter
+from emocircuits.artifacts.store.activation_store import ActivationStore
+from emocircuits.artifacts.store.writer import ActivationStoreWriter
 from emocircuits.collect.residuals import length_batches, row_reader
 from emocircuits.errors import UserError
 from emocircuits.models.language_model import LanguageModel

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from emocircuits.artifacts.emotion_directions import ControlDirections
+from emocircuits.artifacts.directions import ControlDirections
 from emocircuits.errors import UserError, unknown
 from emocircuits.numerics import generator
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from jaxtyping import Int
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.emotion_directions import ControlDirections, EmotionDirections
+from emocircuits.artifacts.directions import ControlDirections, EmotionDirections
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.directions.confounds import check_confound, topic_confound
 from emocircuits.directions.controls import choose_topics, random_directions, unit_rows
 from emocircuits.directions.design import chosen_emotions, make_design, story_topics

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.directions.story_blocks import CHUNK, SiteMoments, StoryPlan, read_site
 from emocircuits.numerics import generator
 

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError
 
 BLOCK_ROWS = 1 << 15

@@ -25,9 +25,9 @@ from emocircuits.errors import UserError
 from emocircuits.experiments.resumed import resumed_metric
 from emocircuits.experiments.steered import steered_metric
 from emocircuits.experiments.steering import BehaviourPrompts, rank_p_value
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import benjamini_hochberg, bootstrap_interval
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 COLUMNS = (
     "emotion",

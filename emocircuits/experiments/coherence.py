@@ -18,7 +18,7 @@ from emocircuits.experiments.steered import SteeringDirection
 from emocircuits.interventions.generate import sample
 from emocircuits.interventions.steer import push
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.models.resume import logits_from, residual_at
+from emocircuits.passes.resume import logits_from, residual_at
 
 REPEATED = 3  # tokens that make a repetition
 

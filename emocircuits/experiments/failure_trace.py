@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import spearmanr
 
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.errors import UserError
 from emocircuits.experiments.readings import token_readings
 from emocircuits.models.language_model import LanguageModel

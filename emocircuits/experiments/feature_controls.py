@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from emocircuits.artifacts.emotion_directions import EmotionDirections
-from emocircuits.artifacts.feature_matches import FeatureMatches
+from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.artifacts.matches import FeatureMatches
 from emocircuits.experiments.causal_check import SiteCheck
 from emocircuits.experiments.mediation import HeldSet
 from emocircuits.matching.frequency_matched import frequency_matched

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.errors import UserError
 from emocircuits.experiments.readings import token_readings
 from emocircuits.models.language_model import LanguageModel

@@ -26,7 +26,7 @@ from torch import Tensor
 from emocircuits.errors import Failure, UserError, unknown
 from emocircuits.experiments.steered import SteeringDirection, equal_length_groups
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.models.resume import logits_from, residual_at
+from emocircuits.passes.resume import logits_from, residual_at
 from emocircuits.progress import bar
 
 PARTS = ("total", "direct", "later")

@@ -24,12 +24,12 @@ from torch import Tensor
 from emocircuits.errors import Failure, UserError
 from emocircuits.experiments.resumed import Pass, resumed_metric
 from emocircuits.experiments.steering import BehaviourPrompts
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.models.resume import logits_from
+from emocircuits.names import layer_of
 from emocircuits.numerics import generator
+from emocircuits.passes.resume import logits_from
 from emocircuits.progress import bar
-from emocircuits.sites import layer_of
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 COLUMNS = (
     "behaviour",

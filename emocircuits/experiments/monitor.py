@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float
 from transformers import DynamicCache
 
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.errors import UserError, unknown
 from emocircuits.experiments.readings import token_readings
 from emocircuits.interventions.dial import dial_vectors
-from emocircuits.models.hook_points import hook_points, hooked
 from emocircuits.models.language_model import LanguageModel
+from emocircuits.passes.hooks import hook_points, hooked
 
 ACTIONS = ("log", "annotate", "steer", "stop")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.behaviours.metrics import log_odds
 from emocircuits.collect.prompts import LabelledText
 from emocircuits.collect.residuals import collect_residuals

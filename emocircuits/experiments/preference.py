@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from scipy import sparse
 from scipy.stats import rankdata, spearmanr
 
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.errors import Failure, UserError
 from emocircuits.experiments.elo import EloRatings, fit_elo
 from emocircuits.experiments.preference_material import (
@@ -31,8 +31,8 @@ from emocircuits.experiments.preference_material import (
 )
 from emocircuits.experiments.steered import SteeringDirection, equal_length_groups
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.models.resume import logits_from, residual_at
 from emocircuits.numerics import fisher_interval
+from emocircuits.passes.resume import logits_from, residual_at
 from emocircuits.progress import bar
 
 STRONGEST = 2.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.errors import UserError
 from emocircuits.experiments.readings import long_readings
 from emocircuits.io.atomic import write_text

@@ -16,13 +16,13 @@ import torch
 from jaxtyping import Float
 from transformers import DynamicCache
 
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.errors import UserError
 from emocircuits.experiments.steered import equal_length_groups
-from emocircuits.models.hook_points import hook_points, hooked
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.models.resume import residual_at
 from emocircuits.numerics import bootstrap_interval
+from emocircuits.passes.hooks import hook_points, hooked
+from emocircuits.passes.resume import residual_at
 
 
 def token_readings(

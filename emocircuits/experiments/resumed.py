@@ -9,7 +9,7 @@ from torch import Tensor
 
 from emocircuits.errors import Failure, UserError
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.models.resume import logits_from, residual_at
+from emocircuits.passes.resume import logits_from, residual_at
 
 Metric = Callable[[Tensor], Tensor]
 Hooks = list[tuple[str, Callable]]

@@ -15,8 +15,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.directions.learn import learn_directions
 from emocircuits.directions.settings import DirectionSettings
 from emocircuits.directions.summaries import summarise

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.errors import Failure, unknown
 from emocircuits.experiments.resumed import Metric, equal_length_groups, resumed_metric
 from emocircuits.models.language_model import LanguageModel

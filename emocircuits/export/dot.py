@@ -1,9 +1,9 @@
 """DOT for Graphviz, written by hand: everything quoted, one rank per layer, the grid as pinned positions."""
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
-from emocircuits.export.layout import grid
-from emocircuits.export.plain import plain_text
+from emocircuits.sanitise import plain_text
+from emocircuits.viewer.layout import grid
 
 SHAPES = {
     "feature": "ellipse",

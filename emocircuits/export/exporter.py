@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from emocircuits.artifacts.circuit_evidence import CircuitEvidence
-from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.artifacts.circuit import CircuitGraph
+from emocircuits.artifacts.evidence import CircuitEvidence
 from emocircuits.errors import UserError
 from emocircuits.io.atomic import write_bytes
 from emocircuits.registry import Registry

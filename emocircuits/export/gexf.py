@@ -4,10 +4,10 @@ import re
 
 import networkx as nx
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Node
+from emocircuits.artifacts.circuit import CircuitGraph, Node
 from emocircuits.export.exporter import EXPORTERS, Exporter
-from emocircuits.export.layout import grid
-from emocircuits.export.plain import plain_graph
+from emocircuits.sanitise import plain_graph
+from emocircuits.viewer.layout import grid
 
 SCALE = 60.0  # Gephi units per grid unit
 POSITIVE, NEGATIVE, NEUTRAL = (213, 94, 0), (0, 114, 178), (136, 136, 136)  # Okabe–Ito vermillion and blue

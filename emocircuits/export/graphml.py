@@ -4,10 +4,10 @@ import io
 
 import networkx as nx
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
-from emocircuits.export.layout import grid
-from emocircuits.export.plain import plain_graph
+from emocircuits.sanitise import plain_graph
+from emocircuits.viewer.layout import grid
 
 
 def render(graph: CircuitGraph) -> bytes:

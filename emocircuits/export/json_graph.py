@@ -2,7 +2,7 @@
 
 import json
 
-from emocircuits.artifacts.circuit_graph import SCHEMA, VERSION, CircuitGraph
+from emocircuits.artifacts.circuit import SCHEMA, VERSION, CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
 
 

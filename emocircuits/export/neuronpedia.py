@@ -13,14 +13,14 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Node
+from emocircuits.artifacts.circuit import CircuitGraph, Node
 from emocircuits.errors import UserError, unknown
-from emocircuits.export.clusters import emotion_clusters
 from emocircuits.export.exporter import EXPORTERS, Exporter
-from emocircuits.export.influence import cumulative, influence
-from emocircuits.export.layout import rank
-from emocircuits.export.path_shares import emotions_of
-from emocircuits.export.plain import plain_text
+from emocircuits.sanitise import plain_text
+from emocircuits.viewer.clusters import emotion_clusters
+from emocircuits.viewer.influence import cumulative, influence
+from emocircuits.viewer.layout import rank
+from emocircuits.viewer.path_shares import emotions_of
 
 TARGETS = ("neuronpedia", "circuit-tracer")
 NODE_THRESHOLD = 0.8

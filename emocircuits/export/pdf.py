@@ -1,6 +1,6 @@
 """The picture of `svg` as PDF, with embedded fonts that stay text."""
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
 from emocircuits.export.svg import MAX_NODES, draw
 

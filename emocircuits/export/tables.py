@@ -7,12 +7,12 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph
-from emocircuits.export.clusters import emotion_clusters
+from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
-from emocircuits.export.layout import grid
-from emocircuits.export.path_shares import emotions_of
-from emocircuits.export.plain import plain
+from emocircuits.sanitise import plain
+from emocircuits.viewer.clusters import emotion_clusters
+from emocircuits.viewer.layout import grid
+from emocircuits.viewer.path_shares import emotions_of
 
 NODE_COLUMNS = (
     "id", "kind", "layer", "site", "feature", "position", "token", "label", "effect", "ci_low", "ci_high", "verified",

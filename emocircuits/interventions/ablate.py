@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Bool, Float
 
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
-from emocircuits.interventions.hooks import edited
+from emocircuits.passes.edit import edited
 from emocircuits.registry import Registry
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.artifacts.node_id import NodeId, parse_node
 from emocircuits.errors import UserError, unknown
-from emocircuits.interventions.dictionary import Dictionary
 from emocircuits.interventions.positions import Positions, check_positions, covered
+from emocircuits.names import NodeId, parse_node
+from emocircuits.sae.dictionary import Dictionary
 
 KINDS, BASELINES = ("clamp", "scale", "add", "ablate", "freeze"), ("zero", "mean", "resample")
 Value = Float[Tensor, "prompt pos *width"]

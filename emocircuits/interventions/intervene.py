@@ -20,12 +20,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from emocircuits.errors import Failure, UserError, unknown
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
 from emocircuits.interventions.edits import Edit, Place, Value, place_of
-from emocircuits.interventions.hooks import edited
 from emocircuits.interventions.positions import Counter
-from emocircuits.models.anatomy import unsplit
-from emocircuits.models.hook_points import hook_points
+from emocircuits.passes.anatomy import unsplit
+from emocircuits.passes.edit import edited
+from emocircuits.passes.hooks import hook_points
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 HOLDS, CONSTRAINED = ("patterns", "norms", "mlps"), ("patterns", "norms")
 NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")

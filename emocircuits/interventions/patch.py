@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 
 from emocircuits.errors import UserError
-from emocircuits.interventions.hooks import edited
+from emocircuits.passes.edit import edited
 
 
 @contextmanager

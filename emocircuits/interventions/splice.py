@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float
 
 from emocircuits.errors import Failure
-from emocircuits.interventions.dictionary import Dictionary, open_dictionaries
-from emocircuits.interventions.hooks import edited
+from emocircuits.passes.edit import edited
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 Replace = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 

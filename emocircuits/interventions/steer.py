@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 
 from emocircuits.errors import UserError
-from emocircuits.interventions.hooks import edited
 from emocircuits.interventions.positions import Positions, Schedule, Weights
+from emocircuits.passes.edit import edited
 
 LARGEST_STRENGTH = 2.0
 

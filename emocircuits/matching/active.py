@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from emocircuits.interventions.dictionary import Dictionary
+from emocircuits.sae.dictionary import Dictionary
 
 
 @dataclass(frozen=True, eq=False)

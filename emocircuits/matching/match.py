@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.emotion_directions import EmotionDirections
-from emocircuits.artifacts.feature_matches import FeatureMatches
+from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.artifacts.matches import FeatureMatches
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError, unknown
 from emocircuits.matching.contrast import Contrast
 from emocircuits.matching.match_stories import Labels, SiteMatch, join_sites, match_site

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import open_dictionaries
 from emocircuits.matching.active import active
+from emocircuits.sae.dictionary import open_dictionaries
 
 BLOCK = 4096
 DENSITY_ROWS = 50_000

@@ -1,12 +1,12 @@
 """Models: one card per family, one loader on TransformerLens' `TransformerBridge`, checks at load time.
 
-Adding a family is one file with its card and one line here. `load_model` is imported on first use, as it
+Adding a family is one entry in `families`. `load_model` is imported on first use, as it
 brings torch.
 """
 
 from typing import Any
 
-from emocircuits.models import gemma2, gemma3, gpt2, gpt_neox, llama, mistral, olmo2, phi3, qwen2, qwen3  # noqa: F401
+from emocircuits.models import families  # noqa: F401
 from emocircuits.models.family import FAMILIES, FamilyCard
 
 __all__ = ["FAMILIES", "Check", "FamilyCard", "LanguageModel", "load_model"]

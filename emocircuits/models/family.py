@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from emocircuits.names import residual_site
 from emocircuits.registry import Registry
-from emocircuits.sites import residual_site
 
 
 @dataclass(frozen=True)

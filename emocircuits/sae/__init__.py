@@ -3,17 +3,16 @@
 Adding an architecture is one file and one line here.
 """
 
-from emocircuits.sae import batchtopk, gated, jumprelu, matching_pursuit, matryoshka, standard, topk  # noqa: F401
-from emocircuits.sae.architecture import ARCHITECTURES
+from emocircuits.sae.architectures import ARCHITECTURES
 from emocircuits.sae.catalogue import is_trained
 from emocircuits.sae.floors import pca_fvu
 from emocircuits.sae.geometry import agreement, decoder_encoder_cosine
-from emocircuits.sae.handle import load_sae
+from emocircuits.sae.loading.handle import load_sae
 from emocircuits.sae.quality import loss_recovered, quality_row, reconstruction
 from emocircuits.sae.rows import held_out_rows, training_rows
 from emocircuits.sae.settings import SAESettings
-from emocircuits.sae.train import train_saes
-from emocircuits.sae.train_stream import train_from_stream
+from emocircuits.sae.training.train import train_saes
+from emocircuits.sae.training.train_stream import train_from_stream
 
 __all__ = [
     "ARCHITECTURES",

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Int
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.row_selection import RowSelection
+from emocircuits.artifacts.store.activation_store import ActivationStore
+from emocircuits.artifacts.store.row_selection import RowSelection
 from emocircuits.errors import UserError
 
 

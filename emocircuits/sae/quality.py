@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import Failure, UserError
 from emocircuits.sae.geometry import decoder_encoder_cosine
 from emocircuits.sae.rows import evenly_spaced

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.row_filter import RowFilter, filter_rows
-from emocircuits.artifacts.row_selection import RowSelection
+from emocircuits.artifacts.store.activation_store import ActivationStore
+from emocircuits.artifacts.store.row_filter import RowFilter, filter_rows
+from emocircuits.artifacts.store.row_selection import RowSelection
 from emocircuits.errors import UserError
 from emocircuits.progress import say
-from emocircuits.sae.architecture import Blocks
+from emocircuits.sae.architectures.card import Blocks
 from emocircuits.sae.settings import SAESettings
 
 MOMENT_ROWS, HELD_OUT_ROWS, BLOCK = 1 << 17, 1 << 14, 2048

@@ -21,7 +21,7 @@ class SAESettings:
         sparsity: weight of the sparsity penalty (standard, gated and jumprelu; the TopK kinds have none).
         levels: nested dictionaries of a Matryoshka SAE, each half as wide as the next.
         kernel: `auto`, `sparse` or `dense`: how TopK and BatchTopK steps are computed
-            (`emocircuits.sae.sparse_training`).
+            (`emocircuits.sae.training.sparse_training`).
         encoder_dtype: `float32` or `bfloat16`: precision in which the sparse kernels look for the active
             features.
         frozen_decoder: leave the random decoder as it starts and train only the rest: a floor for trained

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from store_world import META, SITES, plan, rows_of
 
-from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
+from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
 
 LENGTHS = [5 + i % 7 for i in range(60)]
 PROMPTS, TOKENS = plan(LENGTHS)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
+from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
 
 SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 META = {"model_name": "tiny", "model_hash": "abc"}

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from store_world import META, SITES, plan, rows_of
 
-from emocircuits.artifacts.activation_merge import merge_stores
-from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
+from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
+from emocircuits.artifacts.store.merge import merge_stores
 from emocircuits.errors import UserError
 
 LENGTHS = [5, 3, 8, 2, 6, 4, 1]

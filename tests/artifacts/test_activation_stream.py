@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_world import SITES, bf16, rows_of, write
 
-from emocircuits.artifacts.activation_stream import ActivationStream
-from emocircuits.artifacts.row_selection import RowSelection
+from emocircuits.artifacts.store.row_selection import RowSelection
+from emocircuits.artifacts.store.stream import ActivationStream
 from emocircuits.errors import UserError
 from emocircuits.numerics import generator
 

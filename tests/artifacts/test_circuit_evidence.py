@@ -6,7 +6,7 @@ import pytest
 from fixtures.make_circuit import make_circuit
 from fixtures.make_evidence import make_evidence
 
-from emocircuits.artifacts.circuit_evidence import (
+from emocircuits.artifacts.evidence import (
     CircuitEvidence,
     Control,
     Corrupt,

@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
+from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.errors import UserError
 from emocircuits.provenance import Provenance
 

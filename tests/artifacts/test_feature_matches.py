@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emocircuits.artifacts.feature_matches import FeatureMatches
+from emocircuits.artifacts.matches import FeatureMatches
 from emocircuits.errors import UserError
 from emocircuits.provenance import Provenance
 

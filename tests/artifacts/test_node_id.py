@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emocircuits.artifacts.node_id import NodeId, format_node, parse_node
 from emocircuits.errors import UserError
+from emocircuits.names import NodeId, format_node, parse_node
 
 numbers = st.integers(0, 10**6)
 positions = st.none() | numbers

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_world import SITES, rows_of, write
 
-from emocircuits.artifacts.row_filter import RowFilter, filter_rows
-from emocircuits.artifacts.row_selection import RowSelection
+from emocircuits.artifacts.store.row_filter import RowFilter, filter_rows
+from emocircuits.artifacts.store.row_selection import RowSelection
 from emocircuits.errors import UserError
 
 

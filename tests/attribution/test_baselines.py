@@ -8,9 +8,9 @@ import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes
 
 import emocircuits
-from emocircuits.attribution.baselines import BASELINES
 from emocircuits.errors import UserError
-from emocircuits.interventions.hooks import edited
+from emocircuits.passes.baselines import BASELINES
+from emocircuits.passes.edit import edited
 
 # of another length and number
 OTHER = torch.randint(0, 17, (6, 9), generator=torch.Generator().manual_seed(3))

@@ -11,12 +11,14 @@ from transformer_lens.hook_points import HookPoint
 from transformers import AttentionInterface
 
 from emocircuits import attribute
-from emocircuits.attribution import PairBatch, attribution_patching
+from emocircuits.attribution import PairBatch
+from emocircuits.attribution.methods.card import attribution_patching
 from emocircuits.errors import UserError
-from emocircuits.models import fused_attention as fused_module
-from emocircuits.models import load_model, recompute
-from emocircuits.models.fused_attention import NAME, fused_attention
+from emocircuits.models import load_model
 from emocircuits.models.tiny import write_tiny_model
+from emocircuits.passes import attention as fused_module
+from emocircuits.passes import recompute
+from emocircuits.passes.attention import NAME, fused_attention
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma3", "olmo2", "phi3")
 LENGTH = 60

@@ -8,9 +8,9 @@ from planted.paper_model import difference, random_batch, random_model, random_s
 from transformer_lens.hook_points import HookPoint
 
 from emocircuits import attribute
-from emocircuits.attribution.last_position import reads_last_position, run_metric
 from emocircuits.models import FAMILIES, load_model
-from emocircuits.models.last_logits import last_logits
+from emocircuits.passes.last_logits import last_logits
+from emocircuits.passes.last_position import reads_last_position, run_metric
 
 INDEX = torch.arange(6)
 

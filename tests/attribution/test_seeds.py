@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from emocircuits.attribution.parts.seeds import ProjectedSeeds, StreamSeeds
-from emocircuits.attribution.parts.window import behind
+from emocircuits.graphs.parts.seeds import ProjectedSeeds, StreamSeeds
+from emocircuits.graphs.parts.window import behind
 
 HEADS, PROMPTS, LENGTH, WIDTH, D_HEAD = (3, 2, 2), 4, 6, 10, 5
 

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from emocircuits.organism.corpus import document
 from emocircuits.organism.world import lexicon
-from emocircuits.pipeline.finished_run import finished_run
+from emocircuits.stages.finished_run import finished_run
 from tests.benchmarks import circuits
 from tests.benchmarks.bars import at_least, at_most, beside, emotion_latents, print_rows, true_levels
 from tests.benchmarks.directions import _regression

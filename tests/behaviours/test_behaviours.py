@@ -6,7 +6,7 @@ import torch
 from emocircuits.behaviours import BEHAVIOURS, PromptPair
 from emocircuits.behaviours.bind import bind
 from emocircuits.behaviours.metrics import log_odds
-from emocircuits.behaviours.prompts import batches, encode_pairs, read_pairs, write_pairs
+from emocircuits.behaviours.prompt_pairs import batches, encode_pairs, read_pairs, write_pairs
 from emocircuits.behaviours.targets import resolve, resolve_both
 from emocircuits.errors import UserError
 

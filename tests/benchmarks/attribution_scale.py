@@ -34,7 +34,7 @@ def random_world(settings: dict):  # noqa: ANN201
     from sae_lens.saes.sae import SAEMetadata
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-    from emocircuits.sites import residual_site
+    from emocircuits.names import residual_site
 
     torch.manual_seed(0)
     width = settings["d_model"]

@@ -13,16 +13,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from jaxtyping import Float, Int
 
-from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.collect.prompts import LabelledText
 from emocircuits.collect.residuals import collect_residuals
 from emocircuits.organism.bayes import level_table
 from emocircuits.organism.corpus import document
 from emocircuits.organism.documents import Document
 from emocircuits.organism.world import APPRAISALS, LEVELS, lexicon
-from emocircuits.pipeline.finished_run import finished_run
-from emocircuits.pipeline.recipe import load_recipe
-from emocircuits.pipeline.workspace import Workspace
+from emocircuits.stages.finished_run import finished_run
+from emocircuits.runs.recipe import load_recipe
+from emocircuits.runs.workspace import Workspace
 
 FRESH_SEED = 77_000
 QUICK = (

@@ -7,7 +7,7 @@ the default recipe; it is made where there is none.
 from collections.abc import Iterator
 
 from emocircuits.io.documents import read_json
-from emocircuits.pipeline.workspace import Workspace
+from emocircuits.runs.workspace import Workspace
 from tests.benchmarks.bars import Row, at_least, at_most, beside, command
 
 PARTS = ("attribution", "circuit", "stability")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.collect.residuals import length_batches, row_reader
 from emocircuits.directions.estimator import leading_components
 from emocircuits.directions.learn import learn_directions
@@ -25,12 +25,12 @@ from emocircuits.experiments.steered import steering_directions
 from emocircuits.experiments.steering import DoseResponse, dose_response
 from emocircuits.organism.emotion_posterior import shown_levels
 from emocircuits.organism.world import APPRAISALS, lexicon
-from emocircuits.pipeline.direction_checks import preference_agreement, preference_study
-from emocircuits.pipeline.recipe import PreferenceSettings
-from emocircuits.pipeline.stages.directions import direction_settings
-from emocircuits.pipeline.steering_tables import SteerRun
-from emocircuits.pipeline.workspace import Workspace
 from emocircuits.progress import quiet
+from emocircuits.runs.recipe import PreferenceSettings
+from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.settings import direction_settings
+from emocircuits.studies.direction_checks import preference_agreement, preference_study
+from emocircuits.studies.steering_tables import SteerRun
 from tests.benchmarks.bars import Row, at_least, at_most, beside, command, fresh_stories
 
 PARTS = ("reading", "latent", "steering", "preference", "cost")

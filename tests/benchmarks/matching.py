@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from emocircuits.artifacts.feature_matches import FeatureMatches
+from emocircuits.artifacts.matches import FeatureMatches
 from emocircuits.experiments.feature_controls import held_sets
 from emocircuits.experiments.mediation import mediation
 from emocircuits.matching import MatchSettings, match_features
@@ -26,13 +26,13 @@ from emocircuits.matching.permutation import permutations
 from emocircuits.matching.story_features import StoryFeatures, story_features
 from emocircuits.matching.table import match_table
 from emocircuits.numerics import generator, wilson_interval
-from emocircuits.pipeline.sae_registry import registered_directories
-from emocircuits.pipeline.stages.match import match_settings
-from emocircuits.pipeline.steering_tables import SteerRun
-from emocircuits.pipeline.workspace import Workspace
 from emocircuits.progress import quiet
+from emocircuits.runs.workspace import Workspace
 from emocircuits.sae import load_sae
-from emocircuits.sae.registered import shipped_registry
+from emocircuits.sae.loading.registered import shipped_registry
+from emocircuits.runs.settings import match_settings
+from emocircuits.studies.sae_registry import registered_directories
+from emocircuits.studies.steering_tables import SteerRun
 from tests.benchmarks.bars import FreshStories, Row, at_least, at_most, beside, command, fresh_stories
 
 PARTS = ("ranking", "null", "mediation", "cost")

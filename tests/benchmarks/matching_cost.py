@@ -16,9 +16,9 @@ import pandas as pd
 import torch
 from sae_lens import TopKSAE, TopKSAEConfig
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.activation_writer import ActivationStoreWriter
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.artifacts.store.activation_store import ActivationStore
+from emocircuits.artifacts.store.writer import ActivationStoreWriter
 from emocircuits.directions.controls import unit_rows
 from emocircuits.matching import MatchSettings, match_features
 from emocircuits.progress import quiet

@@ -111,7 +111,8 @@ def child(what: str, length: int) -> None:
         else:
             from planted.paper_model import random_saes
 
-            from emocircuits.attribution import PairBatch, attribution_patching
+            from emocircuits.attribution import PairBatch
+            from emocircuits.attribution.methods.card import attribution_patching
 
             saes = random_saes("topk", 2, model.d_model)
             for sae in saes.values():
@@ -130,9 +131,10 @@ def pattern_cost(clock, repeats: int = 3) -> None:
     """Time per prompt pair with and without patterns; turns alternate, medians."""
     from planted.paper_model import random_saes
 
-    from emocircuits.attribution import PairBatch, attribution_patching
-    from emocircuits.models import fused_attention
+    from emocircuits.attribution import PairBatch
+    from emocircuits.attribution.methods.card import attribution_patching
     from emocircuits.models.tiny import write_tiny_model
+    from emocircuits.passes import attention as fused_attention
 
     with tempfile.TemporaryDirectory() as folder:
         model = load_model(

@@ -21,12 +21,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.collect.story_material import PRONOUNS, fill, story_material
 from emocircuits.directions.validation import one_vs_others_auroc
 from emocircuits.models import load_model
-from emocircuits.models.resume import residual_at
+from emocircuits.passes.resume import residual_at
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
 SHUFFLES = 199

@@ -35,13 +35,13 @@ from sae_lens import (
     TopKTrainingSAEConfig,
 )
 
-from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
+from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
 from emocircuits.progress import quiet
 from emocircuits.sae import SAESettings, reconstruction, train_saes
 from emocircuits.sae.rows import training_rows
-from emocircuits.sae.sparse_training import SparseBatchTopKTrainingSAE, SparseTopKTrainingSAE
-from emocircuits.sae.train import train_one
-from emocircuits.sae.training import make_trainer
+from emocircuits.sae.training.sparse_training import SparseBatchTopKTrainingSAE, SparseTopKTrainingSAE
+from emocircuits.sae.training.train import train_one
+from emocircuits.sae.training.trainer import make_trainer
 
 D_IN, K = 256, 32
 OURS = {"topk": SparseTopKTrainingSAE, "batchtopk": SparseBatchTopKTrainingSAE}
@@ -109,7 +109,7 @@ def settings(case: Case, steps: int = 100_000) -> SAESettings:
 
 
 def trained_with(case: Case, sae: torch.nn.Module, *, ours: bool) -> Step:
-    """A whole step of `SAETrainer`; `ours` adds what `emocircuits.sae.train.make_trainer` sets."""
+    """A whole step of `SAETrainer`; `ours` adds what `emocircuits.sae.training.train.make_trainer` sets."""
     trainer: SAETrainer = make_trainer(sae, settings(case))
     if not ours:
         for group in trainer.optimizer.param_groups:

@@ -21,7 +21,7 @@ import torch
 from sae_lens import SAE, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
 
-from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.models import load_model
 from emocircuits.progress import quiet
 from emocircuits.sae import (

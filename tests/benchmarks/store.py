@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
-from emocircuits.artifacts.activation_stream import ActivationStream
-from emocircuits.artifacts.seekable_stream import WINDOW
+from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
+from emocircuits.artifacts.store.seekable_stream import WINDOW
+from emocircuits.artifacts.store.stream import ActivationStream
 
 Clock = Callable[[], float]
 SITE, D_MODEL, CONTEXT, BATCH = "blocks.0.hook_resid_post", 256, 128, 2048

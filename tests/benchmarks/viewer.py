@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
+from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.export import html
-from emocircuits.export.layout import grid
+from emocircuits.viewer.layout import grid
 
 BARS = {"first_paint_ms": 250.0, "pan_ms": 70.0, "page_kb": 1500.0}
 DRAWN = 2000  # the viewer's drawing budget of links

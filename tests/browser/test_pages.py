@@ -10,9 +10,9 @@ from fixtures.make_evidence import make_evidence
 from fixtures.nasty_circuits import empty, nasty, no_links, one_token, single
 from fixtures.pages import at, browser, node_id, open_page, put, ready, state  # noqa: F401 (fixtures)
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph
+from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.export import html
-from emocircuits.export.viewer_data import viewer_data
+from emocircuits.viewer.data import viewer_data
 from tests.benchmarks.viewer import BARS, big_circuit, measure
 
 pytestmark = pytest.mark.browser
@@ -68,7 +68,7 @@ def test_an_empty_circuit_and_a_foreign_format_say_so(open_page, full):
 
 
 def test_a_circuit_beyond_the_budget_says_what_is_left_out(open_page, monkeypatch):
-    import emocircuits.export.viewer_data as module
+    import emocircuits.viewer.data as module
 
     monkeypatch.setattr(module, "MAX_LINKS", 10)
     whole = make_circuit()

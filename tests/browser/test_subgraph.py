@@ -8,9 +8,9 @@ from fixtures.make_circuit import make_circuit
 from fixtures.make_evidence import make_evidence
 from fixtures.pages import at, browser, ctrl_click, node_id, open_page, put, ready, state  # noqa: F401 (fixtures)
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
+from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.export import html
-from emocircuits.export.clusters import emotion_clusters
+from emocircuits.viewer.clusters import emotion_clusters
 
 pytestmark = pytest.mark.browser
 BOXES = ".ec-subgraph g[data-key]"

@@ -7,7 +7,7 @@ import pytest
 from fixtures.pages import browser, open_page  # noqa: F401 (fixtures)
 
 from emocircuits.errors import UserError
-from emocircuits.export.token_views import (
+from emocircuits.viewer.token_views import (
     attention_view,
     reading_view,
     token_script,

@@ -8,9 +8,9 @@ from fixtures.make_circuit import make_circuit
 from fixtures.make_evidence import CHANGED, make_evidence
 from fixtures.pages import at, browser, ctrl_click, node_id, open_page, put, ready, state  # noqa: F401 (fixtures)
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
+from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.export import html
-from emocircuits.export.path_shares import fractions, largest_shares, reach, starting_points
+from emocircuits.viewer.path_shares import fractions, largest_shares, reach, starting_points
 
 pytestmark = pytest.mark.browser
 

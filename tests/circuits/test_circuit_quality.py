@@ -12,9 +12,8 @@ from planted.hand_set import ALL, metric
 from planted.paper_model import difference, random_saes
 
 import emocircuits
-from emocircuits.artifacts.attribution_result import AttributionResult
+from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.attribution import PairBatch
-from emocircuits.attribution.last_position import reads_last_position
 from emocircuits.circuits import circuit_quality
 from emocircuits.circuits.candidates import candidates_of
 from emocircuits.circuits.controls import neuron_basis, random_dictionary
@@ -24,7 +23,8 @@ from emocircuits.circuits.knockouts import knockouts
 from emocircuits.circuits.minimality import minimality
 from emocircuits.errors import UserError
 from emocircuits.interventions.ablate import ABLATIONS
-from emocircuits.interventions.dictionary import open_dictionaries
+from emocircuits.passes.last_position import reads_last_position
+from emocircuits.sae.dictionary import open_dictionaries
 
 
 @pytest.mark.parametrize("nodes", ["features", "components", "mixed"])

@@ -5,9 +5,10 @@ import pytest
 import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes
 
-from emocircuits.artifacts.attribution_result import AttributionResult
-from emocircuits.artifacts.circuit_graph import CircuitGraph
-from emocircuits.attribution import PairBatch, attribution_patching
+from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.artifacts.circuit import CircuitGraph
+from emocircuits.attribution import PairBatch
+from emocircuits.attribution.methods.card import attribution_patching
 from emocircuits.circuits import (
     EVERYTHING,
     NodeSet,

@@ -20,13 +20,13 @@ from planted.paper_model import (
     random_saes,
 )
 
-from emocircuits.artifacts.attribution_result import AttributionResult
-from emocircuits.attribution.pairs import PairBatch
-from emocircuits.attribution.steering_attribution import Push
+from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.attribution.methods.steering_attribution import Push
 from emocircuits.circuits.overlap import overlap
 from emocircuits.circuits.trace import trace_push
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import open_dictionaries
+from emocircuits.passes.pairs import PairBatch
+from emocircuits.sae.dictionary import open_dictionaries
 
 
 def same(tokens) -> PairBatch:

@@ -23,7 +23,7 @@ def fails(capsys, code, *arguments):
 
 @pytest.fixture
 def planted(tmp_path):
-    from emocircuits.models.planted import write_planted_model
+    from emocircuits.models.planted.model import write_planted_model
 
     return write_planted_model(tmp_path / "planted")
 
@@ -113,7 +113,7 @@ def test_directory_of_another_models_run(capsys, tmp_path, debug_run, planted):
 
 @pytest.mark.parametrize("spoil", ["truncated", "foreign"])
 def test_a_broken_store_is_named(capsys, tmp_path, debug_run, spoil):
-    from emocircuits.artifacts.activation_store import ActivationStore
+    from emocircuits.artifacts.store.activation_store import ActivationStore
     from emocircuits.errors import UserError
 
     path = tmp_path / "activations.h5"
@@ -139,7 +139,7 @@ def test_a_stage_whose_inputs_are_missing(capsys, tmp_path, debug_run):
 
 
 def test_two_processes_in_one_directory(capsys, tmp_path):
-    from emocircuits.pipeline.run import locked
+    from emocircuits.runs.execute import locked
 
     with locked(tmp_path / "run"):
         assert "another process" in fails(capsys, 2, "run", DEBUG, "--out", str(tmp_path / "run"))
@@ -169,7 +169,7 @@ def test_a_full_disk_is_a_failure_that_keeps_finished_stages(capsys, tmp_path, d
 
 
 def test_ctrl_c_is_one_line_and_leaves_a_resumable_run(capsys, tmp_path, monkeypatch):
-    from emocircuits.pipeline.stages import collect
+    from emocircuits.stages import collect
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt

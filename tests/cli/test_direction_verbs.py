@@ -79,7 +79,7 @@ def test_scan(debug_run, tmp_path, capsys):
 
 
 def test_speakers_from_a_file(debug_run, tmp_path, capsys):
-    from emocircuits.models.planted_text import CIRCUMSTANCES as WORDS
+    from emocircuits.models.planted.text import CIRCUMSTANCES as WORDS
 
     run = tmp_path / "run"
     shutil.copytree(debug_run, run)

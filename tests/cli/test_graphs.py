@@ -16,10 +16,10 @@ from fixtures.make_circuit import make_circuit
 from fixtures.make_run import make_run
 from fixtures.nasty_circuits import nasty, one_token
 
-from emocircuits.artifacts.circuit_evidence import CircuitEvidence, PathShare
+from emocircuits.artifacts.evidence import CircuitEvidence, PathShare
 from emocircuits.cli.main import main
-from emocircuits.pipeline.evidence import run_circuits
-from emocircuits.pipeline.serve_pages import page_server
+from emocircuits.runs.evidence import run_circuits
+from emocircuits.studies.serve_pages import page_server
 
 
 @pytest.fixture(scope="module")

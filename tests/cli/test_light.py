@@ -60,7 +60,7 @@ def test_every_subcommand_shows_an_example():
 
 def test_stage_names_of_the_command_line_are_the_stages():
     from emocircuits.cli.run import STAGE_NAMES
-    from emocircuits.pipeline.stages import STAGES
+    from emocircuits.stages import STAGES
 
     assert STAGES.names() == STAGE_NAMES
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
+from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
 from emocircuits.cli.main import main
 
 SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.collect import LabelledText, collect_residuals
 from emocircuits.collect.live_stream import LiveStream
 from emocircuits.collect.residuals import encode_texts

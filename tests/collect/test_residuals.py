@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.collect import LabelledText, collect_residuals
 from emocircuits.collect import residuals as module
 from emocircuits.errors import UserError

@@ -16,8 +16,8 @@ REGISTRIES = {
     "directions.estimator.ESTIMATORS": "direction estimator",
     "attribution.methods.METHODS": "attribution method",
     "matching.score.SCORES": "match score",
-    "pipeline.stages.STAGES": "stage",
-    "pipeline.texts.SOURCES": "material",
+    "stages.STAGES": "stage",
+    "studies.texts.SOURCES": "material",
     "sae.ARCHITECTURES": "SAE architecture",
 }
 
@@ -58,7 +58,7 @@ def test_members_are_documented(path):
 
 def test_every_behaviour_has_prompts_of_both_splits_for_every_material():
     from emocircuits.behaviours import BEHAVIOURS
-    from emocircuits.behaviours.prompts import read_pairs
+    from emocircuits.behaviours.prompt_pairs import read_pairs
 
     for name, behaviour in BEHAVIOURS:
         for material in behaviour.materials.values():
@@ -75,7 +75,7 @@ def test_every_behaviour_has_prompts_of_both_splits_for_every_material():
 
 
 def test_every_export_format_writes_a_circuit(debug_run, tmp_path):
-    from emocircuits.artifacts.circuit_graph import CircuitGraph
+    from emocircuits.artifacts.circuit import CircuitGraph
     from emocircuits.export import EXPORTERS
 
     graph = CircuitGraph.load(debug_run / "circuit_reward_hacking.json")

@@ -11,9 +11,9 @@ from fixtures.planted_store import FILES, SITES, D, contents, planted_store
 from sae_lens import SAE, TrainingSAE
 
 from emocircuits.errors import UserError
-from emocircuits.pipeline.recipe import load_recipe
+from emocircuits.runs.recipe import load_recipe
 from emocircuits.sae import ARCHITECTURES, SAESettings, load_sae, reconstruction, train_saes, training_rows
-from emocircuits.sae.train import train_one
+from emocircuits.sae.training.train import train_one
 
 RECIPES = Path(__file__).resolve().parents[2] / "saes"
 SITE, NAMES = SITES[1], ARCHITECTURES.names()

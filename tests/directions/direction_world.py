@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.activation_writer import ActivationStoreWriter
+from emocircuits.artifacts.store.activation_store import ActivationStore
+from emocircuits.artifacts.store.writer import ActivationStoreWriter
 from emocircuits.directions.statistics import ClassStatistics, LabelledStories
 
 SITE = "blocks.0.hook_resid_post"

@@ -6,9 +6,9 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.activation_writer import ActivationStoreWriter
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.artifacts.store.activation_store import ActivationStore
+from emocircuits.artifacts.store.writer import ActivationStoreWriter
 from emocircuits.directions import DirectionSettings, learn_directions, story_blocks, summarise
 from emocircuits.directions.estimator import leading_components
 from emocircuits.directions.settings import site_at_depth

@@ -19,7 +19,7 @@ REGISTRIES = (
     "directions.ESTIMATORS",
     "attribution.METHODS",
     "matching.SCORES",
-    "pipeline.texts.SOURCES",
+    "studies.texts.SOURCES",
     "sae.ARCHITECTURES",
 )
 

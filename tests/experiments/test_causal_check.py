@@ -9,14 +9,14 @@ import torch
 from emocircuits.errors import UserError
 from emocircuits.experiments.causal_check import COLUMNS, SiteCheck, causal_check
 from emocircuits.experiments.steering import BehaviourPrompts
-from emocircuits.interventions.dictionary import open_dictionaries
-from emocircuits.interventions.hooks import edited
 from emocircuits.interventions.steer import steer
 from emocircuits.models.loader import load_model
-from emocircuits.models.planted import planted_pairs, write_planted_model
-from emocircuits.models.planted_saes import D_SAE, FEATURES, planted_saes
-from emocircuits.models.planted_text import AXES, D_MODEL
-from emocircuits.sites import residual_site
+from emocircuits.models.planted.model import planted_pairs, write_planted_model
+from emocircuits.models.planted.saes import D_SAE, FEATURES, planted_saes
+from emocircuits.models.planted.text import AXES, D_MODEL
+from emocircuits.names import residual_site
+from emocircuits.passes.edit import edited
+from emocircuits.sae.dictionary import open_dictionaries
 
 SITE = residual_site(0)
 

@@ -15,7 +15,7 @@ from emocircuits.experiments.steering import BehaviourPrompts
 from emocircuits.interventions.splice import splice
 from emocircuits.interventions.steer import steer
 from emocircuits.models.loader import load_model
-from emocircuits.models.planted import (
+from emocircuits.models.planted.model import (
     ACT_GAIN,
     ACT_GATE,
     CHEAT_ACT,
@@ -26,10 +26,10 @@ from emocircuits.models.planted import (
     planted_pairs,
     write_planted_model,
 )
-from emocircuits.models.planted_saes import D_SAE, FEATURES, planted_saes
-from emocircuits.models.planted_text import AXES, D_MODEL, WORD
+from emocircuits.models.planted.saes import D_SAE, FEATURES, planted_saes
+from emocircuits.models.planted.text import AXES, D_MODEL, WORD
 from emocircuits.models.tiny import write_tiny_model
-from emocircuits.sites import residual_site
+from emocircuits.names import residual_site
 
 SITES = [residual_site(layer) for layer in range(3)]
 
@@ -75,8 +75,8 @@ def by_hand(state, push, *, hold_plan=False, hold_act=False):
 def states(text):
     from collections import Counter
 
-    from emocircuits.models.planted import STATE_GAIN
-    from emocircuits.models.planted_text import CLASS_OF, CLASSES
+    from emocircuits.models.planted.model import STATE_GAIN
+    from emocircuits.models.planted.text import CLASS_OF, CLASSES
 
     words = text.split()
     count = Counter(CLASS_OF[word] for word in words if word in CLASS_OF)

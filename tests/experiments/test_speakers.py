@@ -4,15 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.activation_writer import ActivationStoreWriter
+from emocircuits.artifacts.store.activation_store import ActivationStore
+from emocircuits.artifacts.store.writer import ActivationStoreWriter
 from emocircuits.directions import DirectionSettings
 from emocircuits.errors import UserError
 from emocircuits.experiments.speakers import role_readings, role_similarity, speaker_directions
 from emocircuits.organism.corpus import document
 from emocircuits.organism.dialogues import balanced_pairs
 from emocircuits.organism.documents import split_of
-from emocircuits.pipeline.direction_studies import labelled_dialogue, organism_dialogues
+from emocircuits.studies.direction_studies import labelled_dialogue, organism_dialogues
 
 SITE, EMOTIONS, D = "blocks.0.hook_resid_post", tuple("abcdef"), 24
 SETTINGS = DirectionSettings(neutral_variance=0.0, n_content=0, n_bootstrap=0, read_depth=1.0, min_stories=2)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emocircuits.artifacts.emotion_directions import ControlDirections, EmotionDirections
+from emocircuits.artifacts.directions import ControlDirections, EmotionDirections
 from emocircuits.models import load_model
 from emocircuits.models.tiny import write_tiny_model
 

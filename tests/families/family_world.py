@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from emocircuits.models.planted_text import WORDS, planted_pairs, planted_stories
+from emocircuits import stages as _  # noqa: F401 (registers the stages)
+from emocircuits.models.planted.text import WORDS, planted_pairs, planted_stories
 from emocircuits.models.tiny import write_tiny_model
-from emocircuits.pipeline import stages as _  # noqa: F401 (registers the stages)
-from emocircuits.pipeline.recipe import Recipe, recipe_from_dict
-from emocircuits.pipeline.run import run_pipeline
 from emocircuits.progress import quiet
+from emocircuits.runs.execute import run_pipeline
+from emocircuits.runs.recipe import Recipe, recipe_from_dict
 
 SETTINGS = {
     "name": "family",
@@ -87,7 +87,7 @@ def undrawn() -> Iterator[None]:
     """Figures are made and not rendered: what matplotlib does with them is the same for every model, and most
     of the time.
     """
-    places = ("emocircuits.export.figures.write", "emocircuits.pipeline.report.pictures")
+    places = ("emocircuits.figures.write", "emocircuits.report.pictures")
     modules = [importlib.import_module(name) for name in places]
     with patch.object(modules[0], "picture", _no_picture), patch.object(modules[1], "picture", _no_picture):
         yield

@@ -13,11 +13,11 @@ import torch
 import emocircuits
 from emocircuits.attribution import PairBatch
 from emocircuits.attribution.components import run_both
-from emocircuits.attribution.graph import component_graph
-from emocircuits.attribution.patches import Patcher
-from emocircuits.attribution.relp import NORMS, _apart, relp_rules
-from emocircuits.models.anatomy import open_anatomy
-from emocircuits.models.hook_points import hooked
+from emocircuits.attribution.methods.relp import NORMS, _apart, relp_rules
+from emocircuits.graphs.components import component_graph
+from emocircuits.graphs.patches import Patcher
+from emocircuits.passes.anatomy import open_anatomy
+from emocircuits.passes.hooks import hooked
 
 
 class Difference:

@@ -9,11 +9,11 @@ import pytest
 from conftest import ROOT
 from families.family_world import run_family
 
-from emocircuits.artifacts.activation_store import ActivationStore
-from emocircuits.artifacts.circuit_graph import CircuitGraph
-from emocircuits.artifacts.run_manifest import RunManifest
+from emocircuits.artifacts.circuit import CircuitGraph
+from emocircuits.artifacts.manifest import RunManifest
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.models import FAMILIES
-from emocircuits.pipeline.stage import STAGES
+from emocircuits.runs.stage import STAGES
 
 # what must be there after each stage; the drawing of a figure into a file is the same for all and is tested
 # elsewhere

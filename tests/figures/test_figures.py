@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from fixtures.make_run import EMOTIONS, make_run
 
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.errors import UserError
-from emocircuits.export.figures import (
+from emocircuits.figures import (
     FIGURES,
     RunTables,
     draw_figure,
@@ -23,8 +23,8 @@ from emocircuits.export.figures import (
     write_figure,
     write_figures,
 )
-from emocircuits.export.figures.emotion_pca import axis_of, correlation
-from emocircuits.export.figures.style import VENUES
+from emocircuits.figures.emotion_pca import axis_of, correlation
+from emocircuits.figures.style import VENUES
 from emocircuits.provenance import sha256_file
 
 SITES, NAMES = [f"blocks.{layer}.hook_resid_post" for layer in range(4)], list(EMOTIONS)

@@ -12,13 +12,13 @@ import pytest
 from fixtures.make_circuit import make_circuit
 from fixtures.nasty_circuits import HOSTILE, every_circuit, nasty, one_token
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Node
+from emocircuits.artifacts.circuit import CircuitGraph, Node
 from emocircuits.errors import UserError
 from emocircuits.export import EXPORTERS, export_all
 from emocircuits.export.dot import quote
-from emocircuits.export.layout import grid
-from emocircuits.export.plain import plain_text
-from emocircuits.export.svg import strongest
+from emocircuits.sanitise import plain_text
+from emocircuits.viewer.layout import grid
+from emocircuits.viewer.strongest import strongest
 
 NEEDS_A_PROMPT = ("neuronpedia", "circuit-tracer")
 
@@ -198,7 +198,7 @@ def test_svg_is_xml_and_escapes_text():
 @pytest.mark.parametrize("name", ["svg", "pdf"])
 def test_pictures_hold_forty_nodes_at_the_places_of_the_viewer(name):
     """Circles of the picture, in units of the grid, stand where the viewer puts the same nodes."""
-    from emocircuits.export.figures.circuit_diagram import draw_graph
+    from emocircuits.figures.circuit_diagram import draw_graph
 
     graph = CircuitGraph("many", tuple(Node.of(f"m{i}", effect=float(i + 1)) for i in range(60)), ())
     small = strongest(graph)

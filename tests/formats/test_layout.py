@@ -6,10 +6,10 @@ import pytest
 from fixtures.make_circuit import make_circuit
 from fixtures.nasty_circuits import every_circuit
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
+from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.errors import UserError
-from emocircuits.export.influence import cumulative, influence
-from emocircuits.export.layout import grid
+from emocircuits.viewer.influence import cumulative, influence
+from emocircuits.viewer.layout import grid
 
 T = "target/logit_diff"
 

@@ -9,7 +9,7 @@ import pytest
 from fixtures.make_circuit import make_circuit
 from fixtures.nasty_circuits import every_circuit
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
+from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.errors import UserError
 from emocircuits.export.neuronpedia import cantor, document, page_query, render
 

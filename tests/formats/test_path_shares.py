@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from fixtures.make_circuit import make_circuit
 
-from emocircuits.artifacts.circuit_graph import CircuitGraph, Edge, Node
+from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.errors import UserError
-from emocircuits.export.influence import influence
-from emocircuits.export.path_shares import emotions_of, fractions, largest_shares, reach, starting_points
+from emocircuits.viewer.influence import influence
+from emocircuits.viewer.path_shares import emotions_of, fractions, largest_shares, reach, starting_points
 
 T = "target/logit_diff"
 A, B, C = (f"feature/blocks.{i}.hook_resid_post/0" for i in range(3))

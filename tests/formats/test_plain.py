@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emocircuits.errors import UserError
-from emocircuits.export.plain import plain, plain_graph, plain_text
+from emocircuits.sanitise import plain, plain_graph, plain_text
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from fixtures.make_circuit import make_circuit
 from fixtures.make_evidence import make_evidence
 from fixtures.nasty_circuits import every_circuit
 
-from emocircuits.artifacts.circuit_evidence import CircuitEvidence, PathShare
+from emocircuits.artifacts.evidence import CircuitEvidence, PathShare
 from emocircuits.artifacts.feature_page import feature_page
-from emocircuits.artifacts.node_id import parse_node
-from emocircuits.export import viewer_data as module
-from emocircuits.export.html import viewer_module
-from emocircuits.export.viewer_data import KINDS, viewer_data
+from emocircuits.names import parse_node
+from emocircuits.viewer import data as module
+from emocircuits.viewer.data import KINDS, viewer_data
+from emocircuits.viewer.page import viewer_module
 
 
 @every_circuit

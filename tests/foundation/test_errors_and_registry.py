@@ -1,8 +1,8 @@
 import pytest
 
 from emocircuits.errors import Failure, UserError, unknown
+from emocircuits.names import layer_of, residual_site, short_site
 from emocircuits.registry import Registry
-from emocircuits.sites import layer_of, residual_site, short_site
 
 
 def test_an_error_is_one_line_with_what_expected_and_cure():

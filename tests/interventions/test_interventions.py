@@ -8,12 +8,12 @@ from transformer_lens.model_bridge import TransformerBridge
 from emocircuits.errors import Failure, UserError
 from emocircuits.interventions import patch
 from emocircuits.interventions.ablate import Baseline, Keep, ablate
-from emocircuits.interventions.dictionary import open_dictionaries
 from emocircuits.interventions.generate import sample
-from emocircuits.interventions.hooks import edited
 from emocircuits.interventions.splice import splice
 from emocircuits.interventions.steer import steer
-from emocircuits.sites import residual_site
+from emocircuits.names import residual_site
+from emocircuits.passes.edit import edited
+from emocircuits.sae.dictionary import open_dictionaries
 
 SITE = residual_site(1)
 

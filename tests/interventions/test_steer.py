@@ -16,13 +16,13 @@ import emocircuits
 from emocircuits.errors import Failure, UserError
 from emocircuits.interventions.dial import dial_vectors
 from emocircuits.interventions.generate import sample
-from emocircuits.interventions.hooks import edited
 from emocircuits.interventions.liveness import check_live
 from emocircuits.interventions.positions import Weights, fade, parse_positions, parse_schedule, ramp
 from emocircuits.interventions.steer import push, steer
 from emocircuits.models import load_model
 from emocircuits.models.tiny import write_tiny_model
-from emocircuits.sites import residual_site
+from emocircuits.names import residual_site
+from emocircuits.passes.edit import edited
 
 SITE = residual_site(1)
 

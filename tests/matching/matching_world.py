@@ -11,8 +11,8 @@ import torch
 from sae_lens import StandardSAE, StandardSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 
-from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
-from emocircuits.artifacts.emotion_directions import EmotionDirections
+from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
 
 SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 EMOTIONS = ("angry", "calm", "desperate", "joyful")

@@ -21,7 +21,7 @@ from matching_world import (
     world,  # noqa: F401
 )
 
-from emocircuits.artifacts.feature_matches import FeatureMatches
+from emocircuits.artifacts.matches import FeatureMatches
 from emocircuits.errors import UserError
 from emocircuits.matching import MatchSettings, match_features
 from emocircuits.matching.story_features import story_features

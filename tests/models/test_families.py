@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from emocircuits.models import FAMILIES, load_model
-from emocircuits.models.resume import logits_from, residual_at
 from emocircuits.models.tiny import write_tiny_model
+from emocircuits.passes.resume import logits_from, residual_at
 
 
 @pytest.fixture(scope="module", params=FAMILIES.names())

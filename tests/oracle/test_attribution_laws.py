@@ -5,12 +5,13 @@ import pytest
 import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes, sae_of
 
-from emocircuits.attribution import attribution_patching, edge_effects, exact_patching
-from emocircuits.attribution.linearise import SiteRun
-from emocircuits.attribution.slopes import slopes
-from emocircuits.interventions.dictionary import open_dictionaries, whole_stream
+from emocircuits.attribution import edge_effects
+from emocircuits.attribution.methods.card import attribution_patching, exact_patching
+from emocircuits.graphs.linearise import SiteRun
+from emocircuits.graphs.slopes import slopes
 from emocircuits.interventions.splice import splice
-from emocircuits.sites import residual_site
+from emocircuits.names import residual_site
+from emocircuits.sae.dictionary import open_dictionaries, whole_stream
 
 ARCHITECTURES = ("standard", "topk", "jumprelu")
 

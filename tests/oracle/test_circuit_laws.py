@@ -14,15 +14,15 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 import emocircuits
 from emocircuits.attribution import PairBatch
 from emocircuits.attribution.components import run_both
-from emocircuits.attribution.graph import component_graph
-from emocircuits.attribution.parts import Features
-from emocircuits.attribution.patches import Patcher
 from emocircuits.circuits.candidates import edge_choice, edge_names, fed_by
 from emocircuits.circuits.graph_runs import GraphRuns
-from emocircuits.interventions.dictionary import open_dictionaries
+from emocircuits.graphs.components import component_graph
+from emocircuits.graphs.parts import Features
+from emocircuits.graphs.patches import Patcher
 from emocircuits.models import FAMILIES, load_model
-from emocircuits.models.anatomy import open_anatomy
 from emocircuits.models.tiny import write_tiny_model
+from emocircuits.passes.anatomy import open_anatomy
+from emocircuits.sae.dictionary import open_dictionaries
 
 ABLATIONS = ("resample", "mean", "zero")
 

@@ -10,15 +10,15 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.tools.analysis import attribution_patch
 
 import emocircuits
-from emocircuits.attribution.attribution_patching import corrupt_point
 from emocircuits.attribution.components import by_points, graph_attribution, run_both
-from emocircuits.attribution.graph import component_graph
-from emocircuits.attribution.parts import Pair
-from emocircuits.attribution.passes import Pass
-from emocircuits.attribution.patches import Patcher
+from emocircuits.attribution.methods.attribution_patching import corrupt_point
+from emocircuits.graphs.components import component_graph
+from emocircuits.graphs.parts import Pair
+from emocircuits.graphs.patches import Patcher
 from emocircuits.models import FAMILIES, load_model
-from emocircuits.models.anatomy import open_anatomy
 from emocircuits.models.tiny import write_tiny_model
+from emocircuits.passes.anatomy import open_anatomy
+from emocircuits.passes.record import Pass
 
 GRADIENT_METHODS = ("attribution_patching", "integrated_gradients", "relp", "atp_star")
 

@@ -10,9 +10,9 @@ from emocircuits.attribution import edge_effects
 from emocircuits.attribution.edge_parts import edge_parts
 from emocircuits.attribution.qk_attribution import qk_attribution
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import open_dictionaries
 from emocircuits.models import FAMILIES, load_model
 from emocircuits.models.tiny import write_tiny_model
+from emocircuits.sae.dictionary import open_dictionaries
 
 SITES = [f"blocks.{layer}.hook_resid_post" for layer in range(3)]
 NODES = (

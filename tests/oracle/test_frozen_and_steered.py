@@ -10,13 +10,13 @@ from planted.paper_model import difference, random_batch, random_model, random_s
 
 import emocircuits
 from emocircuits.attribution import Push, edge_effects
-from emocircuits.attribution.relp import relp_rules
-from emocircuits.attribution.steered_features import feature_shares
-from emocircuits.attribution.steering_attribution import mean_difference, steering_attribution
+from emocircuits.attribution.methods.relp import relp_rules
+from emocircuits.attribution.methods.steered_features import feature_shares
+from emocircuits.attribution.methods.steering_attribution import mean_difference, steering_attribution
 from emocircuits.errors import Failure, UserError
-from emocircuits.interventions.dictionary import open_dictionaries
-from emocircuits.models.anatomy import open_anatomy
-from emocircuits.sites import residual_site
+from emocircuits.names import residual_site
+from emocircuits.passes.anatomy import open_anatomy
+from emocircuits.sae.dictionary import open_dictionaries
 
 SITES = [residual_site(layer) for layer in range(2)]
 

@@ -10,8 +10,8 @@ import torch
 
 from emocircuits.collect import LabelledText, collect_residuals
 from emocircuits.models import load_model
-from emocircuits.models.planted_text import planted_stories
-from emocircuits.parallel import barrier, joined, ranks
+from emocircuits.models.planted.text import planted_stories
+from emocircuits.ranks import barrier, joined, ranks
 
 
 def main(folder: Path, n_texts: int, name: str) -> None:

@@ -5,11 +5,11 @@ import signal
 import sys
 from pathlib import Path
 
-from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.cli.main import main
-from emocircuits.parallel import joined, ranks
+from emocircuits.ranks import joined, ranks
 from emocircuits.sae import SAESettings, train_saes
-from emocircuits.sae import train as train_module
+from emocircuits.sae.training.trainer import train as train_module
 
 FOLDER = Path(sys.argv[2])
 SHORT = {

@@ -13,11 +13,11 @@ from conftest import ROOT
 from fixtures.planted_store import SITES, contents, planted_store
 from safetensors.torch import load_file
 
-from emocircuits.artifacts.attribution_result import AttributionResult
+from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.cli.main import main
 from emocircuits.errors import UserError
-from emocircuits.parallel import Ranks, apart, barrier, joined, ranks
 from emocircuits.provenance import sha256_file
+from emocircuits.ranks import Ranks, apart, barrier, joined, ranks
 from emocircuits.sae import train_saes
 
 DRIVER = Path(__file__).with_name("ranks_driver.py")
@@ -130,7 +130,7 @@ def test_three_ranks_that_share_prompts_attribute_what_one_process_does(tmp_path
 
 
 def test_work_apart_knows_no_other_ranks(monkeypatch):
-    from emocircuits import parallel
+    from emocircuits import ranks as parallel
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     with apart():
@@ -185,7 +185,7 @@ def test_a_process_alone_is_rank_0_of_1():
 
 
 def test_what_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
-    from emocircuits.sae import train as train_module
+    from emocircuits.sae.training.trainer import train as train_module
 
     store = planted_store(tmp_path / "a.h5", n_prompts=10)
     monkeypatch.setattr(train_module, "ranks", lambda: Ranks(0, 3))

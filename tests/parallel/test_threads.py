@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from emocircuits.parallel import use_threads
+from emocircuits.ranks import use_threads
 
 
 @pytest.mark.parametrize(("variable", "expected"), [("", 2), ("1", 1), ("8", 2), ("many", 2)])

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from emocircuits.cli.main import main
-from emocircuits.pipeline.cost import PRESETS, Job, Rates, estimate
+from emocircuits.studies.cost import PRESETS, Job, Rates, estimate
 
 RATES = Rates(1e12, 0.5, 1e9, "stated")
 

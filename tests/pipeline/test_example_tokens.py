@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from emocircuits.models import load_model
-from emocircuits.models.planted import planted_pairs, write_planted_model
-from emocircuits.pipeline.example_tokens import attention_patterns
+from emocircuits.models.planted.model import planted_pairs, write_planted_model
+from emocircuits.studies.example_tokens import attention_patterns
 
 
 @pytest.fixture(scope="module")

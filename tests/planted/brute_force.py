@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from emocircuits.attribution.exact_graph import exact_graph
-from emocircuits.attribution.graph import component_graph
-from emocircuits.models.anatomy import open_anatomy
+from emocircuits.attribution.methods.exact_graph import exact_graph
+from emocircuits.graphs.components import component_graph
+from emocircuits.passes.anatomy import open_anatomy
 
 LEAST = 0.02  # share of the metric's difference between the runs that makes an edge true
 

@@ -20,7 +20,7 @@ from sae_lens.saes.sae import SAEMetadata
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from emocircuits.attribution import PairBatch
-from emocircuits.sites import residual_site
+from emocircuits.names import residual_site
 
 W, C, S, K, P, A = range(6)
 DESPERATE, CALM, NEUTRAL, END = range(4)

@@ -11,15 +11,15 @@ from emocircuits.attribution import group_pairs
 from emocircuits.circuits import agreement, circuit_quality, find_circuit
 from emocircuits.interventions.steer import steer
 from emocircuits.models.loader import load_model
-from emocircuits.models.planted import (
+from emocircuits.models.planted.model import (
     AXES,
     expected_log_odds,
     planted_pairs,
     planted_stories,
     write_planted_model,
 )
-from emocircuits.models.planted_saes import FEATURES, planted_saes
-from emocircuits.sites import residual_site
+from emocircuits.models.planted.saes import FEATURES, planted_saes
+from emocircuits.names import residual_site
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from fixtures.chromium import Watch, launched, require_chromium, wait_until
 from fixtures.make_run import make_run
 
 from emocircuits.errors import UserError
-from emocircuits.pipeline.report import build_report
-from emocircuits.pipeline.report.answer import contrast, verdict
-from emocircuits.pipeline.report.run_data import read_run
-from emocircuits.pipeline.report.tables import cell, esc, number, table
+from emocircuits.report import build_report
+from emocircuits.report.answer import contrast, verdict
+from emocircuits.report.run_data import read_run
+from emocircuits.report.tables import cell, esc, number, table
 
 HOSTILE = '</script><img src=x onerror="window.pwned=1">'
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from fixtures.make_run import _trace
 
-from emocircuits.pipeline.trace_verdict import route_verdict
+from emocircuits.studies.trace_verdict import route_verdict
 
 
 @pytest.fixture()

@@ -13,10 +13,10 @@ from fixtures.planted_store import SITES, planted_store
 from safetensors.torch import save_file
 
 from emocircuits.errors import UserError
-from emocircuits.interventions.dictionary import open_dictionaries
 from emocircuits.sae import SAESettings, held_out_rows, load_sae, train_saes
-from emocircuits.sae.formats import FORMATS, read_sae
-from emocircuits.sae.pretrained import (
+from emocircuits.sae.dictionary import open_dictionaries
+from emocircuits.sae.loading.formats import FORMATS, read_sae
+from emocircuits.sae.loading.pretrained import (
     Source,
     adopt,
     check_measured,
@@ -270,9 +270,9 @@ def test_which_site_gets_which():
 
 
 def test_a_run_mixes_pretrained_and_other_saes(debug_run, tmp_path):
-    from emocircuits.pipeline import stages as _  # registers the stages
-    from emocircuits.pipeline.run import open_run, run_pipeline
+    from emocircuits import stages as _  # registers the stages
     from emocircuits.progress import quiet
+    from emocircuits.runs.execute import open_run, run_pipeline
 
     run = shutil.copytree(debug_run, tmp_path / "run")
     source = shutil.copytree(debug_run / "saes" / SITE, tmp_path / "published")

@@ -8,7 +8,7 @@ from sae_lens import HookedSAETransformer, StandardSAE, StandardSAEConfig, TopKS
 from sae_lens.saes.sae import SAEMetadata
 from transformer_lens import HookedTransformerConfig
 
-from emocircuits.artifacts.activation_store import ActivationStore, ActivationStoreWriter
+from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
 from emocircuits.errors import Failure, UserError
 from emocircuits.sae import loss_recovered, quality_row, reconstruction
 from emocircuits.sae.quality import LossRecovered, equal_length_batches

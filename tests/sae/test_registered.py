@@ -10,7 +10,7 @@ from fixtures.planted_store import SITES, planted_store
 
 from emocircuits.errors import UserError
 from emocircuits.sae import SAESettings, held_out_rows, load_sae, reconstruction, train_saes
-from emocircuits.sae.registered import (
+from emocircuits.sae.loading.registered import (
     Quality,
     entry_of,
     find_registered,
@@ -166,7 +166,7 @@ def test_the_shipped_ones_do_what_the_registry_says(name):
 
 
 def test_the_registry_of_the_package_has_saes_of_the_organism():
-    from emocircuits.sae.registered import registered_for, shipped_registry
+    from emocircuits.sae.loading.registered import registered_for, shipped_registry
 
     entries = read_registry(shipped_registry())
     sites = [entry.site for entry in entries if entry.name == "organism-topk"]

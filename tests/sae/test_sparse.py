@@ -15,7 +15,7 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.saes.sae import TrainStepInput
 
 from emocircuits.sae.selection import largest_of_batch, largest_per_row
-from emocircuits.sae.sparse_training import SparseBatchTopKTrainingSAE, SparseTopKTrainingSAE
+from emocircuits.sae.training.sparse_training import SparseBatchTopKTrainingSAE, SparseTopKTrainingSAE
 
 D = 24
 KINDS = {

@@ -12,12 +12,12 @@ from fixtures.planted_store import FILES, SITES, D, contents, overwrite, planted
 from sae_lens import SAE, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
 
-from emocircuits.artifacts.activation_store import ActivationStore
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError
 from emocircuits.progress import quiet
 from emocircuits.sae import SAESettings, load_sae, reconstruction, train_saes
-from emocircuits.sae import train as train_module
 from emocircuits.sae.rows import moments, training_rows
+from emocircuits.sae.training.trainer import train as train_module
 
 
 @pytest.fixture(scope="module")

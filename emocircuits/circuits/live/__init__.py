@@ -4,15 +4,15 @@ edges let through.
 
 from collections.abc import Mapping
 
-from emocircuits.attribution.parts import MLP, Embeddings, Features, Heads, Writer
 from emocircuits.circuits.live.embedding import LiveEmbeddings
 from emocircuits.circuits.live.features import LiveFeatures
 from emocircuits.circuits.live.heads import LiveHeads
 from emocircuits.circuits.live.mlp import LiveMLP
 from emocircuits.circuits.live.part import LivePart, Values
 from emocircuits.errors import Failure
-from emocircuits.interventions.dictionary import Dictionary
-from emocircuits.models.anatomy import Anatomy
+from emocircuits.graphs.parts import MLP, Embeddings, Features, Heads, Writer
+from emocircuits.passes.anatomy import Anatomy
+from emocircuits.sae.dictionary import Dictionary
 
 __all__ = ["LivePart", "Values", "live_part"]
 

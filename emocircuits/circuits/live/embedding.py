@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.attribution.passes import Pass
 from emocircuits.circuits.live.part import Change, Changes, Reads, Values, by_circuit, weighted
-from emocircuits.models.anatomy import Anatomy
+from emocircuits.passes.anatomy import Anatomy
+from emocircuits.passes.record import Pass
 
 
 class LiveEmbeddings:

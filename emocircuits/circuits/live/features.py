@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.attribution.parts import Features
-from emocircuits.attribution.passes import Pass
 from emocircuits.circuits.live.part import Change, Changes, Reads, Values
-from emocircuits.interventions.dictionary import Dictionary
+from emocircuits.graphs.parts import Features
+from emocircuits.passes.record import Pass
+from emocircuits.sae.dictionary import Dictionary
 
 
 class LiveFeatures:

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.attribution.parts import Heads
-from emocircuits.attribution.passes import Pass
 from emocircuits.circuits.live.part import Change, Changes, Reads, Values, by_circuit, weighted
-from emocircuits.models.anatomy import QKV
+from emocircuits.graphs.parts import Heads
+from emocircuits.passes.anatomy import QKV
+from emocircuits.passes.record import Pass
 
 
 class LiveHeads:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.attribution.parts import MLP
-from emocircuits.attribution.passes import Pass, mlp_input
 from emocircuits.circuits.live.part import Change, Changes, Reads, Values, by_circuit, weighted
+from emocircuits.graphs.parts import MLP
+from emocircuits.passes.record import Pass, mlp_input
 
 
 class LiveMLP:

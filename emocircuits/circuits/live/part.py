@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.attribution.passes import Pass
+from emocircuits.passes.record import Pass
 
 Values = tuple[Tensor, ...]
 """What the nodes of one part hold: (embed, pos), (z of all heads,), (output of an MLP,) or (features, error).

@@ -1,0 +1,33 @@
+"""The registry of attribution methods: each maps (model, saes, prompt pairs, metric) to an
+`AttributionResult`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.registry import Registry
+
+# (model, saes, batches, metric, *, behaviour="", max_tokens=…) -> effects of all nodes; a method may take
+# more keywords
+Attribute = Callable[..., AttributionResult]
+
+
+@dataclass(frozen=True)
+class MethodCard:
+    """An attribution method.
+
+    Attributes:
+        name: its name.
+        run: the function.
+        exact: whether its effects are real interventions.
+        description: one line.
+    """
+
+    name: str
+    run: Attribute
+    exact: bool
+    description: str
+
+
+METHODS: Registry[MethodCard] = Registry("attribution method")

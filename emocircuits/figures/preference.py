@@ -1,0 +1,152 @@
+"""Preferences: what goes with being liked, and what pushing does."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.figures.emotion_pca import correlation
+from emocircuits.figures.style import (
+    GRID,
+    INK,
+    MUTED,
+    NEGATIVE,
+    NEUTRAL,
+    POSITIVE,
+    new_figure,
+    plain_label,
+    widths,
+)
+
+COLUMNS = ("panel", "name", "group", "x", "y", "low", "high")
+MAX_LABELS = 14
+
+
+def draw(table: pd.DataFrame, venue: str) -> Figure:
+    """Left: steering effect against reading, one dot per emotion, random directions as a band; right: Elo by
+    category.
+    """
+    width = widths(venue)[1]
+    figure = new_figure(width, width * 0.48)
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    emotions, random = table[table.panel == "emotion"], table[table.panel == "random"]
+    left.axhline(0, color=GRID, lw=0.8)
+    left.axvline(0, color=GRID, lw=0.8)
+    if len(random):
+        left.axhspan(
+            random.y.min(),
+            random.y.max(),
+            color=NEUTRAL,
+            alpha=0.22,
+            lw=0,
+            label=f"{len(random)} random directions (range)",
+        )
+    left.errorbar(
+        emotions.x,
+        emotions.y,
+        yerr=[emotions.y - emotions.low, emotions.high - emotions.y],
+        fmt="o",
+        ms=3,
+        lw=0.6,
+        color=POSITIVE,
+        ecolor=MUTED,
+    )
+    _names(left, emotions)
+    r, low, high = correlation(emotions.x.to_numpy(), emotions.y.to_numpy())
+    left.set_title(
+        f"r = {r:.2f} [{low:.2f}, {high:.2f}] over {len(emotions)} emotions".replace("-", "−"), fontsize=7.5
+    )
+    left.set(xlabel="reading of the activities: r with Elo", ylabel="change of Elo when pushed")
+    if len(random):
+        left.legend(loc="lower right", fontsize=6)
+    activities = table[table.panel == "activity"]
+    order = activities.groupby("group").y.mean().sort_values().index
+    for place, group in enumerate(order):
+        rows = activities[activities.group == group]
+        right.plot(rows.y, np.full(len(rows), place), "o", ms=3, color=NEGATIVE, alpha=0.6, mew=0)
+        right.plot([rows.y.mean()], [place], "|", ms=11, mew=1.6, color=INK)
+    right.axvline(0, color=GRID, lw=0.8, zorder=0)
+    right.set_yticks(range(len(order)), [plain_label(str(group)) for group in order])
+    right.tick_params(axis="y", length=0)
+    right.set_xlabel("Elo (400 points: odds of ten to one)")
+    right.set_title(f"{len(activities)} activities by category", fontsize=7.5)
+    return figure
+
+
+def _names(axes: Axes, rows: pd.DataFrame) -> None:
+    """Names the outermost emotions, where there is room."""
+    x, y = rows.x.to_numpy(), rows.y.to_numpy()
+    span = np.array([np.ptp(x) or 1.0, np.ptp(y) or 1.0])
+    taken: list[np.ndarray] = []
+    for place in np.argsort(-np.hypot(x / span[0], y / span[1]), kind="stable"):
+        spot = np.array([x[place], y[place]]) / span
+        if len(taken) < MAX_LABELS and all(
+            abs(spot - other)[1] > 0.055 or abs(spot - other)[0] > 0.24 for other in taken
+        ):
+            taken.append(spot)
+            axes.annotate(
+                plain_label(rows["name"].iloc[place]),
+                (x[place], y[place]),
+                xytext=(0, 4),
+                textcoords="offset points",
+                ha="center",
+                fontsize=6,
+                color=INK,
+            )
+
+
+def load(run: RunTables) -> dict[str, pd.DataFrame]:
+    """`preference_emotions.csv` and `preferences.csv`."""
+    emotions = columns(
+        require(run.csv("preference_emotions.csv"), "preference_emotions.csv", "directions"),
+        ("direction", "kind", "r", "delta_elo", "delta_low", "delta_high"),
+        "preference_emotions.csv",
+    )
+    activities = columns(
+        require(run.csv("preferences.csv"), "preferences.csv", "directions"),
+        ("activity", "category", "elo", "standard_error"),
+        "preferences.csv",
+    )
+    pushed = emotions.dropna(subset=["delta_elo"])
+    rows = [
+        (
+            "emotion" if one.kind == "emotion" else "random",
+            one.direction,
+            one.kind,
+            one.r,
+            one.delta_elo,
+            one.delta_low,
+            one.delta_high,
+        )
+        for one in pushed.itertuples()
+    ]
+    rows += [
+        (
+            "activity",
+            one.activity,
+            one.category,
+            float("nan"),
+            one.elo,
+            one.elo - 1.959964 * one.standard_error,
+            one.elo + 1.959964 * one.standard_error,
+        )
+        for one in activities.itertuples()
+    ]
+    return {"preference": pd.DataFrame(rows, columns=list(COLUMNS))}
+
+
+FIGURES.register(
+    "preference",
+    FigureCard(
+        "preference",
+        "Preferences: readings against effects",
+        "Left: for every steered emotion, how its reading of activities goes with their Elo, and how much pushing along it on the "
+        "tokens of half of the activities moves their Elo against the others (95 % interval over activities). Grey: random "
+        "directions of the same length. Right: Elo of all activities.",
+        COLUMNS,
+        draw,
+        load,
+        optional=True,
+    ),
+)

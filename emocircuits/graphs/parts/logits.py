@@ -1,0 +1,39 @@
+"""The end of the graph: the slot `logits` reads the stream behind the last block."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from emocircuits.graphs.parts.part import Edit
+from emocircuits.graphs.parts.seeds import StreamSeeds
+from emocircuits.names import TARGET
+from emocircuits.passes.anatomy import Anatomy
+from emocircuits.passes.record import Pass
+
+
+class Logits:
+    """Reader behind the last block; the final norm and the unembedding belong to it."""
+
+    slots = (TARGET,)
+    reads_at = float("inf")
+
+    def __init__(self, anatomy: Anatomy):
+        self._stream = anatomy.last
+        self.read_taps = (self._stream,)
+
+    def seeds(self, point: Pass, weight: float) -> StreamSeeds:
+        """See `Reader`."""
+        return StreamSeeds(weight * point.grads[self._stream][None])
+
+    def hook_of(self, slot: int) -> str:
+        """See `Reader`."""
+        return self._stream
+
+    def patch_slots(
+        self,
+        base: Pass,
+        slots: Int[Tensor, "row"],
+        prompts: Int[Tensor, "row"],
+        change: Float[Tensor, "row pos d_model"],
+    ) -> Edit:
+        """See `Reader`."""
+        return self._stream, lambda value: value + change

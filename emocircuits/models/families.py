@@ -1,0 +1,181 @@
+"""The model families, one card each: adding a family is one entry here."""
+
+from emocircuits.models.family import FAMILIES, ChatFormat, FamilyCard
+
+CARDS = (
+    FamilyCard(
+        name="gpt2",
+        architecture="GPT2LMHeadModel",
+        model_type="gpt2",
+        config=(
+            "n_positions",
+            "n_ctx",
+            "n_embd",
+            "n_layer",
+            "n_head",
+            "n_inner",
+            "activation_function",
+            "resid_pdrop",
+            "embd_pdrop",
+            "attn_pdrop",
+            "layer_norm_epsilon",
+            "summary_type",
+            "summary_use_proj",
+            "summary_activation",
+            "summary_proj_to_labels",
+            "summary_first_dropout",
+        ),
+    ),
+    FamilyCard(
+        name="gpt_neox",
+        architecture="GPTNeoXForCausalLM",
+        model_type="gpt_neox",
+        config=(
+            "hidden_dropout",
+            "classifier_dropout",
+            "layer_norm_eps",
+            "use_parallel_residual",
+            "rotary_pct",
+            "rotary_emb_base",
+        ),
+    ),
+    FamilyCard(
+        name="llama",
+        architecture="LlamaForCausalLM",
+        model_type="llama",
+        tiny={"num_key_value_heads": 2},
+        config=(
+            "head_dim",
+            "mlp_bias",
+        ),
+        chat=ChatFormat(
+            "<|start_header_id|>user<|end_header_id|>\n\n{text}<|eot_id|>",
+            "<|start_header_id|>assistant<|end_header_id|>\n\n{text}<|eot_id|>",
+            "<|start_header_id|>assistant<|end_header_id|>\n\n",
+            "<|start_header_id|>",
+        ),
+    ),
+    FamilyCard(
+        name="mistral",
+        architecture="MistralForCausalLM",
+        model_type="mistral",
+        tiny={"num_key_value_heads": 2, "sliding_window": 8},
+        config=(
+            "head_dim",
+            "sliding_window",
+        ),
+        chat=ChatFormat("[INST] {text} [/INST]", " {text}</s>", "", "[INST]"),
+    ),
+    FamilyCard(
+        name="qwen2",
+        architecture="Qwen2ForCausalLM",
+        model_type="qwen2",
+        bos="never",
+        tiny={"num_key_value_heads": 2},
+        config=(
+            "use_sliding_window",
+            "sliding_window",
+            "max_window_layers",
+            "layer_types",
+            "use_mrope",
+        ),
+        chat=ChatFormat(
+            "<|im_start|>user\n{text}<|im_end|>\n",
+            "<|im_start|>assistant\n{text}<|im_end|>\n",
+            "<|im_start|>assistant\n",
+            "<|im_start|>",
+        ),
+    ),
+    FamilyCard(
+        name="qwen3",
+        architecture="Qwen3ForCausalLM",
+        model_type="qwen3",
+        bos="never",
+        tiny={"num_key_value_heads": 2, "head_dim": 8},
+        config=(
+            "head_dim",
+            "use_sliding_window",
+            "sliding_window",
+            "max_window_layers",
+            "layer_types",
+        ),
+        chat=ChatFormat(
+            "<|im_start|>user\n{text}<|im_end|>\n",
+            "<|im_start|>assistant\n{text}<|im_end|>\n",
+            "<|im_start|>assistant\n",
+            "<|im_start|>",
+        ),
+    ),
+    FamilyCard(
+        name="olmo2",
+        architecture="Olmo2ForCausalLM",
+        model_type="olmo2",
+        bos="never",
+        chat=ChatFormat(
+            "<|user|>\n{text}\n", "<|assistant|>\n{text}<|endoftext|>\n", "<|assistant|>\n", "<|endoftext|>"
+        ),
+    ),
+    FamilyCard(
+        name="phi3",
+        architecture="Phi3ForCausalLM",
+        model_type="phi3",
+        config=(
+            "resid_pdrop",
+            "embd_pdrop",
+            "sliding_window",
+            "original_max_position_embeddings",
+            "partial_rotary_factor",
+        ),
+        chat=ChatFormat(
+            "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n", "<|assistant|>"
+        ),
+    ),
+    FamilyCard(
+        name="gemma2",
+        architecture="Gemma2ForCausalLM",
+        model_type="gemma2",
+        tiny={"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8},
+        config=(
+            "head_dim",
+            "hidden_activation",
+            "query_pre_attn_scalar",
+            "sliding_window",
+            "layer_types",
+            "final_logit_softcapping",
+            "attn_logit_softcapping",
+            "cache_implementation",
+        ),
+        chat=ChatFormat(
+            "<start_of_turn>user\n{text}<end_of_turn>\n",
+            "<start_of_turn>model\n{text}<end_of_turn>\n",
+            "<start_of_turn>model\n",
+            "<start_of_turn>",
+        ),
+    ),
+    FamilyCard(
+        name="gemma3",
+        architecture="Gemma3ForCausalLM",
+        model_type="gemma3_text",
+        tiny={"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8},
+        config=(
+            "head_dim",
+            "hidden_activation",
+            "query_pre_attn_scalar",
+            "sliding_window",
+            "layer_types",
+            "sliding_window_pattern",
+            "_sliding_window_pattern",
+            "rope_local_base_freq",
+            "cache_implementation",
+        ),
+        chat=ChatFormat(
+            "<start_of_turn>user\n{text}<end_of_turn>\n",
+            "<start_of_turn>model\n{text}<end_of_turn>\n",
+            "<start_of_turn>model\n",
+            "<start_of_turn>",
+        ),
+    ),
+)
+
+for card in CARDS:
+    FAMILIES.register(card.name, card)

@@ -1,0 +1,59 @@
+"""Behind the last attention positions do not meet any more: where only the last one is read, the rest need
+not be computed.
+
+Of the last block that is what its heads write and its MLP, nine of twelve parts of its multiplications with
+the usual shapes.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from emocircuits.passes.anatomy import Anatomy
+from emocircuits.passes.hooks import hooked
+
+
+def unwatched(anatomy: Anatomy) -> bool:
+    """Whether no hook looks into the last block."""
+    block = f"{anatomy.last.rsplit('.', 1)[0]}."
+    return not any(
+        point.fwd_hooks or point.bwd_hooks for name, point in anatomy.points.items() if name.startswith(block)
+    )
+
+
+@contextmanager
+def last_position_behind_attention(anatomy: Anatomy) -> Iterator[None]:
+    """Inside this context what the last block adds to the stream is computed at the last position alone, and
+    is nothing elsewhere.
+
+    Hooks that are set before see whole values at `hook_z` and at the entry of the MLP, and zeros in front of
+    the last position in what attention and MLP add.
+    """
+    layer, length = anatomy.layers[-1], []
+    ends, cuts = [layer.hook("hook_attn_out")], [layer.hook("hook_z")]
+    with ExitStack() as stack:
+        if layer.mlp is not None:
+            ends.append(layer.hook("hook_mlp_out"))
+            entry = layer.hook("mlp.hook_in")  # a bridge may give it a second name, `hook_resid_mid`
+            if entry in anatomy.points:
+                cuts.append(entry)
+            else:
+                handle = layer.mlp_module.register_forward_pre_hook(
+                    lambda module, inputs: (inputs[0][:, -1:], *inputs[1:])
+                )
+                stack.callback(handle.remove)
+
+        def cut(value: Tensor, hook: HookPoint) -> Tensor:
+            length[:] = [value.shape[1]]
+            return value[:, -1:]
+
+        def widen(value: Tensor, hook: HookPoint) -> Tensor:
+            return nn.functional.pad(value, (0, 0, length[0] - 1, 0))
+
+        stack.enter_context(hooked(anatomy.model, anatomy.points, [(name, cut) for name in cuts]))
+        stack.enter_context(
+            hooked(anatomy.model, anatomy.points, [(name, widen) for name in ends], first=True)
+        )
+        yield

@@ -1,0 +1,247 @@
+"""Runs a recipe stage by stage in a run directory; what is fresh is skipped, what was cut off goes on."""
+
+import fcntl
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from emocircuits.artifacts.manifest import RunManifest, StageRecord
+from emocircuits.errors import UserError, unknown
+from emocircuits.io.atomic import write_failure
+from emocircuits.ranks import apart, barrier, joined, ranks
+from emocircuits.runs.budget import budgeted
+from emocircuits.runs.recipe import Recipe, recipe_from_dict
+from emocircuits.runs.stage import STAGES, Output, Stage
+from emocircuits.runs.workspace import Workspace
+from emocircuits.progress import say
+from emocircuits.provenance import code_version, sha256_file, sha256_json
+
+MANIFEST = "manifest.json"
+
+
+def run_pipeline(
+    recipe: Recipe,
+    directory: Path,
+    *,
+    start: str | None = None,
+    only: str | None = None,
+    until: str | None = None,
+    trust_remote_code: bool = False,
+) -> RunManifest:
+    """Runs the stages of a recipe; under `torchrun` the ranks share the stages that can be shared.
+
+    Args:
+        recipe: the settings.
+        directory: the run directory; made if absent.
+        start: redo this stage and everything after it, fresh or not.
+        only: run just this stage; the stages it needs must be fresh.
+        until: run this stage and what it needs, and nothing else.
+        trust_remote_code: let the model directory run its own code.
+
+    Raises:
+        UserError: an unknown stage, a directory that is not this model's run, a missing stage.
+    """
+    for name in (start, only, until):
+        if name is not None:
+            STAGES.get(name)
+    wanted = set(STAGES.names()) if until is None else {until, *_ancestors(until)}
+    with joined(recipe.device) as me, locked(directory) if me.first else nullcontext():
+        workspace = Workspace(recipe, directory, trust_remote_code)
+        manifest = _by_the_first(workspace, lambda: _open_manifest(workspace))
+        forced = False
+        for name, stage in STAGES:
+            if name not in wanted:
+                continue
+            forced = forced or name == start or name == only
+            key = stage_key(stage, workspace, manifest)
+            fresh = key is not None and manifest.is_fresh(name, key, directory)
+            if only is not None and name != only:
+                if name in _ancestors(only) and not fresh:
+                    raise UserError(
+                        f"stage '{only}' needs stage '{name}', which is not done or not up to date in {directory}",
+                        cure=f"emocircuits run --out {directory}",
+                    )
+                continue
+            if fresh and not forced:
+                say(f"{name:<10} up to date")
+                continue
+            manifest = _do(stage, workspace, manifest)
+            if only is not None:
+                break
+    return manifest
+
+
+def plan_lines(
+    recipe: Recipe, directory: Path, *, start: str | None = None, trust_remote_code: bool = False
+) -> list[tuple[str, str, str]]:
+    """What `run` would do: (stage, state, what it does); writes nothing."""
+    if start is not None:
+        STAGES.get(start)
+    manifest = _read_manifest(directory)
+    workspace = Workspace(recipe, directory, trust_remote_code)
+    lines, stale, forced = [], set(), False
+    for name, stage in STAGES:
+        forced = forced or name == start
+        key = None if manifest is None or stale & set(stage.needs) else stage_key(stage, workspace, manifest)
+        fresh = key is not None and manifest is not None and manifest.is_fresh(name, key, directory)
+        if forced or not fresh:
+            fresh = False
+            stale.add(name)
+        lines.append((name, "up to date" if fresh else "to do", stage.does))
+    return lines
+
+
+def stage_key(stage: Stage, workspace: Workspace, manifest: RunManifest) -> str | None:
+    """Hash of everything that shapes a stage's result; None while a stage it needs is not done."""
+    if any(name not in manifest.stages for name in stage.needs):
+        return None
+    recipe = workspace.recipe
+    return sha256_json(
+        {
+            "stage": stage.name,
+            "settings": stage.settings(recipe),
+            "model": workspace.model_hash,
+            "seed": recipe.seed,
+            "device": recipe.device,
+            "dtype": recipe.dtype,
+            "device_map": recipe.device_map,
+            "memory_gb": recipe.memory_gb,
+            "threads": recipe.threads,
+            "code": code_version(),
+            "inputs": {name: manifest.stages[name].outputs for name in stage.needs},
+        }
+    )
+
+
+def open_run(directory: Path, overrides: tuple[str, ...] = ()) -> tuple[Recipe, RunManifest]:
+    """The recipe (with `key=value` overrides) and manifest of an existing run directory.
+
+    Raises:
+        UserError: there is no run in the directory.
+    """
+    manifest = _read_manifest(directory)
+    if manifest is None:
+        raise UserError(
+            f"{directory} holds no run",
+            expected=f"a directory with {MANIFEST}",
+            cure=f"emocircuits run --out {directory}",
+        )
+    return recipe_from_dict(manifest.recipe, overrides), manifest
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds the run directory for one process.
+
+    Raises:
+        UserError: another process works in it, or it holds something that is not a run.
+        Failure: it cannot be written.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is a file", expected="a directory for the run")
+    if (
+        directory.is_dir()
+        and any(directory.iterdir())
+        and not (directory / MANIFEST).exists()
+        and not (directory / ".lock").exists()
+    ):
+        raise UserError(f"{directory} is not empty and holds no {MANIFEST}", cure="choose another --out")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = open(directory / ".lock", "w")
+    except OSError as error:
+        raise write_failure(directory, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"another process is running in {directory}", cure="wait for it or choose another --out"
+            ) from error
+        yield
+
+
+def _open_manifest(workspace: Workspace) -> RunManifest:
+    old = _read_manifest(workspace.directory)
+    model = {"name": workspace.recipe.model, "content_hash": workspace.model_hash}
+    if old is not None and old.model["content_hash"] != model["content_hash"]:
+        raise UserError(
+            f"{workspace.directory} holds a run of the model '{old.model['name']}'",
+            expected=f"a run of '{model['name']}' or an empty directory",
+            cure="choose another --out",
+        )
+    manifest = RunManifest(
+        recipe=workspace.recipe.to_dict(),
+        model=model,
+        seed=workspace.recipe.seed,
+        code_version=code_version(),
+        stages=old.stages if old else {},
+    )
+    manifest.save(workspace.directory / MANIFEST)
+    return manifest
+
+
+def _read_manifest(directory: Path) -> RunManifest | None:
+    return RunManifest.load(directory / MANIFEST) if (directory / MANIFEST).exists() else None
+
+
+def _do(stage: Stage, workspace: Workspace, manifest: RunManifest) -> RunManifest:
+    say(f"{stage.name:<10} {stage.does}")
+    manifest = replace(
+        manifest, stages={name: record for name, record in manifest.stages.items() if name != stage.name}
+    )
+    workspace.manifest = manifest
+    if not stage.shared:
+        return _by_the_first(
+            workspace, lambda: _recorded(stage, workspace, manifest, *_timed(stage, workspace))
+        )
+    output, seconds = _timed(stage, workspace)
+    barrier()
+    return _by_the_first(workspace, lambda: _recorded(stage, workspace, manifest, output, seconds))
+
+
+def _by_the_first(workspace: Workspace, work: Callable[[], RunManifest]) -> RunManifest:
+    """Work that leaves a manifest behind, done by the first rank while the others wait for it and read it."""
+    manifest = None
+    if ranks().first:
+        with apart():
+            manifest = work()
+    barrier()
+    return manifest or RunManifest.load(workspace.directory / MANIFEST)
+
+
+def _timed(stage: Stage, workspace: Workspace) -> tuple[Output, float]:
+    begin = time.perf_counter()
+    with budgeted(workspace, stage.name):
+        output = stage.work(workspace)
+    return output, time.perf_counter() - begin
+
+
+def _recorded(
+    stage: Stage, workspace: Workspace, manifest: RunManifest, output: Output, seconds: float
+) -> RunManifest:
+    outputs = {path: sha256_file(workspace.directory / path) for path in sorted(output.paths)}
+    key = stage_key(stage, workspace, manifest)
+    if key is None:
+        raise unknown("finished stage", stage.needs[0], manifest.stages)
+    record = StageRecord(key, outputs, round(seconds, 3), peak_rss_mb(), tuple(output.warnings))
+    manifest = manifest.with_stage(stage.name, record)
+    manifest.save(workspace.directory / MANIFEST)
+    say(f"{stage.name:<10} done in {seconds:.1f} s")
+    return manifest
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory so far of this process and of its largest finished child, MiB."""
+    own, child = (
+        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return round((own + child) / 1024, 1)
+
+
+def _ancestors(name: str) -> set[str]:
+    needs = set(STAGES.get(name).needs)
+    return needs.union(*(_ancestors(need) for need in needs)) if needs else needs

@@ -1,0 +1,188 @@
+"""The affine view of a sae-lens SAE: effective encoder and decoder matrices, whatever folding or rescaling it
+uses.
+
+    preactivation = x @ encoder + encoder_bias        x_hat = f @ decoder + decoder_bias
+
+A `topk` SAE with `rescale_acts_by_decoder_norm` stores unit-free weights and multiplies by the decoder norms
+at run time; here those norms are already inside `encoder` and `decoder`, so `f[i] * decoder[i]` is what
+feature i writes into the stream. Of matching pursuit, whose later steps see what the earlier ones left, the
+preactivation is that of the first step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+
+from emocircuits.errors import UserError
+from emocircuits.names import layer_of
+from emocircuits.sae.selection import Selection, largest_per_row
+
+AFFINE = (
+    "standard",
+    "topk",
+    "abstopk",
+    "jumprelu",
+    "gated",
+    "batchtopk",
+    "matryoshka_batchtopk",
+    "matching_pursuit",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """An SAE at a site, as affine maps around its nonlinearity.
+
+    Attributes:
+        site: hook name.
+        encoder: d preactivation / d x.
+        encoder_bias: preactivation at x = 0.
+        decoder: what one unit of each feature writes.
+        decoder_bias: the reconstruction when nothing is active.
+        sae: the sae-lens object that owns the nonlinearity; None where there are no features.
+    """
+
+    site: str
+    encoder: Float[torch.Tensor, "d_in d_sae"]
+    encoder_bias: Float[torch.Tensor, "d_sae"]
+    decoder: Float[torch.Tensor, "d_sae d_in"]
+    decoder_bias: Float[torch.Tensor, "d_in"]
+    sae: Any
+
+    @property
+    def d_sae(self) -> int:
+        """Number of features."""
+        return self.decoder.shape[0]
+
+    @property
+    def d_in(self) -> int:
+        """Width of the site."""
+        return self.decoder.shape[1]
+
+    @property
+    def top_k(self) -> int | None:
+        """Number of active features of a TopK SAE; None for other kinds."""
+        settings = getattr(self.sae, "cfg", None)  # a random dictionary has its nonlinearity and no settings
+        return settings.k if settings is not None and settings.architecture() == "topk" else None
+
+    @torch.no_grad()
+    def select(self, x: Float[torch.Tensor, "row d_in"]) -> Selection:
+        """Of a TopK SAE, the selected features of every row before the ReLU: the same as `encode` without a
+        dense matrix.
+        """
+        return largest_per_row(torch.addmm(self.encoder_bias, x, self.encoder), self.top_k)
+
+    @torch.no_grad()
+    def encode(self, x: Float[torch.Tensor, "*batch d_in"]) -> Float[torch.Tensor, "*batch d_sae"]:
+        """Feature activations (dense, no gradient)."""
+        if self.sae is None:
+            return x.detach().to(self.decoder.dtype) @ self.encoder
+        if self.top_k is not None:
+            chosen = self.select(x.detach().to(self.decoder.dtype).reshape(-1, self.d_in))
+            dense = chosen.values.new_zeros(chosen.shape)
+            dense[chosen.rows, chosen.features] = chosen.values.relu()
+            return dense.view(*x.shape[:-1], self.d_sae)
+        features = self.sae.encode(x.detach().to(self.decoder.dtype))
+        return features.to_dense() if features.is_sparse else features
+
+    def decode(self, features: Float[torch.Tensor, "*batch d_sae"]) -> Float[torch.Tensor, "*batch d_in"]:
+        """Reconstruction; gradients reach the features and never the SAE's weights."""
+        return features @ self.decoder + self.decoder_bias
+
+    def preactivation(self, x: Float[torch.Tensor, "*batch d_in"]) -> Float[torch.Tensor, "*batch d_sae"]:
+        """What enters the nonlinearity, in the units of the feature activations."""
+        return x.to(self.encoder.dtype) @ self.encoder + self.encoder_bias
+
+
+def open_dictionaries(saes: Mapping[str, Any], d_model: int | None = None) -> dict[str, Dictionary]:
+    """Dictionaries in the order of their layers.
+
+    Args:
+        saes: site -> inference SAE of sae-lens.
+        d_model: width of the model, where known.
+
+    Raises:
+        UserError: no SAE, two SAEs at one layer, an SAE that reads another site, has another width, or is not
+            affine around its nonlinearity.
+    """
+    if not saes:
+        raise UserError("no SAE was given", expected="a mapping from site to SAE")
+    return {site: _open(site, saes[site], d_model) for site in sorted(saes, key=_depth)}
+
+
+def whole_stream(site: str, d_model: int, dtype: torch.dtype = torch.float32) -> Dictionary:
+    """A dictionary without features: the error node of the site is its whole stream."""
+    return Dictionary(
+        site,
+        torch.zeros(d_model, 0, dtype=dtype),
+        torch.zeros(0, dtype=dtype),
+        torch.zeros(0, d_model, dtype=dtype),
+        torch.zeros(d_model, dtype=dtype),
+        None,
+    )
+
+
+def _depth(site: str) -> tuple[int, int]:
+    order = ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
+    return layer_of(site), order.index(site.rsplit(".", 1)[1])
+
+
+@torch.no_grad()
+def _open(site: str, sae: Any, d_model: int | None) -> Dictionary:
+    if isinstance(sae, Dictionary):
+        return sae
+    config = sae.cfg
+    architecture = config.architecture()
+    if architecture not in AFFINE:
+        raise UserError(f"the SAE at {site} has architecture '{architecture}'", expected=", ".join(AFFINE))
+    if config.normalize_activations not in ("none", "expected_average_only_in"):
+        raise UserError(
+            f"the SAE at {site} normalises its input per token ('{config.normalize_activations}')",
+            expected="a fixed scale",
+            cure="fold the normalisation into its weights first",
+        )
+    if config.reshape_activations != "none":
+        raise UserError(
+            f"the SAE at {site} reads reshaped activations ('{config.reshape_activations}')",
+            expected="an SAE on the residual stream",
+        )
+    read = config.metadata.hook_name
+    if read is not None and read != site:
+        raise UserError(f"the SAE given for {site} was trained on {read}", cure="give it under its own site")
+    if d_model is not None and config.d_in != d_model:
+        raise UserError(
+            f"the SAE at {site} has d_in {config.d_in}", expected=f"the model's d_model {d_model}"
+        )
+    encoder, decoder = sae.W_enc.detach(), sae.W_dec.detach()
+    if architecture == "gated":
+        encoder, bias = encoder * sae.r_mag.detach().exp(), sae.b_mag.detach()
+    elif architecture == "matching_pursuit":
+        bias = encoder.new_zeros(encoder.shape[1])
+    else:
+        bias = sae.b_enc.detach()
+    if config.apply_b_dec_to_input:
+        bias = bias - sae.b_dec.detach() @ encoder
+    if getattr(config, "rescale_acts_by_decoder_norm", False):
+        norms = decoder.norm(dim=-1)
+        if not bool((norms > 0).all()):
+            raise UserError(f"the SAE at {site} has a feature with a zero decoder row")
+        encoder, bias, decoder = encoder * norms, bias * norms, decoder / norms[:, None]
+    opened = Dictionary(site, encoder, bias, decoder, sae.b_dec.detach(), sae)
+    probe = torch.linspace(-1, 1, opened.d_in, dtype=decoder.dtype, device=decoder.device)[None]
+    features = opened.encode(probe)
+    if not torch.allclose(sae.decode(features), opened.decode(features), rtol=1e-3, atol=1e-4):
+        raise UserError(
+            f"the SAE at {site} ({architecture}) does not decode by its W_dec and b_dec",
+            cure="fold its normalisation into its weights first",
+        )
+    if opened.top_k is not None and not torch.allclose(
+        features, sae.encode(probe).to_dense(), rtol=1e-3, atol=1e-4
+    ):
+        raise UserError(
+            f"the SAE at {site} ({architecture}) does not encode by its W_enc and b_enc",
+            cure="fold its normalisation into its weights first",
+        )
+    return opened

@@ -1,0 +1,1 @@
+"""Training of SAEs: sae-lens' trainer fed from a store, with sparse kernels and checkpoints."""

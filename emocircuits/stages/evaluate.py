@@ -1,0 +1,219 @@
+"""evaluate: every claim about the circuits by real interventions on held-out prompts, next to controls."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.attribution.methods.exact_patching import exact_patching
+from emocircuits.circuits import circuit_quality, compare_effects, nodes_to_verify
+from emocircuits.circuits.build import metric_scale
+from emocircuits.io.documents import write_csv, write_json
+from emocircuits.numerics import bootstrap_interval
+from emocircuits.passes.pairs import Metric, PairBatch
+from emocircuits.ranks import apart, ranks
+from emocircuits.runs.stage import Output, Stage
+from emocircuits.runs.workspace import Workspace
+from emocircuits.studies.organism_tables import failure_table, reading_table
+from emocircuits.studies.prompts import unpressed_prompts
+
+
+def work(workspace: Workspace) -> Output:
+    """Writes `scores.json`, and on the organism `failures.csv` and `readings.csv`.
+
+    The ranks of a job share the prompts of circuits and real patches; the first does the rest alone.
+    """
+    scores = {name: _scores(workspace, name) for name in workspace.recipe.behaviours}
+    if not ranks().first:
+        return Output(())
+    with apart():
+        return _written(
+            workspace, {name: {**score, "rates": _rates(workspace, name)} for name, score in scores.items()}
+        )
+
+
+def _written(workspace: Workspace, scores: dict[str, dict[str, Any]]) -> Output:
+    recipe = workspace.recipe
+    write_json(workspace.path("scores.json"), scores)
+    paths, warnings = ["scores.json"], []
+    for name, score in scores.items():
+        if score["faithfulness"] <= max(score["random_values"]):
+            warnings.append(
+                f"{name}: the circuit is no more faithful than the best random circuit of its size"
+            )
+        if score["attribution_exact"]["pearson"] < 0.9:
+            warnings.append(
+                f"{name}: attribution and exact patching correlate only {score['attribution_exact']['pearson']:.2f}"
+            )
+    if recipe.collect.material == "organism" and "reward_hacking" in recipe.behaviours:
+        write_csv(workspace.path("failures.csv"), failure_table(workspace))
+        write_csv(workspace.path("readings.csv"), reading_table(workspace))
+        paths += ["failures.csv", "readings.csv"]
+    return Output(tuple(paths), tuple(warnings))
+
+
+def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
+    recipe, settings = workspace.recipe, workspace.recipe.evaluate
+    model, saes, metric = workspace.model.bridge, workspace.saes(), workspace.behaviour(name).metric
+    tokens = recipe.attribute.max_tokens
+    find = workspace.pairs(name, "find", recipe.attribute.pairs)
+    score = workspace.pairs(name, "score", settings.pairs)
+    result, circuit = workspace.attribution(name), workspace.circuit(name)
+    nodes = tuple(node.id for node in circuit.nodes if node.kind in ("feature", "error"))
+    inside = workspace.circuit_sites
+    candidates = result.at_sites(inside)
+    found = circuit_quality(
+        model,
+        score,
+        metric,
+        candidates,
+        nodes,
+        found_on=find,
+        saes=saes,
+        sizes=settings.sizes,
+        random_circuits=settings.random_circuits,
+        ranking=nodes,
+        steps=recipe.attribute.steps,
+        seed=recipe.seed,
+        max_tokens=tokens,
+    )
+    return {
+        "faithfulness": found.faithfulness,
+        "faithfulness_ci": [found.ci_low, found.ci_high],
+        "random_circuit_faithfulness": found.random["mean"],
+        "random_values": found.random["values"],
+        "completeness": found.completeness,
+        "cpr": found.areas["cpr"],
+        "cmd": found.areas["cmd"],
+        "cpr_log": found.areas["log_cpr"],
+        "cmd_log": found.areas["log_cmd"],
+        "faithfulness_curve": [_curve_point(point) for point in found.curve],
+        "nodes": found.size,
+        "candidates": found.candidates,
+        "active_nodes": int(circuit.scores["active_nodes"]),
+        "error_nodes": found.errors,
+        "ablation": found.ablation,
+        "score_prompts": found.prompts,
+        "m_full": found.m_full,
+        "m_empty": found.m_empty,
+        "ablations": found.ablations,
+        "minimality": found.minimality,
+        "knockouts": found.knockouts,
+        "controls": found.controls,
+        "attribution_exact": _agreement(workspace, result, find, metric),
+        "sites": list(inside),
+        "stability": {
+            name.removeprefix("stability_"): value
+            for name, value in circuit.scores.items()
+            if name.startswith("stability_")
+        },
+    }
+
+
+def _agreement(
+    workspace: Workspace, result: AttributionResult, find: list[PairBatch], metric: Metric
+) -> dict[str, Any]:
+    """Attributed effects beside real patches in both directions: the clean value put into the corrupt run,
+    and what the clean run loses by the corrupt value. A path of gradients from one run to the other stands
+    between the two, so it is compared with their mean.
+    """
+    chosen = nodes_to_verify(result, workspace.recipe.evaluate.exact_nodes, seed=workspace.recipe.seed)
+    swapped = [PairBatch(batch.corrupt, batch.clean, batch.index) for batch in find]
+    into, out_of = (
+        exact_patching(
+            workspace.model.bridge,
+            workspace.saes(),
+            batches,
+            metric,
+            nodes=list(chosen),
+            max_tokens=workspace.recipe.attribute.max_tokens,
+        ).effects.mean(0, dtype=np.float64)
+        for batches in (find, swapped)
+    )
+    mean = dict(zip(result.nodes, result.effects.mean(0, dtype=np.float64), strict=True))
+    predicted, scale = np.array([mean[node] for node in chosen]), metric_scale(result)
+    real = {"denoise": into, "noise": -out_of, "mean": (into - out_of) / 2}
+    agreed = {
+        name: compare_effects(predicted, values, scale=scale).to_dict() for name, values in real.items()
+    }
+    points = [
+        {
+            "node": node,
+            "predicted": float(predicted[place]),
+            "exact": float(real["mean"][place]),
+            "denoise": float(real["denoise"][place]),
+            "noise": float(real["noise"][place]),
+        }
+        for place, node in enumerate(chosen)
+    ]
+    both = agreed["mean"]
+    return {
+        "pearson": both["pearson"],
+        "slope": both["slope"],
+        "sign_agreement": both["sign_agreement"],
+        "n": both["nodes"],
+        "strong_nodes": both["strong_nodes"],
+        "denoise": agreed["denoise"],
+        "noise": agreed["noise"],
+        "points": points,
+    }
+
+
+def _curve_point(point: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "size": point["size"],
+        "errors": point["errors"],
+        "fraction": point["share"],
+        "faithfulness": point["faithfulness"],
+        "ci_low": point["ci_low"],
+        "ci_high": point["ci_high"],
+        "random_mean": point["random"],
+        "random_low": point["random_low"],
+        "random_high": point["random_high"],
+    }
+
+
+@torch.no_grad()
+def _rates(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Rate of the behaviour on clean, corrupt and neutral score prompts, beside the generator's truth where
+    it is known.
+    """
+    bound, model = workspace.behaviour(name), workspace.model
+    pairs = bound.pairs("score", workspace.recipe.evaluate.pairs)
+    sides = {
+        "clean": [(p.clean, p.true_clean) for p in pairs],
+        "corrupt": [(p.corrupt, p.true_corrupt) for p in pairs],
+        "baseline": unpressed_prompts(pairs),
+    }
+    rates: dict[str, Any] = {"n": len(pairs)}
+    for side, prompts in sides.items():
+        values = [
+            float(
+                bound.metric.rate(
+                    model.bridge(torch.tensor([model.encode(text)], device=workspace.recipe.device))
+                )[0]
+            )
+            for text, _ in prompts
+        ]
+        low, high = bootstrap_interval(np.array(values), seed=workspace.recipe.seed)
+        rates[side] = {"rate": float(np.mean(values)), "ci_low": float(low), "ci_high": float(high)}
+        truths = [true for _, true in prompts if true is not None]
+        if len(truths) == len(prompts):
+            rates[side]["true_rate"] = float(np.mean(truths))
+    return rates
+
+
+STAGE = Stage(
+    "evaluate",
+    "faithfulness, exact patching and stability on held-out prompts",
+    ("plan", "directions", "sae", "attribute", "circuit"),
+    lambda recipe: {
+        "evaluate": recipe.to_dict()["evaluate"],
+        "attribute": recipe.to_dict()["attribute"],
+        "behaviours": recipe.behaviours,
+        "material": recipe.collect.material,
+    },
+    work,
+    shared=True,
+)

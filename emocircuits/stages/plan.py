@@ -1,0 +1,51 @@
+"""plan: load the model, keep what its load-time checks measured."""
+
+from dataclasses import asdict
+
+from emocircuits.io.documents import write_json
+from emocircuits.models.files import revision_of
+from emocircuits.runs.stage import Output, Stage
+from emocircuits.runs.workspace import Workspace
+
+
+def work(workspace: Workspace) -> Output:
+    """Writes `model.json`."""
+    model = workspace.model
+    bound = {name: workspace.behaviour(name) for name in workspace.recipe.behaviours}
+    about = {
+        "name": workspace.recipe.model,
+        "content_hash": model.content_hash,
+        "family": model.card.name,
+        "n_params": model.n_params,
+        "revision": revision_of(workspace.model_directory),
+        "dtype": workspace.recipe.dtype,
+        "n_layers": model.n_layers,
+        "d_model": model.d_model,
+        "d_vocab": model.d_vocab,
+        "n_ctx": model.n_ctx,
+        "checks": [asdict(check) for check in model.checks],
+        "behaviours": {
+            name: {
+                "title": one.behaviour.title,
+                "description": one.behaviour.description,
+                "material": one.material.name,
+                "targets": list(one.material.targets),
+                "honest": list(one.material.honest),
+                "note": one.material.note,
+                "find": len(one.find),
+                "score": len(one.score),
+            }
+            for name, one in bound.items()
+        },
+    }
+    write_json(workspace.path("model.json"), about, schema="emocircuits.model", version=1)
+    return Output(("model.json",))
+
+
+STAGE = Stage(
+    "plan",
+    "load and check the model, bind the behaviours to it",
+    (),
+    lambda recipe: {"behaviours": recipe.behaviours},
+    work,
+)

@@ -1,0 +1,134 @@
+"""sae: one sparse autoencoder per site, trained by sae-lens, and what each is worth."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from emocircuits.errors import UserError
+from emocircuits.io.atomic import write_bytes
+from emocircuits.io.documents import write_csv
+from emocircuits.progress import track
+from emocircuits.ranks import ranks
+from emocircuits.runs.recipe import Recipe
+from emocircuits.runs.settings import training_settings
+from emocircuits.runs.stage import Output, Stage
+from emocircuits.runs.workspace import Workspace
+from emocircuits.sae import load_sae, quality_row, train_saes
+from emocircuits.sae.loading.pretrained import adopt, find_pretrained, parse_pretrained
+from emocircuits.sae.loading.registered import registered_for, shipped_registry
+from emocircuits.studies.sae_registry import checked_rows, open_verified, registered_directories
+
+SUGGESTED_FVU, SUGGESTED_DEAD = 0.25, 0.1
+
+
+def work(workspace: Workspace) -> Output:
+    """Writes `saes/<site>/` (or copies given SAEs there) and `saes.csv`; sites that are done stay done.
+
+    The ranks of a job share the training; the first alone measures.
+    """
+    recipe, store, model = workspace.recipe, workspace.store(), workspace.model
+    how, out = recipe.sae, workspace.path("saes")
+    given = parse_pretrained(how.pretrained, store.sites)
+    if ranks().first:
+        _adopt_pretrained(workspace, given)
+    left = [site for site in store.sites if site not in given]
+    registry, name = _registered(workspace)
+    if how.directory or name:
+        if ranks().first:
+            _adopt(workspace, registry, name, left)
+    elif left:
+        train_saes(
+            store,
+            left,
+            training_settings(recipe),
+            out,
+            workers=how.workers,
+            device=recipe.device,
+            checkpoint_minutes=how.checkpoint_minutes,
+        )
+    if not ranks().first:
+        return Output(())
+    rows: list[dict[str, Any]] = []
+    for site in track(store.sites, "measure SAEs", total=len(store.sites)):
+        rows.append(quality_row(model.bridge, workspace.sae(site), store, site))
+    write_csv(workspace.path("saes.csv"), pd.DataFrame(rows))
+    warnings = [
+        f"the SAE at {row['site']} leaves {row['fvu']:.0%} of the variance unexplained"
+        for row in rows
+        if row["fvu"] > SUGGESTED_FVU
+    ]
+    warnings += [
+        f"{row['dead_fraction']:.0%} of the features at {row['site']} never fire"
+        for row in rows
+        if row["dead_fraction"] > SUGGESTED_DEAD
+    ]
+    files = [
+        f"saes/{site}/{name}" for site in store.sites for name in ("cfg.json", "sae_weights.safetensors")
+    ]
+    return Output((*files, "saes.csv"), tuple(warnings))
+
+
+def _registered(workspace: Workspace) -> tuple[Path, str]:
+    """The registry and the name in it of the SAEs to use; "" where SAEs are trained or come from a
+    directory.
+    """
+    recipe, how = workspace.recipe, workspace.recipe.sae
+    registry = Path(how.registry) if how.registry else shipped_registry()
+    if how.registered != "auto":
+        return registry, how.registered
+    usual = training_settings(recipe) == training_settings(replace(Recipe(), seed=recipe.seed))
+    return registry, registered_for(
+        registry, workspace.model.content_hash, workspace.store().sites
+    ) if usual and not how.directory else ""
+
+
+def _adopt_pretrained(workspace: Workspace, given: dict[str, str]) -> None:
+    """Converts pretrained SAEs into the run, once each was measured on the run's activations."""
+    store, model = workspace.store(), workspace.model
+    for site, name in given.items():
+        adopt(
+            find_pretrained(name),
+            workspace.path("saes") / site,
+            site=site,
+            d_in=model.d_model,
+            model_name=model.name,
+            model_hash=model.content_hash,
+            prepend_bos=model.bos_id is not None,
+            activations=checked_rows(store, site),
+        )
+
+
+def _adopt(workspace: Workspace, registry: Path, name: str, sites: list[str]) -> None:
+    """Copies given SAEs `<site>/cfg.json, sae_weights.safetensors` into the run, once each was opened and
+    fits.
+    """
+    how, store = workspace.recipe.sae, workspace.store()
+    if how.directory and name:
+        raise UserError("the recipe has both sae.directory and sae.registered", expected="one of them")
+    if name:
+        sources = registered_directories(registry, name, sites)
+    else:
+        sources = {site: Path(how.directory) / site for site in sites}
+    for site, source in sources.items():
+        if not source.is_dir():
+            raise UserError(
+                f"there is no SAE for {site} in {source}", expected=f"{source}/cfg.json and weights"
+            )
+        if name:
+            open_verified(workspace, store, registry, name, site)
+        else:
+            load_sae(source, site=site, d_in=workspace.model.d_model)
+        for file in ("cfg.json", "sae_weights.safetensors"):
+            write_bytes(workspace.path("saes") / site / file, (source / file).read_bytes())
+
+
+STAGE = Stage(
+    "sae",
+    "an SAE on the residual stream after every layer",
+    ("plan", "collect"),
+    lambda recipe: {"sae": recipe.to_dict()["sae"]},
+    work,
+    shared=True,
+)

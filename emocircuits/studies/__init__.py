@@ -1,0 +1,1 @@
+"""What a command asks of a run: directions, SAEs, matches, steering, tracing."""

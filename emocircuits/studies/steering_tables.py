@@ -1,0 +1,171 @@
+"""The tables of the steer stage: dose–response, coherence, what carries the effect, and whether each match
+acts.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from emocircuits.experiments.causal_check import COLUMNS as CHECKED
+from emocircuits.experiments.causal_check import causal_check
+from emocircuits.experiments.coherence import coherence
+from emocircuits.experiments.feature_controls import held_sets, site_checks
+from emocircuits.experiments.mediation import mediation
+from emocircuits.experiments.steered import SteeringDirection, steering_directions
+from emocircuits.experiments.steering import BehaviourPrompts, DoseResponse, dose_response
+from emocircuits.runs.workspace import Workspace
+from emocircuits.studies.prompts import unpressed_prompts
+
+KEYS = ["direction", "kind", "strength", "behaviour"]
+COHERENCE_CONTROLS, COHERENCE_TOKENS = 3, 64
+
+
+@dataclass(frozen=True)
+class SteerRun:
+    """A run whose model is steered: everything at the directions' steering site, on prompts held out from all
+    discovery.
+    """
+
+    workspace: Workspace
+
+    @property
+    def site(self) -> str:
+        """Where it is steered."""
+        return self.workspace.directions().steer_site
+
+    def prompts(self, count: int, *, pressed: bool = False) -> list[BehaviourPrompts]:
+        """Prompts of every behaviour, without pressure or (`pressed`) in desperate circumstances."""
+        found = []
+        for name in self.workspace.recipe.behaviours:
+            bound = self.workspace.behaviour(name)
+            pairs = bound.pairs("score", count)
+            texts = (
+                [pair.clean for pair in pairs]
+                if pressed
+                else [text for text, _ in unpressed_prompts(pairs)][:count]
+            )
+            tokens = tuple(tuple(self.workspace.model.encode(text)) for text in texts)
+            actions = (bound.metric.target_ids, bound.metric.honest_ids)
+            found.append(BehaviourPrompts(name, tokens, bound.metric, actions))
+        return found
+
+    def dose_response(self, emotions: list[str]) -> DoseResponse:
+        """Every emotion at every strength, every control at the stronger half of them."""
+        recipe, directions = self.workspace.recipe, self.workspace.directions()
+        how = recipe.steer
+        return dose_response(
+            self.workspace.model,
+            self.prompts(how.prompts),
+            steering_directions(directions, emotions),
+            site=self.site,
+            residual_norm=directions.scale(self.site),
+            strengths=how.strengths,
+            control_strengths=[
+                value for value in how.strengths if abs(value) >= max(map(abs, how.strengths)) / 2
+            ],
+            samples=how.samples,
+            seed=recipe.seed,
+        )
+
+    def coherence(self) -> pd.DataFrame:
+        """Perplexity and repetition for the recipe's emotion, its opposite and a few random directions."""
+        recipe, directions = self.workspace.recipe, self.workspace.directions()
+        store, count = self.workspace.store(), recipe.steer.coherence_texts
+        neutral = (store.prompts["kind"] == "neutral").to_numpy().nonzero()[0]
+        lengths = store.prompts["n_tokens"].to_numpy()
+        neutral = neutral[lengths[neutral] >= min(COHERENCE_TOKENS, lengths[neutral].max())]
+        chosen = neutral[:: max(1, len(neutral) // max(1, count))][:count]
+        starts, width = store.prompts["offset"].to_numpy(), min(COHERENCE_TOKENS, int(lengths[chosen].min()))
+        texts = [store.tokens[starts[p] : starts[p] + width].tolist() for p in chosen]
+        random = steering_directions(directions, [], kinds=("random",))[:COHERENCE_CONTROLS]
+        pushed: list[SteeringDirection] = [
+            *steering_directions(directions, [recipe.emotion, recipe.opposite], kinds=()),
+            *random,
+        ]
+        return coherence(
+            self.workspace.model,
+            texts,
+            pushed,
+            site=self.site,
+            residual_norm=directions.scale(self.site),
+            strengths=recipe.steer.strengths,
+            beginning=min(16, width),
+            new_tokens=32,
+            seed=recipe.seed,
+        )
+
+    def mediation(self) -> pd.DataFrame:
+        """How much of the emotion's effect its matched features carry, beside as many random ones."""
+        recipe, directions, matches = (
+            self.workspace.recipe,
+            self.workspace.directions(),
+            self.workspace.matches(),
+        )
+        sites = [
+            site for site in matches.sites if matches.sites.index(site) >= matches.sites.index(self.site)
+        ]
+        sets = held_sets(
+            matches,
+            recipe.emotion,
+            sites,
+            share=recipe.match.carrier_share,
+            n_random=recipe.steer.random_sets,
+            seed=recipe.seed,
+        )
+        return mediation(
+            self.workspace.model,
+            self.workspace.saes(),
+            self.prompts(recipe.steer.prompts),
+            directions.vector(recipe.emotion, self.site),
+            sets,
+            site=self.site,
+            residual_norm=directions.scale(self.site),
+            strength=recipe.steer.mediation_strength,
+            seed=recipe.seed,
+        ).table
+
+    def causal_check(self, emotions: list[str]) -> pd.DataFrame:
+        """Every kept match of some emotions, pushed and taken out; no rows for an emotion without a match."""
+        recipe, directions, matches = (
+            self.workspace.recipe,
+            self.workspace.directions(),
+            self.workspace.matches(),
+        )
+        saes, count, found = self.workspace.saes(), recipe.steer.check_prompts, []
+        calm, pressed = self.prompts(count), self.prompts(count, pressed=True)
+        for emotion in emotions:
+            checks = site_checks(
+                matches,
+                directions,
+                emotion,
+                share=recipe.match.carrier_share,
+                n_sets=recipe.steer.random_sets,
+                seed=recipe.seed,
+            )
+            if checks:
+                found.append(
+                    causal_check(
+                        self.workspace.model,
+                        saes,
+                        emotion,
+                        checks,
+                        calm,
+                        pressed,
+                        seed=recipe.seed,
+                        residual_norms={site: directions.scale(site) for site in directions.sites},
+                    )
+                )
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(CHECKED))
+
+
+def dose_table(found: DoseResponse) -> pd.DataFrame:
+    """One row per direction, strength and behaviour: rate, log-odds and sampled rates with their
+    intervals.
+    """
+    wide = found.table.drop_duplicates(KEYS)[[*KEYS, "n"]]
+    for metric in dict.fromkeys(found.table["metric"]):
+        ends = {"ci_low": f"{metric}_ci_low", "ci_high": f"{metric}_ci_high"} if metric != "rate" else {}
+        rows = found.table[found.table["metric"] == metric].rename(columns={"value": metric, **ends})
+        wide = wide.merge(rows.drop(columns=["metric", "n"]), on=KEYS)
+    first = [*KEYS, "rate", "ci_low", "ci_high", "n"]
+    return wide[[*first, *(name for name in wide if name not in first)]]

@@ -1,0 +1,189 @@
+"""Where the texts of a run come from: the organism's generator, the model itself, the planted model, or a
+JSONL file.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from emocircuits.collect import LabelledText
+from emocircuits.errors import UserError, unknown
+from emocircuits.registry import Registry
+from emocircuits.runs.workspace import Workspace
+
+TEXTS = "texts.jsonl"
+ASKED_TOKENS = 220  # about 150 words
+TextSource = Callable[[Workspace], list[LabelledText]]
+SOURCES: Registry[TextSource] = Registry("material")
+
+
+def texts_for(workspace: Workspace) -> list[LabelledText]:
+    """All texts of a run: emotion stories (split `train` and `held_out`), `neutral` texts, and further texts
+    for the SAEs.
+
+    Raises:
+        UserError: an unknown material, an unknown emotion, or an emotion without stories in both splits.
+    """
+    material = workspace.recipe.collect.material
+    if material in SOURCES:
+        texts = SOURCES.get(material)(workspace)
+    elif Path(material).suffix == ".jsonl":
+        from emocircuits.collect.self_written import read_stories
+
+        texts = read_stories(material)
+    else:
+        raise UserError(
+            f"unknown material '{material}'", expected=f"a .jsonl file or one of {', '.join(SOURCES.names())}"
+        )
+    _check(texts, workspace.recipe)
+    return texts
+
+
+def collected_texts(workspace: Workspace) -> list[LabelledText]:
+    """The texts that the collect stage read, from `texts.jsonl`.
+
+    Raises:
+        UserError: the stage was not run.
+    """
+    path = workspace.path(TEXTS)
+    if not path.is_file():
+        raise UserError(f"there is no {path}", cure="run the stage 'collect' first")
+    return [LabelledText(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@SOURCES.member("organism")
+def _organism(workspace: Workspace) -> list[LabelledText]:
+    """Documents of the organism's world that it was not trained on."""
+    from emocircuits.organism.corpus import generate, neutral_documents
+    from emocircuits.organism.world import lexicon
+
+    recipe = workspace.recipe
+    settings, known = recipe.collect, lexicon().emotions
+    seed = 10_000 + recipe.seed  # texts the organism was not trained on
+    texts = []
+    held_out = max(2, round(settings.stories_per_emotion * recipe.directions.held_out_share))
+    for emotion in settings.emotions or known:
+        if emotion not in known:
+            raise unknown("emotion", emotion, known)
+        for split, count in (("train", settings.stories_per_emotion), ("held_out", held_out)):
+            texts += [
+                _labelled(document, f"{emotion}/{document.id}")
+                for document in generate("story", count, seed, split, named=False, emotion=emotion)
+            ]
+    texts += [
+        replace(_labelled(document), kind="neutral")
+        for document in neutral_documents(settings.neutral_texts, seed)
+    ]
+    further = ("inbox", "coding", "dialogue", "sycophancy", "preference", "activity", "numeric")
+    shares = {"inbox": 0.35, "coding": 0.3}
+    for kind in further:
+        count = round(settings.further_texts * shares.get(kind, 0.35 / (len(further) - len(shares))))
+        texts += [_labelled(document) for document in generate(kind, count, seed, "train")]
+    return texts
+
+
+@SOURCES.member("planted")
+def _planted(workspace: Workspace) -> list[LabelledText]:
+    """Stories in the words of the planted model."""
+    from emocircuits.models.planted.model import planted_stories
+
+    settings = workspace.recipe.collect
+    share = workspace.recipe.directions.held_out_share
+    count = settings.stories_per_emotion * 5 + settings.neutral_texts
+    texts = []
+    for number, story in enumerate(planted_stories(count, workspace.recipe.seed)):
+        held_out = (number * share) % 1 + share >= 1
+        neutral = story.emotion == "neutral"
+        texts.append(
+            LabelledText(
+                id=f"planted/{number}",
+                text=story.text,
+                emotion="" if neutral else story.emotion,
+                topic=story.topic,
+                kind="neutral" if neutral else "story",
+                split="held_out" if held_out else "train",
+            )
+        )
+    return texts
+
+
+@SOURCES.member("self_written")
+def _self_written(workspace: Workspace) -> list[LabelledText]:
+    """Stories that the model writes itself, frozen in the run directory."""
+    from emocircuits.collect.self_written import write_stories
+
+    settings = workspace.recipe.collect
+    return write_stories(
+        workspace.model,
+        settings.emotions,
+        settings.stories_per_emotion,
+        seed=workspace.recipe.seed,
+        out_path=workspace.path("stories.jsonl"),
+        n_neutral=settings.neutral_texts,
+        held_out_share=workspace.recipe.directions.held_out_share,
+    )
+
+
+@SOURCES.member("asked")
+def _asked(workspace: Workspace) -> list[LabelledText]:
+    """Stories that a chat model writes when it is asked to, frozen in the run directory, and neutral
+    dialogues.
+    """
+    from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
+    from emocircuits.collect.self_written import StorySettings, write_stories
+
+    settings, share = workspace.recipe.collect, workspace.recipe.directions.held_out_share
+    stories = write_stories(
+        workspace.model,
+        settings.emotions,
+        settings.stories_per_emotion,
+        seed=workspace.recipe.seed,
+        out_path=workspace.path("stories.jsonl"),
+        held_out_share=share,
+        material=asked_material(workspace.model),
+        settings=StorySettings(
+            new_tokens=ASKED_TOKENS, min_new_tokens=ASKED_TOKENS // 4, temperature=1.0, batch_size=16
+        ),
+    )
+    return stories + neutral_dialogues(settings.neutral_texts, workspace.recipe.seed, share)
+
+
+def _labelled(document: Any, identity: str = "") -> LabelledText:
+    return LabelledText(
+        id=identity or document.id,
+        text=document.text,
+        emotion=document.emotion or "",
+        topic=document.topic,
+        kind=document.kind,
+        split=document.split,
+        named=document.named,
+    )
+
+
+def _check(texts: list[LabelledText], recipe: Any) -> None:
+    splits: dict[str, set[str]] = {}
+    for text in texts:
+        if text.kind == "story" and text.emotion:
+            splits.setdefault(text.emotion, set()).add(text.split)
+    for emotion in (recipe.emotion, recipe.opposite, *recipe.collect.emotions):
+        if emotion not in splits:
+            raise unknown("emotion", emotion, splits)
+    poor = [emotion for emotion, found in splits.items() if not {"train", "held_out"} <= found]
+    if poor:
+        raise UserError(
+            f"the emotion '{poor[0]}' has stories in the split {' and '.join(splits[poor[0]])} only",
+            expected="stories to fit and stories held out",
+            cure="raise collect.stories_per_emotion",
+        )
+    if len(splits) < 2:
+        raise UserError(
+            "all stories show one emotion", expected="at least two, since directions are contrasts"
+        )
+    if not any(text.kind == "neutral" for text in texts):
+        raise UserError(
+            "the material has no neutral texts",
+            expected="kind 'neutral'",
+            cure="they are needed to project out neutral variance",
+        )

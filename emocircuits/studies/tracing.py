@@ -1,0 +1,180 @@
+"""From emotions to tokens: the splits of `emocircuits.circuits.trace` for an emotion, its opposite and every
+control.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from emocircuits.attribution.methods.steering_attribution import Push
+from emocircuits.circuits.paths import strongest_paths
+from emocircuits.circuits.trace import Trace, trace_push
+from emocircuits.errors import UserError, unknown
+from emocircuits.experiments.steered import SteeringDirection, steering_directions
+from emocircuits.names import TARGET, NodeId, format_node, layer_of
+from emocircuits.passes.pairs import PairBatch, group_pairs
+from emocircuits.progress import track
+from emocircuits.runs.execute import open_run
+from emocircuits.runs.workspace import Workspace
+from emocircuits.sae.dictionary import open_dictionaries
+from emocircuits.studies.prompts import unpressed_prompts
+
+
+def trace_table(workspace: Workspace, behaviours: Sequence[str], emotions: Sequence[str]) -> pd.DataFrame:
+    """One row per behaviour, direction and part: `behaviour, direction, kind, split, part, amount, ci_low,
+    ci_high, share`.
+
+    Controls are traced with fewer steps of integration; their remainders say whether that was enough.
+    """
+    settings, directions = workspace.recipe.trace, workspace.directions()
+    chosen = [*steering_directions(directions, emotions, kinds=()), *_controls(workspace)]
+    tables = []
+    for behaviour in behaviours:
+        for direction in track(chosen, f"trace {behaviour}"):
+            steps = settings.steps if direction.kind == "emotion" else settings.control_steps
+            found = trace_direction(workspace, behaviour, direction, steps=steps)
+            tables.append(
+                found.table.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind)
+            )
+    table = pd.concat(tables, ignore_index=True)
+    return table[
+        [
+            "behaviour",
+            "direction",
+            "kind",
+            *(name for name in table if name not in ("behaviour", "direction", "kind")),
+        ]
+    ]
+
+
+def trace_direction(
+    workspace: Workspace, behaviour: str, direction: SteeringDirection, *, steps: int
+) -> Trace:
+    """Traces one direction of a run on the behaviour's held-out prompts without pressure."""
+    settings, directions, model = workspace.recipe.trace, workspace.directions(), workspace.model
+    site = directions.steer_site
+    vector = direction.vector / np.linalg.norm(direction.vector) * directions.scale(site) * settings.strength
+    push = Push(
+        _plain(direction.name), site, torch.from_numpy(vector.astype(np.float32)).to(workspace.recipe.device)
+    )
+    return trace_push(
+        model.bridge,
+        neutral_batches(workspace, behaviour, settings.prompts),
+        workspace.behaviour(behaviour).metric,
+        push,
+        dictionaries=_dictionaries(workspace),
+        matched=_matched(workspace),
+        steps=steps,
+        seed=workspace.recipe.seed,
+        max_tokens=workspace.recipe.attribute.max_tokens,
+    )
+
+
+def neutral_batches(workspace: Workspace, behaviour: str, limit: int) -> list[PairBatch]:
+    """Held-out prompts without pressure, as pairs of a prompt with itself."""
+    bound, model = workspace.behaviour(behaviour), workspace.model
+    texts = [text for text, _ in unpressed_prompts(bound.pairs("score", limit))][:limit]
+    tokens = [model.encode(text) for text in texts]
+    device = workspace.recipe.device
+    return [
+        PairBatch(one.clean.to(device), one.corrupt.to(device), one.index)
+        for one in group_pairs([(ids, ids) for ids in tokens])
+    ]
+
+
+def trace_run(
+    directory: Path,
+    emotion: str,
+    behaviour: str,
+    *,
+    overrides: tuple[str, ...] = (),
+    trust_remote_code: bool = False,
+) -> pd.DataFrame:
+    """`trace_table` of one emotion and behaviour of a finished run, with its controls.
+
+    Raises:
+        UserError: no run, or an emotion or behaviour that it does not have.
+    """
+    recipe, manifest = open_run(directory, overrides)
+    workspace = Workspace(recipe, directory, trust_remote_code, manifest)
+    if behaviour not in recipe.behaviours:
+        raise unknown("behaviour of the run", behaviour, recipe.behaviours)
+    if not workspace.path("directions.h5").is_file():
+        raise UserError(f"{directory} has no directions", cure=f"emocircuits run --out {directory}")
+    if emotion not in workspace.directions().emotions:
+        raise unknown("emotion", emotion, workspace.directions().emotions)
+    return trace_table(workspace, [behaviour], [emotion])
+
+
+def path_table(workspace: Workspace, k: int = 12) -> pd.DataFrame:
+    """The strongest paths from matched features to the metric, k per behaviour; from the first site's nodes
+    where none is matched.
+
+    Columns: `behaviour, source, path, amount, share_of_source, share_of_change`.
+    """
+    rows = []
+    for behaviour in workspace.recipe.behaviours:
+        circuit = workspace.circuit(behaviour)
+        labels = {node.id: node.label for node in circuit.nodes}
+        matched = {
+            format_node(NodeId("feature", site=site, feature=feature))
+            for site, features in _matched(workspace).items()
+            for feature in features
+        }
+        first = min((layer_of(node.site) for node in circuit.nodes if node.site), default=0)
+        sources = [node for node in labels if node in matched] or [
+            node.id for node in circuit.nodes if node.site and layer_of(node.site) == first
+        ]
+        change = circuit.node(TARGET).effect
+        found = [
+            (
+                behaviour,
+                source,
+                " → ".join(labels[node] for node in path.nodes),
+                path.amount,
+                path.share,
+                path.amount / change,
+            )
+            for source in sources
+            for path in strongest_paths(circuit, source, TARGET, k)
+        ]
+        rows += sorted(found, key=lambda row: -abs(row[3]))[:k]
+    return pd.DataFrame(
+        rows, columns=["behaviour", "source", "path", "amount", "share_of_source", "share_of_change"]
+    )
+
+
+def _controls(workspace: Workspace) -> list[SteeringDirection]:
+    counts = {
+        "random": workspace.recipe.trace.random_controls,
+        "content": workspace.recipe.trace.content_controls,
+    }
+    found = steering_directions(workspace.directions(), (), kinds=tuple(counts))
+    return [
+        one
+        for kind, count in counts.items()
+        for one in [other for other in found if other.kind == kind][:count]
+    ]
+
+
+def _dictionaries(workspace: Workspace) -> Mapping[str, Any]:
+    """The SAE of the reading site, where that lies behind the push."""
+    directions = workspace.directions()
+    site = directions.read_site
+    if layer_of(site) <= layer_of(directions.steer_site):
+        site = workspace.model.sites[-1]
+    return open_dictionaries({site: workspace.sae(site)}, workspace.model.d_model)
+
+
+def _matched(workspace: Workspace) -> dict[str, list[int]]:
+    table = workspace.matches().table
+    kept = table[(table["emotion"] == workspace.recipe.emotion) & table["kept"].astype(bool)]
+    return {site: sorted(map(int, rows["feature"])) for site, rows in kept.groupby("site")}
+
+
+def _plain(name: str) -> str:
+    return "".join(char if char.isalnum() or char in "_.-" else "-" for char in name)

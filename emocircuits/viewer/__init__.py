@@ -1,0 +1,1 @@
+"""The interactive circuit viewer: its data, its page, its notebook widget."""
