@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emocircuits.attribution import METHODS, MethodCard, PairBatch
-from emocircuits.attribution.methods.card import attribution_patching
+from emocircuits.attribution import METHODS, MethodCard, PairBatch, attribution_patching
 from emocircuits.runs.execute import open_run
 from emocircuits.runs.workspace import Workspace
 

@@ -20,7 +20,7 @@ from emocircuits import (
     stages,  # noqa: F401 (registers the stages)
 )
 from emocircuits.artifacts.circuit import Node
-from emocircuits.attribution.methods.card import exact_patching
+from emocircuits.attribution import exact_patching
 from emocircuits.runs.execute import open_run, run_pipeline
 from emocircuits.runs.recipe import load_recipe
 from emocircuits.runs.workspace import Workspace

@@ -11,8 +11,7 @@ from transformer_lens.hook_points import HookPoint
 from transformers import AttentionInterface
 
 from emocircuits import attribute
-from emocircuits.attribution import PairBatch
-from emocircuits.attribution.methods.card import attribution_patching
+from emocircuits.attribution import PairBatch, attribution_patching
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
 from emocircuits.models.tiny import write_tiny_model

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.attribution_scale import QUICK, measured
 from planted.paper_model import difference, random_batch, random_model, random_saes
 
-from emocircuits.attribution.methods.card import attribution_patching
+from emocircuits.attribution import attribution_patching
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
 from emocircuits.models.tiny import write_tiny_model

@@ -21,9 +21,8 @@ import time
 import torch
 
 import emocircuits
-from emocircuits.attribution import PairBatch
+from emocircuits.attribution import PairBatch, attribution_patching
 from emocircuits.attribution.edges import counted_edge_effects
-from emocircuits.attribution.methods.card import attribution_patching
 from emocircuits.interventions.splice import splice
 from tests.benchmarks.attribution_scale import difference, random_world
 

@@ -20,9 +20,9 @@ from emocircuits.organism.bayes import level_table
 from emocircuits.organism.corpus import document
 from emocircuits.organism.documents import Document
 from emocircuits.organism.world import APPRAISALS, LEVELS, lexicon
-from emocircuits.stages.finished_run import finished_run
 from emocircuits.runs.recipe import load_recipe
 from emocircuits.runs.workspace import Workspace
+from emocircuits.stages.finished_run import finished_run
 
 FRESH_SEED = 77_000
 QUICK = (

@@ -27,8 +27,8 @@ from emocircuits.organism.emotion_posterior import shown_levels
 from emocircuits.organism.world import APPRAISALS, lexicon
 from emocircuits.progress import quiet
 from emocircuits.runs.recipe import PreferenceSettings
-from emocircuits.runs.workspace import Workspace
 from emocircuits.runs.settings import direction_settings
+from emocircuits.runs.workspace import Workspace
 from emocircuits.studies.direction_checks import preference_agreement, preference_study
 from emocircuits.studies.steering_tables import SteerRun
 from tests.benchmarks.bars import Row, at_least, at_most, beside, command, fresh_stories

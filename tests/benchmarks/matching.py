@@ -27,10 +27,10 @@ from emocircuits.matching.story_features import StoryFeatures, story_features
 from emocircuits.matching.table import match_table
 from emocircuits.numerics import generator, wilson_interval
 from emocircuits.progress import quiet
+from emocircuits.runs.settings import match_settings
 from emocircuits.runs.workspace import Workspace
 from emocircuits.sae import load_sae
 from emocircuits.sae.loading.registered import shipped_registry
-from emocircuits.runs.settings import match_settings
 from emocircuits.studies.sae_registry import registered_directories
 from emocircuits.studies.steering_tables import SteerRun
 from tests.benchmarks.bars import FreshStories, Row, at_least, at_most, beside, command, fresh_stories

@@ -111,8 +111,7 @@ def child(what: str, length: int) -> None:
         else:
             from planted.paper_model import random_saes
 
-            from emocircuits.attribution import PairBatch
-            from emocircuits.attribution.methods.card import attribution_patching
+            from emocircuits.attribution import PairBatch, attribution_patching
 
             saes = random_saes("topk", 2, model.d_model)
             for sae in saes.values():
@@ -131,8 +130,7 @@ def pattern_cost(clock, repeats: int = 3) -> None:
     """Time per prompt pair with and without patterns; turns alternate, medians."""
     from planted.paper_model import random_saes
 
-    from emocircuits.attribution import PairBatch
-    from emocircuits.attribution.methods.card import attribution_patching
+    from emocircuits.attribution import PairBatch, attribution_patching
     from emocircuits.models.tiny import write_tiny_model
     from emocircuits.passes import attention as fused_attention
 

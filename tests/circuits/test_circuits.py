@@ -7,8 +7,7 @@ from planted.paper_model import difference, random_batch, random_model, random_s
 
 from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.artifacts.circuit import CircuitGraph
-from emocircuits.attribution import PairBatch
-from emocircuits.attribution.methods.card import attribution_patching
+from emocircuits.attribution import PairBatch, attribution_patching
 from emocircuits.circuits import (
     EVERYTHING,
     NodeSet,

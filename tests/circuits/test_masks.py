@@ -19,8 +19,7 @@ from planted.paper_model import (
     random_saes,
 )
 
-from emocircuits.attribution import PairBatch
-from emocircuits.attribution.methods.card import attribution_patching
+from emocircuits.attribution import PairBatch, attribution_patching
 from emocircuits.circuits import EVERYTHING, circuit_metric, select_nodes
 from emocircuits.circuits.active import active_nodes
 from emocircuits.circuits.masks import MaskScores, closest, mask_scores, refined_scores

@@ -11,10 +11,10 @@ REGISTRIES = {
     "behaviours.BEHAVIOURS": "behaviour",
     "organism.documents.KINDS": "document kind",
     "export.EXPORTERS": "export format",
-    "export.figures.FIGURES": "figure",
+    "figures.FIGURES": "figure",
     "interventions.ablate.ABLATIONS": "ablation",
     "directions.estimator.ESTIMATORS": "direction estimator",
-    "attribution.methods.METHODS": "attribution method",
+    "attribution.METHODS": "attribution method",
     "matching.score.SCORES": "match score",
     "stages.STAGES": "stage",
     "studies.texts.SOURCES": "material",
@@ -27,7 +27,7 @@ def registry(path):
     for folder in (
         "organism.corpus",
         "directions.difference_of_means",
-        "attribution.attribution_patching",
+        "attribution.methods.attribution_patching",
         "matching",
     ):
         importlib.import_module(f"emocircuits.{folder}")

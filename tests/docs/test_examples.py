@@ -14,7 +14,7 @@ REGISTRIES = (
     "models.family.FAMILIES",
     "behaviours.BEHAVIOURS",
     "export.EXPORTERS",
-    "export.figures.FIGURES",
+    "figures.FIGURES",
     "interventions.ablate.ABLATIONS",
     "directions.ESTIMATORS",
     "attribution.METHODS",

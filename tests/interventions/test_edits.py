@@ -18,7 +18,7 @@ from planted.paper_model import (
 )
 from transformer_lens.model_bridge import TransformerBridge
 
-from emocircuits.attribution.methods.card import attribution_patching
+from emocircuits.attribution import attribution_patching
 from emocircuits.circuits.predicted import TOGETHER, predicted_effect
 from emocircuits.errors import Failure, UserError
 from emocircuits.interventions.edits import Edit, ablate, add, clamp, freeze, scale

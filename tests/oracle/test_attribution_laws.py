@@ -5,8 +5,7 @@ import pytest
 import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes, sae_of
 
-from emocircuits.attribution import edge_effects
-from emocircuits.attribution.methods.card import attribution_patching, exact_patching
+from emocircuits.attribution import attribution_patching, edge_effects, exact_patching
 from emocircuits.graphs.linearise import SiteRun
 from emocircuits.graphs.slopes import slopes
 from emocircuits.interventions.splice import splice

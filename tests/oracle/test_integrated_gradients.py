@@ -7,8 +7,7 @@ import pytest
 import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes
 
-from emocircuits.attribution import edge_effects
-from emocircuits.attribution.methods.card import attribution_patching, integrated_gradients
+from emocircuits.attribution import attribution_patching, edge_effects, integrated_gradients
 from emocircuits.errors import Failure, UserError
 
 

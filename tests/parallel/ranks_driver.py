@@ -9,7 +9,7 @@ from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.cli.main import main
 from emocircuits.ranks import joined, ranks
 from emocircuits.sae import SAESettings, train_saes
-from emocircuits.sae.training.trainer import train as train_module
+from emocircuits.sae.training import train as train_module
 
 FOLDER = Path(sys.argv[2])
 SHORT = {

@@ -185,7 +185,7 @@ def test_a_process_alone_is_rank_0_of_1():
 
 
 def test_what_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
-    from emocircuits.sae.training.trainer import train as train_module
+    from emocircuits.sae.training import train as train_module
 
     store = planted_store(tmp_path / "a.h5", n_prompts=10)
     monkeypatch.setattr(train_module, "ranks", lambda: Ranks(0, 3))

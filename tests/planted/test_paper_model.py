@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from planted.paper_model import SITES, A, K, P, S, paper_batch, paper_metric, paper_model, paper_saes
 
-from emocircuits.attribution import edge_effects
-from emocircuits.attribution.methods.card import attribution_patching, exact_patching
+from emocircuits.attribution import attribution_patching, edge_effects, exact_patching
 from emocircuits.circuits import (
     circuit_from_attribution,
     circuit_metric,

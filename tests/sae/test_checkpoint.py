@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from emocircuits.errors import Failure, UserError
 from emocircuits.io import atomic
 from emocircuits.sae import SAESettings, train_saes
+from emocircuits.sae.training import train as train_module
 from emocircuits.sae.training.checkpoint import Checkpoints
-from emocircuits.sae.training.trainer import train as train_module
 
 SITE = SITES[0]
 SETTINGS = {

