@@ -8,5 +8,5 @@ from importlib import resources
 @cache
 def emotion_clusters() -> dict[str, str]:
     """Emotion -> name of its cluster; emotions the paper does not name are absent."""
-    text = (resources.files("emocircuits.export") / "emotion_clusters.csv").read_text(encoding="utf-8")
+    text = (resources.files("emocircuits.viewer") / "emotion_clusters.csv").read_text(encoding="utf-8")
     return {row["emotion"]: row["cluster"] for row in csv.DictReader(text.splitlines())}

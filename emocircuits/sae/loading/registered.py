@@ -81,7 +81,7 @@ class RegisteredSAE:
 
 def shipped_registry() -> Path:
     """The registry that comes with the package: beside it in a checkout, inside it when installed."""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     return next(
         (
             path
