@@ -100,6 +100,6 @@ assert "bayes_auroc" not in quality or (quality["auroc"] < quality["bayes_auroc"
     "no reader can beat the posterior"
 )
 print(
-    f"held-out AUROC {line['auroc']:.3f} [{line['auroc_low']:.3f}, {line['auroc_high']:.3f}] at {site}; {emotion} "
-    f"{own['auroc']:.3f}, best of {len(chance)} that mean nothing {chance.max():.3f}"
+    f"held-out AUROC {line['auroc']:.3f} [{line['auroc_low']:.3f}, {line['auroc_high']:.3f}] at {site}; "
+    f"{emotion} {own['auroc']:.3f}, best of {len(chance)} that mean nothing {chance.max():.3f}"
 )

@@ -92,8 +92,9 @@ for behaviour, line in controls.iterrows():
     assert own.loc[emotion, "slope"] > line["max"], f"{behaviour}: a control moves it as far as {emotion}"
     assert own.loc[emotion, "p_value"] <= 0.05 and own.loc[opposite, "slope"] < own.loc[emotion, "slope"]
     print(
-        f"{behaviour}: {emotion} {own.loc[emotion, 'slope']:+.2f}, {opposite} {own.loc[opposite, 'slope']:+.2f}, "
-        f"{line['size']:.0f} controls {line['min']:+.2f} to {line['max']:+.2f}"
+        f"{behaviour}: {emotion} {own.loc[emotion, 'slope']:+.2f}, {opposite} "
+        f"{own.loc[opposite, 'slope']:+.2f}, {line['size']:.0f} controls {line['min']:+.2f} to "
+        f"{line['max']:+.2f}"
     )
 assert before == after and pushed != before, "steering must act, and end"
 assert agreement is None or agreement["ci_low"] > 0, "readings and effects do not go together"

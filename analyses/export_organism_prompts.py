@@ -80,7 +80,8 @@ def circumstances(
                 break
         else:
             raise Failure(
-                f"no two sentences of {name} {clean[name]:+d} and {corrupt[name]:+d} have the same token length"
+                f"no two sentences of {name} {clean[name]:+d} and {corrupt[name]:+d} "
+                "have the same token length"
             )
         used |= {one, other}
         partners.append((first, second))

@@ -184,6 +184,6 @@ def parse_node(text: str) -> NodeId:
         return NodeId("component", name=kind, position=position)
     raise UserError(
         f"'{text}' is not a node id",
-        expected="feature/<site>/<index>[/p<position>], error/<site>[/p<position>], token/p<position>, direction/<name>, "
-        "logits, target/<metric> or a component such as m2 or a2.h3<q>",
+        expected="feature/<site>/<index>[/p<position>], error/<site>[/p<position>], token/p<position>, "
+        "direction/<name>, logits, target/<metric> or a component such as m2 or a2.h3<q>",
     )

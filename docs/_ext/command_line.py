@@ -5,8 +5,9 @@ import re
 
 HEAD = """# Command line
 
-Made from the parser: what stands here is what `emocircuits COMMAND --help` says. Results go to stdout, progress and errors
-(one line each) to stderr. Exit codes: 0 done, 2 a mistake in the input, 1 a failure, 130 Ctrl-C.
+Made from the parser: what stands here is what `emocircuits COMMAND --help` says. Results go to stdout,
+progress and errors (one line each) to stderr. Exit codes: 0 done, 2 a mistake in the input, 1 a failure,
+130 Ctrl-C.
 """
 GROUPS = (
     ("A whole run", ("run", "view", "doctor")),

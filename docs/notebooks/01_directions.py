@@ -94,7 +94,8 @@ reliability = float(directions.quality["reliability"][place, directions.emotions
 chance = np.abs(directions.controls["random"].vectors[place] @ desperate)
 opposite = float(desperate @ directions.vector("calm", site))
 print(
-    f"two halves agree with cosine {reliability:.3f}; random directions reach {chance.max():.2f}; calm {opposite:+.2f}"
+    f"two halves agree with cosine {reliability:.3f}; random directions reach "
+    f"{chance.max():.2f}; calm {opposite:+.2f}"
 )
 
 # %% [markdown]

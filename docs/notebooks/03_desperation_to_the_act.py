@@ -49,7 +49,8 @@ print("clean:  ", bound.find[0].clean[-160:])
 print("corrupt:", bound.find[0].corrupt[-160:])
 with torch.no_grad():
     print(
-        f"log-odds: {bound.metric(model(find.clean)).mean():+.2f} clean, {bound.metric(model(find.corrupt)).mean():+.2f} corrupt"
+        f"log-odds: {bound.metric(model(find.clean)).mean():+.2f} clean, "
+        f"{bound.metric(model(find.corrupt)).mean():+.2f} corrupt"
     )
 
 # %% [markdown]

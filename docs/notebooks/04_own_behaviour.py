@@ -79,7 +79,8 @@ for name in ("money_trouble", "sadness"):
     change = (metric(model.bridge(score.clean)) - metric(model.bridge(score.corrupt))).detach().numpy()
     changes[name] = (float(change.mean()), *map(float, bootstrap_interval(change, seed=0)))
     print(
-        f"{name}: log-odds of cheating change by {change.mean():+.2f}, 95 % interval [{changes[name][1]:+.2f}, {changes[name][2]:+.2f}]"
+        f"{name}: log-odds of cheating change by {change.mean():+.2f}, 95 % interval "
+        f"[{changes[name][1]:+.2f}, {changes[name][2]:+.2f}]"
     )
 
 # %% [markdown]

@@ -202,7 +202,10 @@ class AttributionResult:
 
     def __repr__(self) -> str:
         edges = 0 if self.edges is None else len(self.edges.targets)
-        return f"AttributionResult({self.behaviour}: {len(self.nodes)} nodes, {edges} edges, {len(self.metric_clean)} prompts)"
+        return (
+            f"AttributionResult({self.behaviour}: {len(self.nodes)} nodes, {edges} edges, "
+            f"{len(self.metric_clean)} prompts)"
+        )
 
 
 def _strongest_first(table: pd.DataFrame) -> pd.DataFrame:

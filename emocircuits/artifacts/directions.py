@@ -225,8 +225,8 @@ class EmotionDirections:
     def __repr__(self) -> str:
         controls = ", ".join(f"{len(c.names)} {kind}" for kind, c in self.controls.items())
         return (
-            f"EmotionDirections({len(self.emotions)} emotions × {len(self.sites)} sites × d_model {self.vectors.shape[2]}, "
-            f"{self.estimator}, controls: {controls or 'none'})"
+            f"EmotionDirections({len(self.emotions)} emotions × {len(self.sites)} sites × d_model "
+            f"{self.vectors.shape[2]}, {self.estimator}, controls: {controls or 'none'})"
         )
 
 

@@ -178,5 +178,8 @@ class FeatureMatches:
             )
 
     def __repr__(self) -> str:
-        sizes = f"{len(self.emotions)} emotions × {len(self.sites)} sites × {self.scores['delta'].shape[2]} features"
+        sizes = (
+            f"{len(self.emotions)} emotions × {len(self.sites)} sites × "
+            f"{self.scores['delta'].shape[2]} features"
+        )
         return f"FeatureMatches({sizes}, {int(self.table['kept'].sum())} kept)"

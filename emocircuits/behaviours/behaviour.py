@@ -10,7 +10,10 @@ from emocircuits.errors import unknown
 from emocircuits.registry import Registry
 
 PROMPTS = Path(__file__).parent / "prompts"
-NATURAL_NOTE = "Of the scenario's candidate words those that are single tokens of the model; wordings of equal length for its tokenizer."
+NATURAL_NOTE = (
+    "Of the scenario's candidate words those that are single tokens of the model; wordings of "
+    "equal length for its tokenizer."
+)
 Split = Literal["find", "score"]
 SPLITS: tuple[Split, ...] = ("find", "score")
 

@@ -39,7 +39,8 @@ class LogOdds:
         last = logits[:, -1]
         if last.shape[-1] <= max(*self.target_ids, *self.honest_ids):
             raise UserError(
-                f"logits cover {last.shape[-1]} tokens and the metric needs token {max(*self.target_ids, *self.honest_ids)}",
+                f"logits cover {last.shape[-1]} tokens and the metric needs token "
+                f"{max(*self.target_ids, *self.honest_ids)}",
                 expected="logits of the model whose tokenizer gave the ids",
             )
         return last[:, list(self.target_ids)].logsumexp(-1) - last[:, list(self.honest_ids)].logsumexp(-1)

@@ -156,7 +156,7 @@ class Refinder:
         strongest = [node for node in found.node_table()["node"] if node.startswith("feature/")][:most]
         graph = graph_of(self._model, strongest, dictionaries, self._batches)
 
-        def path(*given: Any):  # noqa: ANN202
+        def path(*given: Any):
             return corrupt_point(*given) if self._plain else input_path(*given, steps=self._steps)
 
         return graph_attribution(

@@ -1,7 +1,7 @@
 """m(C) of a feature circuit, for real: features and errors outside C take their baseline at every site, those
 inside stay live.
 
-    x'  =  decode(m f + (1 - m) f_base) + (e if the error is kept, else e_base)        at every site, one after the other
+    x'  =  decode(m f + (1 - m) f_base) + (e if the error is kept, else e_base)    at every site in turn
 
 `interventions.ablate` says the same as hooks of one pass; here many circuits share their work. The blocks
 before the first site run once. From site to site only one pass is run for all circuits that agree so far, so

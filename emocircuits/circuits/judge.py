@@ -43,7 +43,8 @@ class Judge:
         empty, full = runs.run(ends, ends[:, 0].copy(), ablation=ablation).astype(np.float64)
         if abs(full.mean() - empty.mean()) < 1e-6 * max(1.0, float(np.abs(full).mean())):
             raise UserError(
-                f"the metric is the same with everything and with nothing ({full.mean():.4g}; {ablation} ablation)",
+                "the metric is the same with everything and with nothing "
+                f"({full.mean():.4g}; {ablation} ablation)",
                 expected="prompts on which clean and corrupt differ",
             )
         return cls(candidates, runs, ablation, full, empty, seed)

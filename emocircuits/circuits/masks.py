@@ -292,7 +292,7 @@ def _masks(
     return masks
 
 
-def _edit(dictionary: Dictionary, run: SiteRun, masks: Float[Tensor, "prompt node"]):  # noqa: ANN202
+def _edit(dictionary: Dictionary, run: SiteRun, masks: Float[Tensor, "prompt node"]):
     features = dictionary.encode(run.corrupt)
     error = run.corrupt.to(features.dtype) - dictionary.decode(features)
     keep, keep_error = masks[:, None, :-1], masks[:, None, -1:]

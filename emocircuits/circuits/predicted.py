@@ -3,7 +3,7 @@
 A node's effect is what moving it from its corrupt to its clean value does to the metric. An edit moves it
 some other way, which counts as the share of that move it is most like:
 
-    share     = < edited - unedited value , clean - corrupt value > / < clean - corrupt , clean - corrupt >         per prompt
+    share     = < edited - unedited , clean - corrupt > / < clean - corrupt , clean - corrupt >    per prompt
     predicted = sum over edited nodes of  effect * share
 
 Ablating a feature in the clean run to its corrupt value has share -1, doubling its clean - corrupt part in

@@ -44,8 +44,8 @@ def prune(
         edges = [edge for edge in edges if edge.source in names and edge.target in names]
     if not any(node.kind != "target" for node in nodes):
         raise UserError(
-            f"the circuit of {circuit.behaviour} is empty after pruning (node threshold {node_threshold}, edge "
-            f"threshold {edge_threshold})",
+            f"the circuit of {circuit.behaviour} is empty after pruning (node threshold {node_threshold}, "
+            f"edge threshold {edge_threshold})",
             cure="lower the thresholds",
         )
     thresholds = {**circuit.thresholds}

@@ -4,7 +4,8 @@ prompts.
 At every site behind the push, with the change from the unsteered to the steered run and the gradient averaged
 over the strength (`emocircuits.attribution.methods.steering_attribution`),
 
-    effect of a feature = < change of its activation, dM/df >        effect of an error node = < change of the error, dM/dx >
+    effect of a feature     = < change of its activation, dM/df >
+    effect of an error node = < change of the error, dM/dx >
 
 and the effects of all features and the error of a site add up to M(steered) - M(unsteered), up to the
 midpoint rule. This puts an emotion, its opposite and control directions on the same nodes that a prompt pair

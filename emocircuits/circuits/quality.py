@@ -86,9 +86,9 @@ class CircuitQuality:
 
     def __repr__(self) -> str:
         return (
-            f"CircuitQuality({self.size} of {self.candidates} {self.unit}, {self.prompts} prompts: faithfulness "
-            f"{self.faithfulness:.3f} [{self.ci_low:.3f}, {self.ci_high:.3f}], completeness {self.completeness:.3f}, random "
-            f"{self.random['mean']:.3f}"
+            f"CircuitQuality({self.size} of {self.candidates} {self.unit}, {self.prompts} prompts: "
+            f"faithfulness {self.faithfulness:.3f} [{self.ci_low:.3f}, {self.ci_high:.3f}], completeness "
+            f"{self.completeness:.3f}, random {self.random['mean']:.3f}"
             + "".join(f", {name} {one['faithfulness']:.3f}" for name, one in self.controls.items())
             + ")"
         )

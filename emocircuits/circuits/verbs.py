@@ -58,7 +58,8 @@ class Faithfulness(float):
         gap = full.mean() - empty.mean()
         if abs(gap) < 1e-6 * max(1.0, float(np.abs(full).mean())):
             raise UserError(
-                f"the metric is the same with everything and with nothing ({full.mean():.4g}; {ablation} ablation)",
+                "the metric is the same with everything and with nothing "
+                f"({full.mean():.4g}; {ablation} ablation)",
                 expected="prompts on which clean and corrupt differ",
             )
         made = cls((circuit.mean() - empty.mean()) / gap)
@@ -72,7 +73,10 @@ class Faithfulness(float):
         return made
 
     def __repr__(self) -> str:
-        return f"Faithfulness({float(self):.3f}, 95 % interval {self.ci_low:.3f} to {self.ci_high:.3f}, {self.ablation} ablation)"
+        return (
+            f"Faithfulness({float(self):.3f}, 95 % interval {self.ci_low:.3f} to {self.ci_high:.3f}, "
+            f"{self.ablation} ablation)"
+        )
 
 
 def from_attribution(

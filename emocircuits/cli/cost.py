@@ -15,7 +15,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "cost",
         help="time and memory of a run on paper, from measured or stated rates",
-        epilog="example: emocircuits cost --size 7b --tokens 2e7 --rows 5e8 --sites 4 --flops 4e14 --share 0.4",
+        epilog="example: emocircuits cost --size 7b --tokens 2e7 --rows 5e8 --sites "
+        "4 --flops 4e14 --share 0.4",
     )
     parser.add_argument(
         "--size", default="organism", metavar="SIZE", help=f"{', '.join(SIZES)} (default: organism)"
@@ -81,15 +82,18 @@ def call(arguments: argparse.Namespace) -> int:
         print(json.dumps({"rates": vars(rates), "job": vars(job), "rows": rows}))
         return 0
     print(
-        f"{arguments.size}: {job.tokens:.3g} tokens, {job.sites} SAEs of {job.expansion} x d_model on {job.rows:.3g} rows, {job.ranks} ranks"
+        f"{arguments.size}: {job.tokens:.3g} tokens, {job.sites} SAEs of {job.expansion} x d_model on "
+        f"{job.rows:.3g} rows, {job.ranks} ranks"
     )
     print(
-        f"{rates.flops:.3g} flop/s, of which a model reaches {rates.model_share:.0%}; {rates.disk / 1e6:.0f} MB/s to disk ({rates.what})"
+        f"{rates.flops:.3g} flop/s, of which a model reaches {rates.model_share:.0%}; "
+        f"{rates.disk / 1e6:.0f} MB/s to disk ({rates.what})"
     )
     print(f"{'stage':<10} {'flop':>10} {'time':>12} {'memory GiB':>11} {'disk GiB':>9}")
     for row in rows:
         print(
-            f"{row['stage']:<10} {row['flop']:>10.2e} {_clock(row['seconds']):>12} {row['memory_gb']:>11.1f} {row['disk_gb']:>9.1f}"
+            f"{row['stage']:<10} {row['flop']:>10.2e} {_clock(row['seconds']):>12} "
+            f"{row['memory_gb']:>11.1f} {row['disk_gb']:>9.1f}"
         )
     return 0
 

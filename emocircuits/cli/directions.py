@@ -196,7 +196,8 @@ def call_scan(arguments: argparse.Namespace) -> int:
         )
         return 0
     print(
-        f"{found.n_passages:,} passages, {found.n_tokens:,} tokens; reading (z over all passages), line, passage"
+        f"{found.n_passages:,} passages, {found.n_tokens:,} tokens; reading (z over "
+        "all passages), line, passage"
     )
     for emotion, rows in found.passages.groupby("emotion", sort=False):
         print(emotion)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
 from emocircuits.cli.options import add_json
@@ -19,8 +20,8 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         dest="formats",
-        help="write only these formats, from the run's files as they are: json, graphml, gexf, dot, svg, pdf, html, csv, "
-        "neuronpedia, circuit-tracer, all (comma-separated, repeatable)",
+        help="write only these formats, from the run's files as they are: json, graphml, gexf, dot, svg, "
+        "pdf, html, csv, neuronpedia, circuit-tracer, all (comma-separated, repeatable)",
     )
     parser.add_argument("--behaviour", metavar="NAME", help="with --format: only this behaviour")
     parser.add_argument(
@@ -36,8 +37,8 @@ def add_figure_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         action="append",
         default=[],
-        help="draw only these figures, from the run's files as they are (comma-separated, repeatable); data that are "
-        "missing are an error",
+        help="draw only these figures, from the run's files as they are (comma-separated, repeatable); data "
+        "that are missing are an error",
     )
     parser.add_argument(
         "--venue", metavar="NAME", help="column widths of neurips, icml, iclr or page (default: page)"
@@ -142,8 +143,6 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(f"{address}  (Ctrl-C ends)", flush=True)
         if arguments.open:
             webbrowser.open(address)
-        try:
+        with suppress(KeyboardInterrupt):
             server.serve_forever()
-        except KeyboardInterrupt:
-            pass
     return 0

@@ -48,7 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="emocircuits",
         description="Traces emotion directions through SAE feature circuits to behaviour, with controls.",
-        epilog="example: emocircuits run            the embedded recipe on the model that ships with the package",
+        epilog="example: emocircuits run            the embedded recipe on the model "
+        "that ships with the package",
     )
     parser.add_argument("--version", action="version", version=f"emocircuits {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

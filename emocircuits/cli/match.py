@@ -136,7 +136,8 @@ def call_recur(arguments: argparse.Namespace) -> int:
     of = int(by_match["of"].max()) if len(by_match) else 0
     often = float((by_match["seeds"] * 2 > by_match["of"]).mean()) if len(by_match) else 0.0
     print(
-        f"{len(by_match)} matches, {often:.0%} of them recur in most of {of} seeds: {study.workspace.path('recur')}/recurrence.csv"
+        f"{len(by_match)} matches, {often:.0%} of them recur in most of {of} seeds: "
+        f"{study.workspace.path('recur')}/recurrence.csv"
     )
     return 0
 

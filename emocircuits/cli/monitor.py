@@ -17,7 +17,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "monitor",
         help="read emotions while a model writes; log, annotate, steer or stop before a token is emitted",
-        epilog='example: echo "Alex decided to" | emocircuits monitor --directions runs/organism --text - --action steer --steer calm=0.1',
+        epilog='example: echo "Alex decided to" | emocircuits monitor --directions runs/organism --text - '
+        "--action steer --steer calm=0.1",
     )
     parser.add_argument(
         "--model", default="organism", metavar="MODEL", help="'organism', a Hugging Face id or a directory"

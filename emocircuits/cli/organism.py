@@ -83,13 +83,14 @@ def call_sample(arguments: argparse.Namespace) -> int:
             continue
         levels = " ".join(f"{name}={level:+d}" for name, level in document.levels.items())
         print(
-            f"--- {document.id}  emotion: {document.emotion or 'none'}  topic: {document.topic or '-'}  {levels}"
+            f"--- {document.id}  emotion: {document.emotion or 'none'}  topic: "
+            f"{document.topic or '-'}  {levels}"
         )
         print(document.text)
         for decision in document.decisions:
             print(
-                f"    P({decision.options[0]}) = {decision.p_true:.3f} given the latents, {decision.p_bayes:.3f} given the text; "
-                f"drawn: {decision.action}"
+                f"    P({decision.options[0]}) = {decision.p_true:.3f} given the latents, "
+                f"{decision.p_bayes:.3f} given the text; drawn: {decision.action}"
             )
     return 0
 

@@ -31,7 +31,8 @@ def add_run(commands: argparse._SubParsersAction) -> None:
         help="run a recipe: every stage from model to report",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Runs every stage of a recipe; finished stages are skipped, an interrupted run goes on.",
-        epilog="examples:\n  emocircuits run\n  emocircuits run analyses/recipes/debug.toml --out runs/debug\n"
+        epilog="examples:\n  emocircuits run\n  emocircuits run "
+        "analyses/recipes/debug.toml --out runs/debug\n"
         "  emocircuits run --set sae.k=16 --from sae --dry-run",
     )
     parser.add_argument(
@@ -141,7 +142,7 @@ def call_stage(arguments: argparse.Namespace) -> int:
     if arguments.stage == "figures" and (arguments.only or arguments.venue or arguments.out):
         return call_figures(arguments)
 
-    from emocircuits import stages as _  # registers the stages
+    import emocircuits.stages  # noqa: F401 - registers the stages
     from emocircuits.runs.execute import open_run, run_pipeline
 
     recipe, _ = open_run(arguments.directory, tuple(arguments.overrides))

@@ -70,7 +70,8 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser(
         "sae-train",
         help="train SAEs straight from a model and texts, without a store (also: sae train)",
-        epilog="example: emocircuits sae train texts.jsonl --model organism --out my_saes --set sae.training_rows=5_000_000",
+        epilog="example: emocircuits sae train texts.jsonl --model organism --out my_saes --set "
+        "sae.training_rows=5_000_000",
     )
     train.add_argument(
         "texts", metavar="TEXTS", type=Path, help="one text a line, or JSON lines with the key 'text'"
@@ -99,7 +100,8 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     enter = commands.add_parser(
         "sae-register",
         help="measure SAEs on a run's activations and enter them in a registry (also: sae register)",
-        epilog="example: emocircuits sae register runs/organism --saes saes/organism-topk --name organism-topk",
+        epilog="example: emocircuits sae register runs/organism --saes "
+        "saes/organism-topk --name organism-topk",
     )
     enter.add_argument("directory", metavar="RUN", type=Path, help="a run directory")
     enter.add_argument("--name", required=True, help="name of the entry")
@@ -110,7 +112,8 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     enter.set_defaults(call=call_register)
     check = commands.add_parser(
         "sae-check",
-        help="measure registered SAEs on a run's activations; exit code 2 when one is far off (also: sae check)",
+        help="measure registered SAEs on a run's activations; exit code 2 when one is "
+        "far off (also: sae check)",
         epilog="example: emocircuits sae check runs/organism --name organism-topk",
     )
     check.add_argument("directory", metavar="RUN", type=Path, help="a run directory")

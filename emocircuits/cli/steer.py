@@ -18,7 +18,8 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     text = commands.add_parser(
         "steer-text",
         help="let a model write with and without steering (also: steer text)",
-        epilog='example: emocircuits steer text --directions runs/organism/directions.h5 --emotion calm --strength 0.1 --prompt "Alex decided to"',
+        epilog="example: emocircuits steer text --directions runs/organism/directions.h5 --emotion calm "
+        '--strength 0.1 --prompt "Alex decided to"',
     )
     text.add_argument("--emotion", required=True, metavar="NAME", help="which direction")
     text.add_argument(
@@ -42,7 +43,8 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     curve = commands.add_parser(
         "steer-curve",
         help="dose–response of behaviours next to all controls (also: steer curve)",
-        epilog="example: emocircuits steer curve --directions runs/organism/directions.h5 --emotions desperate,calm --site all",
+        epilog="example: emocircuits steer curve --directions runs/organism/directions.h5 --emotions "
+        "desperate,calm --site all",
     )
     curve.add_argument(
         "--emotions",

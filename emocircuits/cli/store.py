@@ -128,7 +128,8 @@ def call_verify(arguments: argparse.Namespace) -> int:
         print(json.dumps(found))
     else:
         print(
-            f"ok  {store.path}: {len(store.shards)} shards, {store.n_rows} rows, content hash {store.content_hash}"
+            f"ok  {store.path}: {len(store.shards)} shards, {store.n_rows} rows, content hash "
+            f"{store.content_hash}"
         )
     return 0
 
@@ -152,7 +153,10 @@ def _text(value: dict[str, Any]) -> str:
         f"store         {value['path']}",
         f"model         {value['model_name']} ({str(value['model_hash'])[:12]})",
         f"content hash  {value['content_hash']}",
-        f"rows          {rows:,} of {value['prompts']:,} prompts, d_model {value['d_model']}, {value['dtype']}",
+        (
+            f"rows          {rows:,} of {value['prompts']:,} prompts, d_model "
+            f"{value['d_model']}, {value['dtype']}"
+        ),
         f"size          {value['bytes'] / 1e6:,.1f} MB in {value['shards']} shards",
         f"sites         {len(value['sites'])}: {', '.join(value['sites'])}",
     ]
@@ -163,7 +167,8 @@ def _text(value: dict[str, Any]) -> str:
     lines.append(f"sink rows     {left['sink_rows']:,} at the first {left['skip_positions']} positions")
     if left["skip_tokens"]:
         lines.append(
-            f"token rows    {left['token_rows']:,} with the token ids {', '.join(map(str, left['skip_tokens']))}"
+            f"token rows    {left['token_rows']:,} with the token ids "
+            f"{', '.join(map(str, left['skip_tokens']))}"
         )
     if left["max_norm_multiple"] is not None:
         multiple = left["max_norm_multiple"]

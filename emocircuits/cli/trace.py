@@ -54,13 +54,15 @@ def call(arguments: argparse.Namespace) -> int:
         print(f"{arguments.emotion} -> {arguments.behaviour}, {split}")
         for row in rows.itertuples():
             print(
-                f"  {row.part:<40} {row.amount:+9.4f}  [{row.ci_low:+.4f}, {row.ci_high:+.4f}]  {row.share:+7.1%}"
+                f"  {row.part:<40} {row.amount:+9.4f}  [{row.ci_low:+.4f}, "
+                f"{row.ci_high:+.4f}]  {row.share:+7.1%}"
             )
     print("controls: whole effect, and the share that the logits read directly")
     for (kind, name), rows in table[table["kind"] != "emotion"].groupby(["kind", "direction"], sort=False):
         by_part = rows[rows["split"].isin(["routes", "whole"])].set_index("part")
         whole, direct = by_part.loc["whole"], by_part.loc["direct"]
         print(
-            f"  {kind:<8} {name:<28} {whole.amount:+9.4f}  [{whole.ci_low:+.4f}, {whole.ci_high:+.4f}]  {direct.share:+8.1%}"
+            f"  {kind:<8} {name:<28} {whole.amount:+9.4f}  [{whole.ci_low:+.4f}, {whole.ci_high:+.4f}]  "
+            f"{direct.share:+8.1%}"
         )
     return 0

@@ -104,7 +104,8 @@ def asked_material(model: Any, path: Path = MATERIAL) -> AskedMaterial:
         raise UserError(
             f"the model {model.name} has no chat template, so it cannot be asked for stories",
             expected="an instruction-tuned model",
-            cure="use collect.material = 'self_written' for a model of children's stories, or bring stories as JSONL",
+            cure="use collect.material = 'self_written' for a model of children's stories, "
+            "or bring stories as JSONL",
         )
     table, known = _table(path), lexicon()
     forbidden = {

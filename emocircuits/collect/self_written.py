@@ -97,7 +97,8 @@ def write_stories(
     empty = [emotion for emotion in emotions if not kept[emotion]]
     if empty:
         raise Failure(
-            f"the model wrote no usable story of '{empty[0]}' in {settings.attempts} attempts at each of {n_per_emotion}",
+            f"the model wrote no usable story of '{empty[0]}' in {settings.attempts} attempts "
+            f"at each of {n_per_emotion}",
             cure="leave this emotion out, or bring stories of your own as JSONL",
         )
     contents = stories_jsonl(texts)

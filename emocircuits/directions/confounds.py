@@ -32,8 +32,9 @@ class TopicConfound:
         if self.cramers_v < WARN and self.auroc < 0.5 + WARN:
             return None
         return (
-            f"topics predict the emotions (Cramér's V {self.cramers_v:.2f}, AUROC of the topic alone {self.auroc:.2f}): "
-            "directions may be directions of topics; write every emotion on the same topics, or set the centre to 'topics'"
+            f"topics predict the emotions (Cramér's V {self.cramers_v:.2f}, AUROC of the topic alone "
+            f"{self.auroc:.2f}): directions may be directions of topics; write every emotion on the same "
+            "topics, or set the centre to 'topics'"
         )
 
 
@@ -76,7 +77,9 @@ def check_confound(found: TopicConfound, *, limit: float, centre: str) -> None:
     """
     if found.cramers_v > limit and centre != "topics":
         raise UserError(
-            f"the topic predicts the emotion: Cramér's V {found.cramers_v:.2f}, AUROC of the topic alone {found.auroc:.2f}",
+            f"the topic predicts the emotion: Cramér's V {found.cramers_v:.2f}, AUROC of the "
+            f"topic alone {found.auroc:.2f}",
             expected=f"a V of at most {limit:g}",
-            cure="write every emotion on the same topics; or set the centre to 'topics' or raise max_topic_v, and say so",
+            cure="write every emotion on the same topics; or set the centre to 'topics' or raise "
+            "max_topic_v, and say so",
         )

@@ -52,7 +52,10 @@ def centred_means(statistics: ClassStatistics, centre: str) -> Float[np.ndarray,
 ESTIMATORS.register(
     "difference_of_means",
     Estimator(
-        "class mean minus the mean over emotions, main components of neutral text projected out (the paper's recipe)",
+        (
+            "class mean minus the mean over emotions, main components of neutral text "
+            "projected out (the paper's recipe)"
+        ),
         difference_of_means,
     ),
 )

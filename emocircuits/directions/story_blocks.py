@@ -97,7 +97,8 @@ def plan_stories(
     is_neutral = prompts["kind"].isin(list(neutral_kinds)).to_numpy()
     if not is_story.any():
         raise UserError(
-            f"no story of kind {', '.join(story_kinds)} has more than {from_token} tokens (the longest has {longest})",
+            f"no story of kind {', '.join(story_kinds)} has more than {from_token} tokens "
+            f"(the longest has {longest})",
             cure="lower the first token that counts, or collect longer stories",
         )
     if not is_neutral.any():

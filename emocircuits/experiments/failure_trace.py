@@ -111,7 +111,7 @@ def failure_trace(
     table = pd.DataFrame(
         [
             (name, float(np.mean(raw)), *_interval(values, seed))
-            for name, raw, values in zip(PHASES, np.array(cheats).T, above.T)
+            for name, raw, values in zip(PHASES, np.array(cheats).T, above.T, strict=True)
         ],
         columns=["phase", "reading", "above_neutral", "ci_low", "ci_high", "n"],
     )

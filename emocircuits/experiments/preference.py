@@ -225,7 +225,8 @@ def steered_preferences(
     if not directions or site == model.sites[-1]:
         raise UserError(
             f"{len(directions)} directions at {site} to steer preferences along",
-            expected="some, at a site before the last: behind it nothing carries a push from the options to the answer",
+            expected="some, at a site before the last: behind it nothing carries a push from "
+            "the options to the answer",
         )
     material = found.material
     half = stratified_half(found.ratings.elo.tolist(), seed)
@@ -303,7 +304,8 @@ def check_strength(strength: float) -> None:
         raise UserError(
             f"steering strength {strength:g}",
             expected=f"a fraction of the mean residual norm, not 0 and at most ±{STRONGEST:g}",
-            cure="0.5 is a strong push; divide a length in residual units by the mean residual norm of the site",
+            cure="0.5 is a strong push; divide a length in residual units by the mean "
+            "residual norm of the site",
         )
 
 

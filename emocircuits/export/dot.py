@@ -45,9 +45,10 @@ def render(graph: CircuitGraph) -> bytes:
             lines.append(f"  {{ rank=same; {' '.join(quote(name) + ';' for name in row.nodes)} }}")
     for edge in graph.edges:
         style = 'color="#0072B2", style=dashed' if edge.weight < 0 else 'color="#D55E00"'
+        share = abs(edge.weight) / largest
         lines.append(
-            f"  {quote(edge.source)} -> {quote(edge.target)} [weight={1 + round(9 * abs(edge.weight) / largest)}, "
-            f'effect="{edge.weight!r}", penwidth={0.5 + 3.5 * abs(edge.weight) / largest:.2f}, {style}];'
+            f"  {quote(edge.source)} -> {quote(edge.target)} [weight={1 + round(9 * share)}, "
+            f'effect="{edge.weight!r}", penwidth={0.5 + 3.5 * share:.2f}, {style}];'
         )
     return ("\n".join([*lines, "}"]) + "\n").encode()
 

@@ -95,7 +95,10 @@ def document(
             "generation_settings": {
                 "node_kind": "residual SAE feature",
                 "edge_kind": "attribution patching, normalised",
-                "influence": "w = 1 on the metric, rows of |weight| normalised to 1, summed over paths; cumulative share",
+                "influence": (
+                    "w = 1 on the metric, rows of |weight| normalised to 1, summed "
+                    "over paths; cumulative share"
+                ),
                 "site_of_layer": {str(layer): site for site, layer in layers.items()},
                 "conventions": graph.conventions,
             },

@@ -15,8 +15,8 @@ from emocircuits.viewer.layout import grid
 from emocircuits.viewer.path_shares import emotions_of
 
 NODE_COLUMNS = (
-    "id", "kind", "layer", "site", "feature", "position", "token", "label", "effect", "ci_low", "ci_high", "verified",
-    "activation", "emotion", "q_value", "cluster", "x", "y",
+    "id", "kind", "layer", "site", "feature", "position", "token", "label", "effect", "ci_low", "ci_high",
+    "verified", "activation", "emotion", "q_value", "cluster", "x", "y",
 )  # fmt: skip
 LINK_COLUMNS = ("source", "target", "weight", "ci_low", "ci_high", "verified")
 

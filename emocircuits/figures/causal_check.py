@@ -97,11 +97,11 @@ FIGURES.register(
     FigureCard(
         "causal_check",
         "Do the matched features act?",
-        "Every kept match of the emotion, all carriers of its direction together, and the direction itself: pushed on "
-        "prompts without pressure (slope per unit of strength), taken out on prompts in desperate circumstances. Thin: "
-        "95 % intervals over prompts; grey: 95 % of features that fire as often (of random directions for the direction); "
-        "orange: q ≤ 0.05. "
-        f"At most {MOST} features, those with the largest effects.",
+        "Every kept match of the emotion, all carriers of its direction together, and the direction "
+        "itself: pushed on prompts without pressure (slope per unit of strength), taken out on prompts in "
+        "desperate circumstances. Thin: 95 % intervals over prompts; grey: 95 % of features that fire as "
+        f"often (of random directions for the direction); orange: q ≤ 0.05. At most {MOST} features, those "
+        "with the largest effects.",
         COLUMNS,
         draw,
         load,

@@ -2,6 +2,8 @@
 dashed lowers it.
 """
 
+from itertools import pairwise
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
@@ -61,8 +63,7 @@ def draw_graph(graph: CircuitGraph, venue: str = "page") -> Figure:
         if column.nodes
     ]
     abreast = all(
-        (long + other) / 2 * 0.07 + 0.04 < there - here
-        for (here, long), (there, other) in zip(named, named[1:])
+        (long + other) / 2 * 0.07 + 0.04 < there - here for (here, long), (there, other) in pairwise(named)
     )
     for column in layout.columns:
         x, room = left + (column.low + column.high) / 2 * unit, (column.high - column.low) * unit
@@ -245,8 +246,8 @@ FIGURES.register(
     FigureCard(
         "circuit",
         "Circuit",
-        "The strongest nodes and links on one prompt. Orange raises the metric, blue and dashed lowers it; hollow: the "
-        "interval includes zero; diamonds: what the SAE leaves unexplained.",
+        "The strongest nodes and links on one prompt. Orange raises the metric, blue and dashed lowers it; "
+        "hollow: the interval includes zero; diamonds: what the SAE leaves unexplained.",
         COLUMNS,
         draw,
         load,

@@ -70,9 +70,9 @@ FIGURES.register(
     FigureCard(
         "coherence",
         "Does steering break the model?",
-        "Perplexity of neutral text under steering at every position, and how much the model repeats itself when it "
-        "goes on from such text. An effect at a strength where these rise far "
-        "above the unsteered model says little about an emotion.",
+        "Perplexity of neutral text under steering at every position, and how much the model repeats itself "
+        "when it goes on from such text. An effect at a strength where these rise far above the unsteered "
+        "model says little about an emotion.",
         COLUMNS,
         draw,
         load,

@@ -103,9 +103,9 @@ FIGURES.register(
     FigureCard(
         "direction_quality",
         "How well directions read, and how reliable they are",
-        "Left: AUROC of every direction on held-out stories that never name the emotion, mean with 95 % interval, next to what the "
-        "best readers of the same texts reach where the generator is known. Right: cosine between the directions of two "
-        "random halves of the stories.",
+        "Left: AUROC of every direction on held-out stories that never name the emotion, mean with 95 % "
+        "interval, next to what the best readers of the same texts reach where the generator is known. "
+        "Right: cosine between the directions of two random halves of the stories.",
         COLUMNS,
         draw,
         load,

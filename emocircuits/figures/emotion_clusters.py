@@ -48,7 +48,8 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         )
     axes.set(xlabel=table.x_name.iloc[0], ylabel=table.y_name.iloc[0])
     axes.set_title(
-        f"{table.cluster.nunique()} clusters; other starts agree to {table.agreement.iloc[0]:.2f} (adjusted Rand)",
+        f"{table.cluster.nunique()} clusters; other starts agree to "
+        f"{table.agreement.iloc[0]:.2f} (adjusted Rand)",
         fontsize=7.5,
     )
     figure.legend(
@@ -102,8 +103,8 @@ FIGURES.register(
     FigureCard(
         "emotion_clusters",
         "Clusters of emotions",
-        "k-means of the unit directions at the reading site, shown on the principal components that follow valence and arousal "
-        "best. The clusters live in all dimensions, so they may overlap here.",
+        "k-means of the unit directions at the reading site, shown on the principal components that follow "
+        "valence and arousal best. The clusters live in all dimensions, so they may overlap here.",
         COLUMNS,
         draw,
         load,

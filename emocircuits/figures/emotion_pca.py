@@ -161,8 +161,8 @@ FIGURES.register(
     FigureCard(
         "emotion_pca",
         "Valence and arousal",
-        "Emotion directions on the principal components (of the first three) that follow valence and arousal best, "
-        "with Pearson r and its 95 % interval; the choice among three is part of the reading. "
+        "Emotion directions on the principal components (of the first three) that follow valence and "
+        "arousal best, with Pearson r and its 95 % interval; the choice among three is part of the reading. "
         "Signs of components are arbitrary.",
         COLUMNS,
         draw,

@@ -93,8 +93,9 @@ FIGURES.register(
     FigureCard(
         "faithfulness",
         "Faithfulness against size",
-        "Share of the metric's change from corrupt (0) to clean (1) that remains when everything outside the "
-        "circuit is ablated, on held-out prompts, for growing circuits and for random circuits of the same sizes.",
+        "Share of the metric's change from corrupt (0) to clean (1) that remains when everything outside "
+        "the circuit is ablated, on held-out prompts, for growing circuits and for random "
+        "circuits of the same sizes.",
         COLUMNS,
         draw,
         load,

@@ -165,8 +165,9 @@ FIGURES.register(
     FigureCard(
         "feature_dashboard",
         "A feature of the circuit",
-        "The matched feature with the largest effect: how much more active it is in stories of each emotion (Δf), the tokens its "
-        "decoder raises and lowers most, and the texts in which it is most active, shaded by activation.",
+        "The matched feature with the largest effect: how much more active it is in stories of each emotion "
+        "(Δf), the tokens its decoder raises and lowers most, and the texts in which it is most active, "
+        "shaded by activation.",
         (*COLUMNS, "bare"),
         draw,
         load,

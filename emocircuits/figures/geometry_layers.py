@@ -110,8 +110,9 @@ FIGURES.register(
     FigureCard(
         "geometry_layers",
         "The space of emotions, layer by layer",
-        "Left: largest |r| of the first three principal components of the directions with valence and arousal, 95 % interval by "
-        "Fisher's z (the choice among three is part of it). Right: rank correlation of all cosines between emotions.",
+        "Left: largest |r| of the first three principal components of the directions with valence and "
+        "arousal, 95 % interval by Fisher's z (the choice among three is part of it). Right: rank "
+        "correlation of all cosines between emotions.",
         COLUMNS,
         draw,
         load,

@@ -109,9 +109,9 @@ FIGURES.register(
     FigureCard(
         "intensity",
         "Does the reading follow a number?",
-        "Sentences whose number says how grave things are (a dose, hours without food). Left: reading at the end of the sentence, "
-        "95 % interval over templates. Right: rank correlation of reading and gravity for every emotion, 95 % bootstrap "
-        "interval over templates.",
+        "Sentences whose number says how grave things are (a dose, hours without food). Left: reading at "
+        "the end of the sentence, 95 % interval over templates. Right: rank correlation of reading and "
+        "gravity for every emotion, 95 % bootstrap interval over templates.",
         COLUMNS,
         draw,
         load,

@@ -112,9 +112,10 @@ FIGURES.register(
     FigureCard(
         "logit_lens",
         "Tokens that a direction raises and lowers",
-        "Change of the logits at the end of neutral prompts per unit of strength: the part that goes straight to the unembedding and "
-        "the part that later layers add. Right: where each direction ranks its own name among all names (1 is the most raised): "
-        "a direction that is lexical ranks it first already in the direct part.",
+        "Change of the logits at the end of neutral prompts per unit of strength: the part that goes "
+        "straight to the unembedding and the part that later layers add. Right: where each direction ranks "
+        "its own name among all names (1 is the most raised): a direction that is lexical ranks it first "
+        "already in the direct part.",
         COLUMNS,
         draw,
         load,

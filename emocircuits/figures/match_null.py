@@ -126,8 +126,9 @@ FIGURES.register(
     FigureCard(
         "match_null",
         "Matches against the null",
-        "Scores of every eligible feature for the emotion (logarithmic counts). Lines: quantiles of the largest score over "
-        "all features when the labels of the stories are permuted; triangles: the matches that are kept.",
+        "Scores of every eligible feature for the emotion (logarithmic counts). Lines: quantiles of the "
+        "largest score over all features when the labels of the stories are permuted; triangles: the "
+        "matches that are kept.",
         COLUMNS,
         draw,
         load,

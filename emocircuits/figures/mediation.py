@@ -71,9 +71,9 @@ FIGURES.register(
     FigureCard(
         "mediation",
         "Which features carry the effect of steering",
-        "Share of the effect of pushing along the emotion that is gone when a set of features is held at its unsteered "
-        "values at the steering site and all later ones, with 95 % bootstrap intervals over prompts; in brackets how many "
-        "features at each site. Random sets fire as often as the carriers.",
+        "Share of the effect of pushing along the emotion that is gone when a set of features is held at "
+        "its unsteered values at the steering site and all later ones, with 95 % bootstrap intervals over "
+        "prompts; in brackets how many features at each site. Random sets fire as often as the carriers.",
         COLUMNS,
         draw,
         load,

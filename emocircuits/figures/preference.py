@@ -141,9 +141,10 @@ FIGURES.register(
     FigureCard(
         "preference",
         "Preferences: readings against effects",
-        "Left: for every steered emotion, how its reading of activities goes with their Elo, and how much pushing along it on the "
-        "tokens of half of the activities moves their Elo against the others (95 % interval over activities). Grey: random "
-        "directions of the same length. Right: Elo of all activities.",
+        "Left: for every steered emotion, how its reading of activities goes with their Elo, and how much "
+        "pushing along it on the tokens of half of the activities moves their Elo against the others (95 % "
+        "interval over activities). Grey: random directions of the same length. "
+        "Right: Elo of all activities.",
         COLUMNS,
         draw,
         load,

@@ -95,9 +95,9 @@ FIGURES.register(
     FigureCard(
         "sae_pareto",
         "Sparsity against fidelity",
-        "Variance lost and cross-entropy loss recovered over the number of active features, for every kind and width of a "
-        "sweep, next to as many principal components, SAEs with a frozen random decoder, and SAEs of the model with "
-        "shuffled weights (on its own activations).",
+        "Variance lost and cross-entropy loss recovered over the number of active features, for every kind "
+        "and width of a sweep, next to as many principal components, SAEs with a frozen random decoder, and "
+        "SAEs of the model with shuffled weights (on its own activations).",
         COLUMNS,
         draw,
         load,

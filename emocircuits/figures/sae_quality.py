@@ -70,8 +70,8 @@ FIGURES.register(
     FigureCard(
         "sae_quality",
         "SAE quality",
-        "Fraction of variance explained, share of the cross-entropy loss recovered when the SAE replaces the residual "
-        "stream, dead features and L0 of each SAE, measured on held-out rows.",
+        "Fraction of variance explained, share of the cross-entropy loss recovered when the SAE replaces "
+        "the residual stream, dead features and L0 of each SAE, measured on held-out rows.",
         COLUMNS,
         draw,
         load,

@@ -103,9 +103,10 @@ FIGURES.register(
     FigureCard(
         "speaker_directions",
         "Whose emotion is read",
-        "Left: directions of a role (the present speaker's emotion, the other's, one that is felt but masked, the one shown instead) "
-        "on held-out dialogues, for their own label (full colour) and for the other one (pale); 0.5 is chance. Right: cosine of "
-        "the two directions of one emotion, and rank correlation of all cosines between emotions.",
+        "Left: directions of a role (the present speaker's emotion, the other's, one that is felt but "
+        "masked, the one shown instead) on held-out dialogues, for their own label (full colour) and for "
+        "the other one (pale); 0.5 is chance. Right: cosine of the two directions of one emotion, and rank "
+        "correlation of all cosines between emotions.",
         COLUMNS,
         draw,
         load,

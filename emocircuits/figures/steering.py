@@ -130,9 +130,9 @@ FIGURES.register(
     FigureCard(
         "steering",
         "Steering dose–response",
-        "Behaviour against the strength of the added direction, with 95 % intervals over prompts. Grey: the range of "
-        "random directions of the same norm; thin lines: content and label-shuffled directions. "
-        "A causal claim needs the emotion outside all of them.",
+        "Behaviour against the strength of the added direction, with 95 % intervals over prompts. Grey: the "
+        "range of random directions of the same norm; thin lines: content and label-shuffled directions. A "
+        "causal claim needs the emotion outside all of them.",
         COLUMNS,
         draw,
         load,

@@ -97,9 +97,10 @@ FIGURES.register(
     FigureCard(
         "trace",
         "Token push or deeper computation",
-        "What a push along an emotion direction changes in the behaviour's logit difference, split by what reads the push: the "
-        "logits themselves (direct), or attention and MLPs behind the site. Bars are bootstrap intervals over held-out prompts, the ring "
-        "is the real intervention in which only the logits see the push; content and random directions of the same norm are the controls.",
+        "What a push along an emotion direction changes in the behaviour's logit difference, split by what "
+        "reads the push: the logits themselves (direct), or attention and MLPs behind the site. Bars are "
+        "bootstrap intervals over held-out prompts, the ring is the real intervention in which only the "
+        "logits see the push; content and random directions of the same norm are the controls.",
         COLUMNS,
         draw,
         load,

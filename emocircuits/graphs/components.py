@@ -4,7 +4,7 @@ what one pass says.
 Where every head and every MLP is a node, nothing but addition lies between parts, so the direct path from a
 node to a slot is the identity, and all edges of a batch are one matrix product per reader:
 
-    edge(u -> v) = sum over positions of < written(u) , seed(v) >         seed(v) summed over the points of a path
+    edge(u -> v) = sum over positions of < written(u) , seed(v) >    seed(v) summed over the points of a path
 
 The edges that leave a node add up to its effect (to first order around the point where the gradients were
 taken).
@@ -210,7 +210,7 @@ def _union(groups: Iterable[Sequence[str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for group in groups for name in group))
 
 
-def _part_of(parts: Sequence, ids, number: int):  # noqa: ANN001, ANN202
+def _part_of(parts: Sequence, ids, number: int):
     for part in parts:
         if number < len(ids(part)):
             return part, number

@@ -137,7 +137,7 @@ class Patcher:
                 hook, edit = reader.patch_slots(base, torch.full_like(rows, inside), rows, change)
                 edits.setdefault(hook, []).append(edit)
             changes = {
-                hook: lambda value, some=some: reduce(lambda held, edit: edit(held), some, value)
+                hook: lambda value, some=some: reduce(lambda held, step: step(held), some, value)
                 for hook, some in edits.items()
             }
             found.append(self._effect(changes, rows, background))
@@ -240,5 +240,5 @@ def moved(
     return out
 
 
-def _ints(values) -> Int[Tensor, "item"]:  # noqa: ANN001
+def _ints(values) -> Int[Tensor, "item"]:
     return torch.tensor(list(values), dtype=torch.long)

@@ -4,8 +4,8 @@ out.
     clamp(node, value)       the node holds this value
     scale(node, factor)      factor times what it holds
     add(node, amount)        so much more than it holds
-    ablate(node, to)         zero, its mean over reference prompts, or its value on them row by row ("resample")
-    freeze(node, values)     these values, prompt by prompt and position by position (`node_values` reads them)
+    ablate(node, to)         zero, its mean over reference prompts, or its values on them ("resample")
+    freeze(node, values)     these values, one per prompt and position (`node_values` reads them)
 
 What a node holds: an SAE feature its activation (a number), an error node a vector of the stream, a head
 `a1.h0` its output before W_O (`hook_z`), a head's slot `a1.h0<q>` its query (or key, value), an MLP `m1` what
@@ -134,13 +134,12 @@ class Edit:
         return new.expand_as(live), known
 
     def __repr__(self) -> str:
-        value = (
-            f" {tuple(self.value.shape)}"
-            if isinstance(self.value, Tensor) and self.value.ndim
-            else f" {self.value}"
-        )
+        is_tensor = isinstance(self.value, Tensor)
+        value = f" {tuple(self.value.shape)}" if is_tensor and self.value.ndim else f" {self.value}"
+        if self.kind == "freeze" and not is_tensor:
+            value = ""
         where = "" if self.positions in (None, "all") else f" at {self.positions}"
-        return f"{self.kind} {self.node}{'' if self.kind == 'freeze' and not isinstance(self.value, Tensor) else value}{where}"
+        return f"{self.kind} {self.node}{value}{where}"
 
 
 def clamp(node: str, value: float | Tensor, positions: Positions = None) -> Edit:

@@ -90,7 +90,8 @@ def intervene(
     if must_change and dead:
         raise Failure(
             f"the edit '{dead[0]}' ran and changed nothing",
-            cure="check its positions and whether the node is active on these prompts, or pass must_change=False",
+            cure="check its positions and whether the node is active on these prompts, "
+            "or pass must_change=False",
         )
 
 

@@ -118,7 +118,8 @@ def check_strength(strength: float | int, residual_norm: float | int, site: str)
     if abs(strength) > LARGEST_STRENGTH:
         raise UserError(
             f"strength {strength:g} at {site}",
-            expected=f"a fraction of the mean residual norm, from {-LARGEST_STRENGTH:g} to {LARGEST_STRENGTH:g}",
+            expected=f"a fraction of the mean residual norm, from {-LARGEST_STRENGTH:g} to "
+            f"{LARGEST_STRENGTH:g}",
             cure=f"if it is a length in residual units, the strength is {strength / residual_norm:.3g} "
             f"(the mean norm there is {residual_norm:.4g})",
         )

@@ -107,7 +107,8 @@ def check_config(config: dict[str, Any], card: FamilyCard, directory: Path) -> N
                 if known
                 else f", which the family {card.name} does not know and would ignore"
             ),
-            expected=f"settings among {', '.join(sorted({*card.config, 'rope_parameters', 'hidden_act'})[:12])}, …",
+            expected="settings among "
+            f"{', '.join(sorted({*card.config, 'rope_parameters', 'hidden_act'})[:12])}, …",
             cure="take this name out if the model does not depend on it, or use a model without it",
         )
 

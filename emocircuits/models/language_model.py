@@ -135,7 +135,8 @@ class LanguageModel:
             return ids[0]
         pieces = self.token_texts(ids) or ["nothing"]
         raise UserError(
-            f"the word '{word}' is not one token of {self.name}: {' | '.join(repr(piece) for piece in pieces)}",
+            f"the word '{word}' is not one token of {self.name}: "
+            f"{' | '.join(repr(piece) for piece in pieces)}",
             expected="a word that the tokenizer knows as a single token with a space before it",
             cure="choose another target word",
         )
@@ -153,6 +154,7 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         return (
-            f"LanguageModel({self.name}, {self.card.name}, {self.n_params / 1e6:.2f} M parameters, {self.n_layers} layers, "
-            f"d_model {self.d_model}, d_vocab {self.d_vocab}, {len(self.checks)} checks passed)"
+            f"LanguageModel({self.name}, {self.card.name}, {self.n_params / 1e6:.2f} M parameters, "
+            f"{self.n_layers} layers, d_model {self.d_model}, d_vocab {self.d_vocab}, "
+            f"{len(self.checks)} checks passed)"
         )

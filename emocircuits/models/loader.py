@@ -110,7 +110,8 @@ def load_model(
     broken = [check for check in results if not check.passed]
     if broken:
         raise Failure(
-            f"the model '{name}' fails the check '{broken[0].name}': {broken[0].detail} (measured {broken[0].value:.3g})",
+            f"the model '{name}' fails the check '{broken[0].name}': {broken[0].detail} (measured "
+            f"{broken[0].value:.3g})",
             cure="its activations cannot be trusted through this version of TransformerLens",
         )
     return LanguageModel(**{**vars(model), "checks": results})
@@ -168,7 +169,8 @@ def _hf_model(
     for what in ("missing_keys", "mismatched_keys"):
         if info.get(what):
             raise UserError(
-                f"the weights in {directory} do not fit config.json: {what.replace('_', ' ')} {sorted(map(str, info[what]))[0]}",
+                f"the weights in {directory} do not fit config.json: {what.replace('_', ' ')} "
+                f"{sorted(map(str, info[what]))[0]}",
                 cure="get the weights again",
             )
     if device_map:

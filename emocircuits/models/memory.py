@@ -3,9 +3,9 @@
 Counted per prompt of T tokens on a model of L layers, width d, H heads, an MLP of width m and V words, b
 bytes a number:
 
-    forward       what one block holds at a time, and the key-value cache     b (2 L d T + T (8 d + 2 m) + 3 H t T) + 4 V
-    backward      what all blocks keep for it                                 b L (T (12 d + 3 m) + 3 H T T) + 8 V
-    SAE sites     streams, features and their gradients, per site             4 (T (6 d + 4 S))
+    forward    one block at a time, and the key-value cache     b (2 L d T + T (8 d + 2 m) + 3 H t T) + 4 V
+    backward   what all blocks keep for it                      b L (T (12 d + 3 m) + 3 H T T) + 8 V
+    SAE sites  streams, features and their gradients, per site  4 (T (6 d + 4 S))
 
 t is the number of tokens that attend at once: the chunk in a chunked pass, T elsewhere. These are upper
 estimates of what eager attention holds; `tests/experiments/test_long_prompts.py` compares them with what is
@@ -114,7 +114,9 @@ def _free(shape: Shape, memory_gb: float | int) -> float:
 
 def _too_small(shape: Shape, memory_gb: float | int, needed: int, tokens: int) -> UserError:
     return UserError(
-        f"a prompt of {tokens} tokens takes {needed / GIB:.1f} GiB beside {shape.fixed_gb:.1f} GiB for weights and libraries",
+        f"a prompt of {tokens} tokens takes {needed / GIB:.1f} GiB beside {shape.fixed_gb:.1f} GiB for "
+        "weights and libraries",
         expected=f"at most the budget of {memory_gb:g} GiB",
-        cure="raise --memory-gb, shorten the prompts, use --dtype bfloat16, or fewer sites (circuit.from_depth) and smaller SAEs",
+        cure="raise --memory-gb, shorten the prompts, use --dtype bfloat16, or fewer sites "
+        "(circuit.from_depth) and smaller SAEs",
     )

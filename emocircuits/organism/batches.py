@@ -57,7 +57,7 @@ def encode_documents(tokenizer: PreTrainedTokenizerFast, documents: list[Documen
     """Encodes documents and finds their action tokens."""
     encodings = tokenizer.backend_tokenizer.encode_batch([document.text for document in documents])
     rows = []
-    for document, encoding in zip(documents, encodings):
+    for document, encoding in zip(documents, encodings, strict=True):
         starts = [start for start, _ in encoding.offsets]
         places = [
             bisect_right(starts, len(one.prefix) + 1) - 1 for one in (*document.decisions, *document.feelings)

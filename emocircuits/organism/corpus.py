@@ -80,8 +80,8 @@ def neutral_documents(n: int, seed: int = 0, split: str = "train") -> list[Docum
     Together they vary in all that is not emotion: subject and register, and what stories in particular are
     made of.
     """
-    stories = generate("story", n // 2, seed, split, emotion=None)
-    return [*generate("neutral", n - n // 2, seed, split), *stories]
+    unemotional = generate("story", n // 2, seed, split, emotion=None)
+    return [*generate("neutral", n - n // 2, seed, split), *unemotional]
 
 
 def chunk(number: int, size: int, *, seed: int = 0, split: str = "train") -> list[Document]:

@@ -137,6 +137,7 @@ class Draw(random.Random):
     """A seeded source of choices for one document."""
 
     def __new__(cls, key: str, split: str) -> "Draw":
+        """A generator seeded by the key alone, as `random.Random` takes one argument."""
         return super().__new__(cls, key)
 
     def __init__(self, key: str, split: str):

@@ -28,6 +28,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         spread: Spread,
         dtype: torch.dtype,
     ) -> Float[torch.Tensor, ""]:
+        """The loss, block by block of tokens, with its gradients kept for the backward pass."""
         single = torch.ones_like(weights)
         single[spread[0]] = 0.0
         states, matrix = hidden.to(dtype), readout.to(dtype)
@@ -55,6 +56,7 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Float[torch.Tensor, ""]) -> tuple:
+        """The kept gradients times that of the loss; the other arguments have none."""
         states, matrix = ctx.saved_tensors
         return states * grad.to(states.dtype), matrix * grad, None, None, None, None
 

@@ -27,7 +27,7 @@ def mixed_sentences(
     banks = (scene.bank, agent_phrases())
     lines = [
         draw.told(who, draw.sentence(banks[wide], name, levels[name], used)[1])
-        for name, wide in zip(plan, general)
+        for name, wide in zip(plan, general, strict=True)
     ]
     draw.shuffle(lines)
     return lines

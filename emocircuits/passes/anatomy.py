@@ -345,7 +345,8 @@ def _first(
             return option
     raise Failure(
         f"{what} cannot be put together from the model's own modules",
-        cure="this architecture is not understood: use nodes='features', which needs the residual stream alone",
+        cure="this architecture is not understood: use nodes='features', which needs "
+        "the residual stream alone",
     )
 
 

@@ -18,7 +18,7 @@ Hook = Callable[..., Any]
 def hook_points(model: Any) -> dict[str, HookPoint]:
     """Every hook of a model by every name it answers to."""
     points = dict(model.hook_dict)
-    for name, point in list(points.items()):
+    for point in list(points.values()):
         if point.name:
             points.setdefault(point.name, point)
     return points

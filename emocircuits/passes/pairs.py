@@ -43,8 +43,8 @@ class PairBatch:
             raise UserError(
                 f"clean prompts have shape {shapes[0]} and corrupt prompts {shapes[1]}",
                 expected="the same number of prompts and of tokens",
-                cure="choose circumstances of as many tokens, or use mean, zero or resample ablation, which need no pair: "
-                "baseline='mean'",
+                cure="choose circumstances of as many tokens, or use mean, zero or resample ablation, which "
+                "need no pair: baseline='mean'",
             )
         if tuple(self.index.shape) != (shapes[0][0],):
             raise UserError(

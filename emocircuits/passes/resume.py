@@ -88,9 +88,11 @@ def logits_from(
         return residual
 
     keep = {"logits_to_keep": 1} if last_only else {}
-    with skipped_blocks(bridge, layer + 1 if following else layer):
-        with bridge.hooks(fwd_hooks=[(entry, enter), *(hooks or [])]):
-            return bridge(tokens, use_cache=False, **keep)
+    with (
+        skipped_blocks(bridge, layer + 1 if following else layer),
+        bridge.hooks(fwd_hooks=[(entry, enter), *(hooks or [])]),
+    ):
+        return bridge(tokens, use_cache=False, **keep)
 
 
 def run_block(
@@ -119,11 +121,11 @@ def run_block(
             return
         last = layer + 1 == model.cfg.n_layers
         limits = {"logits_to_keep": 1} if last else {"stop_at_layer": layer + 1}
-        with skipped_blocks(model, layer):
-            with model.hooks(
-                fwd_hooks=[(f"blocks.{layer}.hook_resid_pre", lambda value, hook: stream), *hooks]
-            ):
-                model(tokens, use_cache=False, **limits)
+        with (
+            skipped_blocks(model, layer),
+            model.hooks(fwd_hooks=[(f"blocks.{layer}.hook_resid_pre", lambda value, hook: stream), *hooks]),
+        ):
+            model(tokens, use_cache=False, **limits)
 
 
 def stream_behind(

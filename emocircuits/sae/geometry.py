@@ -51,7 +51,8 @@ def agreement(first: Any, second: Any, *, seed: int = 0) -> Agreement:
     """
     if first.W_dec.shape != second.W_dec.shape:
         raise UserError(
-            f"dictionaries of shapes {tuple(first.W_dec.shape)} and {tuple(second.W_dec.shape)} cannot be paired",
+            f"dictionaries of shapes {tuple(first.W_dec.shape)} and "
+            f"{tuple(second.W_dec.shape)} cannot be paired",
             expected="the same d_sae and d_in",
         )
     decoders = [_unit(sae.W_dec.detach().double().cpu().numpy()) for sae in (first, second)]

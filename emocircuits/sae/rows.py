@@ -36,7 +36,8 @@ def training_rows(store: ActivationStore, settings: SAESettings | None = None) -
     )
     if how.max_norm_multiple:
         say(
-            f"left out: {report.norm_rows} of {report.n_rows} rows above {how.max_norm_multiple:g} × the median norm"
+            f"left out: {report.norm_rows} of {report.n_rows} rows above "
+            f"{how.max_norm_multiple:g} × the median norm"
         )
     return rows
 
@@ -159,8 +160,8 @@ def refuse_bad_rows(store: ActivationStore, site: str, rows: RowSelection) -> No
                 else store.prompt_index[row]
             )
             raise UserError(
-                f"row {row} of {store.path.name} at {site} holds NaN or infinity (prompt '{prompt}', position "
-                f"{store.positions[row]})",
+                f"row {row} of {store.path.name} at {site} holds NaN or infinity (prompt '{prompt}', "
+                f"position {store.positions[row]})",
                 expected="finite activations",
                 cure="collect again with collect.dtype = 'float32', or leave that prompt out",
             )

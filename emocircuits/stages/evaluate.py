@@ -44,7 +44,8 @@ def _written(workspace: Workspace, scores: dict[str, dict[str, Any]]) -> Output:
             )
         if score["attribution_exact"]["pearson"] < 0.9:
             warnings.append(
-                f"{name}: attribution and exact patching correlate only {score['attribution_exact']['pearson']:.2f}"
+                f"{name}: attribution and exact patching correlate only "
+                f"{score['attribution_exact']['pearson']:.2f}"
             )
     if recipe.collect.material == "organism" and "reward_hacking" in recipe.behaviours:
         write_csv(workspace.path("failures.csv"), failure_table(workspace))

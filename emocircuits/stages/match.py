@@ -29,7 +29,10 @@ def work(workspace: Workspace) -> Output:
         ()
         if len(matches.kept(recipe.emotion))
         else (
-            f"no SAE feature matches '{recipe.emotion}' at q ≤ {how.q_value}: the circuits are traced all the same",
+            (
+                f"no SAE feature matches '{recipe.emotion}' at q ≤ {how.q_value}: the "
+                "circuits are traced all the same"
+            ),
         )
     )
     return Output(("matches.h5", "matches.csv"), warnings)

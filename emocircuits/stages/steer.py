@@ -43,8 +43,8 @@ def work(workspace: Workspace) -> Output:
     for line in slopes.itertuples():
         if line.p_value > 0.05:
             warnings.append(
-                f"{line.behaviour}: steering along {recipe.emotion} is not significant against matched random "
-                f"directions (p = {line.p_value:.3f})"
+                f"{line.behaviour}: steering along {recipe.emotion} is not significant against matched "
+                f"random directions (p = {line.p_value:.3f})"
             )
     return Output(FILES, tuple(warnings))
 

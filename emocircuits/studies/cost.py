@@ -2,7 +2,7 @@
 another machine.
 
     harvest      2 P T flop                                              P parameters, T tokens
-    SAE          (2 d S + 8 k d) R flop per site                         R rows; TopK: encoder dense, the rest sparse
+    SAE          (2 d S + 8 k d) R flop per site                         R rows; only the encoder is dense
     attribution  2 P t (2 + 2 n) flop per pair, and edges a fifth of it  t tokens of one side, n midpoints
     (one gradient: n = 1)
     steering     2 P t (directions x strengths x prompts), halved: only the blocks behind the site run again

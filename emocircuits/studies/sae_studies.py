@@ -125,7 +125,8 @@ def sweep_saes(
     rows = []
     for number, settings in enumerate(every, 1):
         say(
-            f"{number} of {len(every)}: {settings.architecture}, d_sae {settings.d_sae(store.d_model)}, k {settings.k}"
+            f"{number} of {len(every)}: {settings.architecture}, d_sae "
+            f"{settings.d_sae(store.d_model)}, k {settings.k}"
         )
         sae = study.trained(store, site, settings)
         row = {"k": settings.k, **study.measured(site, sae), "architecture": settings.architecture}

@@ -10,7 +10,8 @@ from emocircuits.errors import EmocircuitsError, UserError
 from emocircuits.export.exporter import file_stem
 
 ADDRESS = "127.0.0.1"
-INDEX = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+INDEX = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <title>Circuits</title><style>
 :root {{ color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }}
 body {{ margin: 3rem auto; max-width: 40rem; padding: 0 1rem; }}

@@ -185,7 +185,7 @@ def steer_check(
         change = check_live(
             model.bridge,
             tokens,
-            lambda: steering(model, directions, {emotion: strength}, sites=site),
+            lambda site=site: steering(model, directions, {emotion: strength}, sites=site),
             f"steering at {site}",
         )
         rows.append(

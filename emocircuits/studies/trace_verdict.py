@@ -18,8 +18,9 @@ def route_verdict(rows: pd.DataFrame, emotion: str) -> str:
     whole, direct = own.loc[("whole", "whole")], own.loc[("routes", "direct")]
     if whole["ci_low"] <= 0 <= whole["ci_high"]:
         return (
-            f"Pushing along {emotion} changes the logit difference by {whole['amount']:+.2f} [{whole['ci_low']:+.2f}, {whole['ci_high']:+.2f}], "
-            "which is not told from nothing: there is no effect to split."
+            f"Pushing along {emotion} changes the logit difference by {whole['amount']:+.2f} "
+            f"[{whole['ci_low']:+.2f}, {whole['ci_high']:+.2f}], which is not told from nothing: there is "
+            "no effect to split."
         )
     sends = (
         "none of it goes directly to the tokens"
@@ -35,8 +36,9 @@ def route_verdict(rows: pd.DataFrame, emotion: str) -> str:
     through = f"; the largest deeper route is {deeper[0]} ({deeper[1]['share']:.0%})" if deeper else ""
     kind = "deeper computation" if direct["share"] < 0.5 else "mostly a push on the tokens"
     return (
-        f"Pushing along {emotion} changes the logit difference by {whole['amount']:+.2f} [{whole['ci_low']:+.2f}, {whole['ci_high']:+.2f}]; "
-        f"{sends}{through}: {kind}. {_beside(rows, whole['amount'])}"
+        f"Pushing along {emotion} changes the logit difference by {whole['amount']:+.2f} "
+        f"[{whole['ci_low']:+.2f}, {whole['ci_high']:+.2f}]; {sends}{through}: {kind}. "
+        f"{_beside(rows, whole['amount'])}"
     )
 
 

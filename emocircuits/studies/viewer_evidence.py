@@ -68,8 +68,9 @@ def _control(
             )
     count = sum(len(batch) for batch in neutral)
     note = (
-        f"{direction.name} added at {site} with strength {settings.strength:g}: in the view of all positions to {count} held-out "
-        "prompts without pressure, in the view of one prompt to its corrupt version"
+        f"{direction.name} added at {site} with strength {settings.strength:g}: in the view of all "
+        f"positions to {count} held-out prompts without pressure, in the view of one "
+        "prompt to its corrupt version"
     )
     return Control(direction.name, direction.kind, effects, note=note)
 

@@ -60,7 +60,7 @@ def test_all_three_sides_have_one_length_and_differ_in_circumstances_alone(model
                 itertools.takewhile(lambda two: two[0] == two[1], zip(pair.clean, pair.corrupt, strict=False))
             )
         )
-        frame = dict((one[0], one[2]) for one in read_scenario(NATURAL / f"{name}.toml").frames)[
+        frame = {one[0]: one[2] for one in read_scenario(NATURAL / f"{name}.toml").frames}[
             pair.details["frame"]
         ]
         assert prefix >= frame.index("{circumstances}") and pair.clean.endswith(
@@ -83,7 +83,7 @@ def test_long_prompts_are_long_and_still_aligned(model):
     bound = bind(BEHAVIOURS.get("blackmail"), model, ["natural_long"])
     lengths = [len(model.encode(pair.clean)) for pair in bound.score]
     assert (
-        1500 < min(lengths)
+        min(lengths) > 1500
         and max(lengths) < 4000
         and len({len(model.encode(pair.corrupt)) - n for pair, n in zip(bound.score, lengths, strict=True)})
         == 1

@@ -30,7 +30,7 @@ SETTINGS = {"positions": 64, "layers": 6, "d_model": 512, "heads": 8, "d_vocab":
 PROMPTS, TARGETS, SOURCES = 8, 200, 50
 
 
-def spliced_passes(model, saes, batch) -> None:  # noqa: ANN001
+def spliced_passes(model, saes, batch) -> None:
     """Two forwards and one backward of the spliced model."""
     with splice(model, saes):
         with torch.no_grad():
@@ -38,7 +38,7 @@ def spliced_passes(model, saes, batch) -> None:  # noqa: ANN001
         difference(model(batch.corrupt)).sum().backward()
 
 
-def plain_passes(model, batch) -> None:  # noqa: ANN001
+def plain_passes(model, batch) -> None:
     """One forward and one backward of the plain model, as training runs it."""
     model.requires_grad_(True)
     difference(model(batch.corrupt)).sum().backward()
@@ -63,7 +63,7 @@ def least(settings: dict) -> float:
     return (passes + seeds + products) / (3 * (blocks + logits))
 
 
-def timed(work) -> float:  # noqa: ANN001
+def timed(work) -> float:
     """Processor seconds."""
     start = time.process_time()
     work()
@@ -126,8 +126,9 @@ def main() -> int:
         ("component edges, 5 steps / model", ratio("component edges, 5 steps", "model"), 5.0),
     ]
     print(
-        f"{PROMPTS} prompts of {SETTINGS['positions']} tokens, {SETTINGS['layers']} layers, d {settings['d_model']}, d_sae {settings['d_sae']}; "
-        f"median of {rounds}; spliced {1e3 * min(times['spliced']):.0f} ms, model {1e3 * min(times['model']):.0f} ms"
+        f"{PROMPTS} prompts of {SETTINGS['positions']} tokens, {SETTINGS['layers']} layers, d "
+        f"{settings['d_model']}, d_sae {settings['d_sae']}; median of {rounds}; spliced "
+        f"{1e3 * min(times['spliced']):.0f} ms, model {1e3 * min(times['model']):.0f} ms"
     )
     print(f"component edges / model cannot be less than {least(settings):.2f} by their multiplications")
     for text, value, bar in rows:

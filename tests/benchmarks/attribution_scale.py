@@ -1,6 +1,6 @@
 """Memory of node attribution on long prompts: peak resident memory next to what a dense form would take.
 
-    python -m tests.benchmarks.attribution_scale            # 4,000 tokens, 12 layers, d 768, d_sae 16,384 at every layer
+    python -m tests.benchmarks.attribution_scale            # 4,000 tokens, 12 layers, d 768, d_sae 16,384
     python -m tests.benchmarks.attribution_scale --quick    # a small version, the one the test suite runs
 
 Weights and SAEs are random: memory does not depend on what they say. Each measurement is a process of its
@@ -27,7 +27,7 @@ FULL = {
 QUICK = {"positions": 768, "layers": 3, "d_model": 64, "heads": 4, "d_vocab": 500, "d_sae": 4096, "k": 16}
 
 
-def random_world(settings: dict):  # noqa: ANN201
+def random_world(settings: dict):
     """A random model, a TopK SAE at every layer and one pair of prompts, in float32."""
     import torch
     from sae_lens import SAE
@@ -79,7 +79,7 @@ def random_world(settings: dict):  # noqa: ANN201
     return model, saes, clean, corrupt
 
 
-def difference(logits):  # noqa: ANN001, ANN201
+def difference(logits):
     """A logit difference at the last position."""
     return logits[:, -1, 3] - logits[:, -1, 5]
 

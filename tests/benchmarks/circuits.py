@@ -73,7 +73,10 @@ def stability_rows(name: str, one: dict) -> Iterator[Row]:
         f"{name}: Jaccard index over bootstrap resamples",
         found["jaccard"],
         0.8,
-        f"between two resamples {found['pairwise_jaccard']:.3f}, rank correlation {found['rank_correlation']:.3f}",
+        (
+            f"between two resamples {found['pairwise_jaccard']:.3f}, rank correlation "
+            f"{found['rank_correlation']:.3f}"
+        ),
     )
 
 

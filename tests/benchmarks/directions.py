@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from emocircuits.runs.settings import direction_settings
 from jaxtyping import Float
 
 from emocircuits.artifacts.directions import EmotionDirections
@@ -27,7 +28,6 @@ from emocircuits.organism.emotion_posterior import shown_levels
 from emocircuits.organism.world import APPRAISALS, lexicon
 from emocircuits.progress import quiet
 from emocircuits.runs.recipe import PreferenceSettings
-from emocircuits.runs.settings import direction_settings
 from emocircuits.runs.workspace import Workspace
 from emocircuits.studies.direction_checks import preference_agreement, preference_study
 from emocircuits.studies.steering_tables import SteerRun
@@ -128,7 +128,10 @@ def latent_rows(workspace: Workspace, learned: dict[str, EmotionDirections], siz
         r = float(np.corrcoef(stream @ _regression(stream, latent, how.penalty)[1], latent)[0, 1])
         what = "best linear predictor of" if name == READER else "change that goes with"
         yield at_least(
-            f"cosine of the {emotion} direction ({name}) with the {what} its latent, over the split-half ceiling",
+            (
+                f"cosine of the {emotion} direction ({name}) with the {what} its latent, "
+                "over the split-half ceiling"
+            ),
             cosine / ceiling,
             0.9,
             f"cosine {cosine:.3f}, ceiling {ceiling:.3f}, the predictor's r with the latent {r:.2f}, "
@@ -220,13 +223,16 @@ def preference_rows(workspace: Workspace, directions: EmotionDirections, sizes: 
         agreement["r"],
         0.8,
         f"[{agreement['ci_low']:.2f}, {agreement['ci_high']:.2f}], {found.n_pairs:,} ordered pairs, "
-        f"{table['site'].iloc[0]}; ΔElo {effects.min():+.0f} to {effects.max():+.0f}, of {len(random)} random directions "
-        f"{random.min():+.0f} to {random.max():+.0f}",
+        f"{table['site'].iloc[0]}; ΔElo {effects.min():+.0f} to {effects.max():+.0f}, of {len(random)} "
+        f"random directions {random.min():+.0f} to {random.max():+.0f}",
     )
     emotions = table[table["kind"] == "emotion"].dropna(subset=["delta_elo"])
     yield beside("the same of ranks (Spearman)", agreement["rho"])
     yield beside(
-        "reliability of the probe–Elo correlations over emotions, halves of the activities brought to full size",
+        (
+            "reliability of the probe–Elo correlations over emotions, halves of the "
+            "activities brought to full size"
+        ),
         _reading_reliability(found, table["site"].iloc[0]),
     )
     for column, what in (("r", "probe–Elo correlation"), ("delta_elo", "steering ΔElo")):
@@ -284,8 +290,8 @@ def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
     finally:
         torch.set_num_threads(threads)
     yield at_most(
-        f"all {len(workspace.directions().emotions)} directions at {len(store.sites)} sites, controls and intervals, "
-        "over the forward passes",
+        f"all {len(workspace.directions().emotions)} directions at {len(store.sites)} sites, controls and "
+        "intervals, over the forward passes",
         seconds / forward,
         0.05,
         f"{seconds:.2f} s of {forward:.1f} s, one thread, {store.n_prompts:,} texts, {store.n_rows:,} tokens",

@@ -25,12 +25,13 @@ from emocircuits.runs.stage import STAGES
 
 HEAD = """# Model families
 
-Written by `python -m tests.benchmarks.families --write docs/families.md`; the test suite runs the same. For every family a tiny
-random model is made on the spot ({sizes}), with a tokenizer trained on the spot, and every stage of `emocircuits run` works
-on it without network: a cell is the seconds a stage took (`NO` where it failed). *logits* is the largest difference to Hugging
-Face's own logits (float32, relative to the largest), *edges* the largest difference between an attributed edge and the real
-intervention in the model with norms, attention patterns and activations frozen (float64, relative to the largest edge). Figures
-are drawn and not rendered here.
+Written by `python -m tests.benchmarks.families --write docs/families.md`; the test suite runs the same.
+For every family a tiny random model is made on the spot ({sizes}), with a tokenizer trained on the spot,
+and every stage of `emocircuits run` works on it without network: a cell is the seconds a stage took (`NO`
+where it failed). *logits* is the largest difference to Hugging Face's own logits (float32, relative to
+the largest), *edges* the largest difference between an attributed edge and the real intervention in the
+model with norms, attention patterns and activations frozen (float64, relative to the largest edge).
+Figures are drawn and not rendered here.
 
 """
 

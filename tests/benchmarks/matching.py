@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from emocircuits.runs.settings import match_settings
 from jaxtyping import Bool, Float, Int
 
 from emocircuits.artifacts.matches import FeatureMatches
@@ -27,7 +28,6 @@ from emocircuits.matching.story_features import StoryFeatures, story_features
 from emocircuits.matching.table import match_table
 from emocircuits.numerics import generator, wilson_interval
 from emocircuits.progress import quiet
-from emocircuits.runs.settings import match_settings
 from emocircuits.runs.workspace import Workspace
 from emocircuits.sae import load_sae
 from emocircuits.sae.loading.registered import shipped_registry
@@ -282,13 +282,14 @@ def mediation_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
             random = here[here["kind"] == "random"]["mediated"]
             line = here.loc["matched"]
             yield at_least(
-                f"{name}: share of +{emotion}'s effect on {behaviour.name} that its {line['features']} carriers per site "
-                f"({line['share']:.1%} of the dictionary) carry",
+                f"{name}: share of +{emotion}'s effect on {behaviour.name} that its {line['features']} "
+                f"carriers per site ({line['share']:.1%} of the dictionary) carry",
                 line["mediated"],
                 0.6,
-                f"[{line['ci_low']:.2f}, {line['ci_high']:.2f}]; "
-                f"all significant features {here.loc['significant', 'mediated']:.2f}, as many by decoder cosine "
-                f"{here.loc['cosine', 'mediated']:.2f}, the whole dictionary {here.loc['all', 'mediated']:.2f}",
+                f"[{line['ci_low']:.2f}, {line['ci_high']:.2f}]; all significant features "
+                f"{here.loc['significant', 'mediated']:.2f}, as many by decoder cosine "
+                f"{here.loc['cosine', 'mediated']:.2f}, the whole dictionary "
+                f"{here.loc['all', 'mediated']:.2f}",
             )
             yield at_most(
                 f"{name}: the same of frequency-matched random sets, mean of {len(random)}, {behaviour.name}",

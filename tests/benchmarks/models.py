@@ -1,12 +1,14 @@
 """What watching, long prompts and a second rank cost: `python -m tests.benchmarks.models [--only
 monitor|memory|patterns|ranks] [--clock wall|cpu]`.
 
-monitor  time of writing with the monitor over writing with the same cache and sampling and no hook; turns
-alternate, medians
-memory   tensor bytes alive at most during readings and node attribution of one prompt pair of 256 … 4,096 tokens (tiny model)
-patterns time of node attribution of one prompt pair without attention patterns over with them (4 layers, d
-256, 8 heads)
-ranks    wall time of harvesting with 1 and 2 processes under torchrun (needs two free cores), and with 3 for the same bytes
+monitor   time of writing with the monitor over writing with the same cache and sampling and no hook; turns
+          alternate, medians
+memory    tensor bytes alive at most during readings and node attribution of one prompt pair of 256 … 4,096
+          tokens (tiny model)
+patterns  time of node attribution of one prompt pair without attention patterns over with them (4 layers, d
+          256, 8 heads)
+ranks     wall time of harvesting with 1 and 2 processes under torchrun (needs two free cores), and with 3 for
+          the same bytes
 """
 
 import argparse
@@ -69,7 +71,8 @@ def monitor_cost(clock, repeats: int = 101, n_tokens: int = 60) -> None:
         ratios.append(times["watched"] / times["plain"])
     ratio = statistics.median(ratios[1:])
     print(
-        f"{'ok ' if ratio <= 1.05 else 'NO '} monitor over plain writing: {ratio:.3f} (at most 1.05), turns {min(ratios[1:]):.3f} to {max(ratios[1:]):.3f}"
+        f"{'ok ' if ratio <= 1.05 else 'NO '} monitor over plain writing: {ratio:.3f} (at most 1.05), turns "
+        f"{min(ratios[1:]):.3f} to {max(ratios[1:]):.3f}"
     )
 
 
@@ -83,7 +86,8 @@ def memory_growth() -> None:
         exponent = np.polyfit(np.log(LENGTHS[1:]), np.log(np.maximum(above[1:], 1e-3)), 1)[0]
         shown = ", ".join(f"{length}: {value:.0f}" for length, value in zip(LENGTHS, above, strict=True))
         print(
-            f"{'ok ' if exponent <= 1.05 else 'NO '} {what}: MiB above a short prompt {shown}; grows as tokens^{exponent:.2f} (at most linear)"
+            f"{'ok ' if exponent <= 1.05 else 'NO '} {what}: MiB above a short prompt {shown}; grows as "
+            f"tokens^{exponent:.2f} (at most linear)"
         )
 
 
@@ -157,8 +161,9 @@ def pattern_cost(clock, repeats: int = 3) -> None:
             seconds.setdefault(turn % 2, []).append(clock() - begin)
         without, patterns = (statistics.median(seconds[part]) for part in (0, 1))
         print(
-            f"{'ok ' if without <= 1.1 * patterns or length < 512 else 'NO '} {length} tokens: {patterns:.3f} s with patterns, {without:.3f} s without, "
-            f"ratio {without / patterns:.2f} (at most 1.1 from 512 tokens on)",
+            f"{'ok ' if without <= 1.1 * patterns or length < 512 else 'NO '} {length} tokens: "
+            f"{patterns:.3f} s with patterns, {without:.3f} s without, ratio {without / patterns:.2f} (at "
+            "most 1.1 from 512 tokens on)",
             flush=True,
         )
 
@@ -196,7 +201,8 @@ def rank_cost(n_texts: int = 2000) -> None:
             )
     ratio = seconds[2] / seconds[1]
     print(
-        f"{'ok ' if ratio <= 0.65 else 'NO '} harvest with 2 ranks over 1: {ratio:.2f} (at most 0.65), {seconds[1]:.1f} s and {seconds[2]:.1f} s"
+        f"{'ok ' if ratio <= 0.65 else 'NO '} harvest with 2 ranks over 1: {ratio:.2f} (at most 0.65), "
+        f"{seconds[1]:.1f} s and {seconds[2]:.1f} s"
     )
 
 
@@ -210,7 +216,8 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, metavar=("WHAT", "LENGTH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        return child(arguments.child[0], int(arguments.child[1]))
+        child(arguments.child[0], int(arguments.child[1]))
+        return
     torch.set_num_threads(1)
     clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
     parts = {

@@ -83,13 +83,16 @@ def main() -> int:
     shares = [one.share for one in circuits]
     gradient = float(np.mean([one.gradient >= 0.97 for one in circuits]))
     print(
-        f"{len(circuits)} circuits, {sum(len(one.truth) for one in circuits)} true edges: {missed} missed, {invented} invented"
+        f"{len(circuits)} circuits, {sum(len(one.truth) for one in circuits)} true edges: {missed} missed, "
+        f"{invented} invented"
     )
     print(
-        f"AUROC of the search: least {min(one.verified for one in circuits):.3f}; of its gradients alone at least 0.97 in {100 * gradient:.1f} %"
+        f"AUROC of the search: least {min(one.verified for one in circuits):.3f}; of its gradients alone at "
+        f"least 0.97 in {100 * gradient:.1f} %"
     )
     print(
-        f"passes over those of exact patching: mean {np.mean(shares):.2f}, most {max(shares):.2f} (at most 0.4)"
+        f"passes over those of exact patching: mean {np.mean(shares):.2f}, most "
+        f"{max(shares):.2f} (at most 0.4)"
     )
     return int(missed > 0 or invented > 0 or max(shares) > 0.4)
 

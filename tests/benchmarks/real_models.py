@@ -145,11 +145,13 @@ def main() -> None:
     )
     for row in rows:
         print(
-            f"  {row['emotion']:<12} AUROC {row['auroc']:.3f}   shuffled {row['shuffled_mean']:.3f}, best {row['shuffled_best']:.3f}   p {row['p']:.3f}"
+            f"  {row['emotion']:<12} AUROC {row['auroc']:.3f}   shuffled {row['shuffled_mean']:.3f}, best "
+            f"{row['shuffled_best']:.3f}   p {row['p']:.3f}"
         )
     good = sum(row["p"] <= 0.01 for row in rows)
     print(
-        f"{'ok ' if good * 2 >= len(rows) else 'NO '} {good} of {len(rows)} emotions at p <= 0.01 (at least half)"
+        f"{'ok ' if good * 2 >= len(rows) else 'NO '} {good} of {len(rows)} emotions at "
+        "p <= 0.01 (at least half)"
     )
     found = {"auroc": rows, "beating": good}
     model = load_model(str(arguments.model), trust_remote_code=True, checks=False)
@@ -166,8 +168,8 @@ def main() -> None:
         r = float(np.corrcoef(readings, logits)[0, 1])
         low, high = np.quantile(draws, [0.025, 0.975])
         print(
-            f"{'ok ' if r >= 0.7 else 'NO '} sad - happy reading against logit(sad) - logit(happy) on {len(logits)} held-out openings: "
-            f"r {r:.3f} [{low:.3f}, {high:.3f}] (at least 0.7)"
+            f"{'ok ' if r >= 0.7 else 'NO '} sad - happy reading against logit(sad) - logit(happy) on "
+            f"{len(logits)} held-out openings: r {r:.3f} [{low:.3f}, {high:.3f}] (at least 0.7)"
         )
         found |= {"r": r, "r_low": float(low), "r_high": float(high), "openings": len(logits)}
     if arguments.json:

@@ -382,7 +382,8 @@ def show(result: dict[str, object]) -> None:
             if key not in ("case", "share", "ratio", "difference", "bar")
         }
         print(
-            f"{result['case']}: {value:.4f}   bar {result['bar']} {'ok' if value <= result['bar'] else 'MISSED'}   {json.dumps(rest)}"
+            f"{result['case']}: {value:.4f}   bar {result['bar']} "
+            f"{'ok' if value <= result['bar'] else 'MISSED'}   {json.dumps(rest)}"
         )
     sys.stdout.flush()
 

@@ -110,13 +110,15 @@ def main() -> None:
         folder = Path(name)
         pairs = list(pool.map(lambda site: site_numbers(store, site, topk, folder), sites))
         print(
-            f"TopK, k {topk.k}, d_sae {topk.d_sae(store.d_model)}, {arguments.rows} rows, FVU over {len(SEEDS)} seeds, held-out"
+            f"TopK, k {topk.k}, d_sae {topk.d_sae(store.d_model)}, {arguments.rows} rows, FVU over "
+            f"{len(SEEDS)} seeds, held-out"
         )
         for site, pair in zip(sites, pairs, strict=True):
             ours, theirs = (statistics.mean(pair[key]) for key in ("ours", "sae_lens"))
             noise = 2 * float(np.hypot(*(np.std(pair[key], ddof=1) for key in pair)) / np.sqrt(len(SEEDS)))
             print(
-                f"{'ok ' if ours <= theirs + noise else 'NO '} {site}  ours {ours:.4f}  sae-lens {theirs:.4f}  noise {noise:.4f}",
+                f"{'ok ' if ours <= theirs + noise else 'NO '} {site}  ours {ours:.4f}  sae-lens "
+                f"{theirs:.4f}  noise {noise:.4f}",
                 flush=True,
             )
         model, rows = load_model("organism"), []
@@ -132,7 +134,8 @@ def main() -> None:
             ]
             numbers = "  ".join(f"{key} {row[key]:.4f}" for key in ("l0", *BARS))
             print(
-                f"{'NO ' if misses else 'ok '} {row['architecture']:<17} {row['site']}  {numbers}  {', '.join(misses)}",
+                f"{'NO ' if misses else 'ok '} {row['architecture']:<17} {row['site']}  {numbers}  "
+                f"{', '.join(misses)}",
                 flush=True,
             )
     if arguments.json:

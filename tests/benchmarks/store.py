@@ -120,7 +120,10 @@ def harvest(repeats: int, clock: Clock = time.perf_counter, n_texts: int = 600) 
             )
     ours, theirs = (float(np.median(column)) for column in zip(*turns, strict=True))
     ratio = float(np.median([one / other for one, other in turns]))
-    what = f"harvest / bare forward ({int(lengths.sum())} rows × {len(model.sites)} sites, d_model {model.d_model})"
+    what = (
+        f"harvest / bare forward ({int(lengths.sum())} rows × {len(model.sites)} "
+        f"sites, d_model {model.d_model})"
+    )
     return [Line(what, ours, theirs, "s", ratio, "at most", 1.2)]
 
 
@@ -217,8 +220,8 @@ def table(lines: list[Line]) -> Iterator[str]:
     """The lines as text."""
     for line in lines:
         yield (
-            f"{'ok ' if line.passes else 'NO '} {line.what:<70} {line.ours:>9.3f} {line.theirs:>9.3f} {line.unit:<9} "
-            f"ratio {line.ratio:>6.2f}  ({line.limit} {line.bar:g})"
+            f"{'ok ' if line.passes else 'NO '} {line.what:<70} {line.ours:>9.3f} {line.theirs:>9.3f} "
+            f"{line.unit:<9} ratio {line.ratio:>6.2f}  ({line.limit} {line.bar:g})"
         )
 
 

@@ -83,8 +83,9 @@ def svg_page(graph: CircuitGraph, drawn: int = DRAWN) -> str:
         (ax, ay), (bx, by), part = at[edge.source], at[edge.target], (abs(edge.weight) / largest) ** 0.5
         bend = 0.45 * abs(ay - by)
         parts.append(
-            f'<path d="M{ax:.0f} {ay:.0f}C{ax:.0f} {ay - bend:.0f} {bx:.0f} {by + bend:.0f} {bx:.0f} {by:.0f}" '
-            f'stroke="{colour[edge.weight < 0]}" stroke-width="{0.7 + 4.6 * part:.2f}" opacity="{0.18 + 0.6 * part:.2f}"/>'
+            f'<path d="M{ax:.0f} {ay:.0f}C{ax:.0f} {ay - bend:.0f} {bx:.0f} {by + bend:.0f} {bx:.0f} '
+            f'{by:.0f}" stroke="{colour[edge.weight < 0]}" stroke-width="{0.7 + 4.6 * part:.2f}" '
+            f'opacity="{0.18 + 0.6 * part:.2f}"/>'
         )
     for node in graph.nodes:
         x, y = at[node.id]
@@ -92,7 +93,8 @@ def svg_page(graph: CircuitGraph, drawn: int = DRAWN) -> str:
     return (
         '<!doctype html><meta charset="utf-8"><svg width="1200" height="700" viewBox="0 0 1200 700">'
         f'<g id="all" fill="none">{"".join(parts)}</g></svg><script>let at = 0; window.ready = true;'
-        'window.pan = d => { at += d; document.getElementById("all").setAttribute("transform", `translate(${at} 0)`); };'
+        'const all = document.getElementById("all");'
+        'window.pan = d => { at += d; all.setAttribute("transform", `translate(${at} 0)`); };'
         "</script>"
     )
 
@@ -156,7 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(found))
     else:
         print(
-            f"{asked.nodes} nodes, {asked.links} links; medians of {asked.runs} pages at 1200 x 800 in headless Chromium, no GPU"
+            f"{asked.nodes} nodes, {asked.links} links; medians of {asked.runs} pages at 1200 x 800 in "
+            "headless Chromium, no GPU"
         )
         for contender, numbers in found.items():
             for name, value in numbers.items():

@@ -53,7 +53,7 @@ def site(debug_run, tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser):  # noqa: F811
+def page(browser):
     context = browser.new_context(offline=True, viewport={"width": 1300, "height": 900})
     page = context.new_page()
     yield page, Watch(page)

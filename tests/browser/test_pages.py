@@ -2,6 +2,8 @@
 shift; timings.
 """
 
+# ruff: noqa: E501 (scripts for the page read better unbroken)
+
 import json
 
 import pytest
@@ -53,7 +55,10 @@ def test_right_to_left_and_emoji_tokens(open_page):
     svg = page.evaluate("circuit.svg()")
     assert "\ufffd" not in svg.replace("\\ufffd", "") or "surrogate" in svg
     assert page.evaluate(
-        "text => new DOMParser().parseFromString(text, 'image/svg+xml').querySelector('parsererror') === null",
+        (
+            "text => new DOMParser().parseFromString(text, "
+            "'image/svg+xml').querySelector('parsererror') === null"
+        ),
         svg,
     )
     watch.clean()
@@ -208,7 +213,8 @@ def test_every_control_has_a_name_and_a_visible_focus(open_page, circuit, full):
     for _ in range(12):
         page.keyboard.press("Tab")
         tag, width, style = page.evaluate(
-            "(e => [e.tagName, getComputedStyle(e).outlineWidth, getComputedStyle(e).outlineStyle])(document.activeElement)"
+            "(e => [e.tagName, getComputedStyle(e).outlineWidth, "
+            "getComputedStyle(e).outlineStyle])(document.activeElement)"
         )
         if tag != "BODY":
             assert (width, style) != ("0px", "none") and style != "none", tag
@@ -226,7 +232,7 @@ def test_the_canvas_does_not_shift(open_page, full):
     watch.clean()
 
 
-def test_the_speed_on_a_large_circuit(browser, tmp_path, capsys):  # noqa: F811
+def test_the_speed_on_a_large_circuit(browser, tmp_path, capsys):
     """Prints the numbers next to their bars; a machine that does other work makes them worse, so only twice a
     bar fails.
     """

@@ -1,5 +1,7 @@
 """The circuit page under real mouse and keyboard, offline: grid, card, paths, controls, steering, table."""
 
+# ruff: noqa: E501 (scripts for the page read better unbroken)
+
 import json
 
 import pytest

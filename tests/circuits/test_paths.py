@@ -24,7 +24,7 @@ def random_circuit(rng, n=9):
         for j in range(i + 1, n)
         if rng.random() < 0.6
     ]
-    return circuit_of([*edges, ("embed", "m0", 1.0), ("m0", "logits", 1.0)] if not edges else edges), names
+    return circuit_of(edges or [("embed", "m0", 1.0), ("m0", "logits", 1.0)]), names
 
 
 def test_by_hand():

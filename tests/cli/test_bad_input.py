@@ -46,9 +46,9 @@ def test_recipe_mistakes(capsys, tmp_path, override, expected):
 
 def test_unknown_recipe_and_stage(capsys, tmp_path):
     assert (
-        "unknown recipe 'organsm'; expected a TOML file or the name of an embedded recipe; did you mean 'organism'?"
-        in fails(capsys, 2, "run", "organsm")
-    )
+        "unknown recipe 'organsm'; expected a TOML file or the name of an embedded "
+        "recipe; did you mean 'organism'?"
+    ) in fails(capsys, 2, "run", "organsm")
     assert "did you mean 'match'" in fails(
         capsys, 2, "run", DEBUG, "--out", str(tmp_path / "run"), "--from", "mtach"
     )
@@ -162,7 +162,7 @@ def test_a_full_disk_is_a_failure_that_keeps_finished_stages(capsys, tmp_path, d
     line = fails(capsys, 1, "run", DEBUG, "--out", str(run), "--from", "match")
     assert "No space left on device" in line
     monkeypatch.undo()
-    assert not [path for path in run.rglob("*.tmp")]
+    assert not list(run.rglob("*.tmp"))
     kept = json.loads((run / "manifest.json").read_text())["stages"]
     assert {"plan", "collect", "directions", "sae"} <= set(kept)
     assert json.loads(before)["stages"]["sae"] == kept["sae"]

@@ -22,7 +22,7 @@ def make(path, names, sites=SITES):
     with ActivationStoreWriter(
         path, sites, 3, prompts, [np.arange(4)] * len(names), metadata, shard_rows=8
     ) as writer:
-        writer.append(np.arange(len(names)), {site: rows for site in sites})
+        writer.append(np.arange(len(names)), dict.fromkeys(sites, rows))
         writer.finish()
     return str(path)
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F811 - the fixture `world` is imported and then asked for by name
 """The whole match on a planted world whose truth is known."""
 
 from dataclasses import replace

@@ -29,14 +29,18 @@ def test_the_family_format_is_used_where_the_tokenizer_knows_it(tmp_path):
     model = load_model(str(write_tiny_model("qwen2", tmp_path)), checks=False)
     model.tokenizer.add_tokens(["<|im_start|>"])
     assert chat_text(model, MESSAGES) == (
-        "<|im_start|>user\nBe brief.\n\nHello<|im_end|>\n<|im_start|>assistant\nHi<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n"
+        "<|im_start|>user\nBe "
+        "brief.\n\nHello<|im_end|>\n<|im_start|>assistant\nHi<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
 
 
 def test_the_tokenizers_template_comes_first_and_bos_stays_single(tmp_path):
     model = load_model(str(write_tiny_model("llama", tmp_path)), checks=False)
-    model.tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    model.tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content "
+        "}}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
     text = chat_text(model, MESSAGES[1:])
     assert text == "[user] Hello\n[assistant] Hi\n[user] Who?\n[assistant]"
     assert model.encode(text).count(model.bos_id) == 1

@@ -54,14 +54,14 @@ def test_every_edge_of_the_feature_graph_is_the_real_frozen_intervention():
             seen = []
             with model.hooks(
                 fwd_hooks=[(SITES[0], lambda x, hook: x + delta), (SITES[1], lambda x, hook: seen.append(x))]
-            ):  # noqa: B023
+            ):
                 model(batch.corrupt)
             moved = seen[0] - corrupt[SITES[1]]
             answers = slope * (moved @ down.encoder)
             parts = [answers[..., j, None] * down.decoder[j] for j in range(24)]
             parts.append(moved - answers @ down.decoder)
             for target, part in enumerate(parts):
-                with model.hooks(fwd_hooks=[(SITES[1], lambda x, hook: x + part)]):  # noqa: B023
+                with model.hooks(fwd_hooks=[(SITES[1], lambda x, hook: x + part)]):
                     effect = (difference(model(batch.corrupt)) - before).numpy()
                 np.testing.assert_allclose(found[:, number, 25 + target], effect, rtol=1e-4, atol=1e-9)
     assert np.abs(found).max() > 0.1
@@ -95,7 +95,7 @@ def test_relp_is_the_real_patch_in_the_frozen_model(norm):
                 name, head = f"blocks.{node[1]}.attn.hook_z", int(node[-1])
                 change = torch.zeros_like(corrupt[name])
                 change[:, :, head] = (clean[name] - corrupt[name])[:, :, head]
-            with model.hooks(fwd_hooks=[(name, lambda x, hook: x + change)]):  # noqa: B023
+            with model.hooks(fwd_hooks=[(name, lambda x, hook: x + change)]):
                 effect = (difference(model(batch.corrupt)) - before).numpy()
             np.testing.assert_allclose(
                 result.effects[:, result.nodes.index(node)], effect, atol=1e-9, err_msg=node
@@ -138,7 +138,7 @@ def test_steering_nodes_on_a_linear_model_are_real_patches():
 
         def patch(x, hook):
             x = x.clone()
-            x[:, :, head] = steered[hook.name][:, :, head]  # noqa: B023
+            x[:, :, head] = steered[hook.name][:, :, head]
             return x
 
         with torch.no_grad():
@@ -167,11 +167,11 @@ def test_feature_shares_add_up_and_equal_small_differences(architecture):
         for amount in (step, step + 0.5, step + 1):
 
             def push_on(x, hook):
-                return x + amount / steps * push.vector  # noqa: B023
+                return x + amount / steps * push.vector
 
             def keep(x, hook):
-                streams[amount] = x.detach().requires_grad_() if amount == step + 0.5 else x.detach()  # noqa: B023
-                return streams[amount]  # noqa: B023
+                streams[amount] = x.detach().requires_grad_() if amount == step + 0.5 else x.detach()
+                return streams[amount]
 
             with torch.enable_grad(), model.hooks(fwd_hooks=[(SITES[0], push_on), (site, keep)]):
                 value = difference(model(batch.corrupt))

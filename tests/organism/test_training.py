@@ -16,8 +16,8 @@ from emocircuits.organism.tokenizer import train_tokenizer
 SCRIPT = """
 import sys
 from emocircuits.organism.train import Settings, train_organism
-settings = Settings(d_model=16, layers=1, heads=2, d_mlp=16, vocabulary=2048, tokenizer_sample=150, steps=12, warm_up=2,
-                    chunk=32, batch_tokens=512, checkpoint_minutes=0.0, compiled=False)
+settings = Settings(d_model=16, layers=1, heads=2, d_mlp=16, vocabulary=2048, tokenizer_sample=150, steps=12,
+                    warm_up=2, chunk=32, batch_tokens=512, checkpoint_minutes=0.0, compiled=False)
 train_organism(sys.argv[1], settings=settings)
 """
 

@@ -13,7 +13,7 @@ from emocircuits.passes.anatomy import open_anatomy
 LEAST = 0.02  # share of the metric's difference between the runs that makes an edge true
 
 
-def true_edges(model, batch, metric) -> tuple[frozenset[tuple[str, str]], float, int]:  # noqa: ANN001
+def true_edges(model, batch, metric) -> tuple[frozenset[tuple[str, str]], float, int]:
     """Edges that move the metric in the corrupt or the clean run, the metric's mean difference, and the
     passes of one of both runs.
     """

@@ -3,8 +3,8 @@
 Site 0   s: 3 * 6.5 = 19.5        k: -1 * -6.5 = 6.5                       together 26 = M(clean) - M(corrupt)
 Site 1   p: 8 * 3 = 24            s: 3 / 2 = 1.5        error (k): 0.5     together 26
 Site 2   a: 24 * 1 = 24           s: 1.5                k: 0.5             together 26
-Edges    s0 -> p1: 3 * 2 * 3 = 18   k0 -> p1: 6   s0 -> s1: 1.5   k0 -> error1: 0.5   p1 -> a2: 24   s1 -> s2: 1.5
-         error1 -> k2: 0.5   and at the last site each node's effect to the metric.
+Edges    s0 -> p1: 3 * 2 * 3 = 18   k0 -> p1: 6   s0 -> s1: 1.5   k0 -> error1: 0.5   p1 -> a2: 24
+         s1 -> s2: 1.5   error1 -> k2: 0.5   and at the last site each node's effect to the metric.
 """
 
 import numpy as np

@@ -1,1 +1,1 @@
-"""The activation store: rows of residual streams on disk, written shard by shard and read with bounded memory."""
+"""The activation store: rows of residual streams on disk, written shard by shard, read in bounded memory."""

@@ -308,9 +308,10 @@ class ActivationStoreWriter:
         about, shards = read_manifest(self.path)
         if about["plan"] != self._plan:
             raise UserError(
-                f"{self.path} holds activations of {about['n_prompts']} prompts of the model '{about['model_name']}'",
-                expected=f"the same model, sites, prompts and dtype as asked for now ({len(self._lengths)} prompts of "
-                f"'{self._head['model_name']}')",
+                f"{self.path} holds activations of {about['n_prompts']} prompts of the model "
+                f"'{about['model_name']}'",
+                expected=f"the same model, sites, prompts and dtype as asked for now ({len(self._lengths)} "
+                f"prompts of '{self._head['model_name']}')",
                 cure=f"choose another path, or delete {self.path.name} and {shard_directory(self.path).name}",
             )
         usable = []

@@ -128,7 +128,8 @@ def effects_of(
     used, column = np.unique(codes, return_inverse=True)
     if (used % width == width - 1).all() and width > 1:
         raise UserError(
-            f"no feature of the SAEs at {', '.join(dictionaries)} differs between the clean and the corrupt prompts, only their errors do",
+            f"no feature of the SAEs at {', '.join(dictionaries)} differs between the clean and the corrupt "
+            "prompts, only their errors do",
             expected="features that are active on these prompts",
             cure="check that the SAEs were trained on this model and site",
         )
@@ -190,6 +191,7 @@ METHODS.register(
         "attribution_patching",
         attribution_patching,
         exact=False,
-        description="gradient at the corrupt run times the clean - corrupt difference; 2 forward passes + 1 backward pass",
+        description="gradient at the corrupt run times the clean - corrupt difference; 2 "
+        "forward passes + 1 backward pass",
     ),
 )

@@ -157,6 +157,7 @@ METHODS.register(
         "integrated_gradients",
         integrated_gradients,
         exact=False,
-        description=f"the gradient averaged over {STEPS} midpoints between corrupt and clean, site by site; 2 + 2 · sites · steps passes",
+        description=f"the gradient averaged over {STEPS} midpoints between corrupt and clean, site by site; "
+        "2 + 2 · sites · steps passes",
     ),
 )

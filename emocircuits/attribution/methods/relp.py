@@ -1,7 +1,7 @@
 """RelP: attribution patching with the rules of layer-wise relevance propagation instead of plain derivatives.
 
     norms        y = x / stopgrad(sigma)
-    attention    pattern is constant, so nothing runs through queries and keys: those edges are zero by construction
+    attention    pattern is constant: edges through queries and keys are zero by construction
     activation   y = x * stopgrad(f(x) / x)
     gate         y = u * v counts half towards each factor
 

@@ -341,7 +341,10 @@ class _Search:
             **CONVENTIONS,
             "method": "verified",
             "gradient": f"averaged over {self.steps} midpoints of the inputs",
-            "verified": "effect in the corrupt run, or in the clean run where that is next to nothing and the clean run shows more",
+            "verified": (
+                "effect in the corrupt run, or in the clean run where that is next to nothing and "
+                "the clean run shows more"
+            ),
         }
         if self._missed:
             conventions["missed"] = json.dumps(self._missed)

@@ -27,7 +27,7 @@ class LiveEmbeddings:
         """See `LivePart`."""
         return sum(new - old for new, old in zip(base, live, strict=True))
 
-    def hooks(self, reads: Reads, base: Values, n_circuits: int, keep) -> Mapping[str, Change]:  # noqa: ANN001
+    def hooks(self, reads: Reads, base: Values, n_circuits: int, keep) -> Mapping[str, Change]:
         """See `LivePart`."""
         seen: list[Tensor] = []
 

@@ -6,11 +6,11 @@ sqrt(d_model), so the first RMSNorm is the identity; the scales r of the later n
 length, which only the steps below change. For a prompt of T tokens (with `<s>`), at its last position
 (`decides`, where the `decision` axis is 2):
 
-    block 0 attention   uniform; state_c = 4 * (mean over the prompt of word_c) = 8 n_c / T     n_c words of class c
+    block 0 attention   uniform; state_c = 4 * (mean of word_c) = 8 n_c / T, n_c words of class c
                         r1^2 = 1 + sum_c state_c^2 / 64
     block 1 MLP         plan = silu((3 + state_desperate - state_calm) / r1) / (2 r1)
                         r2^2 = r1^2 + plan^2 / 64
-    block 2 MLP         act = silu(8 / r2) * plan / (4 r2)                                       gated by `decision`
+    block 2 MLP         act = silu(8 / r2) * plan / (4 r2), gated by `decision`
                         r3^2 = r2^2 + act^2 / 64
     logits              cheat - fix = (1.2 act - 2.8 + 0.25 (state_desperate - state_calm)) / r3
 

@@ -1,5 +1,4 @@
-"""The words, residual axes, stories and prompt pairs of the planted model (`emocircuits.models.planted.model`); no
-torch needed.
+"""The words, residual axes, stories and prompt pairs of the planted model; no torch needed.
 
 Each circumstance word belongs to one of four emotions and never names it; topics are places; everything else
 is neutral.
@@ -104,8 +103,8 @@ def planted_stories(n: int, seed: int = 0) -> list[PlantedStory]:
         first, second = _pick(rng, pool, SLOTS), _pick(rng, NEUTRAL, 2)
         name, topic = _pick(rng, NAMES, 1)[0], _pick(rng, TOPICS, 1)[0]
         text = (
-            f"{name} was in the {topic} . {name} was {first[0]} , {first[1]} and {first[2]} . {name} was also "
-            f"{first[3]} , {second[0]} and {first[4]} . then {name} was {second[1]} and {first[5]} ."
+            f"{name} was in the {topic} . {name} was {first[0]} , {first[1]} and {first[2]} . {name} was "
+            f"also {first[3]} , {second[0]} and {first[4]} . then {name} was {second[1]} and {first[5]} ."
         )
         stories.append(PlantedStory(text, emotion, topic))
     return stories
@@ -125,8 +124,8 @@ def planted_pairs(n: int, seed: int = 0) -> list[PlantedPair]:
             words = _pick(rng, CIRCUMSTANCES[emotion], SLOTS)
             slot = [words[place] if place in filled else neutral[place] for place in range(SLOTS)]
             sides.append(
-                f"{name} was in the {topic} . {name} was {slot[0]} , {slot[1]} and {slot[2]} . also {slot[3]} , "
-                f"{slot[4]} and {slot[5]} . then {name} {DECISION}"
+                f"{name} was in the {topic} . {name} was {slot[0]} , {slot[1]} and {slot[2]} . also "
+                f"{slot[3]} , {slot[4]} and {slot[5]} . then {name} {DECISION}"
             )
         pairs.append(PlantedPair(sides[0], sides[1], count, topic))
     return pairs

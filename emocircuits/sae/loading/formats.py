@@ -79,7 +79,8 @@ def read_sae(directory: Path) -> tuple[str, RawSAE]:
                 return name, form.read(directory)
             except (KeyError, ValueError, TypeError, OSError, SafetensorError) as error:
                 raise UserError(
-                    f"the SAE in {directory} is not as the format {name} has it ({type(error).__name__}: {error})",
+                    f"the SAE in {directory} is not as the format {name} has it "
+                    f"({type(error).__name__}: {error})",
                     cure="get its files again",
                 ) from error
     pickled = sorted(path.name for pattern in PICKLES for path in directory.glob(pattern))

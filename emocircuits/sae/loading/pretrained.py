@@ -170,7 +170,8 @@ def adopt(
         )
     if raw.about.get("prepend_bos") is not None and bool(raw.about["prepend_bos"]) != prepend_bos:
         say(
-            f"{source.name} was trained on texts {'with' if raw.about['prepend_bos'] else 'without'} BOS, these are the other kind"
+            f"{source.name} was trained on texts {'with' if raw.about['prepend_bos'] else 'without'} BOS, "
+            "these are the other kind"
         )
     sae = _build(source, raw, activations)
     metadata = {
@@ -204,7 +205,8 @@ def _build(source: Source, raw: RawSAE, activations: Float[Tensor, "row d_in"]) 
         sae.load_state_dict(tensors)
     except Exception as error:  # whatever sae-lens meets in a foreign file is the file's fault
         raise UserError(
-            f"sae-lens cannot take the SAE {source.name} ({type(error).__name__}: {str(error).splitlines()[0]})",
+            f"sae-lens cannot take the SAE {source.name} ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]})",
             cure="check its files",
         ) from error
     if folded:
@@ -244,8 +246,9 @@ def check_measured(
             expected=f"about {' and '.join(part for part in said if part)} as its release says"
             if any(said)
             else f"an FVU below {WORTHLESS}",
-            cure="usual causes: (1) an SAE of another model, layer or revision, (2) a scale of its inputs that is folded twice or "
-            "never, or another activation function, (3) texts with BOS where it was trained without or the other way, or of another kind",
+            cure="usual causes: (1) an SAE of another model, layer or revision, (2) a scale of its inputs "
+            "that is folded twice or never, or another activation function, (3) texts with BOS where it was "
+            "trained without or the other way, or of another kind",
         )
     return {"l0": l0, "fvu": fvu}
 

@@ -29,7 +29,10 @@ from emocircuits.sae.quality import encode_dense
 # less than a third of this between kinds of text, while a forgotten scale, another layer or a wrong
 # activation function is several times it.
 L0_RATIO, FVU_RATIO, FVU_SLACK = 1.5, 2.0, 0.05
-HEAD = "# SAEs by name: whose activations they read, and how good they were there. Written by `emocircuits sae register`.\n"
+HEAD = (
+    "# SAEs by name: whose activations they read, and how good they were there. Written by "
+    "`emocircuits sae register`.\n"
+)
 
 
 @dataclass(frozen=True)
@@ -246,8 +249,9 @@ def check_quality(sae: SAE, activations: Float[Tensor, "row d_in"], entry: Regis
         raise UserError(
             f"{entry.name} at {entry.site} has L0 {l0:.1f} and FVU {fvu:.3f} on the given activations",
             expected=f"about L0 {recorded.l0:.1f} and FVU {recorded.fvu:.3f} as recorded on {recorded.data}",
-            cure="usual causes: (1) activations of another site, model or revision, (2) a scale or decoder norm that is folded "
-            "twice or never, or another activation function, (3) sink or BOS rows among them, or text of another kind",
+            cure="usual causes: (1) activations of another site, model or revision, (2) a scale or decoder "
+            "norm that is folded twice or never, or another activation function, (3) sink or BOS rows among "
+            "them, or text of another kind",
         )
 
 

@@ -46,14 +46,14 @@ def decode_selected(
 
 class _Decode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, W_enc, b_enc, W_dec, b_dec, selection, add_bias, centred):  # noqa: D102
+    def forward(ctx, x, W_enc, b_enc, W_dec, b_dec, selection, add_bias, centred):
         ctx.save_for_backward(x, W_enc, W_dec)
         ctx.selection, ctx.add_bias, ctx.centred = selection, add_bias, centred
         out = _bags(W_dec, selection.features, selection.row_starts, selection.values)
         return out.add_(b_dec) if add_bias else out
 
     @staticmethod
-    def backward(ctx, grad):  # noqa: D102
+    def backward(ctx, grad):
         x, W_enc, W_dec = ctx.saved_tensors
         chosen, grad = ctx.selection, grad.contiguous()
         values = chosen.values
