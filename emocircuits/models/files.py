@@ -157,7 +157,7 @@ def check_weights(files: list[Path]) -> None:
     for path in files:
         try:
             with safe_open(path, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
+                for name in tensors.keys():
                     tensor = tensors.get_tensor(name)
                     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                         what = "NaN" if bool(tensor.isnan().any()) else "infinity"
