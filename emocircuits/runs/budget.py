@@ -9,9 +9,9 @@ from pathlib import Path
 
 from emocircuits.models.files import weight_files
 from emocircuits.models.memory import GIB, LIBRARIES_GB, pairs_at_once, shape_of
+from emocircuits.progress import say
 from emocircuits.runs.recipe import Recipe
 from emocircuits.runs.workspace import Workspace
-from emocircuits.progress import say
 
 OVER_PAIRS = ("attribute", "circuit", "evaluate")
 
@@ -27,7 +27,7 @@ def dtype_within(recipe: Recipe, directory: Path) -> str:
     numbers = 0
     for path in weight_files(directory):
         with safe_open(path, framework="np") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
+            for name in tensors.keys():
                 size = 1
                 for length in tensors.get_slice(name).get_shape():
                     size *= length
@@ -35,7 +35,8 @@ def dtype_within(recipe: Recipe, directory: Path) -> str:
     if numbers * 4 / GIB <= (recipe.memory_gb - LIBRARIES_GB) / 2:
         return "float32"
     say(
-        f"{numbers * 4 / GIB:.1f} GiB of float32 weights in a budget of {recipe.memory_gb:g} GiB: loading them as bfloat16"
+        f"{numbers * 4 / GIB:.1f} GiB of float32 weights in a budget of {recipe.memory_gb:g} "
+        "GiB: loading them as bfloat16"
     )
     return "bfloat16"
 
@@ -63,7 +64,8 @@ def budgeted(workspace: Workspace, stage: str) -> Iterator[None]:
     at_once = pairs_at_once(shape_of(model), longest, recipe.memory_gb, d_sae=widest, sites=len(model.sites))
     tokens = min(recipe.attribute.max_tokens, at_once * longest) if at_once > 1 else longest
     say(
-        f"{stage:<10} {max(1, tokens // longest)} of the longest pairs ({longest} tokens) per pass within {recipe.memory_gb:g} GiB"
+        f"{stage:<10} {max(1, tokens // longest)} of the longest pairs ({longest} tokens) per pass within "
+        f"{recipe.memory_gb:g} GiB"
     )
     workspace.recipe = replace(recipe, attribute=replace(recipe.attribute, max_tokens=tokens))
     try:

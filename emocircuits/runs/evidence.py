@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from emocircuits.artifacts.evidence import KINDS, CircuitEvidence, Dose, DoseCurve
 from emocircuits.artifacts.circuit import CircuitGraph
+from emocircuits.artifacts.evidence import KINDS, CircuitEvidence, Dose, DoseCurve
 from emocircuits.errors import UserError
 from emocircuits.figures.card import RunTables, columns
 from emocircuits.runs.trust import with_scores

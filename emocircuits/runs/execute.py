@@ -11,13 +11,13 @@ from pathlib import Path
 from emocircuits.artifacts.manifest import RunManifest, StageRecord
 from emocircuits.errors import UserError, unknown
 from emocircuits.io.atomic import write_failure
+from emocircuits.progress import say
+from emocircuits.provenance import code_version, sha256_file, sha256_json
 from emocircuits.ranks import apart, barrier, joined, ranks
 from emocircuits.runs.budget import budgeted
 from emocircuits.runs.recipe import Recipe, recipe_from_dict
 from emocircuits.runs.stage import STAGES, Output, Stage
 from emocircuits.runs.workspace import Workspace
-from emocircuits.progress import say
-from emocircuits.provenance import code_version, sha256_file, sha256_json
 
 MANIFEST = "manifest.json"
 
@@ -55,13 +55,14 @@ def run_pipeline(
         for name, stage in STAGES:
             if name not in wanted:
                 continue
-            forced = forced or name == start or name == only
+            forced = forced or name in (start, only)
             key = stage_key(stage, workspace, manifest)
             fresh = key is not None and manifest.is_fresh(name, key, directory)
             if only is not None and name != only:
                 if name in _ancestors(only) and not fresh:
                     raise UserError(
-                        f"stage '{only}' needs stage '{name}', which is not done or not up to date in {directory}",
+                        f"stage '{only}' needs stage '{name}', which is not done or not "
+                        f"up to date in {directory}",
                         cure=f"emocircuits run --out {directory}",
                     )
                 continue
@@ -151,7 +152,7 @@ def locked(directory: Path) -> Iterator[None]:
         raise UserError(f"{directory} is not empty and holds no {MANIFEST}", cure="choose another --out")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        file = open(directory / ".lock", "w")
+        file = open(directory / ".lock", "w")  # noqa: SIM115 - closed below, after its own errors are told apart
     except OSError as error:
         raise write_failure(directory, error) from error
     with file:

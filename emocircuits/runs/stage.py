@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from emocircuits.registry import Registry
 from emocircuits.runs.recipe import Recipe
 from emocircuits.runs.workspace import Workspace
-from emocircuits.registry import Registry
 
 
 @dataclass(frozen=True)

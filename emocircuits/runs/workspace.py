@@ -7,16 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.directions import EmotionDirections
-from emocircuits.artifacts.matches import FeatureMatches
 from emocircuits.artifacts.manifest import RunManifest
+from emocircuits.artifacts.matches import FeatureMatches
+from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError
 from emocircuits.models.files import check_directory, content_hash, find_directory
-from emocircuits.runs.recipe import Recipe
 from emocircuits.provenance import Provenance
+from emocircuits.runs.recipe import Recipe
 
 PLANTED = "planted"
 
