@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from emocircuits.runs.settings import direction_settings
 from jaxtyping import Float
 
 from emocircuits.artifacts.directions import EmotionDirections
@@ -28,6 +27,7 @@ from emocircuits.organism.emotion_posterior import shown_levels
 from emocircuits.organism.world import APPRAISALS, lexicon
 from emocircuits.progress import quiet
 from emocircuits.runs.recipe import PreferenceSettings
+from emocircuits.runs.settings import direction_settings
 from emocircuits.runs.workspace import Workspace
 from emocircuits.studies.direction_checks import preference_agreement, preference_study
 from emocircuits.studies.steering_tables import SteerRun

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from emocircuits.runs.settings import match_settings
 from jaxtyping import Bool, Float, Int
 
 from emocircuits.artifacts.matches import FeatureMatches
@@ -28,6 +27,7 @@ from emocircuits.matching.story_features import StoryFeatures, story_features
 from emocircuits.matching.table import match_table
 from emocircuits.numerics import generator, wilson_interval
 from emocircuits.progress import quiet
+from emocircuits.runs.settings import match_settings
 from emocircuits.runs.workspace import Workspace
 from emocircuits.sae import load_sae
 from emocircuits.sae.loading.registered import shipped_registry
