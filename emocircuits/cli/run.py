@@ -112,7 +112,7 @@ def call_run(arguments: argparse.Namespace) -> int:
     recipe = replace(recipe, **changes)
     directory = arguments.out or default_directory(recipe.name, recipe.model)
 
-    from emocircuits import stages as _  # registers the stages
+    import emocircuits.stages  # noqa: F401 - registers the stages
     from emocircuits.runs.execute import plan_lines, run_pipeline
 
     if arguments.dry_run:
