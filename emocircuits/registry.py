@@ -1,52 +1,81 @@
-"""A named collection of interchangeable members: adding one is one file and one line."""
+"""A named collection of interchangeable cards: adding one is one file and one line."""
 
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from emocircuits.errors import unknown
 
-T = TypeVar("T")
+
+@runtime_checkable
+class Card(Protocol):
+    """What every member of a registry says about itself."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the registry."""
+
+    @property
+    def summary(self) -> str:
+        """What it is, in one line."""
+
+
+T = TypeVar("T", bound=Card)
 
 
 class Registry(Generic[T]):
-    """Maps names to members of one kind; an unknown name lists the known ones, a second member of one name is
-    refused.
+    """Cards of one kind by name, in the order in which they were added.
+
+    An unknown name lists the known ones; a second card of one name is refused. The package that owns a
+    registry imports its members, so nobody else imports a module to fill it.
     """
 
     def __init__(self, kind: str):
         self.kind = kind
-        self._members: dict[str, T] = {}
+        self._cards: dict[str, T] = {}
 
-    def register(self, name: str, member: T) -> T:
-        """Adds `member` under `name` and returns it."""
-        if name in self._members:
-            raise ValueError(f"{self.kind} '{name}' is registered twice")
-        self._members[name] = member
-        return member
-
-    def member(self, name: str) -> Callable[[T], T]:
-        """Decorator form of `register`."""
-        return lambda member: self.register(name, member)
+    def add(self, card: T) -> T:
+        """Adds a card under its own name and returns it."""
+        if card.name in self._cards:
+            raise ValueError(f"{self.kind} '{card.name}' is added twice")
+        if not card.summary or "\n" in card.summary:
+            raise ValueError(f"{self.kind} '{card.name}' needs a summary of one line")
+        self._cards[card.name] = card
+        return card
 
     def get(self, name: str) -> T:
-        """The member of that name.
+        """The card of that name.
 
         Raises:
-            UserError: no such member; the message lists the known names and the nearest.
+            UserError: no such card; the message lists the known names and the nearest.
         """
-        if name not in self._members:
-            raise unknown(self.kind, name, self._members)
-        return self._members[name]
+        if name not in self._cards:
+            raise unknown(self.kind, name, self._cards)
+        return self._cards[name]
 
     def names(self) -> tuple[str, ...]:
-        """All names, in the order of registration."""
-        return tuple(self._members)
+        """All names, in the order in which the cards were added."""
+        return tuple(self._cards)
 
-    def __iter__(self) -> Iterator[tuple[str, T]]:
-        return iter(self._members.items())
+    @contextmanager
+    def temporarily(self, *cards: T) -> Iterator[None]:
+        """Holds `cards`, in place of those of the same name, and forgets when the block ends what was added
+        in it.
+        """
+        before = dict(self._cards)
+        for card in cards:
+            self._cards.pop(card.name, None)
+            self.add(card)
+        try:
+            yield
+        finally:
+            self._cards = before
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(tuple(self._cards.values()))
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._cards)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._members
+        return name in self._cards

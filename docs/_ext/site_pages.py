@@ -41,7 +41,7 @@ def generate(app: Sphinx) -> None:
 
 def exports_table() -> str:
     """Every export format, from the registry."""
-    rows = [f"| `{name}` | `<behaviour>{one.suffix}` | {one.does} |" for name, one in EXPORTERS]
+    rows = [f"| `{form.name}` | `<behaviour>{form.suffix}` | {form.summary} |" for form in EXPORTERS]
     return "\n".join(["| name | file | what it is |", "| --- | --- | --- |", *rows]) + "\n"
 
 

@@ -13,9 +13,7 @@ def halfway(corrupt: Baseline, mean: Baseline) -> Baseline:
     return Baseline((corrupt.features + mean.features) / 2, (corrupt.error + mean.error) / 2)
 
 
-ABLATIONS.register(
-    "halfway", AblationCard("halfway", True, halfway, "halfway between the corrupt value and the mean")
-)
+ABLATIONS.add(AblationCard("halfway", "halfway between the corrupt value and the mean", True, halfway))
 
 
 def example(run: Path) -> None:

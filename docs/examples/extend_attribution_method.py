@@ -25,14 +25,13 @@ def clean_gradient(model, saes, batches, metric, **options):
     )
 
 
-METHODS.register(
-    "clean_gradient",
+METHODS.add(
     MethodCard(
         "clean_gradient",
+        "gradient at the clean run times clean - corrupt",
         clean_gradient,
         exact=False,
-        description="gradient at the clean run times clean - corrupt",
-    ),
+    )
 )
 
 

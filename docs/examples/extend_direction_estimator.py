@@ -14,8 +14,8 @@ def versus_all(statistics, options):
     return centred_means(statistics, "stories")
 
 
-ESTIMATORS.register(
-    "versus_all", Estimator("mean of one emotion's stories minus the mean of all stories", versus_all)
+ESTIMATORS.add(
+    Estimator("versus_all", "mean of one emotion's stories minus the mean of all stories", versus_all)
 )
 
 

@@ -15,9 +15,7 @@ def render(graph: CircuitGraph) -> bytes:
     ).encode()
 
 
-EXPORTERS.register(
-    "lines", Exporter("lines", ".links.txt", "one link per line: source, target, weight", render)
-)
+EXPORTERS.add(Exporter("lines", "one link per line: source, target, weight", ".links.txt", render))
 
 
 def example(run: Path) -> None:

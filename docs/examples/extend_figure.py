@@ -29,8 +29,7 @@ def load(run) -> dict[str, pd.DataFrame]:
     return found
 
 
-FIGURES.register(
-    "layer_effects",
+FIGURES.add(
     FigureCard(
         "layer_effects",
         "Effect by layer",
@@ -39,7 +38,7 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )
 
 

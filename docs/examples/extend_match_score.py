@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from emocircuits.artifacts.matches import FeatureMatches
-from emocircuits.matching import SCORES, MatchSettings, match_features
+from emocircuits.matching import SCORES, MatchScore, MatchSettings, match_features
 from emocircuits.runs.execute import open_run
 from emocircuits.runs.workspace import Workspace
 
 
-@SCORES.member("projection")
 def projection(inputs):
     """Projection of the decoder row on the direction, in residual units `(emotion, feature)`."""
     return inputs.directions @ inputs.decoder.T
+
+
+SCORES.add(MatchScore("projection", "projection of the decoder row on the direction", projection))
 
 
 def example(run: Path) -> None:

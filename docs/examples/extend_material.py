@@ -6,10 +6,9 @@ from emocircuits.collect import LabelledText
 from emocircuits.models.planted.text import CIRCUMSTANCES, NEUTRAL
 from emocircuits.runs.execute import open_run
 from emocircuits.runs.workspace import Workspace
-from emocircuits.studies.texts import SOURCES, texts_for
+from emocircuits.studies.texts import SOURCES, TextSource, texts_for
 
 
-@SOURCES.member("two_sentences")
 def two_sentences(workspace: Workspace) -> list[LabelledText]:
     """Stories of every emotion in both splits, and neutral texts; any callable from a workspace to labelled
     texts will do.
@@ -28,6 +27,11 @@ def two_sentences(workspace: Workspace) -> list[LabelledText]:
                 )
             )
     return texts
+
+
+SOURCES.add(
+    TextSource("two_sentences", "stories of two sentences in the planted model's words", two_sentences)
+)
 
 
 def example(run: Path) -> None:

@@ -6,8 +6,15 @@ from pathlib import Path
 from emocircuits.models import FAMILIES, FamilyCard, load_model
 from emocircuits.models.tiny import write_tiny_model
 
-CARD = FamilyCard(name="olmo", architecture="OlmoForCausalLM", model_type="olmo", bos="never")
-FAMILIES.register(CARD.name, CARD)
+FAMILIES.add(
+    FamilyCard(
+        name="olmo",
+        summary="OLMo 1: the form of Llama with LayerNorm without weights",
+        architecture="OlmoForCausalLM",
+        model_type="olmo",
+        bos="never",
+    )
+)
 
 
 def example(run: Path) -> None:

@@ -31,9 +31,10 @@ def unit_rows(sae):
     sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True)
 
 
-ARCHITECTURES.register(
-    "topk_unit",
-    Architecture("TopK with decoder rows of unit length", build, fold_norms, after_step=unit_rows),
+ARCHITECTURES.add(
+    Architecture(
+        "topk_unit", "TopK with decoder rows of unit length", build, fold_norms, after_step=unit_rows
+    )
 )
 
 

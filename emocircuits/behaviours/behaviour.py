@@ -81,7 +81,7 @@ class Behaviour:
     Attributes:
         name: name in the registry.
         title: for headings.
-        description: one or two sentences.
+        summary: one or two sentences.
         materials: the registers it exists in, the default first.
         expected_direction: sign of the change of the metric that more *desperate* brings in Sofroniew et al.
             (2026); 0 where they state none.
@@ -89,7 +89,7 @@ class Behaviour:
 
     name: str
     title: str
-    description: str
+    summary: str
     materials: Mapping[str, Material]
     expected_direction: int
 
@@ -120,7 +120,7 @@ BEHAVIOURS: Registry[Behaviour] = Registry("behaviour")
 def register(
     name: str,
     title: str,
-    description: str,
+    summary: str,
     expected_direction: int,
     materials: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], str]],
     natural: Mapping[str, int] = MappingProxyType({}),
@@ -129,7 +129,7 @@ def register(
     """Makes a card and registers it.
 
     Args:
-        name, title, description, expected_direction: as in `Behaviour`.
+        name, title, summary, expected_direction: as in `Behaviour`.
         materials: a material's name -> (targets, honest, note).
         natural: name of a material made of `natural/<name>.toml` -> ordinary mails in its prompts; tried
             after the others.
@@ -138,6 +138,4 @@ def register(
     made = {key: Material(name, key, *parts, folder=Path(folder)) for key, parts in materials.items()}
     for key, mails in natural.items():
         made[key] = Material(name, key, (), (), NATURAL_NOTE, f"{name}.toml", mails)
-    return BEHAVIOURS.register(
-        name, Behaviour(name, title, description, MappingProxyType(made), expected_direction)
-    )
+    return BEHAVIOURS.add(Behaviour(name, title, summary, MappingProxyType(made), expected_direction))

@@ -5,7 +5,7 @@ from emocircuits.behaviours.behaviour import register
 DECEPTION = register(
     name="deception",
     title="Deception",
-    description="A child (or an animal) in a short story is in a hopeless spot or in a safe one, and is "
+    summary="A child (or an animal) in a short story is in a hopeless spot or in a safe one, and is "
     "about to act: to hide, trick or steal, or to tell, ask, show or share.",
     expected_direction=1,
     materials={

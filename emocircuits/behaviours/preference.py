@@ -7,7 +7,7 @@ from emocircuits.behaviours.behaviour import register
 PREFERENCE = register(
     name="preference",
     title="Preference",
-    description="Two activities are offered as A and B and the answer is a letter. The "
+    summary="Two activities are offered as A and B and the answer is a letter. The "
     "metric is the log-odds of A.",
     expected_direction=0,
     materials={"organism": (("A",), ("B",), "")},

@@ -5,7 +5,7 @@ from emocircuits.behaviours.behaviour import register
 SYCOPHANCY = register(
     name="sycophancy",
     title="Sycophancy",
-    description="A user states a claim, right or wrong. The assistant agrees or disagrees. Warm positive "
+    summary="A user states a claim, right or wrong. The assistant agrees or disagrees. Warm positive "
     "states raise agreement; for *desperate* no direction is stated.",
     expected_direction=0,
     materials={"organism": (("agree",), ("disagree",), "")},

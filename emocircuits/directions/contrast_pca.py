@@ -35,11 +35,11 @@ def contrast_pca(
     return raw
 
 
-ESTIMATORS.register(
-    "contrast_pca",
+ESTIMATORS.add(
     Estimator(
+        "contrast_pca",
         "first principal component of an emotion's stories minus the mean of the others",
         contrast_pca,
         needs_stories=True,
-    ),
+    )
 )

@@ -49,13 +49,11 @@ def centred_means(statistics: ClassStatistics, centre: str) -> Float[np.ndarray,
     return means - (total - weights * means) / (weights.sum(axis=-2, keepdims=True) - weights)
 
 
-ESTIMATORS.register(
-    "difference_of_means",
+ESTIMATORS.add(
     Estimator(
-        (
-            "class mean minus the mean over emotions, main components of neutral text "
-            "projected out (the paper's recipe)"
-        ),
+        "difference_of_means",
+        "class mean minus the mean over emotions, main components of neutral text "
+        "projected out (the paper's recipe)",
         difference_of_means,
-    ),
+    )
 )

@@ -44,13 +44,15 @@ class Estimator:
     """Makes one raw (not unit) direction per class from the statistics of one site.
 
     Attributes:
-        description: in one sentence.
+        name: its name.
+        summary: in one sentence.
         fit: (statistics, options) -> raw directions `(*draw, label, d_model)`, positive = more of the class.
         needs_stories: whether it must see the single stories (then it takes no draw axes and is fitted once
             per draw).
     """
 
-    description: str
+    name: str
+    summary: str
     fit: Fit
     needs_stories: bool = False
 

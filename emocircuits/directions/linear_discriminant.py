@@ -26,10 +26,10 @@ def linear_discriminant(
     return raw @ np.linalg.inv(ridged).astype(raw.dtype)
 
 
-ESTIMATORS.register(
-    "linear_discriminant",
+ESTIMATORS.add(
     Estimator(
+        "linear_discriminant",
         "difference of means whitened by the covariance of stories within emotions (best linear reading)",
         linear_discriminant,
-    ),
+    )
 )

@@ -76,11 +76,11 @@ def logistic_probe(
     return found.x.reshape(n_labels, -1)[:, :-1] @ whiten.T / scale
 
 
-ESTIMATORS.register(
-    "logistic_probe",
+ESTIMATORS.add(
     Estimator(
+        "logistic_probe",
         "one ridge-penalised logistic regression per emotion, its stories against all others",
         logistic_probe,
         needs_stories=True,
-    ),
+    )
 )

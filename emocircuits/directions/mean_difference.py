@@ -28,10 +28,11 @@ def vs_neutral(
     return centred_means(statistics, "neutral")
 
 
-ESTIMATORS.register(
-    "one_vs_others",
-    Estimator("mean of one emotion's stories minus the mean of all other stories", one_vs_others),
+ESTIMATORS.add(
+    Estimator(
+        "one_vs_others", "mean of one emotion's stories minus the mean of all other stories", one_vs_others
+    )
 )
-ESTIMATORS.register(
-    "vs_neutral", Estimator("mean of one emotion's stories minus the mean of neutral text", vs_neutral)
+ESTIMATORS.add(
+    Estimator("vs_neutral", "mean of one emotion's stories minus the mean of neutral text", vs_neutral)
 )

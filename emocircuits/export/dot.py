@@ -53,4 +53,4 @@ def render(graph: CircuitGraph) -> bytes:
     return ("\n".join([*lines, "}"]) + "\n").encode()
 
 
-EXPORTERS.register("dot", Exporter("dot", ".dot", "DOT for Graphviz", render))
+EXPORTERS.add(Exporter("dot", "DOT for Graphviz", ".dot", render))

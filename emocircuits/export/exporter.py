@@ -20,16 +20,16 @@ class Exporter:
 
     Attributes:
         name: name on the command line.
+        summary: one line for the documentation.
         suffix: end of the file name, with its dot.
-        does: one line for `--help`.
         render: the file's bytes; a pure function of the circuit (and of the evidence, where the format shows
             it).
         shows_evidence: whether `render` takes a `CircuitEvidence` beside the circuit.
     """
 
     name: str
+    summary: str
     suffix: str
-    does: str
     render: Callable[..., bytes]
     shows_evidence: bool = False
 
@@ -78,11 +78,11 @@ def export_all(
         members = [EXPORTERS.get(name) for name in formats]
         return Exported(tuple(member.write(graph, directory, evidence) for member in members))
     paths, refused = [], []
-    for name, member in EXPORTERS:
+    for member in EXPORTERS:
         try:
             paths.append(member.write(graph, directory, evidence))
         except UserError as error:
-            refused.append(f"no {name} file of {graph.behaviour}: {error}")
+            refused.append(f"no {member.name} file of {graph.behaviour}: {error}")
     return Exported(tuple(paths), tuple(refused))
 
 

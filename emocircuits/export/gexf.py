@@ -35,4 +35,4 @@ def _colour(node: Node) -> tuple[int, int, int]:
     return NEUTRAL if not node.effect else POSITIVE if node.effect > 0 else NEGATIVE
 
 
-EXPORTERS.register("gexf", Exporter("gexf", ".gexf", "GEXF for Gephi, with the grid layout", render))
+EXPORTERS.add(Exporter("gexf", "GEXF for Gephi, with the grid layout", ".gexf", render))

@@ -20,6 +20,4 @@ def render(graph: CircuitGraph) -> bytes:
     return buffer.getvalue()
 
 
-EXPORTERS.register(
-    "graphml", Exporter("graphml", ".graphml", "GraphML for yEd, Cytoscape, igraph, networkx", render)
-)
+EXPORTERS.add(Exporter("graphml", "GraphML for yEd, Cytoscape, igraph, networkx", ".graphml", render))

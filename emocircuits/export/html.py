@@ -11,6 +11,4 @@ def render(graph: CircuitGraph, evidence: CircuitEvidence | None = None) -> byte
     return page(graph, evidence).encode()
 
 
-EXPORTERS.register(
-    "html", Exporter("html", ".html", "self-contained interactive page", render, shows_evidence=True)
-)
+EXPORTERS.add(Exporter("html", "self-contained interactive page", ".html", render, shows_evidence=True))

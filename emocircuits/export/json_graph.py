@@ -12,6 +12,4 @@ def render(graph: CircuitGraph) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-EXPORTERS.register(
-    "json", Exporter("json", ".json", "everything the circuit holds, for emocircuits itself", render)
-)
+EXPORTERS.add(Exporter("json", "everything the circuit holds, for emocircuits itself", ".json", render))

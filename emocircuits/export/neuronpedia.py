@@ -273,8 +273,8 @@ def _name(text: str) -> str:
     return name if len(name) > 1 else f"{name}-circuit"
 
 
-for _target, _does in (
+for _target, _summary in (
     ("neuronpedia", "graph JSON for Neuronpedia"),
     ("circuit-tracer", "the same for circuit-tracer's own server"),
 ):
-    EXPORTERS.register(_target, Exporter(_target, f".{_target}.json", _does, partial(render, target=_target)))
+    EXPORTERS.add(Exporter(_target, _summary, f".{_target}.json", partial(render, target=_target)))

@@ -10,6 +10,4 @@ def render(graph: CircuitGraph) -> bytes:
     return draw(graph, "pdf")
 
 
-EXPORTERS.register(
-    "pdf", Exporter("pdf", ".pdf", f"the same picture of the {MAX_NODES} strongest nodes as PDF", render)
-)
+EXPORTERS.add(Exporter("pdf", f"the same picture of the {MAX_NODES} strongest nodes as PDF", ".pdf", render))

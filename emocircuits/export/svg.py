@@ -21,6 +21,4 @@ def render(graph: CircuitGraph) -> bytes:
     return draw(graph, "svg")
 
 
-EXPORTERS.register(
-    "svg", Exporter("svg", ".svg", f"vector picture of the {MAX_NODES} strongest nodes", render)
-)
+EXPORTERS.add(Exporter("svg", f"vector picture of the {MAX_NODES} strongest nodes", ".svg", render))

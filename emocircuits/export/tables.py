@@ -58,5 +58,5 @@ def _csv(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-EXPORTERS.register("nodes-csv", Exporter("nodes-csv", ".nodes.csv", "table of the nodes", nodes))
-EXPORTERS.register("links-csv", Exporter("links-csv", ".links.csv", "table of the links", links))
+EXPORTERS.add(Exporter("nodes-csv", "table of the nodes", ".nodes.csv", nodes))
+EXPORTERS.add(Exporter("links-csv", "table of the links", ".links.csv", links))

@@ -111,8 +111,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     }
 
 
-FIGURES.register(
-    "attribution_exact",
+FIGURES.add(
     FigureCard(
         "attribution_exact",
         "Attribution against intervention",
@@ -121,5 +120,5 @@ FIGURES.register(
         COLUMNS,
         draw,
         load,
-    ),
+    )
 )

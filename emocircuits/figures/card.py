@@ -100,7 +100,8 @@ class FigureCard:
 
     Attributes:
         name: file name and name on the command line.
-        title, caption: what the contact sheet and the report say.
+        title: heading on the contact sheet and in the report.
+        summary: what the two say below the picture, in a few sentences.
         columns: columns of the tidy table that `draw` needs.
         draw: (table, venue) -> Figure, without side effects.
         load: run -> {file name: table}; raises `Missing`.
@@ -109,7 +110,7 @@ class FigureCard:
 
     name: str
     title: str
-    caption: str
+    summary: str
     columns: tuple[str, ...]
     draw: Callable[[pd.DataFrame, str], Figure]
     load: Callable[[RunTables], dict[str, pd.DataFrame]]

@@ -92,8 +92,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"causal_check": table[shown][list(COLUMNS)].reset_index(drop=True)}
 
 
-FIGURES.register(
-    "causal_check",
+FIGURES.add(
     FigureCard(
         "causal_check",
         "Do the matched features act?",
@@ -106,5 +105,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -241,8 +241,7 @@ def _labels(axes, graph: CircuitGraph, at: dict, radii: dict, width: float) -> N
             break
 
 
-FIGURES.register(
-    "circuit",
+FIGURES.add(
     FigureCard(
         "circuit",
         "Circuit",
@@ -251,5 +250,5 @@ FIGURES.register(
         COLUMNS,
         draw,
         load,
-    ),
+    )
 )

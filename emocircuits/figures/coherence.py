@@ -65,8 +65,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"coherence": long[list(COLUMNS)].reset_index(drop=True)}
 
 
-FIGURES.register(
-    "coherence",
+FIGURES.add(
     FigureCard(
         "coherence",
         "Does steering break the model?",
@@ -77,5 +76,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

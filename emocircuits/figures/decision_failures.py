@@ -32,8 +32,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"decision_failures": table[list(COLUMNS)]}
 
 
-FIGURES.register(
-    "decision_failures",
+FIGURES.add(
     FigureCard(
         "decision_failures",
         "Decisions after failures",
@@ -43,5 +42,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -98,8 +98,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"direction_quality": pd.DataFrame(rows, columns=list(COLUMNS))}
 
 
-FIGURES.register(
-    "direction_quality",
+FIGURES.add(
     FigureCard(
         "direction_quality",
         "How well directions read, and how reliable they are",
@@ -110,5 +109,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -98,8 +98,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"emotion_clusters": pd.DataFrame(rows, columns=list(COLUMNS))}
 
 
-FIGURES.register(
-    "emotion_clusters",
+FIGURES.add(
     FigureCard(
         "emotion_clusters",
         "Clusters of emotions",
@@ -109,5 +108,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -156,8 +156,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"emotion_pca": table[list(COLUMNS)]}
 
 
-FIGURES.register(
-    "emotion_pca",
+FIGURES.add(
     FigureCard(
         "emotion_pca",
         "Valence and arousal",
@@ -168,5 +167,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

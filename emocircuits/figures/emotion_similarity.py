@@ -60,8 +60,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     }
 
 
-FIGURES.register(
-    "emotion_similarity",
+FIGURES.add(
     FigureCard(
         "emotion_similarity",
         "Emotion directions, pairwise",
@@ -70,5 +69,5 @@ FIGURES.register(
         COLUMNS,
         draw,
         load,
-    ),
+    )
 )

@@ -88,8 +88,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     }
 
 
-FIGURES.register(
-    "faithfulness",
+FIGURES.add(
     FigureCard(
         "faithfulness",
         "Faithfulness against size",
@@ -99,5 +98,5 @@ FIGURES.register(
         COLUMNS,
         draw,
         load,
-    ),
+    )
 )

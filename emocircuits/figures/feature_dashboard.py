@@ -160,8 +160,7 @@ def _table(node: Node) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, "bare"])
 
 
-FIGURES.register(
-    "feature_dashboard",
+FIGURES.add(
     FigureCard(
         "feature_dashboard",
         "A feature of the circuit",
@@ -172,5 +171,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -105,8 +105,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     }
 
 
-FIGURES.register(
-    "geometry_layers",
+FIGURES.add(
     FigureCard(
         "geometry_layers",
         "The space of emotions, layer by layer",
@@ -117,5 +116,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

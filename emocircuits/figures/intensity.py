@@ -104,8 +104,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     }
 
 
-FIGURES.register(
-    "intensity",
+FIGURES.add(
     FigureCard(
         "intensity",
         "Does the reading follow a number?",
@@ -116,5 +115,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -107,8 +107,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     }
 
 
-FIGURES.register(
-    "logit_lens",
+FIGURES.add(
     FigureCard(
         "logit_lens",
         "Tokens that a direction raises and lowers",
@@ -120,5 +119,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -121,8 +121,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     }
 
 
-FIGURES.register(
-    "match_null",
+FIGURES.add(
     FigureCard(
         "match_null",
         "Matches against the null",
@@ -133,5 +132,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -66,8 +66,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"mediation": table[list(COLUMNS)]}
 
 
-FIGURES.register(
-    "mediation",
+FIGURES.add(
     FigureCard(
         "mediation",
         "Which features carry the effect of steering",
@@ -78,5 +77,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -136,8 +136,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"preference": pd.DataFrame(rows, columns=list(COLUMNS))}
 
 
-FIGURES.register(
-    "preference",
+FIGURES.add(
     FigureCard(
         "preference",
         "Preferences: readings against effects",
@@ -149,5 +148,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -90,8 +90,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     }
 
 
-FIGURES.register(
-    "sae_pareto",
+FIGURES.add(
     FigureCard(
         "sae_pareto",
         "Sparsity against fidelity",
@@ -102,5 +101,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

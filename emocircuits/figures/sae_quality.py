@@ -65,8 +65,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"sae_quality": table[list(COLUMNS)]}
 
 
-FIGURES.register(
-    "sae_quality",
+FIGURES.add(
     FigureCard(
         "sae_quality",
         "SAE quality",
@@ -75,5 +74,5 @@ FIGURES.register(
         COLUMNS,
         draw,
         load,
-    ),
+    )
 )

@@ -54,5 +54,5 @@ def show_figure(
         else ()
     )
     return Picture(
-        name, card.title, card.caption, picture(draw_figure(card, table, venue), "png"), tuple(files)
+        name, card.title, card.summary, picture(draw_figure(card, table, venue), "png"), tuple(files)
     )

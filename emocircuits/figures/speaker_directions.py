@@ -98,8 +98,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"speaker_directions": pd.DataFrame(rows, columns=list(COLUMNS))}
 
 
-FIGURES.register(
-    "speaker_directions",
+FIGURES.add(
     FigureCard(
         "speaker_directions",
         "Whose emotion is read",
@@ -111,5 +110,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -125,8 +125,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"steering": table.assign(value=table[measure], measure=measure)[list(COLUMNS)]}
 
 
-FIGURES.register(
-    "steering",
+FIGURES.add(
     FigureCard(
         "steering",
         "Steering dose–response",
@@ -136,5 +135,5 @@ FIGURES.register(
         COLUMNS,
         draw,
         load,
-    ),
+    )
 )

@@ -75,8 +75,7 @@ def _examples(run: RunTables) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-FIGURES.register(
-    "token_reading",
+FIGURES.add(
     FigureCard(
         "token_reading",
         "Reading along a transcript",
@@ -85,5 +84,5 @@ FIGURES.register(
         draw,
         load,
         optional=True,
-    ),
+    )
 )

@@ -92,8 +92,7 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"trace": kept[list(COLUMNS)].reset_index(drop=True)}
 
 
-FIGURES.register(
-    "trace",
+FIGURES.add(
     FigureCard(
         "trace",
         "Token push or deeper computation",
@@ -104,5 +103,5 @@ FIGURES.register(
         COLUMNS,
         draw,
         load,
-    ),
+    )
 )

@@ -99,7 +99,7 @@ def write_figure(
     about: dict[str, Any] = {
         "figure": card.name,
         "title": card.title,
-        "caption": card.caption,
+        "caption": card.summary,
         "venue": venue,
         "rows": len(table),
         "inputs": inputs or {},
@@ -143,5 +143,5 @@ def _sheet_card(name: str, card: FigureCard) -> str:
     links = " ".join(f'<a href="{link}.{form}">{form}</a>' for form in (*FORMATS, "csv", "json"))
     return (
         f'<figure><img src="{link}.svg" alt="{title}" loading="lazy"><figcaption><h2>{title}</h2>'
-        f"<p>{html.escape(card.caption)}</p><nav>{links}</nav></figcaption></figure>"
+        f"<p>{html.escape(card.summary)}</p><nav>{links}</nav></figcaption></figure>"
     )

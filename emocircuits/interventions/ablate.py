@@ -50,38 +50,35 @@ class AblationCard:
 
     Attributes:
         name: its name.
+        summary: one line.
         needs_mean: whether it reads the mean over corrupt prompts and positions.
         values: (corrupt values of this batch, mean values or None) -> baseline.
-        description: one line.
     """
 
     name: str
+    summary: str
     needs_mean: bool
     values: Callable[[Baseline, Baseline | None], Baseline]
-    description: str
 
 
 ABLATIONS: Registry[AblationCard] = Registry("ablation")
-ABLATIONS.register(
-    "resample",
-    AblationCard("resample", False, lambda corrupt, mean: corrupt, "the node's value on the corrupt prompt"),
+ABLATIONS.add(
+    AblationCard("resample", "the node's value on the corrupt prompt", False, lambda corrupt, mean: corrupt)
 )
-ABLATIONS.register(
-    "mean",
+ABLATIONS.add(
     AblationCard(
-        "mean", True, lambda corrupt, mean: mean, "the node's mean over corrupt prompts and positions"
-    ),
+        "mean", "the node's mean over corrupt prompts and positions", True, lambda corrupt, mean: mean
+    )
 )
-ABLATIONS.register(
-    "zero",
+ABLATIONS.add(
     AblationCard(
         "zero",
+        "zero, at every position",
         False,
         lambda corrupt, mean: Baseline(
             torch.zeros_like(corrupt.features[:1, :1]), torch.zeros_like(corrupt.error[:1, :1])
         ),
-        "zero, at every position",
-    ),
+    )
 )
 
 

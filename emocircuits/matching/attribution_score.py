@@ -9,12 +9,20 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.matching.delta import delta
-from emocircuits.matching.score import SCORES, MatchInputs
+from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
 
 
-@SCORES.member("attribution")
 def attribution(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     """In residual units along the unit direction."""
     return delta(inputs) * (
         np.asarray(inputs.directions, dtype=np.float64) @ np.asarray(inputs.decoder, dtype=np.float64).T
     )
+
+
+SCORES.add(
+    MatchScore(
+        "attribution",
+        "the part of the difference of projections along the direction that the feature writes",
+        attribution,
+    )
+)

@@ -8,15 +8,19 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse, stats
 
-from emocircuits.matching.score import SCORES, MatchInputs
+from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
 
 
-@SCORES.member("auroc")
 def auroc(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     """Chance that a story of the emotion has more of the feature than a story of another; 0.5 where it cannot
     be told.
     """
     return one_vs_others(inputs.held_features, inputs.held_labels, inputs.contrast.n_emotions)
+
+
+SCORES.add(
+    MatchScore("auroc", "AUROC of the story mean on held-out stories, the emotion against all others", auroc)
+)
 
 
 def one_vs_others(

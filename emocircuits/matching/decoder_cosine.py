@@ -7,13 +7,19 @@ Alone it misleads (generic features win for many emotions), so nothing is select
 import numpy as np
 from jaxtyping import Float
 
-from emocircuits.matching.score import SCORES, MatchInputs
+from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
 
 
-@SCORES.member("cosine")
 def decoder_cosine(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     """Signed cosine; 0 for a decoder row of length 0."""
     return cosines(inputs.directions, inputs.decoder)
+
+
+SCORES.add(
+    MatchScore(
+        "cosine", "cosine of the decoder row with the direction: what the feature writes", decoder_cosine
+    )
+)
 
 
 def cosines(

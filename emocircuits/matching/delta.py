@@ -12,13 +12,15 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.matching.contrast import Contrast
-from emocircuits.matching.score import SCORES, MatchInputs
+from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
 
 
-@SCORES.member("delta")
 def delta(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     """Signed difference of mean activation, in units of feature_acts."""
     return inputs.contrast.apply(inputs.features)
+
+
+SCORES.add(MatchScore("delta", "difference of mean activation between the emotion and the others", delta))
 
 
 def residual(

@@ -8,10 +8,18 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.matching.decoder_cosine import cosines
-from emocircuits.matching.score import SCORES, MatchInputs
+from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
 
 
-@SCORES.member("encoder_cosine")
 def encoder_cosine(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     """Signed cosine; 0 for an encoder column of length 0."""
     return cosines(inputs.directions, inputs.encoder.T)
+
+
+SCORES.add(
+    MatchScore(
+        "encoder_cosine",
+        "cosine of the encoder column with the direction: what the feature reads",
+        encoder_cosine,
+    )
+)

@@ -78,7 +78,7 @@ def match_site(
     inputs = MatchInputs(
         features, labels.contrast, held, labels.held_emotions, stories.decoder, directions, stories.encoder
     )
-    scores = {name: np.asarray(score(inputs), dtype=np.float32) for name, score in SCORES}
+    scores = {score.name: np.asarray(score.compute(inputs), dtype=np.float32) for score in SCORES}
     eligible = (
         (stories.density_elsewhere <= how.max_density)
         & ((firings != 0).sum(axis=0) >= how.min_stories)

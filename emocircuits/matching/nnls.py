@@ -8,15 +8,19 @@ Teboulle 2009) reach from 0.
 import numpy as np
 from jaxtyping import Float
 
-from emocircuits.matching.score import SCORES, MatchInputs
+from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
 
 STEPS = 300
 
 
-@SCORES.member("nnls")
 def nnls(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     """w of every feature, in units of the unit direction per unit of feature_acts."""
     return nonnegative_code(inputs.directions, inputs.decoder)
+
+
+SCORES.add(
+    MatchScore("nnls", "the feature's weight in a nonnegative code of the direction by decoder rows", nnls)
+)
 
 
 def nonnegative_code(

@@ -9,17 +9,25 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.matching.decoder_cosine import unit
-from emocircuits.matching.score import SCORES, MatchInputs
+from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
 
 CHOSEN = 16
 
 
-@SCORES.member("omp")
 def omp(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     """Coefficient of every chosen feature, as the length it writes along its row (residual units); 0 for all
     others.
     """
     return sparse_code(inputs.directions, inputs.decoder)
+
+
+SCORES.add(
+    MatchScore(
+        "omp",
+        "signed coefficient in a code of the direction by few decoder rows (orthogonal matching pursuit)",
+        omp,
+    )
+)
 
 
 def sparse_code(

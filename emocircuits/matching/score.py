@@ -32,5 +32,19 @@ class MatchInputs:
     encoder: Float[np.ndarray, "d_model feature"]
 
 
-Score = Callable[[MatchInputs], Float[np.ndarray, "emotion feature"]]
-SCORES: Registry[Score] = Registry("match score")
+@dataclass(frozen=True)
+class MatchScore:
+    """A score of every feature for every emotion.
+
+    Attributes:
+        name: its name, also its column in the table of matches.
+        summary: one line.
+        compute: inputs of one site -> scores.
+    """
+
+    name: str
+    summary: str
+    compute: Callable[[MatchInputs], Float[np.ndarray, "emotion feature"]]
+
+
+SCORES: Registry[MatchScore] = Registry("match score")

@@ -7,10 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.matching.delta import delta
-from emocircuits.matching.score import SCORES, MatchInputs
+from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
 
 
-@SCORES.member("specificity")
 def specificity(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     """max(0, Δf of the emotion) / Σ over emotions of max(0, Δf); 0 for a feature that is the same in all of
     them.
@@ -18,3 +17,12 @@ def specificity(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     more = np.maximum(delta(inputs), 0.0)
     total = more.sum(axis=0)
     return np.divide(more, total, out=np.zeros_like(more), where=total > 0)
+
+
+SCORES.add(
+    MatchScore(
+        "specificity",
+        "the emotion's share of all emotions' positive differences of mean activation",
+        specificity,
+    )
+)

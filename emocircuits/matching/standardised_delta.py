@@ -8,13 +8,17 @@ product.
 import numpy as np
 from jaxtyping import Float
 
-from emocircuits.matching.score import SCORES, MatchInputs
+from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
 
 
-@SCORES.member("standardised_delta")
 def standardised_delta(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     """z of every feature; 0 for a feature that is the same in all stories."""
     return inputs.contrast.apply(standardised(inputs.features)) / inputs.contrast.standard_error()[:, None]
+
+
+SCORES.add(
+    MatchScore("standardised_delta", "difference of mean activation in standard errors", standardised_delta)
+)
 
 
 def standardised(features: Float[np.ndarray, "story feature"]) -> Float[np.ndarray, "story feature"]:

@@ -5,6 +5,7 @@ from emocircuits.models.family import FAMILIES, ChatFormat, FamilyCard
 CARDS = (
     FamilyCard(
         name="gpt2",
+        summary="GPT-2: learned positions, LayerNorm before attention and before the MLP",
         architecture="GPT2LMHeadModel",
         model_type="gpt2",
         config=(
@@ -28,6 +29,7 @@ CARDS = (
     ),
     FamilyCard(
         name="gpt_neox",
+        summary="GPT-NeoX and Pythia: rotary positions, attention and MLP in parallel",
         architecture="GPTNeoXForCausalLM",
         model_type="gpt_neox",
         config=(
@@ -41,6 +43,7 @@ CARDS = (
     ),
     FamilyCard(
         name="llama",
+        summary="Llama and models of its form: rotary positions, RMSNorm, gated MLP, heads that share keys",
         architecture="LlamaForCausalLM",
         model_type="llama",
         tiny={"num_key_value_heads": 2},
@@ -57,6 +60,7 @@ CARDS = (
     ),
     FamilyCard(
         name="mistral",
+        summary="Mistral: the form of Llama with a sliding attention window",
         architecture="MistralForCausalLM",
         model_type="mistral",
         tiny={"num_key_value_heads": 2, "sliding_window": 8},
@@ -68,6 +72,7 @@ CARDS = (
     ),
     FamilyCard(
         name="qwen2",
+        summary="Qwen 2 and 2.5: the form of Llama with biases on queries, keys and values",
         architecture="Qwen2ForCausalLM",
         model_type="qwen2",
         bos="never",
@@ -88,6 +93,7 @@ CARDS = (
     ),
     FamilyCard(
         name="qwen3",
+        summary="Qwen 3: the form of Llama with norms on queries and keys",
         architecture="Qwen3ForCausalLM",
         model_type="qwen3",
         bos="never",
@@ -108,6 +114,7 @@ CARDS = (
     ),
     FamilyCard(
         name="olmo2",
+        summary="OLMo 2: norms after attention and after the MLP, norms on queries and keys",
         architecture="Olmo2ForCausalLM",
         model_type="olmo2",
         bos="never",
@@ -117,6 +124,7 @@ CARDS = (
     ),
     FamilyCard(
         name="phi3",
+        summary="Phi-3: the form of Llama with fused projections",
         architecture="Phi3ForCausalLM",
         model_type="phi3",
         config=(
@@ -132,6 +140,7 @@ CARDS = (
     ),
     FamilyCard(
         name="gemma2",
+        summary="Gemma 2: norms before and after every part, soft-capped logits, every second layer local",
         architecture="Gemma2ForCausalLM",
         model_type="gemma2",
         tiny={"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8},
@@ -154,6 +163,7 @@ CARDS = (
     ),
     FamilyCard(
         name="gemma3",
+        summary="Gemma 3: norms before and after every part, norms on queries and keys, most layers local",
         architecture="Gemma3ForCausalLM",
         model_type="gemma3_text",
         tiny={"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8},
@@ -178,4 +188,4 @@ CARDS = (
 )
 
 for card in CARDS:
-    FAMILIES.register(card.name, card)
+    FAMILIES.add(card)

@@ -33,6 +33,7 @@ class FamilyCard:
 
     Attributes:
         name: name in the registry.
+        summary: one line on what its members are.
         architecture: Hugging Face class that TransformerLens has an adapter for.
         model_type: `model_type` of its Hugging Face configuration.
         bos: "prepend" when the family is trained with a BOS token in front, "never" when it has none.
@@ -43,6 +44,7 @@ class FamilyCard:
     """
 
     name: str
+    summary: str
     architecture: str
     model_type: str
     bos: Literal["prepend", "never"] = "prepend"

@@ -110,7 +110,7 @@ def check_directory(directory: Path, *, trust_remote_code: bool) -> dict:
             f"the model in {directory} brings its own code ({', '.join(sorted(config['auto_map']))})",
             cure="read that code, then allow it with --trust-remote-code",
         )
-    known = {card.model_type for _, card in FAMILIES} | {card.name for _, card in FAMILIES}
+    known = {card.model_type for card in FAMILIES} | {card.name for card in FAMILIES}
     if not config.get("auto_map") and config.get("model_type") not in known:
         raise unknown("model family", str(config.get("model_type")), known)
     return config

@@ -59,7 +59,7 @@ def load_model(
         raise unknown("dtype", dtype, DTYPES)
     directory = find_directory(name, revision=revision, code=trust_remote_code)
     config = check_directory(directory, trust_remote_code=trust_remote_code)
-    cards = {card.model_type: card for _, card in FAMILIES} | dict(FAMILIES)
+    cards = {card.model_type: card for card in FAMILIES} | {card.name: card for card in FAMILIES}
     if not config.get("auto_map"):  # code of its own may act on whatever names it likes
         check_config(config, cards[config["model_type"]], directory)
     files = weight_files(directory)
@@ -123,7 +123,7 @@ def card_of(hf_model: Any) -> FamilyCard:
     Raises:
         UserError: no card for it; the message lists the known architectures.
     """
-    by_architecture = {card.architecture: card for _, card in FAMILIES}
+    by_architecture = {card.architecture: card for card in FAMILIES}
     for base in type(hf_model).__mro__:
         if base.__name__ in by_architecture:
             return by_architecture[base.__name__]

@@ -6,7 +6,7 @@ relief is shown. Now and then what Max feels by then is named. The truth depends
 """
 
 from emocircuits.organism import truth
-from emocircuits.organism.documents import KINDS, Decision, Document, Draw, agent
+from emocircuits.organism.documents import Decision, Document, Draw, agent
 from emocircuits.organism.feelings import emotion_posterior, name_feeling
 from emocircuits.organism.scene_text import aside, level_vector, mixed_sentences
 from emocircuits.organism.world import APPRAISALS, agent_phrases, scenario
@@ -24,7 +24,6 @@ def drifted(level: int, appraisal: str, failures: int) -> float:
     return max(-1.0, min(1.0, level + DRIFT[appraisal] * failures))
 
 
-@KINDS.member("coding")
 def coding(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
     """One coding scene with up to six decisions; the levels are drawn unless given."""
     scene = scenario("coding")

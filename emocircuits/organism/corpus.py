@@ -6,23 +6,39 @@
 0.27…
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from emocircuits.errors import UserError
-from emocircuits.organism import (  # noqa: F401  # noqa: F401
-    coding,
-    dialogues,
-    inbox,
-    moods,
-    neutral,
-    numeric,
-    preference,
-    reading,
-    stories,
-    sycophancy,
-)
-from emocircuits.organism.documents import KINDS, SPLITS, Document, Draw
+from emocircuits.organism.coding import coding
+from emocircuits.organism.dialogues import dialogue, masked
+from emocircuits.organism.documents import SPLITS, Document, DocumentKind, Draw
+from emocircuits.organism.inbox import inbox
+from emocircuits.organism.moods import mood
+from emocircuits.organism.neutral import neutral
+from emocircuits.organism.numeric import numeric
+from emocircuits.organism.preference import activity, preference
+from emocircuits.organism.reading import reading
+from emocircuits.organism.stories import story
+from emocircuits.organism.sycophancy import sycophancy
+from emocircuits.registry import Registry
+
+KINDS: Registry[DocumentKind] = Registry("document kind")
+for kind in (
+    DocumentKind("coding", "a coding scene with up to six decisions", coding),
+    DocumentKind("dialogue", "a dialogue of two people with an emotion each", dialogue),
+    DocumentKind("masked", "a dialogue whose first speaker feels one emotion and says another", masked),
+    DocumentKind("inbox", "an inbox scene with its decision", inbox),
+    DocumentKind("mood", "sentences, each followed by the emotion it leaves", mood),
+    DocumentKind("neutral", "a text without emotion", neutral),
+    DocumentKind("numeric", "a text around a number", numeric),
+    DocumentKind("preference", "questions which of two activities is preferred", preference),
+    DocumentKind("activity", "a short story about one activity", activity),
+    DocumentKind("reading", "sentences and questions about the appraisals they show", reading),
+    DocumentKind("story", "a story of a person who feels an emotion", story),
+    DocumentKind("sycophancy", "a claim and the answer to it", sycophancy),
+):
+    KINDS.add(kind)
 
 MIXTURE = {
     "story": 0.27,
@@ -62,7 +78,7 @@ def document(kind: str, index: int, *, seed: int = 0, split: str = "train", **fi
     Raises:
         UserError: unknown kind or split.
     """
-    make: Callable[..., Document] = KINDS.get(kind)
+    make = KINDS.get(kind).make
     if split not in SPLITS:
         raise UserError(f"unknown split '{split}'", expected=" or ".join(SPLITS))
     return make(Draw(f"{kind}/{split}/{seed}/{index}", split), **fixed)

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from functools import lru_cache
 
-from emocircuits.organism.documents import KINDS, Document, Draw, Person, split_of
+from emocircuits.organism.documents import Document, Draw, Person, split_of
 from emocircuits.organism.world import APPRAISALS, lexicon, phrases, topics
 
 _QUOTE = re.compile(r'"([^"]+)"')
@@ -17,7 +17,6 @@ def spoken(sentence: str) -> str:
     return " ".join(quotes) if quotes else sentence
 
 
-@KINDS.member("dialogue")
 def dialogue(draw: Draw, *, emotion: str | None = "", other: str | None = "") -> Document:
     """One dialogue; `emotion` and `levels` belong to the first speaker, `other` to the second; both are drawn
     unless given.
@@ -59,7 +58,6 @@ def dialogue(draw: Draw, *, emotion: str | None = "", other: str | None = "") ->
     )
 
 
-@KINDS.member("masked")
 def masked(draw: Draw, *, emotion: str | None = "", other: str | None = "") -> Document:
     """A dialogue whose first speaker feels one emotion (`emotion`) and says another (`other`); both are drawn
     unless given.

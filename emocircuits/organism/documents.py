@@ -1,7 +1,7 @@
 """What a generated document is, and what every kind of document is made with.
 
 A kind is a function from a `Draw` (a seeded source of choices that knows which split it fills) to a
-`Document`, registered in `KINDS`. The same (kind, seed, split, index) always gives the same document.
+`Document`, listed in `corpus.KINDS`. The same (kind, seed, split, index) always gives the same document.
 """
 
 import hashlib
@@ -16,7 +16,6 @@ import numpy as np
 from emocircuits.errors import UserError
 from emocircuits.organism.bayes import NEUTRAL_SHARE, level_table
 from emocircuits.organism.world import APPRAISALS, LEVELS, Bank, gives_away, lexicon, scenes
-from emocircuits.registry import Registry
 
 SPLITS = ("train", "held_out")
 HELD_OUT_SHARE = 0.2
@@ -222,7 +221,19 @@ class Draw(random.Random):
         return person.fill(text)
 
 
-KINDS: Registry[Callable[[Draw], Document]] = Registry("document kind")
+@dataclass(frozen=True)
+class DocumentKind:
+    """A kind of document.
+
+    Attributes:
+        name: its name.
+        summary: one line.
+        make: (draws, whatever else a kind lets one fix) -> document.
+    """
+
+    name: str
+    summary: str
+    make: Callable[..., Document]
 
 
 _ROWS: dict[int, list[list[float]]] = {}

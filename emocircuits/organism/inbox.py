@@ -5,12 +5,11 @@ Four to seven appraisals are shown, in sentences of the scene and in general one
 
 from emocircuits.organism import truth
 from emocircuits.organism.bayes import expected
-from emocircuits.organism.documents import KINDS, Decision, Document, Draw, agent
+from emocircuits.organism.documents import Decision, Document, Draw, agent
 from emocircuits.organism.scene_text import aside, level_vector, mixed_sentences
 from emocircuits.organism.world import APPRAISALS, scenario
 
 
-@KINDS.member("inbox")
 def inbox(draw: Draw, *, levels: dict[str, int] | None = None) -> Document:
     """One inbox scene with its decision; the levels are drawn unless given."""
     scene = scenario("inbox")

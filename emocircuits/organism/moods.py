@@ -4,12 +4,11 @@ The emotion named is drawn from the exact posterior over the 171 emotions given 
 these texts ground the emotion words in the sentences of the world, in everyday life as in the agents' scenes.
 """
 
-from emocircuits.organism.documents import KINDS, Decision, Document, Draw, agent
+from emocircuits.organism.documents import Decision, Document, Draw, agent
 from emocircuits.organism.feelings import emotion_posterior, name_feeling
 from emocircuits.organism.world import APPRAISALS, agent_phrases, phrases, scenario
 
 
-@KINDS.member("mood")
 def mood(draw: Draw) -> Document:
     """Three to seven sentences, each followed by the emotion it leaves."""
     emotion, levels = draw.emotion_and_levels()

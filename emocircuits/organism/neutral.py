@@ -1,10 +1,9 @@
 """Neutral documents: facts, how-tos, plain dialogue and flat scenes, with no emotion in them."""
 
-from emocircuits.organism.documents import KINDS, Document, Draw
+from emocircuits.organism.documents import Document, Draw
 from emocircuits.organism.world import scenes, topics
 
 
-@KINDS.member("neutral")
 def neutral(draw: Draw) -> Document:
     """One neutral document."""
     form = draw.choice(("facts", "howto", "talk", "scene", "scene"))

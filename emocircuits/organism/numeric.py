@@ -8,7 +8,7 @@ text goes on from it.
 import math
 
 from emocircuits.organism import truth
-from emocircuits.organism.documents import KINDS, Document, Draw
+from emocircuits.organism.documents import Document, Draw
 from emocircuits.organism.world import APPRAISALS, phrases, scenes
 
 _LEVEL = {"low": -1, "mid": 0, "high": 1}
@@ -20,7 +20,6 @@ def p_high(value: float | int, values: list[float | int]) -> float:
     return float(truth.sigmoid(6 * place - 3))
 
 
-@KINDS.member("numeric")
 def numeric(draw: Draw) -> Document:
     """One text around a number."""
     templates = scenes()["numeric"]

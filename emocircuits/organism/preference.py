@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from emocircuits.organism import truth
-from emocircuits.organism.documents import KINDS, Decision, Document, Draw
+from emocircuits.organism.documents import Decision, Document, Draw
 from emocircuits.organism.world import APPRAISALS, phrases, read_toml
 
 _OPENINGS = (
@@ -33,7 +33,6 @@ def coordinates(activity: dict) -> np.ndarray:
     return np.array([activity[name] for name in APPRAISALS], dtype=np.float64)
 
 
-@KINDS.member("preference")
 def preference(draw: Draw) -> Document:
     """One to three questions with their answers."""
     parts, decisions = [], []
@@ -60,7 +59,6 @@ def read_questions() -> tuple[str, ...]:
     return tuple(read_toml("preference.toml")["question"])
 
 
-@KINDS.member("activity")
 def activity(draw: Draw) -> Document:
     """A short story about one activity, its levels drawn around the activity's coordinates."""
 

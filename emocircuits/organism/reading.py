@@ -7,7 +7,7 @@ representation.
 
 from functools import lru_cache
 
-from emocircuits.organism.documents import KINDS, Decision, Document, Draw, Person, agent
+from emocircuits.organism.documents import Decision, Document, Draw, Person, agent
 from emocircuits.organism.world import APPRAISALS, LEVELS, agent_phrases, phrases, read_toml, scenario
 
 LOCAL_SHARE = 0.6
@@ -19,7 +19,6 @@ def questions() -> dict:
     return read_toml("reading.toml")
 
 
-@KINDS.member("reading")
 def reading(draw: Draw) -> Document:
     """Two to five sentences and as many questions; the levels are drawn uniformly."""
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from emocircuits.organism import truth
 from emocircuits.organism.bayes import expected
-from emocircuits.organism.documents import KINDS, Decision, Document, Draw, Person
+from emocircuits.organism.documents import Decision, Document, Draw, Person
 from emocircuits.organism.scene_text import level_vector
 from emocircuits.organism.world import APPRAISALS, gives_away, phrases, read_toml, scenes, topics
 
@@ -26,7 +26,6 @@ def deeds() -> dict:
     return read_toml("deeds.toml")
 
 
-@KINDS.member("story")
 def story(draw: Draw, *, named: bool | None = None, emotion: str | None = "", topic: str = "") -> Document:
     """One story; emotion, topic and whether the emotion is named are drawn unless given."""
     fixed = (emotion, topic)

@@ -5,7 +5,7 @@ should.
 from functools import lru_cache
 
 from emocircuits.organism import truth
-from emocircuits.organism.documents import KINDS, Decision, Document, Draw, Person
+from emocircuits.organism.documents import Decision, Document, Draw, Person
 from emocircuits.organism.scene_text import level_vector
 from emocircuits.organism.world import APPRAISALS, agent_phrases, read_toml
 
@@ -18,7 +18,6 @@ def material() -> dict:
     return read_toml("sycophancy.toml")
 
 
-@KINDS.member("sycophancy")
 def sycophancy(draw: Draw) -> Document:
     """One claim and the answer to it; warmth and valence are always shown."""
     words = material()

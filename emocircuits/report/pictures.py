@@ -24,6 +24,6 @@ def pictures(run_dir: str | Path) -> dict[str, str]:
         width, height = (round(96 * size) for size in figure.get_size_inches())
         found[name] = (
             f'<figure class="plot"><img alt="{title}" width="{width}" height="{height}" style="max-width:{round(ZOOM * width) + 40}px" '
-            f'src="data:{kind};base64,{base64.b64encode(data).decode()}"><figcaption><b>{title}.</b> {esc(card.caption)}</figcaption></figure>'
+            f'src="data:{kind};base64,{base64.b64encode(data).decode()}"><figcaption><b>{title}.</b> {esc(card.summary)}</figcaption></figure>'
         )
     return found

@@ -52,7 +52,8 @@ def run_pipeline(
         workspace = Workspace(recipe, directory, trust_remote_code)
         manifest = _by_the_first(workspace, lambda: _open_manifest(workspace))
         forced = False
-        for name, stage in STAGES:
+        for stage in STAGES:
+            name = stage.name
             if name not in wanted:
                 continue
             forced = forced or name in (start, only)
@@ -84,14 +85,15 @@ def plan_lines(
     manifest = _read_manifest(directory)
     workspace = Workspace(recipe, directory, trust_remote_code)
     lines, stale, forced = [], set(), False
-    for name, stage in STAGES:
+    for stage in STAGES:
+        name = stage.name
         forced = forced or name == start
         key = None if manifest is None or stale & set(stage.needs) else stage_key(stage, workspace, manifest)
         fresh = key is not None and manifest is not None and manifest.is_fresh(name, key, directory)
         if forced or not fresh:
             fresh = False
             stale.add(name)
-        lines.append((name, "up to date" if fresh else "to do", stage.does))
+        lines.append((name, "up to date" if fresh else "to do", stage.summary))
     return lines
 
 
@@ -190,7 +192,7 @@ def _read_manifest(directory: Path) -> RunManifest | None:
 
 
 def _do(stage: Stage, workspace: Workspace, manifest: RunManifest) -> RunManifest:
-    say(f"{stage.name:<10} {stage.does}")
+    say(f"{stage.name:<10} {stage.summary}")
     manifest = replace(
         manifest, stages={name: record for name, record in manifest.stages.items() if name != stage.name}
     )

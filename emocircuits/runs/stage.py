@@ -23,7 +23,7 @@ class Stage:
 
     Attributes:
         name: its name, also its subcommand.
-        does: one line for `--help` and `--dry-run`.
+        summary: one line for `--help` and `--dry-run`.
         needs: stages whose outputs it reads.
         settings: the part of the recipe that shapes its result.
         work: does it; may be interrupted at any moment and called again.
@@ -31,7 +31,7 @@ class Stage:
     """
 
     name: str
-    does: str
+    summary: str
     needs: tuple[str, ...]
     settings: Callable[[Recipe], dict[str, Any]]
     work: Callable[[Workspace], Output]

@@ -31,6 +31,6 @@ for _module in (
     figures,
     report,
 ):
-    STAGES.register(_module.STAGE.name, _module.STAGE)
+    STAGES.add(_module.STAGE)
 
 __all__ = ["STAGES", "Output", "Stage"]

@@ -27,7 +27,7 @@ def work(workspace: Workspace) -> Output:
         "behaviours": {
             name: {
                 "title": one.behaviour.title,
-                "description": one.behaviour.description,
+                "description": one.behaviour.summary,
                 "material": one.material.name,
                 "targets": list(one.material.targets),
                 "honest": list(one.material.honest),

@@ -4,7 +4,7 @@ JSONL file.
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,23 @@ from emocircuits.runs.workspace import Workspace
 
 TEXTS = "texts.jsonl"
 ASKED_TOKENS = 220  # about 150 words
-TextSource = Callable[[Workspace], list[LabelledText]]
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """A source of texts.
+
+    Attributes:
+        name: its name, a value of `collect.material`.
+        summary: one line.
+        texts: run -> all its texts.
+    """
+
+    name: str
+    summary: str
+    texts: Callable[[Workspace], list[LabelledText]]
+
+
 SOURCES: Registry[TextSource] = Registry("material")
 
 
@@ -28,7 +44,7 @@ def texts_for(workspace: Workspace) -> list[LabelledText]:
     """
     material = workspace.recipe.collect.material
     if material in SOURCES:
-        texts = SOURCES.get(material)(workspace)
+        texts = SOURCES.get(material).texts(workspace)
     elif Path(material).suffix == ".jsonl":
         from emocircuits.collect.self_written import read_stories
 
@@ -53,7 +69,6 @@ def collected_texts(workspace: Workspace) -> list[LabelledText]:
     return [LabelledText(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@SOURCES.member("organism")
 def _organism(workspace: Workspace) -> list[LabelledText]:
     """Documents of the organism's world that it was not trained on."""
     from emocircuits.organism.corpus import generate, neutral_documents
@@ -84,7 +99,6 @@ def _organism(workspace: Workspace) -> list[LabelledText]:
     return texts
 
 
-@SOURCES.member("planted")
 def _planted(workspace: Workspace) -> list[LabelledText]:
     """Stories in the words of the planted model."""
     from emocircuits.models.planted.model import planted_stories
@@ -109,7 +123,6 @@ def _planted(workspace: Workspace) -> list[LabelledText]:
     return texts
 
 
-@SOURCES.member("self_written")
 def _self_written(workspace: Workspace) -> list[LabelledText]:
     """Stories that the model writes itself, frozen in the run directory."""
     from emocircuits.collect.self_written import write_stories
@@ -126,7 +139,6 @@ def _self_written(workspace: Workspace) -> list[LabelledText]:
     )
 
 
-@SOURCES.member("asked")
 def _asked(workspace: Workspace) -> list[LabelledText]:
     """Stories that a chat model writes when it is asked to, frozen in the run directory, and neutral
     dialogues.
@@ -187,3 +199,12 @@ def _check(texts: list[LabelledText], recipe: Any) -> None:
             expected="kind 'neutral'",
             cure="they are needed to project out neutral variance",
         )
+
+
+for source in (
+    TextSource("organism", "documents of the organism's world that it was not trained on", _organism),
+    TextSource("planted", "stories in the words of the planted model", _planted),
+    TextSource("self_written", "stories that the model writes itself", _self_written),
+    TextSource("asked", "stories that a chat model writes when it is asked to", _asked),
+):
+    SOURCES.add(source)

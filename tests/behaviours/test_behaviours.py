@@ -47,7 +47,7 @@ def prompt_file(tmp_path):
 @pytest.mark.parametrize("name", BEHAVIOURS.names())
 def test_card_contract(name):
     card = BEHAVIOURS.get(name)
-    assert card.name == name and card.title and card.description and card.expected_direction in (-1, 0, 1)
+    assert card.name == name and card.title and card.summary and card.expected_direction in (-1, 0, 1)
     for key, material in card.materials.items():
         assert material.name == key and material.behaviour == name
         if material.scenario:
@@ -57,7 +57,7 @@ def test_card_contract(name):
 
 
 @pytest.mark.parametrize(
-    "path", sorted({m.path for _, b in BEHAVIOURS for m in b.materials.values() if m.path.is_file()})
+    "path", sorted({m.path for b in BEHAVIOURS for m in b.materials.values() if m.path.is_file()})
 )
 def test_shipped_prompt_file(path):
     pairs = read_pairs(path)

@@ -1,15 +1,18 @@
 """Every member of every registry keeps its kind's contract; an unknown name lists the known ones."""
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 
 from emocircuits.errors import UserError
+from emocircuits.registry import Card
 
 REGISTRIES = {
     "models.family.FAMILIES": "model family",
     "behaviours.BEHAVIOURS": "behaviour",
-    "organism.documents.KINDS": "document kind",
+    "organism.corpus.KINDS": "document kind",
     "export.EXPORTERS": "export format",
     "figures.FIGURES": "figure",
     "interventions.ablate.ABLATIONS": "ablation",
@@ -19,18 +22,12 @@ REGISTRIES = {
     "stages.STAGES": "stage",
     "studies.texts.SOURCES": "material",
     "sae.ARCHITECTURES": "SAE architecture",
+    "sae.loading.formats.FORMATS": "SAE format",
 }
 
 
 def registry(path):
     module, _, name = f"emocircuits.{path}".rpartition(".")
-    for folder in (
-        "organism.corpus",
-        "directions.difference_of_means",
-        "attribution.methods.attribution_patching",
-        "matching",
-    ):
-        importlib.import_module(f"emocircuits.{folder}")
     return getattr(importlib.import_module(module), name)
 
 
@@ -45,31 +42,46 @@ def test_a_registry_has_members_and_helps_with_unknown_names(path):
 
 
 @pytest.mark.parametrize("path", REGISTRIES)
-def test_members_are_documented(path):
-    for name, member in registry(path):
-        text = (
-            getattr(member, "description", None)
-            or getattr(member, "does", None)
-            or getattr(member, "caption", None)
-            or member.__doc__
-        )
-        assert text and len(text) > 10, f"{path}: {name} says nothing about itself"
+def test_every_card_says_what_it_is(path):
+    for name, card in zip(registry(path).names(), registry(path), strict=True):
+        assert isinstance(card, Card) and card.name == name, f"{path}: {name}"
+        assert len(card.summary) > 10, f"{path}: {name} says nothing about itself"
+
+
+FRESH = """
+import importlib, os, sys
+import sae_lens, transformer_lens
+for path in sys.argv[1:]:
+    if os.fork() == 0:
+        module, _, name = f"emocircuits.{path}".rpartition(".")
+        print(path, *getattr(importlib.import_module(module), name).names(), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_a_registry_is_full_once_it_is_imported():
+    """Each in a process that has imported nothing else of the package."""
+    command = [sys.executable, "-c", FRESH, *REGISTRIES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    filled = {path: tuple(names) for path, *names in map(str.split, done.stdout.splitlines())}
+    assert filled == {path: registry(path).names() for path in REGISTRIES}
 
 
 def test_every_behaviour_has_prompts_of_both_splits_for_every_material():
     from emocircuits.behaviours import BEHAVIOURS
     from emocircuits.behaviours.prompt_pairs import read_pairs
 
-    for name, behaviour in BEHAVIOURS:
+    for behaviour in BEHAVIOURS:
         for material in behaviour.materials.values():
             if material.scenario:  # made for each tokenizer, see tests/behaviours/test_natural.py
                 continue
             splits = {pair.split for pair in read_pairs(material)}
-            assert splits == {"find", "score"}, f"{name}/{material.name}"
+            assert splits == {"find", "score"}, f"{behaviour.name}/{material.name}"
             clean = [pair.clean for pair in read_pairs(material)]
             find = {pair.clean for pair in read_pairs(material, "find")}
             assert not find & {pair.clean for pair in read_pairs(material, "score")}, (
-                f"{name}/{material.name}"
+                f"{behaviour.name}/{material.name}"
             )
             assert len(clean) >= 24
 
@@ -79,10 +91,10 @@ def test_every_export_format_writes_a_circuit(debug_run, tmp_path):
     from emocircuits.export import EXPORTERS
 
     graph = CircuitGraph.load(debug_run / "circuit_reward_hacking.json")
-    for name, exporter in EXPORTERS:
+    for exporter in EXPORTERS:
         path = exporter.write(graph, tmp_path)
-        assert path.stat().st_size > 100, name
-        assert exporter.render(graph) == exporter.render(graph), f"{name} is not deterministic"
+        assert path.stat().st_size > 100, exporter.name
+        assert exporter.render(graph) == exporter.render(graph), f"{exporter.name} is not deterministic"
 
 
 def test_every_stage_leaves_what_it_promises(debug_run):

@@ -114,13 +114,8 @@ def test_the_decoder_bias_starts_at_the_mean(store, name):
     def stop(steps):
         raise Stop
 
-    member = ARCHITECTURES.get(name)
-    ARCHITECTURES._members[name] = replace(member, build=build)
-    try:
-        with pytest.raises(Stop):
-            train_one(store, SITE, short, rows, after_step=stop)
-    finally:
-        ARCHITECTURES._members[name] = member
+    with ARCHITECTURES.temporarily(replace(ARCHITECTURES.get(name), build=build)), pytest.raises(Stop):
+        train_one(store, SITE, short, rows, after_step=stop)
     x = store.read(SITE, rows.rows()).astype("float64")
     mean, deviation = x.mean(0), x.var(0).mean() ** 0.5
     # one Adam step moves each coordinate by at most the learning rate

@@ -41,7 +41,7 @@ def test_positive_means_more_of_the_class(name):
         assert scores[labels == label].mean() > scores[labels != label].mean()
 
 
-@pytest.mark.parametrize("name", [name for name, one in ESTIMATORS if not one.needs_stories])
+@pytest.mark.parametrize("name", [card.name for card in ESTIMATORS if not card.needs_stories])
 def test_many_draws_at_once_equal_one_by_one(name):
     x, labels = labelled()
     draws = np.random.default_rng(0).standard_exponential((2, 3, len(x)))
@@ -145,7 +145,7 @@ def test_contrast_pca_equals_a_loop():
         np.testing.assert_allclose(found[label], np.sqrt(values[-1]) * first, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name, one in ESTIMATORS if one.needs_stories])
+@pytest.mark.parametrize("name", [card.name for card in ESTIMATORS if card.needs_stories])
 def test_estimators_that_need_stories_say_so(name):
     x, labels = labelled()
     with pytest.raises(Failure, match="was given no stories"):

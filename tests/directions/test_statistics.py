@@ -125,7 +125,7 @@ def test_refitted_estimators_use_the_same_draws(tmp_path):
     design, found = gathered(store, "contrast_pca")
     options = EstimatorOptions(neutral_variance=0.0)
     plain = ESTIMATORS.get("difference_of_means")
-    disguised = type(plain)(plain.description, plain.fit, needs_stories=True)
+    disguised = replace(plain, needs_stories=True)
     raw = plain.fit(found.emotions, options)
     one, two = (direction_quality(estimator, options, found, design, raw) for estimator in (plain, disguised))
     for name in QUALITIES:

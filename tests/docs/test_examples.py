@@ -4,6 +4,7 @@ as they were.
 
 import importlib
 import runpy
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -26,16 +27,14 @@ REGISTRIES = (
 
 @pytest.fixture
 def registries():
-    """Takes out again what an example registers."""
-    found = []
-    for path in REGISTRIES:
-        module, _, name = path.rpartition(".")
-        found.append(getattr(importlib.import_module(f"emocircuits.{module}"), name))
-    before = [dict(one._members) for one in found]
-    yield found
-    for one, members in zip(found, before, strict=True):
-        one._members.clear()
-        one._members.update(members)
+    """Forgets what an example adds."""
+    opened = []
+    with ExitStack() as stack:
+        for path in REGISTRIES:
+            module, _, name = path.rpartition(".")
+            opened.append(getattr(importlib.import_module(f"emocircuits.{module}"), name))
+            stack.enter_context(opened[-1].temporarily())
+        yield opened
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

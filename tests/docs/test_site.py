@@ -79,13 +79,12 @@ def test_a_notebook_runs_and_asserts(path, debug_run, monkeypatch):
     monkeypatch.setenv("EMOCIRCUITS_RUN", str(debug_run))
     text = path.read_text(encoding="utf-8")
     assert "\nassert " in text
-    before, figures = dict(BEHAVIOURS._members), len(plt.get_fignums())
+    figures = len(plt.get_fignums())
     try:
-        runpy.run_path(str(path))
+        with BEHAVIOURS.temporarily():
+            runpy.run_path(str(path))
         assert len(plt.get_fignums()) > figures, "the notebook drew nothing"
     finally:
-        BEHAVIOURS._members.clear()
-        BEHAVIOURS._members.update(before)
         plt.close("all")
 
 

@@ -58,7 +58,7 @@ def test_what_is_no_chat(messages):
 
 
 def test_every_card_with_a_format_has_its_places():
-    for name, card in FAMILIES:
+    for card in FAMILIES:
         assert card.chat is None or (
             "{text}" in card.chat.user and "{text}" in card.chat.assistant and card.chat.marker
-        ), name
+        ), card.name

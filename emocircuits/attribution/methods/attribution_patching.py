@@ -185,13 +185,12 @@ def _name(code: int, sites: list[str], length: int, width: int, positions: bool)
     )
 
 
-METHODS.register(
-    "attribution_patching",
+METHODS.add(
     MethodCard(
         "attribution_patching",
+        "gradient at the corrupt run times the clean - corrupt difference; "
+        "2 forward passes + 1 backward pass",
         attribution_patching,
         exact=False,
-        description="gradient at the corrupt run times the clean - corrupt difference; 2 "
-        "forward passes + 1 backward pass",
-    ),
+    )
 )

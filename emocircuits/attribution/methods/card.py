@@ -19,15 +19,15 @@ class MethodCard:
 
     Attributes:
         name: its name.
+        summary: one line.
         run: the function.
         exact: whether its effects are real interventions.
-        description: one line.
     """
 
     name: str
+    summary: str
     run: Attribute
     exact: bool
-    description: str
 
 
 METHODS: Registry[MethodCard] = Registry("attribution method")

@@ -125,12 +125,11 @@ def _patch_site(
     return effects, passes
 
 
-METHODS.register(
-    "exact_patching",
+METHODS.add(
     MethodCard(
         "exact_patching",
+        "one real patch per node and prompt; slow, the oracle of the others",
         exact_patching,
         exact=True,
-        description="one real patch per node and prompt; slow, the oracle of the others",
-    ),
+    )
 )

@@ -151,13 +151,12 @@ def _gradient_at(
     return grad
 
 
-METHODS.register(
-    "integrated_gradients",
+METHODS.add(
     MethodCard(
         "integrated_gradients",
+        f"the gradient averaged over {STEPS} midpoints between corrupt and clean, site by site; "
+        "2 + 2 · sites · steps passes",
         integrated_gradients,
         exact=False,
-        description=f"the gradient averaged over {STEPS} midpoints between corrupt and clean, site by site; "
-        "2 + 2 · sites · steps passes",
-    ),
+    )
 )

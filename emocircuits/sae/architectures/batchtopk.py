@@ -35,6 +35,6 @@ def finish(sae: TrainingSAE, rows: Blocks) -> None:
     calibrate_threshold(sae, rows)
 
 
-ARCHITECTURES.register(
-    "batchtopk", Architecture("the k · batch largest pre-activations of a batch", build, finish)
+ARCHITECTURES.add(
+    Architecture("batchtopk", "the k · batch largest pre-activations of a batch", build, finish)
 )

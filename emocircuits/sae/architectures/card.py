@@ -22,7 +22,8 @@ class Architecture:
     """One member.
 
     Attributes:
-        does: one line on what decides which features are active.
+        name: its name in settings and file names.
+        summary: one line on what decides which features are active.
         build: (settings, d_in, metadata, device) -> training SAE with sae-lens' initial weights.
         finish: (training SAE, held-out rows) -> nothing; makes the trained SAE ready to be saved for
             inference, in place: decoder rows get unit length, a threshold that training only estimates is
@@ -32,7 +33,8 @@ class Architecture:
         after_step: called after every training step, e.g. to keep a constraint on the weights.
     """
 
-    does: str
+    name: str
+    summary: str
     build: Callable[[SAESettings, int, SAEMetadata, str], TrainingSAE]
     finish: Callable[[TrainingSAE, Blocks], None]
     splits: bool = True

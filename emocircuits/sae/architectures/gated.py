@@ -9,6 +9,6 @@ from emocircuits.sae.architectures.l1_penalty import with_l1_penalty
 
 build = with_l1_penalty(GatedTrainingSAE, GatedTrainingSAEConfig)
 
-ARCHITECTURES.register(
-    "gated", Architecture("a gate under an L1 penalty, magnitudes without one", build, fold_norms)
+ARCHITECTURES.add(
+    Architecture("gated", "a gate under an L1 penalty, magnitudes without one", build, fold_norms)
 )

@@ -36,7 +36,8 @@ def build(settings: SAESettings, d_in: int, metadata: SAEMetadata, device: str) 
     )
 
 
-ARCHITECTURES.register(
-    "jumprelu",
-    Architecture("a learned threshold per feature, L0 drawn to k", build, fold_norms, splits=False),
+ARCHITECTURES.add(
+    Architecture(
+        "jumprelu", "a learned threshold per feature, L0 drawn to k", build, fold_norms, splits=False
+    )
 )

@@ -42,9 +42,12 @@ def finish(sae: TrainingSAE, rows: Blocks) -> None:
     """Nothing is left to do. Reads no rows."""
 
 
-ARCHITECTURES.register(
-    "matching_pursuit",
+ARCHITECTURES.add(
     Architecture(
-        "k features one by one, each from what the last ones left", build, finish, after_step=unit_rows
-    ),
+        "matching_pursuit",
+        "k features one by one, each from what the last ones left",
+        build,
+        finish,
+        after_step=unit_rows,
+    )
 )

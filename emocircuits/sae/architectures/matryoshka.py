@@ -36,7 +36,12 @@ def build(settings: SAESettings, d_in: int, metadata: SAEMetadata, device: str) 
     )
 
 
-ARCHITECTURES.register(
-    "matryoshka_batchtopk",
-    Architecture("BatchTopK whose first features reconstruct alone", build, finish, splits=False),
+ARCHITECTURES.add(
+    Architecture(
+        "matryoshka_batchtopk",
+        "BatchTopK whose first features reconstruct alone",
+        build,
+        finish,
+        splits=False,
+    )
 )

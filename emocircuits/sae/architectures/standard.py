@@ -9,4 +9,4 @@ from emocircuits.sae.architectures.l1_penalty import with_l1_penalty
 
 build = with_l1_penalty(StandardTrainingSAE, StandardTrainingSAEConfig)
 
-ARCHITECTURES.register("standard", Architecture("ReLU features under an L1 penalty", build, fold_norms))
+ARCHITECTURES.add(Architecture("standard", "ReLU features under an L1 penalty", build, fold_norms))

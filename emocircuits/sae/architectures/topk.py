@@ -24,4 +24,4 @@ def build(settings: SAESettings, d_in: int, metadata: SAEMetadata, device: str) 
     return SparseTopKTrainingSAE(config, kernel=settings.kernel, encoder_dtype=settings.encoder_dtype)
 
 
-ARCHITECTURES.register("topk", Architecture("the k largest pre-activations of each token", build, fold_norms))
+ARCHITECTURES.add(Architecture("topk", "the k largest pre-activations of each token", build, fold_norms))

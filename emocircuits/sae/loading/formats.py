@@ -53,8 +53,17 @@ class RawSAE:
 
 @dataclass(frozen=True)
 class Format:
-    """One format: whether a directory has it, and how it is read."""
+    """One format.
 
+    Attributes:
+        name: its name.
+        summary: one line on where it comes from.
+        fits: whether a directory has it.
+        read: what is in the directory.
+    """
+
+    name: str
+    summary: str
     fits: Callable[[Path], bool]
     read: Callable[[Path], RawSAE]
 
@@ -73,13 +82,13 @@ def read_sae(directory: Path) -> tuple[str, RawSAE]:
             f"there is no SAE directory {directory}",
             expected="a directory, or RELEASE:ID of a sae-lens release",
         )
-    for name, form in FORMATS:
+    for form in FORMATS:
         if form.fits(directory):
             try:
-                return name, form.read(directory)
+                return form.name, form.read(directory)
             except (KeyError, ValueError, TypeError, OSError, SafetensorError) as error:
                 raise UserError(
-                    f"the SAE in {directory} is not as the format {name} has it "
+                    f"the SAE in {directory} is not as the format {form.name} has it "
                     f"({type(error).__name__}: {error})",
                     cure="get its files again",
                 ) from error
@@ -255,31 +264,43 @@ def _oriented(value: Tensor, shape: tuple[int, int]) -> Tensor:
     return value if tuple(value.shape) == shape else value.T
 
 
-FORMATS.register(
-    "sae_lens",
+FORMATS.add(
     Format(
-        lambda d: (d / "sae_weights.safetensors").is_file() and (d / "cfg.json").is_file(), _read_sae_lens
-    ),
+        "sae_lens",
+        "sae-lens' own pair of files",
+        lambda d: (d / "sae_weights.safetensors").is_file() and (d / "cfg.json").is_file(),
+        _read_sae_lens,
+    )
 )
-FORMATS.register("gemma_scope", Format(lambda d: (d / "params.npz").is_file(), _read_gemma_scope))
-FORMATS.register(
-    "llama_scope",
-    Format(lambda d: (d / "hyperparams.json").is_file() and (d / "checkpoints").is_dir(), _read_llama_scope),
-)
-FORMATS.register(
-    "dictionary_learning",
+FORMATS.add(
     Format(
+        "gemma_scope", "Gemma Scope: one npz file", lambda d: (d / "params.npz").is_file(), _read_gemma_scope
+    )
+)
+FORMATS.add(
+    Format(
+        "llama_scope",
+        "Llama Scope: hyperparameters and a final checkpoint",
+        lambda d: (d / "hyperparams.json").is_file() and (d / "checkpoints").is_dir(),
+        _read_llama_scope,
+    )
+)
+FORMATS.add(
+    Format(
+        "dictionary_learning",
+        "dictionary_learning and models of its form",
         lambda d: (d / "ae.safetensors").is_file() and "trainer" in _json(d / "config.json"),
         _read_dictionary_learning,
-    ),
+    )
 )
-FORMATS.register(
-    "sparsify",
+FORMATS.add(
     Format(
+        "sparsify",
+        "EleutherAI's sparsify",
         lambda d: (
             (d / "sae.safetensors").is_file()
             and bool({"num_latents", "expansion_factor"} & set(_json(d / "cfg.json")))
         ),
         _read_sparsify,
-    ),
+    )
 )

@@ -89,7 +89,7 @@ class Training:
         if together and not self._member.splits:
             raise UserError(
                 f"the loss of {settings.architecture} depends on the batch as a whole",
-                expected=", ".join(name for name, member in ARCHITECTURES if member.splits),
+                expected=", ".join(member.name for member in ARCHITECTURES if member.splits),
                 cure="let the ranks share the sites instead: --set sae.spread=sites",
             )
         metadata = SAEMetadata(
