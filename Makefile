@@ -1,12 +1,13 @@
 # make demo   installs into .venv and runs the instrument on the model that ships with it
-# make test   installs what the tests need and runs them
+# make test   installs what the tests need, runs make lint and then the tests
+# make lint   format, linter and type checker (a few seconds; `make format` mends what can be mended)
 # make docs   builds the documentation into docs/_build/html, from the runs under runs/ (a small one is made where needed)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    ?= runs/organism
 
-.PHONY: demo test docs clean
+.PHONY: demo lint format test docs clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -28,7 +29,16 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/emocircuits run --out $(RUN)
 
-test: $(VENV)/.installed-test
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ty check --quiet
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format --quiet .
+
+test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 docs: $(VENV)/.installed-docs

@@ -1,33 +1,34 @@
 """emocircuits: from emotion directions to the circuits that carry them to behaviour.
 
-`emocircuits.attribute` and what else is named in `__all__` load torch when they are first asked for.
+The public names are the lines of `__init__.pyi`. Each loads its module, and with it torch, when it is first
+asked for.
 """
 
+import ast
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
-_LAZY = {
-    "CircuitGraph": "emocircuits.circuits",
-    "EmotionDirections": "emocircuits.artifacts.directions",
-    "FeatureMatches": "emocircuits.artifacts.matches",
-    "Push": "emocircuits.attribution.methods.steering_attribution",
-    "attribute": "emocircuits.attribution.attribute",
-    "edge_parts": "emocircuits.attribution.edge_parts",
-    "load_model": "emocircuits.models.loader",
-    "qk_attribution": "emocircuits.attribution.qk_attribution",
-    "steering": "emocircuits.interventions.dial",
-}
 
-__all__ = ["__version__", *_LAZY]
+def _public_names() -> dict[str, str]:
+    """Name -> module, as `__init__.pyi` imports them."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [line for line in stub.body if isinstance(line, ast.ImportFrom)]
+    return {alias.name: str(line.module) for line in imports for alias in line.names}
+
+
+_MODULE_OF = _public_names()
+__all__ = ["__version__", *_MODULE_OF]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'emocircuits' has no attribute '{name}'")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'emocircuits' has no attribute '{name}'")
+    globals()[name] = value = getattr(import_module(_MODULE_OF[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,60 @@
+"""Every public name as a user writes it. The type checker reads this file (`make lint`); nothing runs it."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import assert_type
+
+import numpy as np
+import pandas as pd
+import torch
+
+import emocircuits
+from emocircuits import CircuitGraph, EmotionDirections, FeatureMatches, Push
+from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.models.language_model import LanguageModel
+from emocircuits.passes.pairs import PairBatch
+
+
+def difference(logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, -1, 0] - logits[:, -1, 1]
+
+
+def models(tokens: torch.Tensor) -> None:
+    assert_type(emocircuits.__version__, str)
+    model = emocircuits.load_model("organism", device="cpu", dtype="float32")
+    assert_type(model, LanguageModel)
+    assert_type(model.encode("Alex decided to"), list[int])
+
+
+def artifacts(run: Path) -> None:
+    directions = EmotionDirections.load(run / "directions.h5")
+    assert_type(directions, EmotionDirections)
+    assert_type(directions.emotions, tuple[str, ...])
+    assert_type(directions.site_index("blocks.1.hook_resid_post"), int)
+    vector: np.ndarray = directions.vector("desperate", directions.sites[0])
+    matches = FeatureMatches.load(run / "matches.h5")
+    assert_type(matches, FeatureMatches)
+    assert_type(matches.table, pd.DataFrame)
+    circuit = CircuitGraph.load(run / "circuit_blackmail.json")
+    assert_type(circuit, CircuitGraph)
+    assert_type([node.id for node in circuit.nodes], list[str])
+    assert_type(Push("desperate", directions.sites[0], torch.from_numpy(vector)), Push)
+
+
+def interventions(model: LanguageModel, directions: EmotionDirections) -> None:
+    steered: AbstractContextManager[None] = emocircuits.steering(model, directions, {"calm": 0.05})
+    with steered:
+        pass
+
+
+def attribution(model: LanguageModel, saes: dict[str, object], tokens: torch.Tensor) -> None:
+    result = emocircuits.attribute(model.bridge, tokens, tokens, difference, saes=saes)
+    assert_type(result, AttributionResult)
+    assert_type(result.nodes, tuple[str, ...])
+    assert_type(result.node_table(), pd.DataFrame)
+    pairs = emocircuits.qk_attribution(model.bridge, saes, tokens, layer=1, head=0, query=-1, key=0)
+    assert_type(pairs, pd.DataFrame)
+    batch = PairBatch(tokens, tokens, torch.arange(len(tokens)))
+    edges = [("feature/blocks.0.hook_resid_post/7", "logits")]
+    parts = emocircuits.edge_parts(model.bridge, saes, [batch], difference, edges)
+    assert_type(parts, pd.DataFrame)
