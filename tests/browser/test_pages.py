@@ -13,7 +13,7 @@ from fixtures.nasty_circuits import empty, nasty, no_links, one_token, single
 from fixtures.pages import at, browser, node_id, open_page, put, ready, state  # noqa: F401 (fixtures)
 
 from emocircuits.artifacts.circuit import CircuitGraph
-from emocircuits.export import html
+from emocircuits.viewer import page as html
 from emocircuits.viewer.data import viewer_data
 from tests.benchmarks.viewer import BARS, big_circuit, measure
 
