@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
-from emocircuits.export import html
+from emocircuits.viewer import page as html
 from emocircuits.viewer.layout import grid
 
 BARS = {"first_paint_ms": 250.0, "pan_ms": 70.0, "page_kb": 1500.0}

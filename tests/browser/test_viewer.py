@@ -11,7 +11,7 @@ from fixtures.make_evidence import CHANGED, make_evidence
 from fixtures.pages import at, browser, ctrl_click, node_id, open_page, put, ready, state  # noqa: F401 (fixtures)
 
 from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
-from emocircuits.export import html
+from emocircuits.viewer import page as html
 from emocircuits.viewer.path_shares import fractions, largest_shares, reach, starting_points
 
 pytestmark = pytest.mark.browser
