@@ -78,6 +78,7 @@ html_theme = "furo"
 html_title = "emocircuits"
 html_static_path = ["_static", "_generated/static"]
 html_css_files = ["site.css"]
+html_extra_path = ["llms.txt"]  # for programs that read the site, at its root
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {

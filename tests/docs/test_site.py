@@ -105,3 +105,21 @@ def test_pages_name_no_address_on_the_network():
         assert not re.search(r"(src|href)=.?https?:|@import|url\(", path.read_text(encoding="utf-8")), (
             path.name
         )
+
+
+def test_what_programs_read_links_to_pages_that_exist():
+    """`llms.txt` lies at the root of the built site, so its links are those of the site."""
+    links = re.findall(r"\]\((\S+?)\.html\)", (DOCS / "llms.txt").read_text(encoding="utf-8"))
+    assert len(links) > 20
+    made = {"_generated/command_line"}  # by the build
+    assert not [link for link in links if link not in made and not list(DOCS.glob(f"{link}.*"))]
+
+
+def test_paths_in_the_house_pages_exist():
+    """A `path/` or `path.py` that CONTRIBUTING, AGENTS or the architecture names; `<name>` stands for any."""
+    root = DOCS.parent
+    for page in (root / "CONTRIBUTING.md", root / "AGENTS.md", DOCS / "architecture.md"):
+        text = page.read_text(encoding="utf-8")
+        paths = re.findall(r"`((?:emocircuits|tests|docs|saes|analyses)/[\w/.<>]*)`", text)
+        assert paths, page.name
+        assert not [path for path in paths if not list(root.glob(path.replace("<name>", "*")))], page.name

@@ -5,25 +5,8 @@ each other.
 import ast
 from pathlib import Path
 
-import emocircuits
+from structure.rows import PACKAGE, PAGE, ROWS, holds, path_of, written
 
-PACKAGE = Path(emocircuits.__file__).parent
-ROWS = [
-    {"errors", "registry", "names", "provenance", "numerics", "ranks", "progress", "sanitise"},
-    {"io"},
-    {"artifacts"},
-    {"models", "behaviours", "sae", "organism", "viewer"},
-    {"passes", "figures"},
-    {"interventions", "export"},
-    {"collect", "directions", "matching", "graphs"},
-    {"attribution"},
-    {"circuits", "experiments"},
-    {"runs"},
-    {"studies"},
-    {"report"},
-    {"stages"},
-    {"cli"},
-]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 BANNED_NAMES = {"utils", "helpers", "core", "misc"}
 SHOWING = {"viewer", "figures", "export"}
@@ -86,6 +69,17 @@ def test_every_part_has_a_row_and_a_telling_name():
     for path in modules():
         assert part_of(path) in ROW_OF, path
         assert path.stem not in BANNED_NAMES, path
+
+
+def test_every_room_is_there_and_says_what_it_holds():
+    for room in ROW_OF:
+        assert path_of(room).is_file(), room
+        assert holds(room).endswith("."), room
+
+
+def test_the_page_of_the_architecture_shows_these_rows():
+    page = PAGE.read_text(encoding="utf-8")
+    assert written(page) == page, "the page is out of date: python tests/structure/rows.py writes it"
 
 
 LONG = {"attribution/methods/verified.py", "circuits/candidates.py", "report/parts.py"}  # to be divided
