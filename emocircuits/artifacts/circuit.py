@@ -252,7 +252,7 @@ class CircuitGraph:
 
     def _repr_html_(self) -> str:
         """The live viewer in a notebook and in documentation: a self-contained iframe."""
-        return _drawing("html").iframe(self)
+        return _drawing("page").iframe(self)
 
     def widget(self, **options: Any) -> Any:
         """The live viewer as an anywidget whose `state` (pins, groups, selection) Python reads and sets.
@@ -299,7 +299,7 @@ def _drawing(name: str) -> ModuleType:
     """A module that draws circuits: it lies above this one and is only looked up when somebody wants to see
     something.
     """
-    return import_module(f"emocircuits.export.{name}")
+    return import_module(f"emocircuits.viewer.{name}")
 
 
 def _lone(text: str) -> bool:
