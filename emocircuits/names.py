@@ -50,6 +50,25 @@ def layer_of(site: str) -> int:
     return int(_match(site)[1])
 
 
+def is_stream(site: str) -> bool:
+    """Whether a hook holds the residual stream between blocks, so that a pass may stop or start there."""
+    return site.endswith(("hook_resid_post", "hook_resid_pre"))
+
+
+def blocks_before(site: str) -> int:
+    """How many blocks run before the stream of a site.
+
+    Raises:
+        UserError: a site that is not the residual stream between blocks.
+    """
+    if not is_stream(site):
+        raise UserError(
+            f"a pass cannot stop or start at {site!r}",
+            expected="the residual stream between blocks: blocks.<n>.hook_resid_pre or blocks.<n>.hook_resid_post",
+        )
+    return layer_of(site) + int(site.endswith("hook_resid_post"))
+
+
 def short_site(site: str) -> str:
     """A short form for tables and labels, e.g. `resid_post.2`."""
     found = _match(site)

@@ -14,7 +14,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from emocircuits import stages  # noqa: F401 (registers the stages)
-from emocircuits.passes.resume import residual_at
+from emocircuits.passes.resume import stream_at
 from emocircuits.runs.execute import open_run, run_pipeline
 from emocircuits.runs.recipe import load_recipe
 from emocircuits.runs.workspace import Workspace
@@ -63,7 +63,7 @@ site, feature = best.site, int(best.feature)
 pair = run.behaviour(recipe.behaviours[0]).score[0]
 tokens = run.model.encode(pair.clean)
 
-stream = residual_at(run.model.bridge, torch.tensor([tokens]), site)
+stream = stream_at(run.model.bridge, torch.tensor([tokens]), site)
 activations = run.sae(site).encode(stream)[0, :, feature].numpy()
 reading_view(run.model.token_texts(tokens), {f"feature {feature} at {site}": activations})
 

@@ -25,10 +25,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from emocircuits.errors import Failure, UserError
-from emocircuits.names import NodeId, format_node
+from emocircuits.names import NodeId, format_node, residual_site
 from emocircuits.passes.anatomy import Anatomy, Layer, open_anatomy, unsplit
 from emocircuits.passes.hooks import hooked
-from emocircuits.passes.resume import run_block
+from emocircuits.passes.resume import resume
 from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 BIAS = "bias"
@@ -224,14 +224,14 @@ def _form(
         (layer.hook("hook_attn_scores"), lambda value, hook: seen.append(value)),
         *((name, lambda value, hook, scale=scale: scale.expand_as(value)) for name, scale in held.items()),
     ]
-    with unsplit(anatomy.model):
-        run_block(
+    with unsplit(anatomy.model), torch.enable_grad():
+        resume(
             anatomy.model,
-            layer.number,
             tokens.expand(rows, -1),
+            f"blocks.{layer.number}.hook_resid_pre",
             stream.expand(rows, -1, -1),
-            hooks,
-            gradient=True,
+            until=residual_site(layer.number),
+            hooks=hooks,
         )
     scores = seen[0][:, head, query, key]
     if not bool((scores > torch.finfo(scores.dtype).min / 2).all()):
@@ -260,13 +260,17 @@ def _scales(
     ]
     held: dict[str, Tensor] = {}
     if names:
-        run_block(
-            anatomy.model,
-            layer.number,
-            tokens,
-            stream,
-            [(name, lambda value, hook, name=name: held.__setitem__(name, value.detach())) for name in names],
-        )
+        with torch.no_grad():
+            resume(
+                anatomy.model,
+                tokens,
+                f"blocks.{layer.number}.hook_resid_pre",
+                stream,
+                until=residual_site(layer.number),
+                hooks=[
+                    (name, lambda value, hook, name=name: held.__setitem__(name, value)) for name in names
+                ],
+            )
     return held
 
 

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from emocircuits.graphs.linearise import run_pair
 from emocircuits.interventions.ablate import ABLATIONS, AblationCard, Baseline, Keep, ablate
+from emocircuits.names import blocks_before, is_stream, residual_site
 from emocircuits.passes.last_position import reads_last_position, run_metric
 from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks, measure
-from emocircuits.passes.resume import blocks_before, logits_behind, stream_behind
+from emocircuits.passes.resume import resume
 from emocircuits.progress import bar
 from emocircuits.ranks import gather_rows, ranks
 from emocircuits.sae.dictionary import Dictionary
@@ -143,6 +144,10 @@ class FeatureRuns:
             for batch in self.batches
         )
 
+    @property
+    def _final_site(self) -> str:
+        return residual_site(self.model.cfg.n_layers - 1)
+
     def _base(self, streams: Streams, site: str, card: AblationCard, last: bool = False) -> Baseline:
         corrupt = streams.corrupt[site][:, -1:] if last else streams.corrupt[site]
         return card.values(
@@ -151,32 +156,28 @@ class FeatureRuns:
 
     def _block(self, streams: Streams, masks: Masks, card: AblationCard) -> Float[Tensor, "circuit prompt"]:
         """A block of circuits on one batch."""
-        if not all(site.endswith(("hook_resid_post", "hook_resid_pre")) for site in self.dictionaries):
+        if not all(map(is_stream, self.dictionaries)):
             return self._in_one_pass(streams, masks, card)
-        n_layers, which = (
-            self.model.cfg.n_layers,
-            torch.zeros(len(next(iter(masks.values()))[1]), dtype=torch.long),
-        )
-        x, at = streams.start[None], blocks_before(next(iter(self.dictionaries)))
+        which = torch.zeros(len(next(iter(masks.values()))[1]), dtype=torch.long)
+        x, at, final = streams.start[None], next(iter(self.dictionaries)), self._final_site
         for site, dictionary in self.dictionaries.items():
-            here = blocks_before(site)
-            x, at = self._onward(streams.chunk, x, at, here), here
-            last = self._last_only and here == n_layers
+            x, at = self._onward(streams.chunk, x, at, site), site
+            last = self._last_only and site == final
             base = self._base(streams, site, card, last)
             x, which = _edited(dictionary, x[:, :, -1:] if last else x, base, masks[site], which)
-        x = self._onward(streams.chunk, x, at, n_layers)
+        x = self._onward(streams.chunk, x, at, final)
         return self._measured(streams.chunk, x[:, :, -1:] if self._last_only else x)[which]
 
     def _onward(
-        self, chunk: PairBatch, streams: Tensor, start: int, stop: int
+        self, chunk: PairBatch, streams: Tensor, start: str, stop: str
     ) -> Float[Tensor, "group prompt pos d_model"]:
-        """The streams some blocks later."""
-        if start == stop:
+        """The streams at a later site."""
+        if blocks_before(start) == blocks_before(stop):
             return streams
         flat, parts, rows = streams.flatten(0, 1), [], max(1, self.max_tokens // streams.shape[2])
         for first in range(0, len(flat), rows):
             now = flat[first : first + rows]
-            parts.append(stream_behind(self.model, _tokens(chunk, now), start, now, stop))
+            parts.append(resume(self.model, _tokens(chunk, now), start, now, until=stop))
         return torch.cat(parts).view_as(streams)
 
     def _measured(self, chunk: PairBatch, streams: Tensor) -> Float[Tensor, "group prompt"]:
@@ -185,9 +186,8 @@ class FeatureRuns:
         rows = len(chunk) * max(1, self.max_tokens // (len(chunk) * streams.shape[2]))
         for first in range(0, len(flat), rows):
             now = slice(first, first + rows)
-            values.append(
-                measure(self.of, logits_behind(self.model, _tokens(chunk, flat[now]), flat[now]), index[now])
-            )
+            logits = resume(self.model, _tokens(chunk, flat[now]), self._final_site, flat[now])
+            values.append(measure(self.of, logits, index[now]))
         return torch.cat(values).view(len(streams), -1)
 
     def _in_one_pass(

@@ -18,7 +18,7 @@ from emocircuits.experiments.steered import SteeringDirection
 from emocircuits.interventions.generate import sample
 from emocircuits.interventions.steer import push
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.passes.resume import logits_from, residual_at
+from emocircuits.passes.resume import resume, stream_at
 
 REPEATED = 3  # tokens that make a repetition
 
@@ -72,15 +72,13 @@ def coherence(
     total, count = np.zeros(len(pushes)), 0
     for _, tokens in equal_length_groups(texts):
         tokens = tokens.to(model.bridge.cfg.device)
-        residual = residual_at(model.bridge, tokens, site)
+        residual = stream_at(model.bridge, tokens, site)
         added = pushes.to(residual)
         pairs = torch.cartesian_prod(torch.arange(len(pushes)), torch.arange(len(tokens))).to(tokens.device)
         for part in pairs.split(max(1, batch_tokens // tokens.shape[1])):
             rows, columns = part.T
             stream = residual[columns] + added[rows][:, None]
-            nats = _nats(
-                logits_from(model.bridge, tokens[columns], site, stream, last_only=False), tokens[columns]
-            )
+            nats = _nats(resume(model.bridge, tokens[columns], site, stream), tokens[columns])
             np.add.at(total, rows.cpu().numpy(), nats.sum(dim=1).cpu().numpy())
         count += tokens[:, 1:].numel()
     table = pd.DataFrame(

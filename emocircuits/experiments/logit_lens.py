@@ -26,7 +26,7 @@ from torch import Tensor
 from emocircuits.errors import Failure, UserError, unknown
 from emocircuits.experiments.steered import SteeringDirection, equal_length_groups
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.passes.resume import logits_from, residual_at
+from emocircuits.passes.resume import resume, stream_at
 from emocircuits.progress import bar
 
 PARTS = ("total", "direct", "later")
@@ -102,7 +102,7 @@ def logit_lens(
     with bar(len(prompts) * len(directions), "logit lens") as shown:
         for _, tokens in equal_length_groups(prompts):
             tokens = tokens.to(device)
-            stream, final = residual_at(bridge, tokens, site), residual_at(bridge, tokens, last)[:, -1:]
+            stream, final = stream_at(bridge, tokens, site), stream_at(bridge, tokens, last)[:, -1:]
             for row in range(len(tokens)):
                 # behind the last block nothing looks at other positions, so the direct part needs only the
                 # last
@@ -230,7 +230,8 @@ def _pushed(
 ) -> Float[Tensor, "push d_vocab"]:
     """Logits at the last position with each push added everywhere."""
     copies = stream[None] + pushes.to(stream.dtype)[:, None]
-    return logits_from(model.bridge, tokens[None].repeat(len(pushes), 1), site, copies)[:, -1].double()
+    tokens = tokens[None].repeat(len(pushes), 1)
+    return resume(model.bridge, tokens, site, copies, last=True)[:, -1].double()
 
 
 def _own_token(model: LanguageModel, name: str) -> int | None:

@@ -25,9 +25,9 @@ from emocircuits.errors import Failure, UserError
 from emocircuits.experiments.resumed import Pass, resumed_metric
 from emocircuits.experiments.steering import BehaviourPrompts
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.names import layer_of
+from emocircuits.names import layer_of, residual_site
 from emocircuits.numerics import generator
-from emocircuits.passes.resume import logits_from
+from emocircuits.passes.resume import resume
 from emocircuits.progress import bar
 from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
@@ -180,9 +180,10 @@ class _Held:
 
             return hook
 
-        logits_from(
-            self.model.bridge, tokens, self.site, residual, hooks=[(site, read(site)) for site in later]
-        )
+        if later:
+            hooks = [(site, read(site)) for site in later]
+            until = residual_site(max(map(layer_of, later)))
+            resume(self.model.bridge, tokens, self.site, residual, until=until, hooks=hooks)
 
         def make(rows: Tensor, columns: Tensor):
             steered = (rows > 0).to(residual.dtype)[:, None, None] * self.push.to(residual)

@@ -32,7 +32,7 @@ from emocircuits.experiments.preference_material import (
 from emocircuits.experiments.steered import SteeringDirection, equal_length_groups
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import fisher_interval
-from emocircuits.passes.resume import logits_from, residual_at
+from emocircuits.passes.resume import resume, stream_at
 from emocircuits.progress import bar
 
 STRONGEST = 2.0
@@ -241,7 +241,7 @@ def steered_preferences(
         for places, tokens in _batches(prompts, batch_tokens):
             tokens = tokens.to(device)
             residual, mask = (
-                residual_at(model.bridge, tokens, site),
+                stream_at(model.bridge, tokens, site),
                 _pushed_tokens(prompts, places, half, tokens.shape[1]).to(device),
             )
             size = max(1, batch_tokens // tokens.numel())
@@ -249,7 +249,9 @@ def steered_preferences(
             for start in range(0, len(pushes), size):
                 these = pushes[start : start + size].to(residual.dtype)
                 stream = (residual + mask[..., None].to(residual.dtype) * these[:, None, None]).flatten(0, 1)
-                logits = logits_from(model.bridge, tokens.repeat(len(these), 1), site, stream)[:, -1, labels]
+                logits = resume(model.bridge, tokens.repeat(len(these), 1), site, stream, last=True)[
+                    :, -1, labels
+                ]
                 p_first[start : start + size, places] = (
                     logits.double().softmax(-1)[:, 0].unflatten(0, (len(these), -1)).cpu().numpy()
                 )

@@ -22,7 +22,7 @@ from emocircuits.experiments.steered import equal_length_groups
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.passes.hooks import hook_points, hooked
-from emocircuits.passes.resume import residual_at
+from emocircuits.passes.resume import stream_at
 
 
 def token_readings(
@@ -57,7 +57,7 @@ def token_readings(
         size = max(1, batch_tokens // tokens.shape[1])
         for start in range(0, len(places), size):
             stream = (
-                residual_at(model.bridge, tokens[start : start + size].to(model.bridge.cfg.device), site)
+                stream_at(model.bridge, tokens[start : start + size].to(model.bridge.cfg.device), site)
                 .double()
                 .cpu()
                 .numpy()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from emocircuits.errors import Failure, UserError
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.passes.resume import logits_from, residual_at
+from emocircuits.passes.resume import resume, stream_at
 
 Metric = Callable[[Tensor], Tensor]
 Hooks = list[tuple[str, Callable]]
@@ -67,9 +67,9 @@ def resumed_metric(
     results: np.ndarray | None = None
     for places, tokens in equal_length_groups(prompts):
         tokens = tokens.to(device)
-        residual = residual_at(model.bridge, tokens, site)
+        residual = stream_at(model.bridge, tokens, site)
         whole = metric(model.bridge(tokens, use_cache=False, logits_to_keep=1))
-        _check_resumed(metric(logits_from(model.bridge, tokens, site, residual)), whole, site)
+        _check_resumed(metric(resume(model.bridge, tokens, site, residual, last=True)), whole, site)
         if results is None:
             results = np.zeros((n_rows, len(prompts), *whole.shape[1:]))
         make = plan(tokens, residual)
@@ -80,12 +80,8 @@ def resumed_metric(
                 torch.tensor(part, device=device) for part in zip(*pairs[start : start + size], strict=True)
             )
             stream, hooks = make(rows, columns)
-            values = (
-                metric(logits_from(model.bridge, tokens[columns], site, stream, hooks=hooks))
-                .double()
-                .cpu()
-                .numpy()
-            )
+            logits = resume(model.bridge, tokens[columns], site, stream, last=True, hooks=hooks)
+            values = metric(logits).double().cpu().numpy()
             results[rows.cpu().numpy(), places[columns.cpu().numpy()]] = values
             if tick:
                 tick(len(values))

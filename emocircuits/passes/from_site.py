@@ -8,10 +8,11 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from emocircuits.names import is_stream
 from emocircuits.passes.edit import edited
 from emocircuits.passes.last_position import reads_last_position, run_metric
 from emocircuits.passes.pairs import Metric, PairBatch, measure
-from emocircuits.passes.resume import is_stream, logits_given
+from emocircuits.passes.resume import resume
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class FromSite:
             UserError: the metric is not one value per prompt.
         """
         if is_stream(site):
-            return measure(self.metric, logits_given(self.model, tokens, site, stream, last=self.last), index)
+            return measure(self.metric, resume(self.model, tokens, site, stream, last=self.last), index)
         with edited(
             self.model, {site: lambda x: stream.to(x.dtype)}, what="a run from a site on", must_change=False
         ):

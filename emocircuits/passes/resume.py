@@ -1,14 +1,14 @@
-"""Forward passes that start in the middle: the blocks before a site are skipped and its residual stream is
-given.
+"""Forward passes that stop or start in the middle: blocks whose result is not asked for, or is given, do not
+run.
 
 TransformerLens' bridge leaves the loop over blocks to Hugging Face and has no `start_at_layer`. Here the
-skipped blocks hand on what they get, and the residual stream after block `layer` is put in by a hook, so
-everything around the blocks (masks, positions, rotary embeddings, the final norm) stays the model's own.
-Exact: tested on every family.
+skipped blocks hand on what they get and the last of them hands on the stream that is given, so everything
+around the blocks (masks, positions, rotary embeddings, the final norm) stays the model's own. Exact: tested
+on every family.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +16,79 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from emocircuits.names import layer_of, residual_site
+from emocircuits.names import blocks_before
+from emocircuits.passes.hooks import Hook, hook_points, hooked
+
+
+@torch.no_grad()
+def stream_at(
+    model: Any,
+    tokens: Int[Tensor, "prompt pos"],
+    site: str,
+    *,
+    hooks: Sequence[tuple[str, Hook]] = (),
+) -> Float[Tensor, "prompt pos d_model"]:
+    """The residual stream at a site; the blocks after it do not run.
+
+    Args:
+        model: any TransformerLens object.
+        tokens: prompts.
+        site: `blocks.{n}.hook_resid_pre` or `hook_resid_post`.
+        hooks: further forward hooks, at this site or before it.
+
+    Raises:
+        UserError: a site that is not the residual stream between blocks.
+    """
+    stop = blocks_before(site)
+    with _set(model, hooks):
+        if isinstance(model, TransformerBridge):
+            return _stream_after(model, tokens, stop)
+        return model(tokens, stop_at_layer=stop)
+
+
+def resume(
+    model: Any,
+    tokens: Int[Tensor, "prompt pos"],
+    site: str,
+    stream: Float[Tensor, "prompt pos d_model"],
+    *,
+    until: str | None = None,
+    last: bool = False,
+    hooks: Sequence[tuple[str, Hook]] = (),
+) -> Float[Tensor, "prompt kept d_out"]:
+    """What the model makes of a residual stream: the logits, or the stream at a later site. Gradients reach
+    the stream.
+
+    The blocks before the site do not run, nor those after `until`.
+
+    Args:
+        model: any TransformerLens object.
+        tokens: prompts of the same shape as `stream` (only their length matters).
+        site: `blocks.{n}.hook_resid_pre` or `hook_resid_post`.
+        stream: what the site holds.
+        until: a later site of these kinds whose stream is asked for; None asks for the logits.
+        last: only the last position's logits (saves the unembedding of the others).
+        hooks: further forward hooks, at later sites.
+
+    Raises:
+        UserError: a site that is not the residual stream between blocks.
+    """
+    start, end = blocks_before(site), model.cfg.n_layers
+    stop = end if until is None else blocks_before(until)
+    if until is not None and start == stop:
+        return stream
+    if isinstance(model, TransformerBridge):
+        with _given(model, start, stream), _set(model, hooks):
+            if until is not None:
+                return _stream_after(model, tokens, stop)
+            logits = model(tokens, use_cache=False, **({"logits_to_keep": 1} if last else {}))
+            return logits[:, -1:] if last else logits
+    with _set(model, hooks):
+        if until is not None:
+            return model(stream, start_at_layer=start, stop_at_layer=stop)
+        if last and start < end:
+            start, stream = end, model(stream, start_at_layer=start, stop_at_layer=end)
+        return model(stream[:, -1:] if last else stream, start_at_layer=start)
 
 
 @contextmanager
@@ -43,180 +115,36 @@ def skipped_blocks(
                 block["forward"] = forward
 
 
-@torch.no_grad()
-def residual_at(
-    bridge: TransformerBridge, tokens: Int[Tensor, "prompt pos"], site: str
+def _stream_after(
+    bridge: TransformerBridge, tokens: Int[Tensor, "prompt pos"], stop: int
 ) -> Float[Tensor, "prompt pos d_model"]:
-    """The residual stream at a `hook_resid_post` site; the later blocks do not run."""
-    kept: list[Tensor] = []
-
-    def keep(value: Tensor, hook: object) -> None:
-        kept.append(value.clone())
-
-    last = layer_of(site) + 1
-    limits = {"stop_at_layer": last} if last < bridge.cfg.n_layers else {"logits_to_keep": 1}
-    with bridge.hooks(fwd_hooks=[(site, keep)]):
-        bridge(tokens, use_cache=False, **limits)
-    return kept[0]
-
-
-def logits_from(
-    bridge: TransformerBridge,
-    tokens: Int[Tensor, "prompt pos"],
-    site: str,
-    residual: Float[Tensor, "prompt pos d_model"],
-    *,
-    last_only: bool = True,
-    hooks: list[tuple[str, Callable]] | None = None,
-) -> Float[Tensor, "prompt kept d_vocab"]:
-    """Logits of a forward pass whose residual stream at `site` is `residual`; the blocks before it do not
-    run.
-
-    Args:
-        bridge: the model.
-        tokens: prompts of the same shape as `residual` (only their length matters).
-        site: a `hook_resid_post` site.
-        residual: what the stream holds after that block.
-        last_only: only the last position's logits (saves the unembedding of the others).
-        hooks: further forward hooks, at later sites.
-    """
-    layer = layer_of(site)
-    following = layer + 1 < bridge.cfg.n_layers
-    entry = f"blocks.{layer + 1}.hook_resid_pre" if following else residual_site(layer)
-
-    def enter(value: Tensor, hook: object) -> Tensor:
-        return residual
-
-    keep = {"logits_to_keep": 1} if last_only else {}
-    with (
-        skipped_blocks(bridge, layer + 1 if following else layer),
-        bridge.hooks(fwd_hooks=[(entry, enter), *(hooks or [])]),
-    ):
-        return bridge(tokens, use_cache=False, **keep)
-
-
-def run_block(
-    model: object,
-    layer: int,
-    tokens: Int[Tensor, "prompt pos"],
-    stream: Float[Tensor, "prompt pos d_model"],
-    hooks: list[tuple[str, Callable]],
-    *,
-    gradient: bool = False,
-) -> None:
-    """Runs one block alone on a given stream, for what its hooks see.
-
-    Args:
-        model: any TransformerLens object.
-        layer: the block.
-        tokens: prompts of the same shape as `stream` (only their length matters).
-        stream: what the block reads.
-        hooks: forward hooks in that block.
-        gradient: whether what hooks put in stays in the autograd graph.
-    """
-    with torch.set_grad_enabled(gradient):
-        if not isinstance(model, TransformerBridge):
-            with model.hooks(fwd_hooks=hooks):
-                model(stream, start_at_layer=layer, stop_at_layer=layer + 1)
-            return
-        last = layer + 1 == model.cfg.n_layers
-        limits = {"logits_to_keep": 1} if last else {"stop_at_layer": layer + 1}
-        with (
-            skipped_blocks(model, layer),
-            model.hooks(fwd_hooks=[(f"blocks.{layer}.hook_resid_pre", lambda value, hook: stream), *hooks]),
-        ):
-            model(tokens, use_cache=False, **limits)
-
-
-def stream_behind(
-    model: Any,
-    tokens: Int[Tensor, "prompt pos"],
-    start: int,
-    stream: Float[Tensor, "prompt pos d_model"],
-    stop: int,
-) -> Float[Tensor, "prompt pos d_model"]:
-    """The residual stream behind blocks `start` … `stop` - 1 when `stream` is what block `start` reads; no
-    other block runs.
-
-    Args:
-        model: any TransformerLens object.
-        tokens: prompts of the same shape as `stream` (only their length matters).
-        start, stop: blocks.
-        stream: what block `start` reads.
-    """
-    if start == stop:
-        return stream
-    if not isinstance(model, TransformerBridge):
-        return model(stream, start_at_layer=start, stop_at_layer=stop)
-    if stop < model.cfg.n_layers:
-        with _entered(model, start, stream):
-            return model(tokens, use_cache=False, stop_at_layer=stop)
-    kept: list[Tensor] = []
+    """The stream after blocks 0 … `stop` - 1; later blocks do not run."""
+    if stop < bridge.cfg.n_layers:
+        return bridge(tokens, use_cache=False, stop_at_layer=stop)
+    streams: list[Tensor] = []
     # a plain module hook: setting up the bridge's own costs as much as a small model's pass
-    handle = model.blocks[stop - 1].register_forward_hook(
-        lambda module, given, out: kept.append(out[0] if isinstance(out, tuple) else out)
+    handle = bridge.blocks[stop - 1].register_forward_hook(
+        lambda module, inputs, out: streams.append(out[0] if isinstance(out, tuple) else out)
     )
     try:
-        with _entered(model, start, stream):
-            model(tokens, use_cache=False, logits_to_keep=1)
+        bridge(tokens, use_cache=False, logits_to_keep=1)
     finally:
         handle.remove()
-    return kept[0]
-
-
-def logits_behind(
-    model: Any, tokens: Int[Tensor, "prompt pos"], stream: Float[Tensor, "prompt pos d_model"]
-) -> Float[Tensor, "prompt pos d_vocab"]:
-    """The logits that the final norm and the unembedding make of the stream behind the last block."""
-    if not isinstance(model, TransformerBridge):
-        return model(stream, start_at_layer=model.cfg.n_layers)
-    with skipped_blocks(model, model.cfg.n_layers, stream):
-        return model(tokens, use_cache=False)
-
-
-def is_stream(site: str) -> bool:
-    """Whether a hook holds the residual stream between blocks, so that a pass may start there."""
-    return site.endswith(("hook_resid_post", "hook_resid_pre"))
-
-
-def blocks_before(site: str) -> int:
-    """How many blocks lie before a site that `is_stream`."""
-    return layer_of(site) + int(site.endswith("hook_resid_post"))
-
-
-def logits_given(
-    model: Any,
-    tokens: Int[Tensor, "prompt pos"],
-    site: str,
-    stream: Float[Tensor, "prompt pos d_model"],
-    *,
-    last: bool = False,
-) -> Float[Tensor, "prompt kept d_vocab"]:
-    """The logits when the residual stream at a site (`is_stream`) is `stream`; the blocks before it do not
-    run.
-
-    Args:
-        model: any TransformerLens object.
-        tokens: prompts of the same shape as `stream` (only their length matters).
-        site: `blocks.{n}.hook_resid_post` or `hook_resid_pre`.
-        stream: what it holds.
-        last: whether only the last position's logits are wanted.
-    """
-    start = blocks_before(site)
-    behind = stream_behind(model, tokens, start, stream, model.cfg.n_layers)
-    return (
-        logits_behind(model, tokens[:, -1:], behind[:, -1:]) if last else logits_behind(model, tokens, behind)
-    )
+    return streams[0]
 
 
 @contextmanager
-def _entered(
+def _given(
     bridge: TransformerBridge, start: int, stream: Float[Tensor, "prompt pos d_model"]
 ) -> Iterator[None]:
-    """Block `start` reads `stream`, the blocks before it do not run."""
+    """Block `start`, or the final norm after the last block, reads `stream`; the blocks before do not run."""
     if start:
         with skipped_blocks(bridge, start, stream):
             yield
     else:
-        with bridge.hooks(fwd_hooks=[("blocks.0.hook_resid_pre", lambda value, hook: stream)]):
+        with _set(bridge, [("blocks.0.hook_resid_pre", lambda value, hook: stream)]):
             yield
+
+
+def _set(model: Any, hooks: Sequence[tuple[str, Hook]]) -> AbstractContextManager[None]:
+    return hooked(model, hook_points(model), hooks) if hooks else nullcontext()

@@ -26,7 +26,7 @@ from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.collect.story_material import PRONOUNS, fill, story_material
 from emocircuits.directions.validation import one_vs_others_auroc
 from emocircuits.models import load_model
-from emocircuits.passes.resume import residual_at
+from emocircuits.passes.resume import stream_at
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
 SHUFFLES = 199
@@ -116,7 +116,7 @@ def sad_against_happy(
     for text in openings:
         ids = torch.tensor([model.encode(text)])
         readings.append(
-            float(residual_at(model.bridge, ids, site)[0, -1].double().numpy() @ vector)
+            float(stream_at(model.bridge, ids, site)[0, -1].double().numpy() @ vector)
             / directions.scale(site)
         )
         last = model.bridge(ids, use_cache=False)[0, -1]

@@ -172,13 +172,11 @@ def test_bad_input(model):
 
 
 def test_a_push_that_does_nothing_is_a_failure(model, monkeypatch):
-    real = resumed.logits_from
-    monkeypatch.setattr(
-        resumed,
-        "logits_from",
-        lambda bridge, tokens, site, stream, hooks=None: real(
-            bridge, tokens, site, resumed.residual_at(bridge, tokens, site)
-        ),
-    )
+    real = resumed.resume
+
+    def unpushed(bridge, tokens, site, stream, **options):
+        return real(bridge, tokens, site, resumed.stream_at(bridge, tokens, site), **options)
+
+    monkeypatch.setattr(resumed, "resume", unpushed)
     with pytest.raises(Failure, match="changed nothing"):
         run(model)

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from emocircuits.graphs.components import Graph
 from emocircuits.graphs.parts import Heads, Pair
+from emocircuits.names import residual_site
 from emocircuits.passes.anatomy import Layer
 from emocircuits.passes.pairs import Metric, PairBatch
 from emocircuits.passes.record import Pass, differentiate
-from emocircuits.passes.resume import run_block
+from emocircuits.passes.resume import resume
 
 
 def atp_star(
@@ -98,16 +99,18 @@ def _fixed(
             normed = _to_first_order(layer, stream[prompts], written[prompts, nodes])
             change = sign * torch.einsum("rtd,hde->rthe", normed, weight)
             seen: list[Tensor] = []
-            run_block(
-                graph.anatomy.model,
-                layer.number,
-                chunk.corrupt[prompts],
-                stream[prompts],
-                [
-                    (layer.hook(f"hook_{kind}"), lambda value, hook, change=change: value + change),
-                    (layer.hook("hook_pattern"), _keeper(seen)),
-                ],
-            )
+            with torch.no_grad():
+                resume(
+                    graph.anatomy.model,
+                    chunk.corrupt[prompts],
+                    f"blocks.{layer.number}.hook_resid_pre",
+                    stream[prompts],
+                    until=residual_site(layer.number),
+                    hooks=[
+                        (layer.hook(f"hook_{kind}"), lambda value, hook, change=change: value + change),
+                        (layer.hook("hook_pattern"), _keeper(seen)),
+                    ],
+                )
             effect = sign * ((seen[0] - pattern[prompts]) * rate[prompts]).sum((2, 3))
             # a shared key serves several heads
             found[prompts, nodes] = effect.unflatten(1, (weight.shape[0], heads)).sum(2).to(found)

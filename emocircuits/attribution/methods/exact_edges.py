@@ -24,10 +24,10 @@ from emocircuits.errors import UserError
 from emocircuits.graphs.linearise import PairRun, run_pair
 from emocircuits.graphs.nodes import SiteNodes, deltas, nodes_by_site, position_mask
 from emocircuits.interventions.patch import add
-from emocircuits.names import TARGET, parse_node
+from emocircuits.names import TARGET, is_stream, parse_node
 from emocircuits.passes.from_site import FromSite
 from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
-from emocircuits.passes.resume import blocks_before, is_stream, stream_behind
+from emocircuits.passes.resume import resume
 from emocircuits.passes.shared import Shared
 from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
@@ -136,9 +136,7 @@ def _onward(
     blocks between them run.
     """
     if is_stream(up) and is_stream(down):
-        return stream_behind(
-            model, run.batch.corrupt, blocks_before(up), run.sites[up].live + delta, blocks_before(down)
-        )
+        return resume(model, run.batch.corrupt, up, run.sites[up].live + delta, until=down)
     seen: list[Tensor] = []
     with (
         model.hooks(fwd_hooks=[(down, lambda value, hook: seen.append(value.detach()))]),
