@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emocircuits.names import is_stream
+from emocircuits.names import is_stream, residual_site
 from emocircuits.passes.edit import edited
 from emocircuits.passes.last_position import reads_last_position, run_metric
 from emocircuits.passes.pairs import Metric, PairBatch, measure
@@ -53,7 +53,11 @@ class FromSite:
             UserError: the metric is not one value per prompt.
         """
         if is_stream(site):
-            return measure(self.metric, resume(self.model, tokens, site, stream, last=self.last), index)
+            if self.last:  # the final norm, too, is then computed at the last position alone
+                final = residual_site(self.model.cfg.n_layers - 1)
+                stream = resume(self.model, tokens, site, stream, until=final)[:, -1:]
+                tokens, site = tokens[:, -1:], final
+            return measure(self.metric, resume(self.model, tokens, site, stream), index)
         with edited(
             self.model, {site: lambda x: stream.to(x.dtype)}, what="a run from a site on", must_change=False
         ):
