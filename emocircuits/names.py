@@ -64,7 +64,7 @@ def blocks_before(site: str) -> int:
     if not is_stream(site):
         raise UserError(
             f"a pass cannot stop or start at {site!r}",
-            expected="the residual stream between blocks: blocks.<n>.hook_resid_pre or blocks.<n>.hook_resid_post",
+            expected="the stream between blocks: blocks.<n>.hook_resid_pre or blocks.<n>.hook_resid_post",
         )
     return layer_of(site) + int(site.endswith("hook_resid_post"))
 

@@ -106,17 +106,15 @@ def test_nothing_else_runs(model, tokens):
     streams, _ = recorded(model, tokens)
     whole = multiplications(lambda: model(tokens))
     for site, stream in streams.items():
-        before = multiplications(lambda: stream_at(model, tokens, site))  # noqa: B023
+        before = multiplications(lambda: stream_at(model, tokens, site))
         if site == SITES[-1] and not isinstance(model, HookedTransformer):
             before -= one_unembedding  # a bridge cannot stop after its last block
-        after = multiplications(lambda: resume(model, tokens, site, stream))  # noqa: B023
+        after = multiplications(lambda: resume(model, tokens, site, stream))
         assert before + after == whole
-        last = multiplications(lambda: resume(model, tokens, site, stream, last=True))  # noqa: B023
+        last = multiplications(lambda: resume(model, tokens, site, stream, last=True))
         assert after - last == (length - 1) * one_unembedding
         if site != SITES[0]:
-            between = multiplications(
-                lambda: resume(model, tokens, SITES[0], streams[SITES[0]], until=site)  # noqa: B023
-            )
+            between = multiplications(lambda: resume(model, tokens, SITES[0], streams[SITES[0]], until=site))
             between -= (
                 one_unembedding if site == SITES[-1] and not isinstance(model, HookedTransformer) else 0
             )
