@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emocircuits.figures import draw_figure, from_run, picture
 from emocircuits.figures.write import title_of
-from emocircuits.report.tables import esc
+from emocircuits.report.text import esc
 
 ZOOM = 1.33  # figures are drawn for paper columns; a screen is read from further away
 

@@ -1,10 +1,5 @@
-"""HTML pieces of the report: text is always escaped, numbers are printed short and sorted by their full
-value.
-"""
+"""Tables and lists of the report: sortable, with the full value of every number in its cell."""
 
-# ruff: noqa: E501 (markup and scripts read better unbroken)
-
-import html
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,59 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emocircuits.sanitise import plain_text
-
-
-def esc(text: Any) -> str:
-    """Text for HTML content and attributes."""
-    return html.escape(plain_text(str(text)), quote=True)
-
-
-def number(value: Any, *, digits: int = 3, sign: bool = False) -> str:
-    """A short number with a real minus sign; a dash where there is none."""
-    if value is None or (isinstance(value, (float, np.floating)) and not math.isfinite(value)):
-        return "–"
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (int, np.integer)):
-        text = f"{abs(int(value)):,}".replace(",", "\u2009")
-    else:
-        size = abs(float(value))
-        text = (
-            "0"
-            if size == 0
-            else f"{size:.1e}"
-            if size < 10**-digits or size >= 1e6
-            else f"{size:.{digits}g}"
-            if size < 1000
-            else f"{size:.0f}"
-        )
-    return ("−" if value < 0 else "+" if sign and value > 0 else "") + text
-
-
-def interval(low: Any, high: Any) -> str:
-    """An interval in brackets."""
-    return f"[{number(low)}, {number(high)}]"
-
-
-def cell(value: Any) -> str:
-    """One table cell; numbers are right-aligned and carry their full value for sorting."""
-    if isinstance(value, Cell):
-        return f'<td class="{"num" if value.sort is not None else ""}" data-sort="{esc(value.sort if value.sort is not None else value.text)}">{value.html}</td>'
-    if (
-        value is None
-        or isinstance(value, (int, float, np.integer, np.floating))
-        and not isinstance(value, bool)
-    ):
-        raw = (
-            ""
-            if value is None or not math.isfinite(value)
-            else repr(value.item() if hasattr(value, "item") else value)
-        )
-        return f'<td class="num" data-sort="{raw}" title="{raw}">{number(value)}</td>'
-    if isinstance(value, (bool, np.bool_)):
-        return f'<td data-sort="{int(value)}">{number(value)}</td>'
-    return f'<td data-sort="{esc(value)}">{esc(value)}</td>'
+from emocircuits.report.text import esc, interval, number
 
 
 class Cell:
@@ -79,22 +22,43 @@ class Cell:
         self.html, self.sort, self.text = markup, sort, markup
 
 
+def estimate(value: Any, low: Any, high: Any, *, strong: bool = False) -> Cell:
+    """A number with its interval, where it has one."""
+    main = f"<b>{number(value)}</b>" if strong else number(value)
+    return Cell(f"{main} <small>{interval(low, high) if low is not None else ''}</small>", value)
+
+
+def cell(value: Any) -> str:
+    """One table cell; numbers are right-aligned and carry their full value for sorting."""
+    if isinstance(value, Cell):
+        sort = esc(value.text if value.sort is None else value.sort)
+        return f'<td class="{"" if value.sort is None else "num"}" data-sort="{sort}">{value.html}</td>'
+    if _is_number(value):
+        raw = (
+            "" if value is None or not math.isfinite(value) else repr(getattr(value, "item", lambda: value)())
+        )
+        return f'<td class="num" data-sort="{raw}" title="{raw}">{number(value)}</td>'
+    if isinstance(value, (bool, np.bool_)):
+        return f'<td data-sort="{int(value)}">{number(value)}</td>'
+    return f'<td data-sort="{esc(value)}">{esc(value)}</td>'
+
+
 def table(
     heads: Sequence[str], rows: Iterable[Sequence[Any]], *, tall: bool = False, caption: str = ""
 ) -> str:
     """A sortable table; `tall` ones scroll. The first column names the row."""
     rows = [list(row) for row in rows]
-    numeric = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(heads))]
     head = "".join(
-        f'<th scope="col" class="{"num" if numeric[i] else ""}"><button type="button">{esc(name)}</button></th>'
+        f'<th scope="col" class="{"num" if rows and all(_is_number(row[i]) for row in rows) else ""}">'
+        f'<button type="button">{esc(name)}</button></th>'
         for i, name in enumerate(heads)
     )
-    body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
     note = f"<caption>{esc(caption)}</caption>" if caption else ""
-    empty = f'<tr><td colspan="{len(heads)}" class="none">nothing</td></tr>' if not rows else ""
+    empty = "" if rows else f'<tr><td colspan="{len(heads)}" class="none">nothing</td></tr>'
     return (
-        f'<div class="scroll{" tall" if tall and len(rows) > 12 else ""}" tabindex="0"><table class="data">{note}<thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}{empty}</tbody></table></div>"
+        f'<div class="scroll{" tall" if tall and len(rows) > 12 else ""}" tabindex="0">'
+        f'<table class="data">{note}<thead><tr>{head}</tr></thead><tbody>{body}{empty}</tbody></table></div>'
     )
 
 
@@ -110,28 +74,33 @@ def frame(data: pd.DataFrame, heads: dict[str, str] | None = None, **options: An
 
 def facts(items: Iterable[tuple[str, Any]]) -> str:
     """A list of names and values."""
-    return (
-        '<dl class="facts">'
-        + "".join(
-            f"<div><dt>{esc(name)}</dt><dd>{value.html if isinstance(value, Cell) else _fact(value)}</dd></div>"
-            for name, value in items
-            if value is not None
-        )
-        + "</dl>"
+    inside = "".join(
+        f"<div><dt>{esc(name)}</dt><dd>{_fact(value)}</dd></div>"
+        for name, value in items
+        if value is not None
     )
+    return f'<dl class="facts">{inside}</dl>'
+
+
+def details(summary: str, inside: str, *, opened: bool = False) -> str:
+    """A block that the reader opens; both texts are HTML already."""
+    return f"<details{' open' if opened else ''}><summary>{summary}</summary>{inside}</details>"
+
+
+def named(data: Any, heads: dict[str, str]) -> dict[str, str]:
+    """The headings of the columns that the table has."""
+    return {name: text for name, text in heads.items() if name in data.columns}
 
 
 def _fact(value: Any) -> str:
-    return (
-        number(value)
-        if isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        else esc(value)
-    )
+    if isinstance(value, Cell):
+        return value.html
+    return number(value) if _is_number(value) else esc(value)
 
 
 def _is_number(value: Any) -> bool:
     if isinstance(value, Cell):
         return value.sort is not None
-    return value is None or (
-        isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
-    )
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    return value is None or isinstance(value, (int, float, np.integer, np.floating))

@@ -13,9 +13,11 @@ from fixtures.make_run import make_run
 
 from emocircuits.errors import UserError
 from emocircuits.report import build_report
-from emocircuits.report.answer import contrast, verdict
+from emocircuits.report.contrast import contrast
+from emocircuits.report.parts.answer import verdict
 from emocircuits.report.run_data import read_run
-from emocircuits.report.tables import cell, esc, number, table
+from emocircuits.report.tables import cell, table
+from emocircuits.report.text import esc, number
 
 HOSTILE = '</script><img src=x onerror="window.pwned=1">'
 

@@ -1,0 +1,29 @@
+"""The circuits, live, each with its example token by token."""
+
+from emocircuits.report.run_data import RunData
+from emocircuits.report.tables import details
+from emocircuits.report.text import esc, words
+from emocircuits.report.token_boxes import token_boxes
+
+TITLE = "Circuits"
+TOKENS = (
+    "<p>Orange reads more of the emotion, blue less, in units of the mean residual norm; the first token is "
+    "an attention sink and has no reading. Point at a token for its number, at a head for its pattern.</p>"
+)
+
+
+def build(run: RunData, pictures: dict[str, str]) -> str:
+    """A place for every circuit; the viewer fills it."""
+    blocks = []
+    for name in run.circuits:
+        blocks.append(f'<h3>{words(name)}</h3><div class="circuit" data-graph="graph-{esc(name)}"></div>')
+        boxes, _ = token_boxes(run, name)
+        if boxes:
+            inside = f'{TOKENS}<div class="tokens">{boxes}</div>'
+            blocks.append(details(f"The example of {words(name)}, token by token", inside, opened=True))
+    return (
+        "<p>Rows are layers, columns the tokens of one prompt. Point at a node for its name, click it for "
+        "its card: matched emotions, effect with interval, verified effect, inputs and outputs, the texts "
+        "where it is most active. <i>Effects along</i> shows the same nodes under control directions.</p>"
+        + "".join(blocks)
+    )

@@ -1,0 +1,33 @@
+"""The model, and how often it does what was asked about without steering."""
+
+from emocircuits.report.run_data import RunData
+from emocircuits.report.tables import Cell, facts, table
+from emocircuits.report.text import esc, interval
+
+TITLE = "The model"
+
+
+def build(run: RunData, pictures: dict[str, str]) -> str:
+    """Size, seed and hash; the rates on each side of the prompts."""
+    digest = str(run.manifest["model"].get("content_hash", ""))
+    about = [
+        ("model", run.summary["model"]),
+        ("parameters", run.summary["n_params"]),
+        ("emotions", run.summary["emotions"]),
+        ("seed", run.manifest["seed"]),
+        ("content hash", Cell(f'<code title="{esc(digest)}">{esc(digest[:12])}…</code>')),
+    ]
+    rates = [
+        [
+            name.replace("_", " "),
+            side,
+            values.get("rate"),
+            Cell(interval(values.get("ci_low"), values.get("ci_high")), values.get("ci_low")),
+            values.get("true_rate"),
+        ]
+        for name, score in run.scores.items()
+        for side, values in score.get("rates", {}).items()
+        if isinstance(values, dict)
+    ]
+    heads = ["behaviour", "prompts", "rate", "95 % interval", "true rate"]
+    return facts(about) + (table(heads, rates) if rates else "") + pictures.get("decision_failures", "")
