@@ -4,9 +4,7 @@ run.
 
 import json
 import re
-import shutil
 
-import pandas as pd
 import pytest
 from fixtures.chromium import Watch, launched, require_chromium, wait_until
 from fixtures.make_run import make_run
@@ -14,10 +12,8 @@ from fixtures.make_run import make_run
 from emocircuits.errors import UserError
 from emocircuits.report import build_report
 from emocircuits.report.contrast import contrast
-from emocircuits.report.parts.answer import verdict
 from emocircuits.report.run_data import read_run
-from emocircuits.report.tables import cell, table
-from emocircuits.report.text import esc, number
+from emocircuits.report.text import number
 
 HOSTILE = '</script><img src=x onerror="window.pwned=1">'
 
@@ -48,17 +44,6 @@ def test_every_part_is_there_and_linked(page):
         "provenance",
     }
     assert set(re.findall(r'<a href="#(\w+)"', page)) == ids
-
-
-def test_matched_features_of_a_known_sae_link_to_their_pages(run_dir, tmp_path):
-    run = shutil.copytree(run_dir, tmp_path / "run")
-    first, second = list(dict.fromkeys(read_run(run).matches.site))[:2]
-    for site, name in ((first, "gemma-2-2b/12-res"), (second, 'x/y"onclick="z')):
-        (run / "saes" / site).mkdir(parents=True, exist_ok=True)
-        (run / "saes" / site / "cfg.json").write_text(json.dumps({"metadata": {"neuronpedia_id": name}}))
-    links = set(re.findall(r'<a href="(https?:[^"]*)"', build_report(run).read_text()))
-    features = read_run(run).matches.query("site == @first").feature
-    assert links == {f"https://www.neuronpedia.org/gemma-2-2b/12-res/{feature}" for feature in features}
 
 
 def test_the_numbers_are_those_of_the_files(page, run_dir):
@@ -92,44 +77,6 @@ def test_the_wording_claims_no_feelings(page):
     assert not re.search(r"the model (feels|is afraid|is desperate|suffers)(?! anything)", page)
 
 
-def test_a_null_result_is_said_plainly(tmp_path):
-    make_run(tmp_path)
-    steering = pd.read_csv(tmp_path / "steering.csv")
-    flat = steering.kind == "emotion"
-    steering.loc[flat, ["rate", "ci_low", "ci_high"]] = [0.222, 0.18, 0.26]
-    steering.to_csv(tmp_path / "steering.csv", index=False)
-    run = read_run(tmp_path)
-    assert contrast(run, "blackmail").outside("desperate") is False
-    assert "no effect specific to the emotion was found" in verdict(run, "blackmail")
-    assert "not beyond all controls" in build_report(tmp_path).read_text()
-    steering.loc[(steering.kind == "shuffled") & (steering.direction == "shuffled_0"), "rate"] = 0.99
-    steering.loc[flat & (steering.strength > 0), "rate"] = 0.9
-    steering.to_csv(tmp_path / "steering.csv", index=False)
-    run = read_run(tmp_path)
-    assert contrast(run, "blackmail").within("desperate") == ["shuffled"]
-    assert (
-        "beyond the random and content directions, <b>but within the range of the shuffled ones"
-        in verdict(run, "blackmail")
-    )
-
-
-def test_a_slope_that_is_not_significant_is_said(page):
-    cards = re.findall(r'<article class="verdict">(.*?)</article>', page, re.S)
-    assert "beyond all controls" in cards[0]
-    assert "p = 0.0476" in cards[0]
-    assert "not significant" in cards[1]
-    assert "beyond all controls" not in cards[1]
-
-
-def test_without_controls_nothing_is_claimed(tmp_path):
-    make_run(tmp_path)
-    steering = pd.read_csv(tmp_path / "steering.csv")
-    steering[steering.kind == "emotion"].to_csv(tmp_path / "steering.csv", index=False)
-    run = read_run(tmp_path)
-    assert contrast(run, "blackmail").outside("desperate") is None
-    assert "no controls to compare with" in verdict(run, "blackmail")
-
-
 @pytest.mark.parametrize(
     ("name", "stage"),
     [
@@ -148,27 +95,6 @@ def test_a_missing_file_is_named_with_its_stage(tmp_path, name, stage):
     with pytest.raises(UserError, match=f"{re.escape(name)}.*'{stage}'"):
         build_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
-
-
-def test_numbers_and_cells():
-    assert [
-        number(value) for value in (None, float("nan"), 0, 0.0, 1234567, -0.1234, 1e-5, 0.5, 12345.6, True)
-    ] == [
-        "–",
-        "–",
-        "0",
-        "0",
-        "1\u2009234\u2009567",
-        "−0.123",
-        "1.0e-05",
-        "0.5",
-        "12346",
-        "yes",
-    ]
-    assert number(0.25, sign=True) == "+0.25"
-    assert cell(0.1) == '<td class="num" data-sort="0.1" title="0.1">0.1</td>'
-    assert HOSTILE not in table(["a"], [[HOSTILE]], caption=HOSTILE)
-    assert esc("\x00<") == "\ufffd&lt;"
 
 
 @pytest.mark.browser
