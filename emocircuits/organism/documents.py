@@ -137,7 +137,7 @@ class Draw(random.Random):
 
     def __new__(cls, key: str, split: str) -> "Draw":
         """A generator seeded by the key alone, as `random.Random` takes one argument."""
-        return super().__new__(cls, key)
+        return super().__new__(cls, key)  # ty: ignore[too-many-positional-arguments] - it takes a seed
 
     def __init__(self, key: str, split: str):
         super().__init__(key)

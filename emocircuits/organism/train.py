@@ -64,7 +64,7 @@ def new_model(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> LlamaFo
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         initializer_range=settings.d_model**-0.5,
-        attn_implementation="eager",
+        attn_implementation="eager",  # ty: ignore[unknown-argument] - taken as a keyword of any config
     )
     return LlamaForCausalLM(config)
 

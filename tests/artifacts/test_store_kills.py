@@ -2,20 +2,17 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+from fixtures.waits import run_to_end
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
 
 
 def test_sigkill_redoes_the_unfinished_shard_only_and_ends_in_the_same_bytes(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(DRIVER), str(tmp_path), "0"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    done = run_to_end(
+        [sys.executable, str(DRIVER), str(tmp_path), "0"], env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
     kills = json.loads(done.stdout)

@@ -3,11 +3,11 @@ run.
 """
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+from fixtures.waits import run_to_end
 from sklearn.metrics import average_precision_score
 
 from emocircuits.organism.corpus import document
@@ -78,9 +78,7 @@ def test_rows_say_whether_they_hold(capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["directions", "matching"])
 def test_the_command_prints_every_row(name):
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.benchmarks.{name}", "--quick"], capture_output=True, text=True
-    )
+    done = run_to_end([sys.executable, "-m", f"tests.benchmarks.{name}", "--quick"])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| yes |") + done.stdout.count("| no |") >= 8
 

@@ -101,11 +101,11 @@ def svg_page(graph: CircuitGraph, drawn: int = DRAWN) -> str:
 
 def measure(browser, path: Path, pan: str, runs: int, frames: int = 30) -> dict[str, float]:
     """Medians over fresh pages; the first page warms the browser and does not count."""
-    from tests.fixtures.chromium import wait_until
+    from tests.fixtures.chromium import new_context, wait_until
 
     paints, pans, worst = [], [], []
     for _ in range(runs + 1):
-        context = browser.new_context(offline=True, viewport={"width": 1200, "height": 800})
+        context = new_context(browser, 1200, 800)
         page = context.new_page()
         page.goto(path.as_uri())
         wait_until(page, "window.ready || document.querySelector('[data-ready]')")

@@ -5,13 +5,13 @@ network.
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from fixtures.chromium import Watch
+from fixtures.chromium import Watch, new_context
 from fixtures.pages import browser  # noqa: F401 (fixture)
+from fixtures.waits import run_to_end
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
@@ -47,14 +47,14 @@ def site(debug_run, tmp_path_factory):
         "HTTPS_PROXY": "http://127.0.0.1:9",
     }
     command = [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html", "docs", "html"]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=500)
+    done = run_to_end(command, seconds=500, cwd=folder, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder / "html"
 
 
 @pytest.fixture
 def page(browser):
-    context = browser.new_context(offline=True, viewport={"width": 1300, "height": 900})
+    context = new_context(browser, 1300, 900)
     page = context.new_page()
     yield page, Watch(page)
     context.close()

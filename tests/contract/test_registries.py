@@ -1,10 +1,10 @@
 """Every member of every registry keeps its kind's contract; an unknown name lists the known ones."""
 
 import importlib
-import subprocess
 import sys
 
 import pytest
+from fixtures.waits import run_to_end
 
 from emocircuits.errors import UserError
 from emocircuits.registry import Card
@@ -63,7 +63,8 @@ for path in sys.argv[1:]:
 def test_a_registry_is_full_once_it_is_imported():
     """Each in a process that has imported nothing else of the package."""
     command = [sys.executable, "-c", FRESH, *REGISTRIES]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run_to_end(command)
+    assert done.returncode == 0, done.stderr
     filled = {path: tuple(names) for path, *names in map(str.split, done.stdout.splitlines())}
     assert filled == {path: registry(path).names() for path in REGISTRIES}
 

@@ -1,11 +1,11 @@
 """The loss equals PyTorch's, batches weigh the right tokens, and a killed run ends with the same weights."""
 
-import subprocess
+import signal
 import sys
-import time
 
 import pytest
 import torch
+from fixtures.waits import run_to_end
 from safetensors.torch import load_file
 
 from emocircuits.errors import UserError
@@ -13,6 +13,16 @@ from emocircuits.organism.batches import ACTION_WEIGHT, OTHER_ACTION_WEIGHT, chu
 from emocircuits.organism.linear_loss import linear_cross_entropy
 from emocircuits.organism.tokenizer import train_tokenizer
 
+KILLED = """
+import os, signal
+from emocircuits.organism import train
+
+def save_and_die(*arguments, save=train.save_checkpoint):
+    save(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+train.save_checkpoint = save_and_die
+"""
 SCRIPT = """
 import sys
 from emocircuits.organism.train import Settings, train_organism
@@ -61,21 +71,18 @@ def test_action_tokens_are_the_weighted_ones():
 
 
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
-    command = [sys.executable, "-c", SCRIPT]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
-    run = subprocess.Popen(
-        [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    checkpoint, deadline = tmp_path / "killed" / "checkpoint.safetensors", time.monotonic() + 120
-    while not checkpoint.exists() and run.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    run.kill()
-    run.wait()
-    subprocess.run([*command, str(tmp_path / "killed")], check=True, capture_output=True)
+    checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
+    for script, folder, code in (
+        (SCRIPT, "whole", 0),
+        (KILLED + SCRIPT, "killed", -signal.SIGKILL),
+        (SCRIPT, "killed", 0),
+    ):
+        done = run_to_end([sys.executable, "-c", script, str(tmp_path / folder)])
+        assert done.returncode == code, done.stderr
+        assert checkpoint.exists() == (code != 0)
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert not checkpoint.exists()
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 from fixtures.planted_store import SITES, contents, planted_store
+from fixtures.waits import run_to_end
 from safetensors.torch import load_file
 
 from emocircuits.artifacts.attribution import AttributionResult
@@ -43,9 +44,7 @@ def torchrun(*arguments, count: int = 2) -> subprocess.CompletedProcess:
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
-    return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment
-    )
+    return run_to_end([*command, *map(str, arguments)], env=environment)
 
 
 @pytest.mark.slow
@@ -69,7 +68,7 @@ def test_three_ranks_harvest_the_bytes_of_one(tmp_path):
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    done = run_to_end(command, env=environment)
     assert done.returncode == 0, done.stderr
     names = sorted(path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone").rglob("*.h5"))
     assert len(names) > 3

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from fixtures.chromium import Watch, launched, require_chromium, wait_until
+from fixtures.chromium import Watch, launched, new_context, require_chromium, wait_until
 from fixtures.make_run import make_run
 
 from emocircuits.errors import UserError
@@ -108,7 +108,7 @@ def test_in_a_browser(tmp_path):
     path = build_report(tmp_path)
     with launched() as browser:
         for width in (1440, 1024, 390):
-            context = browser.new_context(offline=True, viewport={"width": width, "height": 900})
+            context = new_context(browser, width, 900)
             page = context.new_page()
             watch = Watch(page)
             page.goto(path.as_uri())

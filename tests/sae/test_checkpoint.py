@@ -153,7 +153,7 @@ def test_signals_leave_a_checkpoint(store, whole, tmp_path, number):
 
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
-    assert ready.wait(60)
+    assert ready.wait(120), "no step began"
     os.kill(process.pid, number)
     process.join(180)
     assert process.exitcode == 77

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -88,15 +87,17 @@ def test_sigkill_and_again_gives_the_same_bytes(store, tmp_path, step):
 
 
 def test_ctrl_c_leaves_checkpoints(store, tmp_path, monkeypatch):
-    real, begun = module.Training.step, threading.Event()
+    real, begun, failed = module.Training.step, threading.Event(), threading.Event()
 
     def step(self, batch):
         if self.steps_done == 4 and self.source.site == SITES[0]:
-            assert begun.wait(60)
+            assert begun.wait(60), "the other site's step did not begin"
+            failed.set()
             raise KeyboardInterrupt
         if self.steps_done == 4:
             begun.set()
-            time.sleep(0.3)  # a step that has begun when the other one fails is finished, then saved
+            # a step that has begun when the other one fails is finished, then saved
+            assert failed.wait(60), "the first site's step did not fail"
         real(self, batch)
 
     monkeypatch.setattr(module.Training, "step", step)

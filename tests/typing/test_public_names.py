@@ -2,9 +2,10 @@
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
+
+from fixtures.waits import run_to_end
 
 import emocircuits
 
@@ -46,6 +47,7 @@ def test_the_package_says_that_it_is_typed():
 def test_the_import_is_light():
     heavy = "{'torch', 'numpy', 'pandas'} & {*sys.modules}"
     code = f"import sys, emocircuits; print(sorted({heavy})); emocircuits.Push; print(sorted({heavy}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_to_end([sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
     before, after = done.stdout.splitlines()
     assert before == "[]" and "torch" in after

@@ -7,7 +7,7 @@ features' auxiliary loss included. Small SAEs, other devices, hooked SAEs and ev
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from torch import Tensor
@@ -30,7 +30,7 @@ class _SparseStep:
     """The step. It stands before sae-lens' class in the order of inheritance."""
 
     def __init__(self, cfg: TopKTrainingSAEConfig, *, kernel: str = "auto", encoder_dtype: str = "float32"):
-        super().__init__(cfg)
+        super().__init__(cfg)  # ty: ignore[too-many-positional-arguments] - sae-lens' class comes next
         self.kernel, self.encoder_dtype = kernel, getattr(torch, encoder_dtype)
         self._hidden: Tensor | None = None
         # One feature's encoder weights lie together: gathered and updated like a row of the decoder.
@@ -117,7 +117,7 @@ class _SparseStep:
         """AuxK (Gao et al. 2024, appendix A.2): the most active dead features reconstruct what is
         left over.
         """
-        mask: Bool[Tensor, d_sae] | None = step_input.dead_neuron_mask
+        mask = step_input.dead_neuron_mask
         if mask is None or (n_dead := int(mask.sum())) == 0:
             return sae_out.new_tensor(0.0)
         residual = (step_input.sae_in - sae_out).detach()
