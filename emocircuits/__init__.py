@@ -5,11 +5,18 @@ asked for.
 """
 
 import ast
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 __version__ = "0.2.0.dev0"
+
+# A thread that waits for work spins, by default for milliseconds: next to another busy process it takes the
+# core from the thread it waits for. 5000 turns outlast the pause between two operations; libgomp reads this
+# when torch is loaded.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
 def _public_names() -> dict[str, str]:
