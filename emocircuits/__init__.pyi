@@ -3,9 +3,9 @@
 # first asked for.
 from emocircuits.artifacts.directions import EmotionDirections as EmotionDirections
 from emocircuits.artifacts.matches import FeatureMatches as FeatureMatches
+from emocircuits.artifacts.push import Push as Push
 from emocircuits.attribution.attribute import attribute as attribute
 from emocircuits.attribution.edge_parts import edge_parts as edge_parts
-from emocircuits.attribution.methods.steering_attribution import Push as Push
 from emocircuits.attribution.qk_attribution import qk_attribution as qk_attribution
 from emocircuits.circuits import CircuitGraph as CircuitGraph
 from emocircuits.interventions.dial import steering as steering

@@ -21,8 +21,7 @@ from emocircuits.behaviours.bind import bind
 from emocircuits.collect import collect_residuals
 from emocircuits.collect.self_written import read_stories
 from emocircuits.directions import DirectionSettings, learn_directions
-from emocircuits.experiments.steered import steering_directions
-from emocircuits.experiments.steering import BehaviourPrompts, dose_response
+from emocircuits.experiments.steering import BehaviourPrompts, DoseSettings, dose_response
 from emocircuits.models.planted.model import planted_stories, write_planted_model
 
 folder = Path(tempfile.mkdtemp())
@@ -85,16 +84,8 @@ bound = bind(BEHAVIOURS.get("reward_hacking"), model)
 prompts = BehaviourPrompts(
     "reward_hacking", tuple(tuple(model.encode(pair.corrupt)) for pair in bound.score[:16]), bound.metric
 )
-chosen = steering_directions(directions, ["desperate", "calm"], kinds=("random",))
-site = directions.steer_site
-found = dose_response(
-    model,
-    [prompts],
-    chosen,
-    site=site,
-    residual_norm=directions.scale(site),
-    strengths=(-0.5, -0.25, 0.0, 0.25, 0.5),
-)
+chosen = directions.with_controls(["desperate", "calm"], kinds=("random",))
+found = dose_response(model, [prompts], chosen, DoseSettings(strengths=(-0.5, -0.25, 0.0, 0.25, 0.5)))
 slopes = found.slopes[found.slopes.metric == "logit_diff"].set_index("direction")
 slopes.loc[["desperate", "calm"], ["slope", "ci_low", "ci_high", "p_value"]].round(3)
 

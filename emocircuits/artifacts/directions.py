@@ -1,16 +1,21 @@
 """Emotion directions at every site, with their controls in the same file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import UserError, unknown
 from emocircuits.io import hdf5
 from emocircuits.provenance import Provenance, sha256_array, sha256_json
+
+if TYPE_CHECKING:
+    import emocircuits.artifacts.push
 
 KIND, VERSION = "emotion-directions", 1
 
@@ -101,6 +106,68 @@ class EmotionDirections:
         if emotion not in self.emotions:
             raise unknown("emotion", emotion, self.emotions)
         return self.vectors[self.site_index(site), self.emotions.index(emotion)]
+
+    def direction(self, name: str, site: str | None = None) -> Direction:
+        """The direction of an emotion, or a control, at a site.
+
+        Args:
+            name: an emotion, or the name of a control such as `random 3`.
+            site: the steering site by default.
+
+        Raises:
+            UserError: an unknown name or site.
+        """
+        site = site or self.steer_site
+        if name in self.emotions:
+            return Direction(name, "emotion", site, self.vector(name, site), self.scale(site))
+        for control in self.with_controls((), site=site):
+            if control.name == name:
+                return control
+        raise unknown("emotion or control", name, self.emotions)
+
+    def with_controls(
+        self, emotions: Sequence[str], *, site: str | None = None, kinds: Sequence[str] | None = None
+    ) -> tuple[Direction, ...]:
+        """The directions of emotions, and every control after them.
+
+        Args:
+            emotions: which.
+            site: the steering site by default.
+            kinds: only controls of these kinds; all that there are by default.
+
+        Raises:
+            UserError: an unknown emotion, site or kind of control.
+        """
+        site = site or self.steer_site
+        row, residual_norm = self.site_index(site), self.scale(site)
+        chosen = [
+            Direction(emotion, "emotion", site, self.vector(emotion, site), residual_norm)
+            for emotion in emotions
+        ]
+        for kind in self.controls if kinds is None else kinds:
+            if kind not in self.controls:
+                raise unknown("kind of control", kind, self.controls)
+            control = self.controls[kind]
+            chosen += [
+                Direction(name, kind, site, vector, residual_norm)
+                for name, vector in zip(control.names, control.vectors[row], strict=True)
+            ]
+        return tuple(chosen)
+
+    def push(
+        self, name: str, strength: float | int, site: str | None = None
+    ) -> "emocircuits.artifacts.push.Push":
+        """What steering along an emotion or a control adds: strength × mean residual norm × direction.
+
+        Args:
+            name: an emotion, or the name of a control such as `random 3`.
+            strength: a fraction of the mean residual norm, at most 2 either way.
+            site: the steering site by default.
+
+        Raises:
+            UserError: an unknown name or site, or a strength that must be a length.
+        """
+        return self.direction(name, site).push(strength)
 
     def differences(self, site: str) -> Float[np.ndarray, "emotion d_model"]:
         """The directions of a site at their own length: the differences of means."""

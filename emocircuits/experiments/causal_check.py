@@ -12,7 +12,7 @@ opposite one, and both beyond what random features give.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import UserError
 from emocircuits.experiments.resumed import resumed_metric
 from emocircuits.experiments.steered import steered_metric
@@ -55,54 +56,63 @@ class SiteCheck:
     """What is checked at one site for one emotion.
 
     Attributes:
-        site: hook name.
+        direction: the emotion's direction at a site.
         kept: matched features.
         random: features of the same firing rates, the null of `kept`.
         carriers: the features that write most of the direction.
         carrier_weights: Δf of each carrier: together they are pushed along Σ Δf_i W_dec[i].
         random_sets: as many features for each carrier of the same firing rates, one row per draw.
-        vector: the emotion direction.
-        random_vectors: random directions, the null of `vector`.
+        random_vectors: random directions, the null of `direction`.
         mean: where the stream is centred when the direction is taken out.
     """
 
-    site: str
+    direction: Direction
     kept: Int[np.ndarray, "kept"]
     random: Int[np.ndarray, "random"]
     carriers: Int[np.ndarray, "carrier"]
     carrier_weights: Float[np.ndarray, "carrier"]
     random_sets: Int[np.ndarray, "draw carrier"]
-    vector: Float[np.ndarray, "d_model"]
     random_vectors: Float[np.ndarray, "control d_model"]
     mean: Float[np.ndarray, "d_model"]
+
+    @property
+    def site(self) -> str:
+        """Where it is checked."""
+        return self.direction.site
+
+
+@dataclass(frozen=True)
+class CausalSettings:
+    """How far is pushed.
+
+    Attributes:
+        strength: how far to push either way, a fraction of the mean residual norm.
+        seed: seed of the bootstrap.
+        batch_tokens: tokens per forward pass.
+    """
+
+    strength: float = 0.25
+    seed: int = 0
+    batch_tokens: int = 4096
 
 
 def causal_check(
     model: LanguageModel,
     saes: Mapping[str, Any],
-    emotion: str,
     checks: Sequence[SiteCheck],
     calm: Sequence[BehaviourPrompts],
     pressed: Sequence[BehaviourPrompts],
-    *,
-    residual_norms: Mapping[str, float],
-    strength: float = 0.25,
-    seed: int = 0,
-    batch_tokens: int = 4096,
+    settings: CausalSettings | None = None,
 ) -> pd.DataFrame:
     """Steers and ablates what `checks` name, site by site.
 
     Args:
         model: the model.
         saes: site -> SAE.
-        emotion: whose features these are.
-        checks: one for each site.
+        checks: one for each site, all of one emotion.
         calm: per behaviour, prompts without pressure, to steer.
         pressed: the same behaviours, prompts in desperate circumstances, to ablate.
-        residual_norms: mean residual norm of each site.
-        strength: how far to push either way, a fraction of that norm.
-        seed: seed of the bootstrap.
-        batch_tokens: tokens per forward pass.
+        settings: strength and seed.
 
     Returns:
         `COLUMNS`: `what` is `feature`, `carriers` or `direction` (`feature` -1 for the last two); the random
@@ -111,39 +121,35 @@ def causal_check(
             for `carriers` and `direction`).
 
     Raises:
-        UserError: no site, or an SAE that does not fit.
+        UserError: no site, several emotions, or an SAE that does not fit.
     """
+    settings, emotions = settings or CausalSettings(), {check.direction.name for check in checks}
     if not checks:
         raise UserError(
-            f"no site to check features of '{emotion}' at",
-            cure="match first, or ask for an emotion with matches",
+            "no site to check features at", cure="match first, or ask for an emotion with matches"
         )
+    if len(emotions) > 1:
+        raise UserError(f"checks of {', '.join(sorted(emotions))}", expected="checks of one emotion")
     dictionaries = open_dictionaries({check.site: saes[check.site] for check in checks}, model.d_model)
     rows: list[tuple] = []
     for check in checks:
-        one = dictionaries[check.site]
-        kinds = _kinds(check)
-        pushes, taken = _directions(check, one), _masks(check, one.d_sae)
-        scale = strength * residual_norms[check.site]
+        dictionary = dictionaries[check.site]
+        options = dict(site=check.site, batch_tokens=settings.batch_tokens)
+        kinds, taken = _kinds(check), _masks(check, dictionary.d_sae)
+        pushes = np.stack(
+            [pushed.push(settings.strength).vector for pushed in _directions(check, dictionary)]
+        )
         for behaviour in calm:
-            both = np.concatenate([scale * pushes, -scale * pushes]).astype(np.float32)
-            values = steered_metric(
-                model, behaviour.prompts, both, behaviour.metric, site=check.site, batch_tokens=batch_tokens
-            )
-            slopes = (values[: len(pushes)] - values[len(pushes) :]) / (2 * strength)
-            rows += _rows(emotion, check, behaviour.name, "steer", slopes, kinds, seed)
+            both = np.concatenate([pushes, -pushes]).astype(np.float32)
+            values = steered_metric(model, behaviour.prompts, both, behaviour.metric, **options)
+            slopes = (values[: len(pushes)] - values[len(pushes) :]) / (2 * settings.strength)
+            rows += _rows(check, behaviour.name, "steer", slopes, settings.seed)
         for behaviour in pressed:
-            edits = _Taken(one, taken, check)
+            edits = _Taken(dictionary, taken, check)
             values = resumed_metric(
-                model,
-                behaviour.prompts,
-                1 + len(kinds),
-                edits,
-                behaviour.metric,
-                site=check.site,
-                batch_tokens=batch_tokens,
+                model, behaviour.prompts, 1 + len(kinds), edits, behaviour.metric, **options
             )
-            rows += _rows(emotion, check, behaviour.name, "ablate", values[1:] - values[0], kinds, seed)
+            rows += _rows(check, behaviour.name, "ablate", values[1:] - values[0], settings.seed)
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "q_value"])
     table["q_value"] = table["p_value"]
     for _, group in table[table["what"] == "feature"].groupby(["behaviour", "intervention"]):
@@ -164,21 +170,19 @@ def _kinds(check: SiteCheck) -> np.ndarray:
     return np.repeat(list(counts), list(counts.values()))
 
 
-def _directions(check: SiteCheck, one: Dictionary) -> Float[np.ndarray, "row d_model"]:
-    """Unit directions that are pushed, in the order of `_kinds`."""
-    decoder = one.decoder.double().cpu().numpy()
+def _directions(check: SiteCheck, dictionary: Dictionary) -> list[Direction]:
+    """What is pushed, in the order of `_kinds`."""
+    decoder = dictionary.decoder.double().cpu().numpy()
     sets = [check.carriers, *check.random_sets] if len(check.carriers) else []
     together = [check.carrier_weights @ decoder[chosen] for chosen in sets]
-    rows = np.concatenate(
-        [
-            decoder[check.kept],
-            decoder[check.random],
-            np.reshape(together, (-1, decoder.shape[1])),
-            check.vector[None].astype(np.float64),
-            check.random_vectors.astype(np.float64),
-        ]
-    )
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    vectors = [
+        *decoder[check.kept],
+        *decoder[check.random],
+        *together,
+        check.direction.vector.astype(np.float64),
+        *check.random_vectors.astype(np.float64),
+    ]
+    return [replace(check.direction, vector=vector) for vector in vectors]
 
 
 def _masks(check: SiteCheck, d_sae: int) -> Bool[np.ndarray, "row feature"]:
@@ -208,7 +212,7 @@ class _Taken:
             self.dictionary.encode(residual)[..., used].to(residual),
             self.dictionary.decoder[used].to(residual),
         )
-        vectors = np.concatenate([self.check.vector[None], self.check.random_vectors])
+        vectors = np.concatenate([self.check.direction.vector[None], self.check.random_vectors])
         lines = torch.zeros(len(masks), residual.shape[-1]).to(residual)
         lines[-len(vectors) :] = torch.from_numpy(vectors).to(residual)
         centred = residual - torch.from_numpy(self.check.mean).to(residual)
@@ -223,17 +227,15 @@ class _Taken:
 
 
 def _rows(
-    emotion: str,
     check: SiteCheck,
     behaviour: str,
     intervention: str,
     effects: Float[np.ndarray, "row prompt"],
-    kinds: np.ndarray,
     seed: int,
 ) -> list[tuple]:
-    means = effects.mean(axis=1)
+    kinds, means = _kinds(check), effects.mean(axis=1)
     low, high = bootstrap_interval(effects.T, seed=seed)
-    found = []
+    rows = []
     for what in ("feature", "carriers", "direction"):
         null = means[kinds == f"random {what}"]
         for number, row in enumerate(np.flatnonzero(kinds == what)):
@@ -242,9 +244,9 @@ def _rows(
             spread = (
                 (null.mean(), *np.quantile(null, [0.025, 0.975])) if len(null) else (np.nan, np.nan, np.nan)
             )
-            found.append(
+            rows.append(
                 (
-                    emotion,
+                    check.direction.name,
                     check.site,
                     what,
                     feature,
@@ -260,4 +262,4 @@ def _rows(
                     effects.shape[1],
                 )
             )
-    return found
+    return rows

@@ -1,10 +1,11 @@
 """Coherence under steering: is a moved behaviour just a broken model?
 
-Perplexity of neutral text, and how much the model repeats itself when it goes on from the beginnings of such
+Perplexity of neutral text, and how much the model repeats itself when it continues the beginnings of such
 texts.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,31 +13,46 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from emocircuits.artifacts.direction import Direction
+from emocircuits.artifacts.push import Push
 from emocircuits.errors import UserError
 from emocircuits.experiments.resumed import equal_length_groups
-from emocircuits.experiments.steered import SteeringDirection
+from emocircuits.experiments.steered import site_of
 from emocircuits.interventions.generate import sample
-from emocircuits.interventions.steer import push
+from emocircuits.interventions.steer import steer
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.passes.resume import resume, stream_at
 
 REPEATED = 3  # tokens that make a repetition
 
 
+@dataclass(frozen=True)
+class CoherenceSettings:
+    """How much is steered and written.
+
+    Attributes:
+        strengths: fractions of the mean residual norm.
+        beginning: tokens of a text that the model continues.
+        new_tokens: tokens it writes at temperature 1; 0 measures no repetition.
+        generate_from: how many of the texts it continues.
+        seed: seed of the sampling.
+        batch_tokens: tokens per forward pass.
+    """
+
+    strengths: tuple[float, ...] = (-0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5)
+    beginning: int = 16
+    new_tokens: int = 0
+    generate_from: int = 8
+    seed: int = 0
+    batch_tokens: int = 2048
+
+
 @torch.no_grad()
 def coherence(
     model: LanguageModel,
     texts: Sequence[Sequence[int]],
-    directions: Sequence[SteeringDirection],
-    *,
-    site: str,
-    residual_norm: float,
-    strengths: Sequence[float] = (-0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5),
-    beginning: int = 16,
-    new_tokens: int = 0,
-    generate_from: int = 8,
-    seed: int = 0,
-    batch_tokens: int = 2048,
+    directions: Sequence[Direction],
+    settings: CoherenceSettings | None = None,
 ) -> pd.DataFrame:
     """Perplexity of texts (token ids with BOS) under steering at every position, and repetition of what the
     model writes.
@@ -44,15 +60,8 @@ def coherence(
     Args:
         model: the model.
         texts: neutral texts.
-        directions: what is pushed.
-        site: where.
-        residual_norm: mean residual norm there.
-        strengths: fractions of it.
-        beginning: tokens of a text that the model goes on from.
-        new_tokens: tokens it writes at temperature 1; 0 measures no repetition.
-        generate_from: from how many of the texts it goes on.
-        seed: seed of the sampling.
-        batch_tokens: tokens per forward pass.
+        directions: what is pushed, all at one site.
+        settings: strengths, and how much is written.
 
     Returns:
         `direction, kind, strength, nats_per_token, perplexity, n_tokens` (every token but the first is
@@ -64,37 +73,36 @@ def coherence(
         UserError: repetition is asked for and fewer than one text has `beginning` tokens.
         Failure: the push changed nothing.
     """
-    cells = [(one, float(strength)) for one in directions for strength in strengths]
-    pushes = np.stack(
-        [strength * residual_norm * one.vector / np.linalg.norm(one.vector) for one, strength in cells]
-    )
-    pushes = torch.from_numpy(pushes.astype(np.float32))
+    settings, site = settings or CoherenceSettings(), site_of(directions)
+    cells = [(direction, float(strength)) for direction in directions for strength in settings.strengths]
+    pushes = torch.stack([direction.push(strength).vector for direction, strength in cells])
     total, count = np.zeros(len(pushes)), 0
     for _, tokens in equal_length_groups(texts):
         tokens = tokens.to(model.bridge.cfg.device)
         residual = stream_at(model.bridge, tokens, site)
         added = pushes.to(residual)
         pairs = torch.cartesian_prod(torch.arange(len(pushes)), torch.arange(len(tokens))).to(tokens.device)
-        for part in pairs.split(max(1, batch_tokens // tokens.shape[1])):
+        for part in pairs.split(max(1, settings.batch_tokens // tokens.shape[1])):
             rows, columns = part.T
             stream = residual[columns] + added[rows][:, None]
             nats = _nats(resume(model.bridge, tokens[columns], site, stream), tokens[columns])
             np.add.at(total, rows.cpu().numpy(), nats.sum(dim=1).cpu().numpy())
         count += tokens[:, 1:].numel()
     table = pd.DataFrame(
-        [(one.name, one.kind, strength) for one, strength in cells], columns=["direction", "kind", "strength"]
+        [(direction.name, direction.kind, strength) for direction, strength in cells],
+        columns=["direction", "kind", "strength"],
     )
     mean = total / max(1, count)
     table = table.assign(nats_per_token=mean, perplexity=np.exp(mean), n_tokens=count)
-    if new_tokens:
-        starts = torch.tensor(
-            [list(text[:beginning]) for text in texts if len(text) >= beginning][:generate_from]
-        )
-        if not len(starts):
+    if settings.new_tokens:
+        long = [text for text in texts if len(text) >= settings.beginning]
+        if not long:
             raise UserError(
-                f"no neutral text has {beginning} tokens", cure="lower `beginning` or give longer texts"
+                f"no neutral text has {settings.beginning} tokens",
+                cure="lower `beginning` or give longer texts",
             )
-        written = _written(model, starts, pushes, site, new_tokens, seed)
+        starts = torch.tensor([list(text[: settings.beginning]) for text in long[: settings.generate_from]])
+        written = _written(model, starts, Push("each row's own", site, pushes), settings)
         table["repetition"] = [repetition(rows) for rows in written]
     return table
 
@@ -112,19 +120,15 @@ def repetition(tokens: Int[np.ndarray, "text new"]) -> float:
 
 
 def _written(
-    model: LanguageModel,
-    starts: Int[Tensor, "text pos"],
-    pushes: Float[Tensor, "cell d_model"],
-    site: str,
-    new_tokens: int,
-    seed: int,
+    model: LanguageModel, starts: Int[Tensor, "text pos"], push: Push, settings: CoherenceSettings
 ) -> Int[np.ndarray, "cell text new"]:
     """Continuations of every start under every push, all in one batch with one key-value cache."""
-    rows = starts.repeat(len(pushes), 1).to(model.bridge.cfg.device)
-    vectors = pushes.repeat_interleave(len(starts), dim=0)
-    with push(model.bridge, {site: vectors} if bool(vectors.any()) else {}):
-        found = sample(model.bridge, rows, new_tokens, seed=seed)
-    return found.cpu().numpy().reshape(len(pushes), len(starts), new_tokens)
+    n_pushes = len(push.vector)
+    rows = starts.repeat(n_pushes, 1).to(model.bridge.cfg.device)
+    each_row = replace(push, vector=push.vector.repeat_interleave(len(starts), dim=0))
+    with steer(model.bridge, each_row):
+        tokens = sample(model.bridge, rows, settings.new_tokens, seed=settings.seed)
+    return tokens.cpu().numpy().reshape(n_pushes, len(starts), settings.new_tokens)
 
 
 def _nats(

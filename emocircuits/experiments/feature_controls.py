@@ -91,7 +91,7 @@ def site_checks(
         control = directions.controls.get("random")
         made.append(
             SiteCheck(
-                site=site,
+                direction=directions.direction(emotion, site),
                 kept=kept,
                 random=random,
                 carriers=carriers,
@@ -99,7 +99,6 @@ def site_checks(
                 random_sets=np.array(
                     [chosen for chosen in sets if len(chosen) == len(carriers)], dtype=np.int64
                 ).reshape(-1, len(carriers)),
-                vector=directions.vector(emotion, site),
                 random_vectors=np.zeros((0, directions.vectors.shape[2]), np.float32)
                 if control is None
                 else control.vectors[place][:n_sets],

@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import Failure, UserError, unknown
-from emocircuits.experiments.steered import SteeringDirection, equal_length_groups
+from emocircuits.experiments.steered import equal_length_groups, site_of
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.passes.resume import resume, stream_at
 from emocircuits.progress import bar
@@ -62,11 +63,9 @@ class LogitLens:
 @torch.no_grad()
 def logit_lens(
     model: LanguageModel,
-    directions: Sequence[SteeringDirection],
+    directions: Sequence[Direction],
     prompts: Sequence[Sequence[int]],
     *,
-    site: str,
-    residual_norm: float,
     strength: float = 0.02,
     batch_tokens: int = 4096,
 ) -> LogitLens:
@@ -74,10 +73,8 @@ def logit_lens(
 
     Args:
         model: the model.
-        directions: unit directions.
+        directions: emotions and controls, all at one site.
         prompts: token ids; logits are read at the last position.
-        site: a `hook_resid_post` site.
-        residual_norm: mean residual norm there.
         strength: h, a fraction of the norm: small, so that the change is proportional to it.
         batch_tokens: tokens per forward pass.
 
@@ -96,8 +93,8 @@ def logit_lens(
             expected="a small fraction of the mean residual norm, at most 0.5",
         )
     bridge, device, last = model.bridge, model.bridge.cfg.device, model.sites[-1]
-    vectors = torch.from_numpy(np.stack([direction.vector for direction in directions]).astype(np.float32))
-    push = (strength * residual_norm * vectors / vectors.norm(dim=1, keepdim=True)).to(device)
+    site = site_of(directions)
+    push = torch.stack([direction.push(strength).vector for direction in directions]).to(device)
     sums = {part: np.zeros((len(directions), model.d_vocab)) for part in ("total", "direct")}
     with bar(len(prompts) * len(directions), "logit lens") as shown:
         for _, tokens in equal_length_groups(prompts):

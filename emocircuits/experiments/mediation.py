@@ -21,6 +21,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from emocircuits.artifacts.direction import Direction
+from emocircuits.artifacts.push import Push
 from emocircuits.errors import Failure, UserError
 from emocircuits.experiments.resumed import Pass, resumed_metric
 from emocircuits.experiments.steering import BehaviourPrompts
@@ -80,18 +82,28 @@ class Mediation:
     sets: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class MediationSettings:
+    """How far is pushed.
+
+    Attributes:
+        strength: fraction of the mean residual norm.
+        seed: seed of the bootstrap.
+        batch_tokens: tokens per forward pass.
+    """
+
+    strength: float = 0.5
+    seed: int = 0
+    batch_tokens: int = 4096
+
+
 def mediation(
     model: LanguageModel,
     saes: Mapping[str, Any],
     behaviours: Sequence[BehaviourPrompts],
-    vector: Float[np.ndarray, "d_model"],
+    direction: Direction,
     sets: Sequence[HeldSet],
-    *,
-    site: str,
-    residual_norm: float,
-    strength: float = 0.5,
-    seed: int = 0,
-    batch_tokens: int = 4096,
+    settings: MediationSettings | None = None,
 ) -> Mediation:
     """Steers every behaviour along a direction, freely and with each set of features held.
 
@@ -99,29 +111,26 @@ def mediation(
         model: the model.
         saes: site -> SAE; those of the steering site and later ones are used.
         behaviours: prompts and metrics.
-        vector: the direction; its length does not matter.
+        direction: where it is pushed.
         sets: what is held.
-        site: where to steer.
-        residual_norm: mean residual norm there.
-        strength: fraction of that norm.
-        seed: seed of the bootstrap.
-        batch_tokens: tokens per forward pass.
+        settings: strength and seed.
 
     Raises:
         UserError: no set, or a set that names a feature or site that no SAE has.
         Failure: steering has no effect on a behaviour.
     """
+    settings, site = settings or MediationSettings(), direction.site
     dictionaries = {
-        name: one
-        for name, one in open_dictionaries(saes, model.d_model).items()
+        name: dictionary
+        for name, dictionary in open_dictionaries(saes, model.d_model).items()
         if layer_of(name) >= layer_of(site)
     }
     masks = _masks(sets, dictionaries, site)
-    push = torch.as_tensor(strength * residual_norm * vector / np.linalg.norm(vector))
+    push = direction.push(settings.strength)
     values = {}
     with bar((2 + len(sets)) * sum(len(one.prompts) for one in behaviours), "mediation") as shown:
         for behaviour in behaviours:
-            plan = _Held(model, dictionaries, masks, push, site)
+            plan = _Held(model, dictionaries, masks, push)
             values[behaviour.name] = resumed_metric(
                 model,
                 behaviour.prompts,
@@ -129,7 +138,7 @@ def mediation(
                 plan,
                 behaviour.metric,
                 site=site,
-                batch_tokens=batch_tokens,
+                batch_tokens=settings.batch_tokens,
                 tick=shown.update,
             )
     rows = []
@@ -137,7 +146,7 @@ def mediation(
         effects = block[1:] - block[0]
         if not abs(effects[0].mean()) > 0:
             raise Failure(f"steering at {site} does not move {name}", expected="an effect to be mediated")
-        shares, low, high = _shares(effects, seed)
+        shares, low, high = _shares(effects, settings.seed)
         for place, one in enumerate(sets):
             count = max((len(one.features[s]) for s in one.features if s in dictionaries), default=0)
             rows.append(
@@ -146,7 +155,7 @@ def mediation(
                     one.name,
                     one.kind,
                     site,
-                    strength,
+                    settings.strength,
                     count,
                     count / dictionaries[site].d_sae,
                     effects[0].mean(),
@@ -167,12 +176,12 @@ class _Held:
     model: LanguageModel
     dictionaries: Mapping[str, Dictionary]
     masks: Mapping[str, Float[Tensor, "row d_sae"]]
-    push: Float[Tensor, "d_model"]
-    site: str
+    push: Push
 
     def __call__(self, tokens: Tensor, residual: Tensor) -> Pass:
-        free: dict[str, Tensor] = {self.site: self.dictionaries[self.site].encode(residual)}
-        later = [site for site in self.dictionaries if site != self.site]
+        start = self.push.site
+        free: dict[str, Tensor] = {start: self.dictionaries[start].encode(residual)}
+        later = [site for site in self.dictionaries if site != start]
 
         def read(site: str):
             def hook(value: Tensor, hook: object = None) -> None:
@@ -183,15 +192,15 @@ class _Held:
         if later:
             hooks = [(site, read(site)) for site in later]
             until = residual_site(max(map(layer_of, later)))
-            resume(self.model.bridge, tokens, self.site, residual, until=until, hooks=hooks)
+            resume(self.model.bridge, tokens, start, residual, until=until, hooks=hooks)
 
         def make(rows: Tensor, columns: Tensor):
-            steered = (rows > 0).to(residual.dtype)[:, None, None] * self.push.to(residual)
+            steered = (rows > 0).to(residual.dtype)[:, None, None] * self.push.vector.to(residual)
             held = {
                 site: _hold(one, free[site][columns], self.masks[site][rows])
                 for site, one in self.dictionaries.items()
             }
-            return held[self.site](residual[columns] + steered), [(site, held[site]) for site in later]
+            return held[start](residual[columns] + steered), [(site, held[site]) for site in later]
 
         return make
 

@@ -19,7 +19,8 @@ from transformers import DynamicCache
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.errors import UserError, unknown
 from emocircuits.experiments.readings import token_readings
-from emocircuits.interventions.dial import dial_vectors
+from emocircuits.interventions.dial import dial_pushes
+from emocircuits.interventions.steer import summed
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.passes.hooks import hook_points, hooked
 
@@ -204,7 +205,7 @@ class Monitor:
         self._thresholds = np.array([self.calibration.thresholds[emotion] for emotion in emotions])
         self._points = hook_points(self.model.bridge)
         self._push = (
-            dial_vectors(self.model, self.directions, self.steering) if self.action == "steer" else {}
+            summed(dial_pushes(self.model, self.directions, self.steering)) if self.action == "steer" else {}
         )
 
     @torch.no_grad()

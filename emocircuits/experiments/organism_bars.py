@@ -15,8 +15,7 @@ from emocircuits.collect.residuals import collect_residuals
 from emocircuits.directions.learn import DirectionSettings, learn_directions
 from emocircuits.experiments.failure_trace import failure_trace
 from emocircuits.experiments.geometry import best_correlation, coordinate_correlations
-from emocircuits.experiments.steered import steering_directions
-from emocircuits.experiments.steering import BehaviourPrompts, DoseResponse, dose_response
+from emocircuits.experiments.steering import BehaviourPrompts, DoseResponse, DoseSettings, dose_response
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.loader import load_model
 from emocircuits.organism.calibration import evaluate_calibration
@@ -169,11 +168,8 @@ def _steering(model: LanguageModel, directions: EmotionDirections, sizes: BarSiz
     found = dose_response(
         model,
         behaviours,
-        steering_directions(directions, ("desperate", "calm")),
-        site=directions.steer_site,
-        residual_norm=directions.scale(directions.steer_site),
-        strengths=sizes.strengths,
-        control_strengths=ends,
+        directions.with_controls(("desperate", "calm")),
+        DoseSettings(strengths=sizes.strengths, control_strengths=ends),
     )
     for behaviour in behaviours:
         yield from _steering_bars(found, behaviour.name)

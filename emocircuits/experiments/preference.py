@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from scipy import sparse
 from scipy.stats import rankdata, spearmanr
 
+from emocircuits.artifacts.direction import Direction
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.errors import Failure, UserError
 from emocircuits.experiments.elo import EloRatings, fit_elo
@@ -29,13 +30,11 @@ from emocircuits.experiments.preference_material import (
     ordered_pairs,
     stratified_half,
 )
-from emocircuits.experiments.steered import SteeringDirection, equal_length_groups
+from emocircuits.experiments.steered import equal_length_groups, site_of
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import fisher_interval
 from emocircuits.passes.resume import resume, stream_at
 from emocircuits.progress import bar
-
-STRONGEST = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,10 +190,8 @@ def preferences(
 def steered_preferences(
     model: LanguageModel,
     found: Preferences,
-    directions: Sequence[SteeringDirection],
+    directions: Sequence[Direction],
     *,
-    site: str,
-    residual_norm: float,
     strength: float = 0.5,
     pairs: int | None = None,
     seed: int = 0,
@@ -205,10 +202,8 @@ def steered_preferences(
     Args:
         model: the model.
         found: its preferences; the half is balanced over their Elo.
-        directions: emotions and controls.
-        site: a `hook_resid_post` site.
-        residual_norm: mean residual norm there.
-        strength: of the push, a fraction of that norm.
+        directions: emotions and controls, all at one site.
+        strength: of the push, a fraction of the mean residual norm there.
         pairs: rate with only so many pairs (every activity equally often); all by default.
         seed: seed of the half and of the pairs.
         batch_tokens: tokens per forward pass.
@@ -221,21 +216,20 @@ def steered_preferences(
         UserError: no directions, or a strength that is no fraction of the norm.
         Failure: pushing changed no answer.
     """
-    check_strength(strength)
-    if not directions or site == model.sites[-1]:
+    site = site_of(directions)
+    if strength == 0:
+        raise UserError("a steering strength of 0", expected="a fraction of the mean residual norm, not 0")
+    if site == model.sites[-1]:
         raise UserError(
-            f"{len(directions)} directions at {site} to steer preferences along",
-            expected="some, at a site before the last: behind it nothing carries a push from "
-            "the options to the answer",
+            f"directions at {site} to steer preferences along",
+            expected="a site before the last: after it nothing carries a push from the options to the answer",
         )
     material = found.material
     half = stratified_half(found.ratings.elo.tolist(), seed)
     prompts = option_prompts(model, material, ordered_pairs(len(half), pairs, seed), seed)
     labels, device = [model.single_token(label) for label in material.labels], model.bridge.cfg.device
-    pushes = torch.from_numpy(
-        np.stack([one.vector / np.linalg.norm(one.vector) for one in directions]).astype(np.float32)
-    ).to(device)
-    pushes = torch.cat([torch.zeros_like(pushes[:1]), strength * residual_norm * pushes])
+    pushes = torch.stack([direction.push(strength).vector for direction in directions]).to(device)
+    pushes = torch.cat([torch.zeros_like(pushes[:1]), pushes])
     p_first = np.zeros((len(pushes), len(prompts)))
     with bar(len(pushes) * len(prompts), "steer preferences") as shown:
         for places, tokens in _batches(prompts, batch_tokens):
@@ -294,21 +288,6 @@ def effect_against_reading(correlations: pd.DataFrame, effects: pd.DataFrame) ->
         "rho": float(spearmanr(table["r"], table["delta_elo"]).statistic),
         "n_emotions": len(table),
     }
-
-
-def check_strength(strength: float) -> None:
-    """Makes sure that a strength is a fraction of the mean residual norm.
-
-    Raises:
-        UserError: not finite, zero, or so large that it must be in another unit.
-    """
-    if not np.isfinite(strength) or strength == 0 or abs(strength) > STRONGEST:
-        raise UserError(
-            f"steering strength {strength:g}",
-            expected=f"a fraction of the mean residual norm, not 0 and at most ±{STRONGEST:g}",
-            cure="0.5 is a strong push; divide a length in residual units by the mean "
-            "residual norm of the site",
-        )
 
 
 def _correlations(

@@ -1,56 +1,32 @@
 """Many steered forward passes at once: a push per row of the batch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from emocircuits.artifacts.directions import EmotionDirections
-from emocircuits.errors import Failure, unknown
+from emocircuits.artifacts.direction import Direction
+from emocircuits.errors import Failure, UserError
 from emocircuits.experiments.resumed import Metric, equal_length_groups, resumed_metric
 from emocircuits.models.language_model import LanguageModel
 
-__all__ = ["Metric", "SteeringDirection", "equal_length_groups", "steered_metric", "steering_directions"]
+__all__ = ["Metric", "equal_length_groups", "site_of", "steered_metric"]
 
 
-@dataclass(frozen=True, eq=False)
-class SteeringDirection:
-    """A unit direction with a name and what it is: `emotion`, `random`, `content`, `shuffled` or another kind
-    of control.
-    """
-
-    name: str
-    kind: str
-    vector: Float[np.ndarray, "d_model"]
-
-
-def steering_directions(
-    directions: EmotionDirections,
-    emotions: Sequence[str],
-    *,
-    site: str | None = None,
-    kinds: Sequence[str] | None = None,
-) -> tuple[SteeringDirection, ...]:
-    """The emotions asked for and all controls at a site (default: the directions' steering site, every kind
-    they have).
+def site_of(directions: Sequence[Direction]) -> str:
+    """The site that all directions share.
 
     Raises:
-        UserError: an unknown emotion, site or kind of control.
+        UserError: none, or directions at several sites.
     """
-    site = site or directions.steer_site
-    place = directions.site_index(site)
-    chosen = [SteeringDirection(emotion, "emotion", directions.vector(emotion, site)) for emotion in emotions]
-    for kind in directions.controls if kinds is None else kinds:
-        if kind not in directions.controls:
-            raise unknown("kind of control", kind, directions.controls)
-        control = directions.controls[kind]
-        chosen += [
-            SteeringDirection(name, kind, vector)
-            for name, vector in zip(control.names, control.vectors[place], strict=True)
-        ]
-    return tuple(chosen)
+    sites = list(dict.fromkeys(direction.site for direction in directions))
+    if len(sites) != 1:
+        raise UserError(
+            f"{len(directions)} directions at {len(sites)} sites",
+            expected="at least one direction, and all at one site",
+        )
+    return sites[0]
 
 
 @torch.no_grad()
@@ -72,8 +48,7 @@ def steered_metric(
     Args:
         model: the model.
         prompts: token ids.
-        pushes: vectors in residual units (strength × mean residual norm × unit direction); a zero row is the
-            unsteered model.
+        pushes: what is added in each row (`Push.vector`); a zero row is the unsteered model.
         metric: logits `(prompt, pos, d_vocab)` -> one number (or several) per prompt, read at the last
             position.
         site: a `hook_resid_post` site.

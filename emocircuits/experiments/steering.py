@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import UserError
-from emocircuits.experiments.steered import Metric, SteeringDirection, steered_metric
-from emocircuits.interventions.steer import check_strength
+from emocircuits.experiments.steered import Metric, site_of, steered_metric
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import bootstrap_interval, generator
 from emocircuits.progress import bar
@@ -54,6 +54,36 @@ class BehaviourPrompts:
         )
 
 
+@dataclass(frozen=True)
+class DoseSettings:
+    """How much is steered.
+
+    Attributes:
+        strengths: for emotion directions; 0 is always measured, once for all.
+        control_strengths: for the other kinds; the same by default, fewer save time.
+        samples: actions sampled for every prompt, direction and strength.
+        seed: seed of the bootstrap and of the samples.
+        batch_tokens: tokens per forward pass.
+    """
+
+    strengths: tuple[float, ...] = (-0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5)
+    control_strengths: tuple[float, ...] | None = None
+    samples: int = 10
+    seed: int = 0
+    batch_tokens: int = 4096
+
+    @property
+    def full(self) -> tuple[float, ...]:
+        """Strengths of emotion directions, ascending, with 0."""
+        return tuple(sorted({0.0, *map(float, self.strengths)}))
+
+    @property
+    def few(self) -> tuple[float, ...]:
+        """Strengths of controls, ascending, with 0."""
+        chosen = self.strengths if self.control_strengths is None else self.control_strengths
+        return tuple(sorted({0.0, *map(float, chosen)}))
+
+
 @dataclass(frozen=True, eq=False)
 class DoseResponse:
     """The outcome of a steering experiment.
@@ -82,36 +112,23 @@ class DoseResponse:
 def dose_response(
     model: LanguageModel,
     behaviours: Sequence[BehaviourPrompts],
-    directions: Sequence[SteeringDirection],
-    *,
-    site: str,
-    residual_norm: float,
-    strengths: Sequence[float] = (-0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5),
-    control_strengths: Sequence[float] | None = None,
-    samples: int = 10,
-    seed: int = 0,
-    batch_tokens: int = 4096,
+    directions: Sequence[Direction],
+    settings: DoseSettings | None = None,
 ) -> DoseResponse:
     """Steers every behaviour along every direction at every strength.
 
     Args:
         model: the model.
         behaviours: prompts and metrics.
-        directions: emotions and controls.
-        site: where to steer.
-        residual_norm: mean residual norm there; strength 1 adds a vector of this length.
-        strengths: for emotion directions; 0 is always measured, once for all.
-        control_strengths: for the other kinds; the same by default, fewer save time.
-        samples: actions sampled for every prompt, direction and strength.
-        seed: seed of the bootstrap and of the samples.
-        batch_tokens: tokens per forward pass.
+        directions: emotions and controls, all at one site.
+        settings: strengths, samples and seed.
 
     Raises:
         UserError: no directions, or strengths that controls and emotions do not share besides 0.
         Failure: steering changed nothing.
     """
-    full = tuple(sorted({0.0, *map(float, strengths)}))
-    few = full if control_strengths is None else tuple(sorted({0.0, *map(float, control_strengths)}))
+    settings = settings or DoseSettings()
+    full, few, seed = settings.full, settings.few, settings.seed
     shared = [strength for strength in few if strength in full]
     if not directions or len(shared) < 2:
         raise UserError(
@@ -127,10 +144,7 @@ def dose_response(
     ]
     pushes = np.zeros((len(cells) + 1, model.d_model), dtype=np.float32)
     for number, (row, column) in enumerate(cells):
-        vector = directions[row].vector
-        pushes[number] = grid[column] * residual_norm * vector / np.linalg.norm(vector)
-    for strength in grid:
-        check_strength(strength, residual_norm, site)
+        pushes[number] = directions[row].push(grid[column]).vector
     values, sampled = {}, {}
     with bar(len(pushes) * sum(len(behaviour.prompts) for behaviour in behaviours), "steer") as shown:
         for behaviour in behaviours:
@@ -139,8 +153,8 @@ def dose_response(
                 behaviour.prompts,
                 pushes,
                 behaviour.outcomes,
-                site=site,
-                batch_tokens=batch_tokens,
+                site=site_of(directions),
+                batch_tokens=settings.batch_tokens,
                 tick=shown.update,
             )
             block = np.full((len(directions), len(grid), *found.shape[1:]), np.nan)
@@ -150,7 +164,7 @@ def dose_response(
             values[behaviour.name] = block[..., 0]
             if all(behaviour.actions):
                 sampled[behaviour.name] = _sampled(
-                    block[..., 1:], samples, generator(seed, "sampled actions", behaviour.name)
+                    block[..., 1:], settings.samples, generator(seed, "sampled actions", behaviour.name)
                 )
     return DoseResponse(
         table=_table(values, sampled, directions, grid, seed),
@@ -199,7 +213,7 @@ def _sampled(
 
 
 def _table(
-    values: dict, sampled: dict, directions: Sequence[SteeringDirection], grid: tuple[float, ...], seed: int
+    values: dict, sampled: dict, directions: Sequence[Direction], grid: tuple[float, ...], seed: int
 ) -> pd.DataFrame:
     rows = []
     for behaviour, block in values.items():
@@ -232,7 +246,7 @@ def _table(
 
 def _slopes(
     values: dict,
-    directions: Sequence[SteeringDirection],
+    directions: Sequence[Direction],
     grid: tuple[float, ...],
     shared: list[float],
     seed: int,

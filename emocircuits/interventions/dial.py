@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.artifacts.push import Push
 from emocircuits.errors import UserError
 from emocircuits.interventions.positions import Positions, Schedule
-from emocircuits.interventions.steer import check_strength, push
+from emocircuits.interventions.steer import steer
 from emocircuits.models.language_model import LanguageModel
 
 
@@ -45,19 +46,19 @@ def steering(
             length, or a position outside the prompt.
         Failure: a hook never ran or changed nothing.
     """
-    vectors = dial_vectors(model, directions, emotion_bias, sites)
+    pushes = dial_pushes(model, directions, emotion_bias, sites)
     bridge = model.bridge if isinstance(model, LanguageModel) else model
-    with push(bridge, vectors, positions, schedule=schedule, attention_mask=attention_mask):
+    with steer(bridge, pushes, positions, schedule=schedule, attention_mask=attention_mask):
         yield
 
 
-def dial_vectors(
+def dial_pushes(
     model: Any,
     directions: EmotionDirections | str | Path,
     emotion_bias: Mapping[str, float | int],
     sites: str | Sequence[str] | None = None,
-) -> dict[str, Float[torch.Tensor, "d_model"]]:
-    """What the dial adds at each site, in residual units; nothing where all strengths are 0.
+) -> list[Push]:
+    """What the dial adds, one push for each site and emotion.
 
     Raises:
         UserError: as `steering`.
@@ -65,16 +66,9 @@ def dial_vectors(
     learned = open_directions(directions)
     check_fit(model, learned)
     chosen = [sites] if isinstance(sites, str) else list(sites or [learned.steer_site])
-    added = {}
-    for site in chosen:
-        total = torch.zeros(learned.vectors.shape[2], dtype=torch.float64)
-        for emotion, strength in emotion_bias.items():
-            vector = learned.vector(emotion, site)
-            check_strength(strength, learned.scale(site), site)
-            total += torch.from_numpy(vector).double() * (strength * learned.scale(site))
-        if bool(total.any()):
-            added[site] = total
-    return added
+    return [
+        learned.push(emotion, strength, site) for site in chosen for emotion, strength in emotion_bias.items()
+    ]
 
 
 def open_directions(source: EmotionDirections | str | Path) -> EmotionDirections:

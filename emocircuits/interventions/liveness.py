@@ -24,7 +24,7 @@ def check_live(
     Args:
         model: any TransformerLens object.
         tokens: a batch.
-        intervention: makes the context, e.g. `lambda: steer(model, site, vector, 0.1, norm)`.
+        intervention: makes the context, e.g. `lambda: steer(model, push)`.
         what: its name, for error messages.
 
     Returns:

@@ -54,11 +54,11 @@ def _check_live(workspace: Workspace, site: str) -> None:
     directions, emotion = workspace.directions(), workspace.recipe.emotion
     pair = workspace.behaviour(workspace.recipe.behaviours[0]).pairs("score", 1)[0]
     tokens = torch.tensor([workspace.model.encode(pair.clean)], device=workspace.recipe.device)
-    push = (directions.vector(emotion, site), 0.1, directions.scale(site))
+    push = directions.push(emotion, 0.1, site)
     check_live(
         workspace.model.bridge,
         tokens,
-        lambda: steer(workspace.model.bridge, site, *push),
+        lambda: steer(workspace.model.bridge, push),
         f"steering at {site}",
     )
 

@@ -21,7 +21,6 @@ from emocircuits.experiments.preference import (
     steered_preferences,
 )
 from emocircuits.experiments.preference_material import read_material
-from emocircuits.experiments.steered import steering_directions
 from emocircuits.organism.world import APPRAISALS, lexicon, scenes
 from emocircuits.runs.recipe import PreferenceSettings
 from emocircuits.runs.workspace import Workspace
@@ -129,10 +128,8 @@ def lens_tables(workspace: Workspace, directions: EmotionDirections) -> tuple[pd
     kinds = [kind for kind in ("random",) if kind in directions.controls]
     lens = logit_lens(
         model,
-        steering_directions(directions, directions.emotions, site=site, kinds=kinds),
+        directions.with_controls(directions.emotions, site=site, kinds=kinds),
         prompts,
-        site=site,
-        residual_norm=directions.scale(site),
     )
     table = lens_table(lens, model)
     return table[table["kind"] == "emotion"].drop(columns="kind"), lens_summary(lens, model)
@@ -173,17 +170,11 @@ def preference_study(
     found = preferences(workspace.model, directions, material, pairs=how.pairs or None, seed=seed)
     site = found.best_site(but=workspace.model.sites[-1])
     chosen = spread_evenly(directions.emotions, how.emotions)
-    pushed = list(
-        steering_directions(
-            directions, chosen, site=site, kinds=[kind for kind in ("random",) if kind in directions.controls]
-        )
-    )
+    kinds = [kind for kind in ("random",) if kind in directions.controls]
     effects = steered_preferences(
         workspace.model,
         found,
-        pushed,
-        site=site,
-        residual_norm=directions.scale(site),
+        directions.with_controls(chosen, site=site, kinds=kinds),
         strength=how.strength,
         pairs=how.steer_pairs or None,
         seed=seed,

@@ -11,8 +11,7 @@ from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.behaviours import BEHAVIOURS
 from emocircuits.behaviours.bind import bind
 from emocircuits.errors import UserError, unknown
-from emocircuits.experiments.steered import steering_directions
-from emocircuits.experiments.steering import BehaviourPrompts, dose_response
+from emocircuits.experiments.steering import BehaviourPrompts, DoseSettings, dose_response
 from emocircuits.interventions.dial import check_fit, open_directions, steering
 from emocircuits.interventions.generate import sample
 from emocircuits.interventions.liveness import check_live
@@ -135,13 +134,13 @@ def steer_curve(
         found = dose_response(
             model,
             asked,
-            steering_directions(directions, emotions, site=site),
-            site=site,
-            residual_norm=directions.scale(site),
-            strengths=strengths,
-            control_strengths=(min(strengths), max(strengths)),
-            samples=samples,
-            seed=seed,
+            directions.with_controls(emotions, site=site),
+            DoseSettings(
+                strengths=tuple(strengths),
+                control_strengths=(min(strengths), max(strengths)),
+                samples=samples,
+                seed=seed,
+            ),
         )
         tables.append(found.table.assign(site=site))
         slopes = found.slopes[found.slopes["metric"] == "logit_diff"]

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from emocircuits.experiments.causal_check import COLUMNS as CHECKED
-from emocircuits.experiments.causal_check import causal_check
-from emocircuits.experiments.coherence import coherence
+from emocircuits.experiments.causal_check import CausalSettings, causal_check
+from emocircuits.experiments.coherence import CoherenceSettings, coherence
 from emocircuits.experiments.feature_controls import held_sets, site_checks
-from emocircuits.experiments.mediation import mediation
-from emocircuits.experiments.steered import SteeringDirection, steering_directions
-from emocircuits.experiments.steering import BehaviourPrompts, DoseResponse, dose_response
+from emocircuits.experiments.mediation import MediationSettings, mediation
+from emocircuits.experiments.steering import BehaviourPrompts, DoseResponse, DoseSettings, dose_response
 from emocircuits.runs.workspace import Workspace
 from emocircuits.studies.prompts import unpressed_prompts
 
@@ -56,15 +55,15 @@ class SteerRun:
         return dose_response(
             self.workspace.model,
             self.prompts(how.prompts),
-            steering_directions(directions, emotions),
-            site=self.site,
-            residual_norm=directions.scale(self.site),
-            strengths=how.strengths,
-            control_strengths=[
-                value for value in how.strengths if abs(value) >= max(map(abs, how.strengths)) / 2
-            ],
-            samples=how.samples,
-            seed=recipe.seed,
+            directions.with_controls(emotions),
+            DoseSettings(
+                strengths=tuple(how.strengths),
+                control_strengths=tuple(
+                    value for value in how.strengths if abs(value) >= max(map(abs, how.strengths)) / 2
+                ),
+                samples=how.samples,
+                seed=recipe.seed,
+            ),
         )
 
     def coherence(self) -> pd.DataFrame:
@@ -77,21 +76,18 @@ class SteerRun:
         chosen = neutral[:: max(1, len(neutral) // max(1, count))][:count]
         starts, width = store.prompts["offset"].to_numpy(), min(COHERENCE_TOKENS, int(lengths[chosen].min()))
         texts = [store.tokens[starts[p] : starts[p] + width].tolist() for p in chosen]
-        random = steering_directions(directions, [], kinds=("random",))[:COHERENCE_CONTROLS]
-        pushed: list[SteeringDirection] = [
-            *steering_directions(directions, [recipe.emotion, recipe.opposite], kinds=()),
-            *random,
-        ]
+        emotions = directions.with_controls([recipe.emotion, recipe.opposite], kinds=())
+        random = directions.with_controls([], kinds=("random",))[:COHERENCE_CONTROLS]
         return coherence(
             self.workspace.model,
             texts,
-            pushed,
-            site=self.site,
-            residual_norm=directions.scale(self.site),
-            strengths=recipe.steer.strengths,
-            beginning=min(16, width),
-            new_tokens=32,
-            seed=recipe.seed,
+            [*emotions, *random],
+            CoherenceSettings(
+                strengths=tuple(recipe.steer.strengths),
+                beginning=min(16, width),
+                new_tokens=32,
+                seed=recipe.seed,
+            ),
         )
 
     def mediation(self) -> pd.DataFrame:
@@ -116,12 +112,9 @@ class SteerRun:
             self.workspace.model,
             self.workspace.saes(),
             self.prompts(recipe.steer.prompts),
-            directions.vector(recipe.emotion, self.site),
+            directions.direction(recipe.emotion),
             sets,
-            site=self.site,
-            residual_norm=directions.scale(self.site),
-            strength=recipe.steer.mediation_strength,
-            seed=recipe.seed,
+            MediationSettings(strength=recipe.steer.mediation_strength, seed=recipe.seed),
         ).table
 
     def causal_check(self, emotions: list[str]) -> pd.DataFrame:
@@ -147,12 +140,10 @@ class SteerRun:
                     causal_check(
                         self.workspace.model,
                         saes,
-                        emotion,
                         checks,
                         calm,
                         pressed,
-                        seed=recipe.seed,
-                        residual_norms={site: directions.scale(site) for site in directions.sites},
+                        CausalSettings(seed=recipe.seed),
                     )
                 )
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(CHECKED))

@@ -3,18 +3,16 @@ control.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 
-from emocircuits.attribution.methods.steering_attribution import Push
+from emocircuits.artifacts.direction import Direction
 from emocircuits.circuits.paths import strongest_paths
 from emocircuits.circuits.trace import Trace, trace_push
 from emocircuits.errors import UserError, unknown
-from emocircuits.experiments.steered import SteeringDirection, steering_directions
 from emocircuits.names import TARGET, NodeId, format_node, layer_of
 from emocircuits.passes.pairs import PairBatch, group_pairs
 from emocircuits.progress import track
@@ -31,7 +29,7 @@ def trace_table(workspace: Workspace, behaviours: Sequence[str], emotions: Seque
     Controls are traced with fewer steps of integration; their remainders say whether that was enough.
     """
     settings, directions = workspace.recipe.trace, workspace.directions()
-    chosen = [*steering_directions(directions, emotions, kinds=()), *_controls(workspace)]
+    chosen = [*directions.with_controls(emotions, kinds=()), *_controls(workspace)]
     tables = []
     for behaviour in behaviours:
         for direction in track(chosen, f"trace {behaviour}"):
@@ -51,16 +49,11 @@ def trace_table(workspace: Workspace, behaviours: Sequence[str], emotions: Seque
     ]
 
 
-def trace_direction(
-    workspace: Workspace, behaviour: str, direction: SteeringDirection, *, steps: int
-) -> Trace:
+def trace_direction(workspace: Workspace, behaviour: str, direction: Direction, *, steps: int) -> Trace:
     """Traces one direction of a run on the behaviour's held-out prompts without pressure."""
-    settings, directions, model = workspace.recipe.trace, workspace.directions(), workspace.model
-    site = directions.steer_site
-    vector = direction.vector / np.linalg.norm(direction.vector) * directions.scale(site) * settings.strength
-    push = Push(
-        _plain(direction.name), site, torch.from_numpy(vector.astype(np.float32)).to(workspace.recipe.device)
-    )
+    settings, model = workspace.recipe.trace, workspace.model
+    push = direction.push(settings.strength)
+    push = replace(push, name=_plain(push.name), vector=push.vector.to(workspace.recipe.device))
     return trace_push(
         model.bridge,
         neutral_batches(workspace, behaviour, settings.prompts),
@@ -148,12 +141,12 @@ def path_table(workspace: Workspace, k: int = 12) -> pd.DataFrame:
     )
 
 
-def _controls(workspace: Workspace) -> list[SteeringDirection]:
+def _controls(workspace: Workspace) -> list[Direction]:
     counts = {
         "random": workspace.recipe.trace.random_controls,
         "content": workspace.recipe.trace.content_controls,
     }
-    found = steering_directions(workspace.directions(), (), kinds=tuple(counts))
+    found = workspace.directions().with_controls((), kinds=tuple(counts))
     return [
         one
         for kind, count in counts.items()

@@ -2,15 +2,13 @@
 pushes.
 """
 
-import numpy as np
-import torch
+from dataclasses import replace
 
 from emocircuits.artifacts.circuit import CircuitGraph
+from emocircuits.artifacts.direction import Direction
 from emocircuits.artifacts.evidence import CircuitEvidence, Control
-from emocircuits.attribution.methods.steering_attribution import Push
 from emocircuits.circuits.clean_corrupt import clean_and_corrupt
 from emocircuits.circuits.push_effects import push_effects
-from emocircuits.experiments.steered import SteeringDirection, steering_directions
 from emocircuits.names import layer_of
 from emocircuits.passes.pairs import PairBatch
 from emocircuits.runs.workspace import Workspace
@@ -48,14 +46,13 @@ def viewer_evidence(
 def _control(
     workspace: Workspace,
     behaviour: str,
-    direction: SteeringDirection,
+    direction: Direction,
     graph: CircuitGraph,
     example: PairBatch,
 ) -> Control:
-    directions, model, settings = workspace.directions(), workspace.model, workspace.recipe.trace
-    site, metric = directions.steer_site, workspace.behaviour(behaviour).metric
-    vector = direction.vector / np.linalg.norm(direction.vector) * directions.scale(site) * settings.strength
-    push = Push("push", site, torch.from_numpy(vector.astype(np.float32)).to(workspace.recipe.device))
+    model, settings, site = workspace.model, workspace.recipe.trace, direction.site
+    metric, push = workspace.behaviour(behaviour).metric, direction.push(settings.strength)
+    push = replace(push, name="push", vector=push.vector.to(workspace.recipe.device))
     behind = [name for name in workspace.circuit_sites if layer_of(name) > layer_of(site)]
     saes = open_dictionaries({name: workspace.sae(name) for name in behind}, model.d_model) if behind else {}
     effects: dict[str, float] = {}
@@ -75,14 +72,14 @@ def _control(
     return Control(direction.name, direction.kind, effects, note=note)
 
 
-def _directions(workspace: Workspace) -> list[SteeringDirection]:
+def _directions(workspace: Workspace) -> list[Direction]:
     """The emotion, its opposite, and the first direction of each kind of control."""
     directions, recipe = workspace.directions(), workspace.recipe
     emotions = [name for name in (recipe.emotion, recipe.opposite) if name in directions.emotions]
     kinds = tuple(
         kind for kind in CONTROLS if kind in directions.controls and len(directions.controls[kind].names)
     )
-    found = steering_directions(directions, emotions, kinds=kinds)
+    found = directions.with_controls(emotions, kinds=kinds)
     return [one for one in found if one.kind == "emotion"] + [
         next(one for one in found if one.kind == kind) for kind in kinds
     ]

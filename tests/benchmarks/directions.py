@@ -21,8 +21,7 @@ from emocircuits.directions.summaries import StoreSummary, summarise
 from emocircuits.directions.validation import auroc_intervals
 from emocircuits.experiments.emotion_limit import emotion_limits, story_of
 from emocircuits.experiments.preference import Preferences
-from emocircuits.experiments.steered import steering_directions
-from emocircuits.experiments.steering import DoseResponse, dose_response
+from emocircuits.experiments.steering import DoseResponse, DoseSettings, dose_response
 from emocircuits.organism.emotion_posterior import shown_levels
 from emocircuits.organism.world import APPRAISALS, lexicon
 from emocircuits.progress import quiet
@@ -182,11 +181,8 @@ def steering_rows(workspace: Workspace, directions: EmotionDirections, sizes: Si
     found = dose_response(
         workspace.model,
         behaviours,
-        steering_directions(directions, (recipe.emotion, recipe.opposite)),
-        site=directions.steer_site,
-        residual_norm=directions.scale(directions.steer_site),
-        strengths=ends,
-        seed=recipe.seed,
+        directions.with_controls((recipe.emotion, recipe.opposite)),
+        DoseSettings(strengths=ends, seed=recipe.seed),
     )
     for behaviour in behaviours:
         for emotion, sign in ((recipe.emotion, 1), (recipe.opposite, -1)):

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 
 from emocircuits.artifacts.matches import FeatureMatches
 from emocircuits.experiments.feature_controls import held_sets
-from emocircuits.experiments.mediation import mediation
+from emocircuits.experiments.mediation import MediationSettings, mediation
 from emocircuits.matching import MatchSettings, match_features
 from emocircuits.matching.contrast import Contrast
 from emocircuits.matching.match import labelled_stories
@@ -270,12 +270,9 @@ def mediation_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
             workspace.model,
             saes,
             behaviours,
-            directions.vector(emotion, site),
+            directions.direction(emotion, site),
             sets,
-            site=site,
-            residual_norm=directions.scale(site),
-            strength=recipe.steer.mediation_strength,
-            seed=recipe.seed,
+            MediationSettings(strength=recipe.steer.mediation_strength, seed=recipe.seed),
         ).table
         for behaviour in behaviours:
             here = table[table["behaviour"] == behaviour.name].set_index("held")

@@ -2,12 +2,16 @@
 not.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from fixtures.make_directions import push_along
 
+from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import UserError
-from emocircuits.experiments.causal_check import COLUMNS, SiteCheck, causal_check
+from emocircuits.experiments.causal_check import COLUMNS, CausalSettings, SiteCheck, causal_check
 from emocircuits.experiments.steering import BehaviourPrompts
 from emocircuits.interventions.steer import steer
 from emocircuits.models.loader import load_model
@@ -47,13 +51,12 @@ def check():
     control = np.zeros((3, D_MODEL), np.float32)
     control[np.arange(3), [AXES["state:happy"], AXES["state:sad"], AXES["word:happy"]]] = 1
     return SiteCheck(
-        site=SITE,
+        direction=Direction("desperate", "emotion", SITE, vector, 3.0),
         kept=np.array([FEATURES["state:desperate"], FEATURES["state:calm"]]),
         random=others,
         carriers=np.array([FEATURES["state:desperate"], FEATURES["state:calm"]]),
         carrier_weights=np.array([1.0, -0.5]),
         random_sets=others[:6].reshape(3, 2),
-        vector=vector,
         random_vectors=control,
         mean=np.full(D_MODEL, 0.1, np.float32),
     )
@@ -65,13 +68,10 @@ def table(planted, check):
     return causal_check(
         model,
         planted_saes(),
-        "desperate",
         [check],
         [calm],
         [pressed],
-        residual_norms={SITE: 3.0},
-        strength=0.2,
-        batch_tokens=60,
+        CausalSettings(strength=0.2, batch_tokens=60),
     )
 
 
@@ -91,14 +91,14 @@ def test_slopes_equal_single_hooks(planted, check, table):
         ("feature", desperate): decoder[desperate],
         ("feature", still): decoder[still],
         ("carriers", -1): decoder[desperate] - 0.5 * decoder[still],
-        ("direction", -1): torch.from_numpy(check.vector),
+        ("direction", -1): torch.from_numpy(check.direction.vector),
     }
     for (what, feature), vector in vectors.items():
         slopes = []
         for prompt in calm.prompts:
             ends = []
             for strength in (0.2, -0.2):
-                with torch.no_grad(), steer(model.bridge, SITE, vector, strength, 3.0):
+                with torch.no_grad(), steer(model.bridge, push_along(SITE, vector, strength, 3.0)):
                     ends.append(float(calm.metric(model.bridge(torch.tensor([prompt])))[0]))
             slopes.append((ends[0] - ends[1]) / 0.4)
         found = row(table, what, "steer", feature)
@@ -115,7 +115,7 @@ def test_ablations_equal_single_hooks(planted, check, table):
         return lambda x: x - dictionary.encode(x)[..., features] @ dictionary.decoder[features]
 
     def off(x):
-        line = torch.from_numpy(check.vector)
+        line = torch.from_numpy(check.direction.vector)
         return x - ((x - 0.1) @ line)[..., None] * line
 
     for what, feature, edit in (
@@ -151,4 +151,10 @@ def test_planted_features_act_beyond_the_others(table):
 
 def test_a_check_needs_a_site(planted):
     with pytest.raises(UserError, match="no site to check"):
-        causal_check(planted[0], planted_saes(), "calm", [], [], [], residual_norms={})
+        causal_check(planted[0], planted_saes(), [], [], [])
+
+
+def test_a_check_is_of_one_emotion(planted, check):
+    other = replace(check, direction=replace(check.direction, name="calm"))
+    with pytest.raises(UserError, match="checks of calm, desperate"):
+        causal_check(planted[0], planted_saes(), [check, other], [], [])

@@ -22,7 +22,6 @@ from emocircuits.experiments.geometry import (
     principal_components,
 )
 from emocircuits.experiments.readings import phase_trace, token_readings
-from emocircuits.experiments.steered import steering_directions
 from emocircuits.models import load_model
 from emocircuits.models.tiny import write_tiny_model
 
@@ -214,4 +213,4 @@ def test_bad_input(read):
     with pytest.raises(UserError, match="another model"):
         token_readings(model, other, [[1, 2]], ["sad"])
     with pytest.raises(UserError, match="unknown kind of control 'random'"):
-        steering_directions(directions, ["sad"], kinds=("random",))
+        directions.with_controls(["sad"], kinds=("random",))

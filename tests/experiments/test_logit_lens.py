@@ -9,7 +9,6 @@ from experiments.tiny_world import tiny_directions, tiny_model
 
 from emocircuits.errors import UserError
 from emocircuits.experiments.logit_lens import PARTS, LogitLens, lens_summary, lens_table, logit_lens
-from emocircuits.experiments.steered import steering_directions
 from emocircuits.models import FAMILIES
 
 NAMES = ("calm", "sad", "desperate")
@@ -45,8 +44,9 @@ def derivative(model, tokens, site, push, everywhere):
 def test_both_parts_equal_derivatives(tmp_path, family):
     model, directions, prompts = world(tmp_path, family)
     site, last, norm = model.sites[1], model.sites[-1], 4.0
-    chosen = steering_directions(directions, NAMES[:2], site=site, kinds=("random",))
-    lens = logit_lens(model, chosen, prompts, site=site, residual_norm=norm, strength=0.002, batch_tokens=40)
+    chosen = directions.with_controls(NAMES[:2], site=site, kinds=("random",))
+    assert {direction.residual_norm for direction in chosen} == {norm}
+    lens = logit_lens(model, chosen, prompts, strength=0.002, batch_tokens=40)
     for place in (0, 3):
         push = norm * torch.from_numpy(chosen[place].vector)
         total = np.mean([derivative(model, tokens, site, push, True) for tokens in prompts], axis=0)
@@ -62,14 +62,8 @@ def test_both_parts_equal_derivatives(tmp_path, family):
 @pytest.mark.parametrize("family", FAMILIES.names())
 def test_at_the_last_site_everything_is_direct(tmp_path, family):
     model, directions, prompts = world(tmp_path, family)
-    site = model.sites[-1]
-    lens = logit_lens(
-        model,
-        steering_directions(directions, NAMES, site=site, kinds=()),
-        prompts,
-        site=site,
-        residual_norm=4.0,
-    )
+    chosen = directions.with_controls(NAMES, site=model.sites[-1], kinds=())
+    lens = logit_lens(model, chosen, prompts)
     np.testing.assert_allclose(lens.part("later"), 0, atol=1e-3 * np.abs(lens.total).max())
 
 
@@ -118,13 +112,7 @@ def test_tables(tmp_path):
 )
 def test_bad_input(tmp_path, changes, word):
     model, directions, prompts = world(tmp_path)
-    arguments = {"directions": steering_directions(directions, NAMES, kinds=()), "prompts": prompts} | changes
+    chosen = directions.with_controls(NAMES, site=model.sites[0], kinds=())
+    arguments = {"directions": chosen, "prompts": prompts} | changes
     with pytest.raises(UserError, match=word):
-        logit_lens(
-            model,
-            arguments.pop("directions"),
-            arguments.pop("prompts"),
-            site=model.sites[0],
-            residual_norm=4.0,
-            **arguments,
-        )
+        logit_lens(model, **arguments)

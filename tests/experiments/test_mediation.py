@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from fixtures.make_directions import push_along
 from planted.paper_model import random_saes
 
+from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import Failure, UserError
-from emocircuits.experiments.mediation import HeldSet, mediation
+from emocircuits.experiments.mediation import HeldSet, MediationSettings, mediation
 from emocircuits.experiments.steering import BehaviourPrompts
 from emocircuits.interventions.splice import splice
 from emocircuits.interventions.steer import steer
@@ -83,6 +85,10 @@ def states(text):
     return {c: STATE_GAIN * WORD * count[c] / (len(words) + 1) for c in CLASSES}
 
 
+def pointing(site, vector, residual_norm):
+    return Direction("desperate", "emotion", site, vector, residual_norm)
+
+
 def held(name, site, *features):
     return HeldSet(
         name, "test", {site: np.array([FEATURES[feature] for feature in features], dtype=np.int64)}
@@ -102,7 +108,12 @@ def test_mediated_shares_are_those_of_the_formulas(planted):
         HeldSet("all", "all", {site: np.arange(D_SAE) for site in SITES}),
     ]
     found = mediation(
-        model, planted_saes(), [behaviour], vector, sets, site=SITES[0], residual_norm=2.0, strength=0.5
+        model,
+        planted_saes(),
+        [behaviour],
+        pointing(SITES[0], vector, 2.0),
+        sets,
+        MediationSettings(strength=0.5),
     )
     rows = found.table.set_index("held")
     wanted = {
@@ -140,12 +151,9 @@ def test_holding_equals_a_splice_with_the_unsteered_features(architecture, tmp_p
         model,
         saes,
         [behaviour],
-        vector,
+        pointing(SITES[1], vector, 4.0),
         [HeldSet("some", "test", chosen)],
-        site=SITES[1],
-        residual_norm=4.0,
-        strength=0.5,
-        batch_tokens=20,
+        MediationSettings(strength=0.5, batch_tokens=20),
     )
     values = found.values["b"]
     later = {site: saes[site] for site in SITES[1:]}
@@ -160,7 +168,7 @@ def test_holding_equals_a_splice_with_the_unsteered_features(architecture, tmp_p
             mask[chosen[site]] = 1
             return lambda f, e: (f + mask * (free[site] - f), e)
 
-        with torch.no_grad(), steer(model.bridge, SITES[1], vector, 0.5, 4.0):
+        with torch.no_grad(), steer(model.bridge, push_along(SITES[1], vector, 0.5, 4.0)):
             steered = metric(model.bridge(tokens))
             with splice(model.bridge, later, replace={site: replace_at(site) for site in later}):
                 expected = metric(model.bridge(tokens))
@@ -171,28 +179,25 @@ def test_holding_equals_a_splice_with_the_unsteered_features(architecture, tmp_p
 
 def test_what_cannot_be_held_is_refused(planted):
     model, _, behaviour = planted
-    vector = np.eye(D_MODEL, dtype=np.float32)[AXES["state:desperate"]]
-    arguments = dict(site=SITES[0], residual_norm=2.0)
+    direction = pointing(SITES[0], np.eye(D_MODEL, dtype=np.float32)[AXES["state:desperate"]], 2.0)
     with pytest.raises(UserError, match="no features to hold"):
-        mediation(model, planted_saes(), [behaviour], vector, [], **arguments)
+        mediation(model, planted_saes(), [behaviour], direction, [])
     with pytest.raises(UserError, match="holds feature 999"):
         mediation(
             model,
             planted_saes(),
             [behaviour],
-            vector,
+            direction,
             [HeldSet("x", "test", {SITES[1]: np.array([999])})],
-            **arguments,
         )
     with pytest.raises(UserError, match="no SAE at the steering site"):
         mediation(
             model,
             {SITES[2]: planted_saes()[SITES[2]]},
             [behaviour],
-            vector,
+            direction,
             [HeldSet("x", "test", {})],
-            **arguments,
         )
     idle = BehaviourPrompts("idle", behaviour.prompts, lambda logits: logits[:, -1, 0] * 0)
     with pytest.raises(Failure, match="does not move idle"):
-        mediation(model, planted_saes(), [idle], vector, [HeldSet("x", "test", {})], **arguments)
+        mediation(model, planted_saes(), [idle], direction, [HeldSet("x", "test", {})])

@@ -13,7 +13,6 @@ from emocircuits.errors import Failure, UserError
 from emocircuits.experiments.elo import POINTS, fit_elo
 from emocircuits.experiments.preference import (
     Preferences,
-    check_strength,
     effect_against_reading,
     preferences,
     steered_preferences,
@@ -25,7 +24,6 @@ from emocircuits.experiments.preference_material import (
     read_material,
     stratified_half,
 )
-from emocircuits.experiments.steered import steering_directions
 
 
 def few(n=6):
@@ -158,8 +156,9 @@ def test_pushes_reach_only_the_options_of_one_half(asked):
     """A push changes P(A) exactly as a hook that adds it at the tokens of the pushed half does."""
     model, directions, material, found = asked
     site, norm, strength = model.sites[0], 4.0, 0.5
-    chosen = steering_directions(directions, ("sad",), site=site, kinds=("random",))
-    table = steered_preferences(model, found, chosen, site=site, residual_norm=norm, strength=strength)
+    chosen = directions.with_controls(("sad",), site=site, kinds=("random",))
+    assert {direction.residual_norm for direction in chosen} == {norm}
+    table = steered_preferences(model, found, chosen, strength=strength)
     half = stratified_half(found.ratings.elo.tolist(), 0)
     labels = [model.single_token(label) for label in material.labels]
     pairs, p = ordered_pairs(6), {"plain": [], "pushed": []}
@@ -238,29 +237,16 @@ def test_agreement_of_reading_and_effect():
 @pytest.mark.parametrize("strength", [0.0, 40.0, -3.0, float("nan")])
 def test_a_strength_in_another_unit_is_refused(asked, strength):
     model, directions, _, found = asked
+    chosen = directions.with_controls(("sad",), site=model.sites[0], kinds=())
     with pytest.raises(UserError, match="a fraction of the mean residual norm"):
-        check_strength(strength)
-    with pytest.raises(UserError, match="fraction"):
-        steered_preferences(
-            model,
-            found,
-            steering_directions(directions, ("sad",), kinds=()),
-            site=model.sites[0],
-            residual_norm=4.0,
-            strength=strength,
-        )
+        steered_preferences(model, found, chosen, strength=strength)
 
 
 def test_the_last_site_cannot_be_pushed(asked):
     model, directions, _, found = asked
-    with pytest.raises(UserError, match="at a site before the last"):
-        steered_preferences(
-            model,
-            found,
-            steering_directions(directions, ("sad",), kinds=()),
-            site=model.sites[-1],
-            residual_norm=4.0,
-        )
+    chosen = directions.with_controls(("sad",), site=model.sites[-1], kinds=())
+    with pytest.raises(UserError, match="a site before the last"):
+        steered_preferences(model, found, chosen)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """Steering against plain hooks, one direction and prompt at a time; intervals and p-values against loops."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from fixtures.make_directions import push_along
 
+from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import Failure, UserError
 from emocircuits.experiments import resumed
-from emocircuits.experiments.coherence import coherence
-from emocircuits.experiments.steered import SteeringDirection, steered_metric
-from emocircuits.experiments.steering import BehaviourPrompts, dose_response, rank_p_value
+from emocircuits.experiments.coherence import CoherenceSettings, coherence
+from emocircuits.experiments.steered import steered_metric
+from emocircuits.experiments.steering import BehaviourPrompts, DoseSettings, dose_response, rank_p_value
 from emocircuits.interventions.steer import steer
 from emocircuits.models import FAMILIES, load_model
 from emocircuits.models.tiny import write_tiny_model
@@ -39,7 +43,11 @@ def directions(model, n_random=20):
     ]
     kinds = ["emotion", "emotion", "content"] + ["random"] * n_random
     names = ["desperate", "calm", "rain"] + [f"random {number}" for number in range(n_random)]
-    return tuple(SteeringDirection(*parts) for parts in zip(names, kinds, unit, strict=True))
+    site = model.sites[1]
+    return tuple(
+        Direction(name, kind, site, vector, 2.0)
+        for name, kind, vector in zip(names, kinds, unit, strict=True)
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES.names())
@@ -54,7 +62,7 @@ def test_steered_metric_equals_the_steer_context(family, tmp_path):
         found = steered_metric(model, chosen, pushes, metric, site=site, batch_tokens=20)
         for row, direction in enumerate(directions(model, 0)[:2]):
             for column, prompt in enumerate(chosen):
-                with torch.no_grad(), steer(model.bridge, site, direction.vector, 1.0, push_norm):
+                with torch.no_grad(), steer(model.bridge, push_along(site, direction.vector, 1.0, push_norm)):
                     expected = float(metric(model.bridge(torch.tensor([prompt])))[0])
                 assert found[row, column] == pytest.approx(expected, abs=2e-5 * max(1, abs(expected)))
         plain = [float(metric(model.bridge(torch.tensor([prompt])))[0]) for prompt in chosen]
@@ -62,17 +70,12 @@ def test_steered_metric_equals_the_steer_context(family, tmp_path):
 
 
 def run(model, **changes):
-    settings = dict(
-        site=model.sites[1],
-        residual_norm=2.0,
-        strengths=(-0.5, -0.25, 0.0, 0.25, 0.5),
-        control_strengths=(-0.5, 0.5),
-    )
+    settings = DoseSettings(strengths=(-0.5, -0.25, 0.0, 0.25, 0.5), control_strengths=(-0.5, 0.5))
     return dose_response(
         model,
         [BehaviourPrompts("cheating", prompts(model), metric)],
         directions(model),
-        **(settings | changes),
+        replace(settings, **changes),
     )
 
 
@@ -118,12 +121,12 @@ def test_batch_size_changes_nothing(model):
 
 def test_scaling_a_direction_changes_nothing_and_negating_flips(model):
     pair = [directions(model)[0]]
-    scaled = [SteeringDirection("desperate", "emotion", 5 * pair[0].vector)]
-    flipped = [SteeringDirection("desperate", "emotion", -pair[0].vector)]
-    arguments = dict(site=model.sites[1], residual_norm=2.0, strengths=(-0.5, 0.0, 0.5))
+    scaled = [replace(pair[0], vector=5 * pair[0].vector)]
+    flipped = [replace(pair[0], vector=-pair[0].vector)]
+    settings = DoseSettings(strengths=(-0.5, 0.0, 0.5))
     behaviour = [BehaviourPrompts("cheating", prompts(model), metric)]
     a, b, c = (
-        dose_response(model, behaviour, chosen, **arguments).values["cheating"]
+        dose_response(model, behaviour, chosen, settings).values["cheating"]
         for chosen in (pair, scaled, flipped)
     )
     np.testing.assert_allclose(a, b, atol=1e-5)
@@ -144,15 +147,13 @@ def test_rank_p_value_is_never_zero():
 
 def test_coherence_equals_cross_entropy(model):
     texts, chosen = prompts(model), directions(model)[:2]
-    table = coherence(
-        model, texts, chosen, site=model.sites[1], residual_norm=2.0, strengths=(0.0, 0.4), batch_tokens=16
-    )
+    table = coherence(model, texts, chosen, CoherenceSettings(strengths=(0.0, 0.4), batch_tokens=16))
     for line in table.itertuples():
         vector = next(direction.vector for direction in chosen if direction.name == line.direction)
         nats, count = 0.0, 0
         for text in texts:
             tokens = torch.tensor([text])
-            with torch.no_grad(), steer(model.bridge, model.sites[1], vector, line.strength, 2.0):
+            with torch.no_grad(), steer(model.bridge, push_along(model.sites[1], vector, line.strength, 2.0)):
                 logits = model.bridge(tokens)
             nats += float(torch.nn.functional.cross_entropy(logits[0, :-1], tokens[0, 1:], reduction="sum"))
             count += len(text) - 1
@@ -164,9 +165,7 @@ def test_bad_input(model):
     with pytest.raises(UserError, match="no prompts"):
         steered_metric(model, [], np.zeros((1, model.d_model), np.float32), metric, site=model.sites[1])
     with pytest.raises(UserError, match="0 directions"):
-        dose_response(
-            model, [BehaviourPrompts("b", prompts(model), metric)], [], site=model.sites[1], residual_norm=1.0
-        )
+        dose_response(model, [BehaviourPrompts("b", prompts(model), metric)], [])
     with pytest.raises(UserError, match="1 shared strengths"):
         run(model, control_strengths=(0.3,))
 

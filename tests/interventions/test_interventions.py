@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fixtures.make_directions import push_along
 from planted.paper_model import difference, random_batch, random_model, random_saes, sae_of
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -111,11 +112,11 @@ def test_edits_are_undone_after_an_exception(model):
 
 def test_a_hook_that_never_runs_or_does_nothing_is_a_failure(model):
     tokens = random_batch(2).clean
-    with pytest.raises(Failure, match="never ran"), steer(model, SITE, torch.randn(12), 0.1, 3.0):
+    with pytest.raises(Failure, match="never ran"), steer(model, push_along(SITE, torch.randn(12), 0.1, 3.0)):
         pass
     with (
         pytest.raises(UserError, match="outside the prompt"),
-        steer(model, SITE, torch.randn(12), 0.1, 3.0, positions=[40]),
+        steer(model, push_along(SITE, torch.randn(12), 0.1, 3.0), positions=[40]),
     ):
         model(tokens)
     with pytest.raises(Failure, match="changed nothing"), edited(model, {SITE: lambda x: x + 0}, what="test"):
@@ -157,14 +158,14 @@ def test_steering_adds_a_share_of_the_norm_along_the_unit_direction(model):
 
     with read("plain"):
         model(tokens)
-    with steer(model, SITE, 5 * direction, -0.25, 8.0, positions=slice(3, None)), read("steered"):
+    with steer(model, push_along(SITE, 5 * direction, -0.25, 8.0), positions=slice(3, None)), read("steered"):
         model(tokens)
     added = seen["steered"] - seen["plain"]
     assert torch.allclose(added[:, :3], torch.zeros(3, 3, 12))
     assert torch.allclose(
         added[:, 3:], (-0.25 * 8.0 * direction / direction.norm()).expand(3, 4, 12), atol=1e-5
     )
-    with steer(model, SITE, direction, 0.0, 8.0):
+    with steer(model, push_along(SITE, direction, 0.0, 8.0)):
         assert torch.equal(model(tokens), model(tokens))
 
 
@@ -173,7 +174,7 @@ def test_steered_sampling_is_the_same_with_and_without_a_cache(bridge, positions
     tokens = random_batch(3).clean
     runs = []
     for cache in (True, False):
-        with steer(bridge, SITE, torch.linspace(-1, 1, 12), 1.0, 6.0, positions):
+        with steer(bridge, push_along(SITE, torch.linspace(-1, 1, 12), 1.0, 6.0), positions):
             runs.append(sample(bridge, tokens, 5, seed=3, cache=cache))
     assert runs[0].shape == (3, 5)
     assert torch.equal(*runs)
@@ -181,9 +182,15 @@ def test_steered_sampling_is_the_same_with_and_without_a_cache(bridge, positions
 
 
 def test_steering_refuses_a_direction_without_length(bridge):
-    with pytest.raises(UserError, match="not zero"), steer(bridge, SITE, torch.zeros(12), 0.1, 3.0):
+    with (
+        pytest.raises(UserError, match="not zero"),
+        steer(bridge, push_along(SITE, torch.zeros(12), 0.1, 3.0)),
+    ):
         pass
-    with pytest.raises(UserError, match="d_model 12"), steer(bridge, SITE, torch.ones(5), 0.1, 3.0):
+    with (
+        pytest.raises(UserError, match="d_model 12"),
+        steer(bridge, push_along(SITE, torch.ones(5), 0.1, 3.0)),
+    ):
         bridge(random_batch(1).clean)
 
 

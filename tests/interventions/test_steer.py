@@ -7,18 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fixtures.make_directions import directions_for
+from fixtures.make_directions import directions_for, push_along
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted.paper_model import random_batch, random_model
 
 import emocircuits
+from emocircuits.artifacts.push import Push
 from emocircuits.errors import Failure, UserError
-from emocircuits.interventions.dial import dial_vectors
+from emocircuits.interventions.dial import dial_pushes
 from emocircuits.interventions.generate import sample
 from emocircuits.interventions.liveness import check_live
 from emocircuits.interventions.positions import Weights, fade, parse_positions, parse_schedule, ramp
-from emocircuits.interventions.steer import push, steer
+from emocircuits.interventions.steer import steer, summed
 from emocircuits.models import load_model
 from emocircuits.models.tiny import write_tiny_model
 from emocircuits.names import residual_site
@@ -53,17 +54,21 @@ def added(model, tokens, context, site=SITE, **inputs):
 
 def test_schedules_scale_the_push_by_position(model):
     tokens, direction = random_batch(2).clean, torch.randn(12)
-    full = added(model, tokens, steer(model, SITE, direction, 0.3, 5.0))[0, 0]
-    half = added(model, tokens, steer(model, SITE, direction, 0.3, 5.0, schedule=ramp(0, 4)))
+    full = added(model, tokens, steer(model, push_along(SITE, direction, 0.3, 5.0)))[0, 0]
+    half = added(model, tokens, steer(model, push_along(SITE, direction, 0.3, 5.0), schedule=ramp(0, 4)))
     for position, share in enumerate((0, 0.25, 0.5, 0.75, 1, 1, 1)):
         torch.testing.assert_close(half[:, position], (share * full).expand(2, 12), atol=1e-5, rtol=1e-5)
     faded = added(
-        model, tokens, steer(model, SITE, direction, 0.3, 5.0, slice(1, None), schedule=fade(2, start=1))
+        model,
+        tokens,
+        steer(model, push_along(SITE, direction, 0.3, 5.0), slice(1, None), schedule=fade(2, start=1)),
     )
     assert (faded[:, 0] == 0).all()
     torch.testing.assert_close(faded[0, 3], full / 2, atol=1e-5, rtol=1e-5)
     odd = added(
-        model, tokens, steer(model, SITE, direction, 0.3, 5.0, schedule=lambda positions: positions % 2)
+        model,
+        tokens,
+        steer(model, push_along(SITE, direction, 0.3, 5.0), schedule=lambda positions: positions % 2),
     )
     assert (odd[:, ::2] == 0).all() and (odd[:, 1::2] != 0).any()
 
@@ -71,14 +76,14 @@ def test_schedules_scale_the_push_by_position(model):
 def test_several_sites_and_a_push_per_row(model):
     tokens, vectors = random_batch(3).clean, torch.randn(3, 12)
     sites = [residual_site(0), residual_site(2)]
-    rows = added(model, tokens, push(model, {SITE: vectors}))
+    rows = added(model, tokens, steer(model, Push("x", SITE, vectors)))
     torch.testing.assert_close(rows, vectors[:, None].expand(3, 7, 12), atol=1e-5, rtol=1e-5)
-    both = {site: torch.ones(12) for site in sites}
-    with push(model, both):
+    both = [Push("x", site, torch.ones(12)) for site in sites]
+    with steer(model, both):
         together = model(tokens)
-    with push(model, {sites[0]: torch.ones(12)}), push(model, {sites[1]: torch.ones(12)}):
+    with steer(model, both[0]), steer(model, both[1]):
         torch.testing.assert_close(model(tokens), together)
-    with push(model, {}):
+    with steer(model, []), steer(model, Push("x", SITE, torch.zeros(12))):
         assert torch.equal(model(tokens), model(tokens))
 
 
@@ -97,7 +102,11 @@ def test_padding_is_untouched_and_does_not_shift_positions(tiny):
 
         def context(mask=None, positions=positions):
             return steer(
-                tiny.bridge, site, vector, 0.5, 3.0, positions, schedule=ramp(0, 5), attention_mask=mask
+                tiny.bridge,
+                push_along(site, vector, 0.5, 3.0),
+                positions,
+                schedule=ramp(0, 5),
+                attention_mask=mask,
             )
 
         with torch.no_grad():
@@ -124,11 +133,11 @@ def test_a_padded_cached_generation_steers_each_prompt_like_one_alone(tiny, posi
     vector, site = torch.linspace(-1, 1, tiny.d_model), tiny.sites[1]
     found = []
     for cache in (True, False):
-        with steer(tiny.bridge, site, vector, 1.5, 8.0, positions, attention_mask=mask):
+        with steer(tiny.bridge, push_along(site, vector, 1.5, 8.0), positions, attention_mask=mask):
             found.append(sample(tiny.bridge, tokens, 4, temperature=0, cache=cache, attention_mask=mask))
     assert torch.equal(*found)
     for row, prompt in enumerate(prompts):
-        with steer(tiny.bridge, site, vector, 1.5, 8.0, positions):
+        with steer(tiny.bridge, push_along(site, vector, 1.5, 8.0), positions):
             assert torch.equal(sample(tiny.bridge, prompt, 4, temperature=0)[0], found[0][row])
 
 
@@ -136,7 +145,7 @@ def test_generated_leaves_the_prompt_alone(tiny):
     tokens = torch.arange(5, 11)[None]
     vector, seen = torch.ones(tiny.d_model), []
     with (
-        steer(tiny.bridge, tiny.sites[0], vector, 1.0, 50.0, "generated"),
+        steer(tiny.bridge, push_along(tiny.sites[0], vector, 1.0, 50.0), "generated"),
         edited(
             tiny.bridge,
             {tiny.sites[0]: lambda x: seen.append(x.detach().clone()) or x},
@@ -157,7 +166,7 @@ def test_generated_leaves_the_prompt_alone(tiny):
     assert (seen[1].mean() - plain[1].mean()).abs() > 1
     with (
         pytest.raises(Failure, match="changed nothing"),
-        steer(tiny.bridge, tiny.sites[0], vector, 1.0, 50.0, "generated"),
+        steer(tiny.bridge, push_along(tiny.sites[0], vector, 1.0, 50.0), "generated"),
     ):
         tiny.bridge(tokens)
 
@@ -193,7 +202,9 @@ def test_weights_pass_by_pass_equal_weights_at_once(data):
 
 def test_liveness_sees_dead_and_leaking_interventions(model):
     tokens = random_batch(2).clean
-    change = check_live(model, tokens, lambda: steer(model, SITE, torch.randn(12), 0.5, 4.0), "steer")
+    change = check_live(
+        model, tokens, lambda: steer(model, push_along(SITE, torch.randn(12), 0.5, 4.0)), "steer"
+    )
     assert change > 0
     with pytest.raises(Failure, match="changed no logit"):
         check_live(model, tokens, lambda: edited(model, {}, what="nothing"), "nothing")
@@ -215,7 +226,7 @@ class _Leak:
 
 @pytest.mark.parametrize("strength", [5, -300, float("nan")])
 def test_a_strength_that_is_a_length_is_refused_with_the_cure(model, strength):
-    with pytest.raises(UserError) as caught, steer(model, SITE, torch.ones(12), strength, 60.0):
+    with pytest.raises(UserError) as caught, steer(model, push_along(SITE, torch.ones(12), strength, 60.0)):
         pass
     if strength == 5:
         assert "the strength is 0.0833" in str(caught.value) and "mean residual norm" in str(caught.value)
@@ -234,7 +245,10 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("positions,text", OUTSIDE)
 def test_positions_outside_the_prompt_are_refused(model, positions, text):
-    with pytest.raises(UserError, match=text), steer(model, SITE, torch.ones(12), 0.1, 3.0, positions):
+    with (
+        pytest.raises(UserError, match=text),
+        steer(model, push_along(SITE, torch.ones(12), 0.1, 3.0), positions),
+    ):
         model(random_batch(1).clean)
 
 
@@ -246,11 +260,11 @@ def test_what_cannot_be_pushed_is_refused(model):
         (torch.full((12,), float("inf")), "infinity"),
         (torch.ones(1, 1, 12), "shape"),
     ):
-        with pytest.raises(UserError, match=text), push(model, {SITE: vectors}):
+        with pytest.raises(UserError, match=text), steer(model, Push("x", SITE, vectors)):
             model(tokens)
     with (
         pytest.raises(UserError, match="mask over 3"),
-        push(model, {SITE: torch.ones(12)}, attention_mask=torch.ones(3, 7, dtype=int)),
+        steer(model, Push("x", SITE, torch.ones(12)), attention_mask=torch.ones(3, 7, dtype=int)),
     ):
         model(tokens)
 
@@ -281,7 +295,9 @@ def test_the_dial_adds_up_emotions_and_equals_steering(tiny, tmp_path):
     with torch.no_grad():
         with emocircuits.steering(tiny, directions, {"calm": 0.2}):
             dialled = tiny.bridge(tokens)
-        with steer(tiny.bridge, site, directions.vector("calm", site), 0.2, directions.scale(site)):
+        with steer(
+            tiny.bridge, push_along(site, directions.vector("calm", site), 0.2, directions.scale(site))
+        ):
             torch.testing.assert_close(dialled, tiny.bridge(tokens), atol=1e-5, rtol=1e-5)
         directions.save(tmp_path / "directions.h5")
         for source in (tmp_path, tmp_path / "directions.h5", str(tmp_path)):
@@ -289,10 +305,26 @@ def test_the_dial_adds_up_emotions_and_equals_steering(tiny, tmp_path):
                 assert torch.equal(dialled, tiny.bridge(tokens))
         with emocircuits.steering(tiny, directions, {"calm": 0.0}):
             assert torch.equal(tiny.bridge(tokens), tiny.bridge(tokens))
-    both = dial_vectors(tiny, directions, {"calm": 0.2, "desperate": -0.1}, sites=tiny.sites)
+    both = summed(dial_pushes(tiny, directions, {"calm": 0.2, "desperate": -0.1}, sites=tiny.sites))
     for site in tiny.sites:
         wanted = 0.2 * directions.vector("calm", site) - 0.1 * directions.vector("desperate", site)
         np.testing.assert_allclose(both[site], directions.scale(site) * wanted.astype(np.float64), atol=1e-6)
+
+
+def test_a_push_is_strength_times_norm_times_direction(tiny):
+    directions = directions_for(tiny)
+    for name, unit in (
+        ("calm", directions.vector("calm", tiny.sites[0])),
+        ("random 3", directions.controls["random"].vectors[0, 3]),
+    ):
+        push = directions.push(name, -0.25, tiny.sites[0])
+        assert (push.name, push.site) == (name, tiny.sites[0])
+        np.testing.assert_allclose(push.vector, -0.25 * 4.0 * unit, rtol=1e-6)
+    assert directions.push("calm", 0.1).site == directions.steer_site
+    with pytest.raises(UserError, match="unknown emotion or control 'clam'"):
+        directions.push("clam", 0.1)
+    with pytest.raises(UserError, match="length in residual units"):
+        directions.push("calm", 4.0)
 
 
 def test_the_dial_refuses_what_does_not_fit(tiny):

@@ -5,6 +5,7 @@ hand.
 import numpy as np
 import pytest
 import torch
+from fixtures.make_directions import push_along
 from sae_lens import SAE
 
 from emocircuits.attribution import group_pairs
@@ -76,7 +77,7 @@ def test_steering_along_the_states_moves_the_action(world):
     for strength in (-0.2, 0.0, 0.2):
         direction = torch.zeros(64)
         direction[AXES["state:desperate"]] = 1.0
-        with steer(model.bridge, residual_site(0), direction, strength, 8.0), torch.no_grad():
+        with steer(model.bridge, push_along(residual_site(0), direction, strength, 8.0)), torch.no_grad():
             values.append(float(metric(model.bridge(tokens)).mean()))
     assert values[0] < values[1] - 0.3 < values[2] - 0.6
 

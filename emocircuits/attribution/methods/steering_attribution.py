@@ -12,16 +12,14 @@ site. They add up to M(steered) - M(unsteered) as the steps grow (`metric_clean`
 result). For the features of later sites see `attribution.steered_features`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from emocircuits.artifacts.attribution import AttributionResult, EdgeEffects
+from emocircuits.artifacts.push import Push
 from emocircuits.attribution.components import tokens_at_once
 from emocircuits.errors import Failure, UserError
 from emocircuits.graphs.components import Graph, component_graph
@@ -32,25 +30,6 @@ from emocircuits.passes.record import Pass, differentiate, forward
 from emocircuits.passes.shared import Shared
 
 STEPS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Push:
-    """What is added where.
-
-    Attributes:
-        name: name of the direction.
-        site: a site of the residual stream.
-        vector: direction times strength times mean residual norm.
-    """
-
-    name: str
-    site: str
-    vector: Float[Tensor, "d_model"]
-
-    def change(self, amount: float) -> dict[str, Callable[[Tensor], Tensor]]:
-        """The hook that adds so much of it."""
-        return {self.site: lambda value: value + amount * self.vector.to(value)}
 
 
 def steering_attribution(
