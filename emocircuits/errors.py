@@ -31,10 +31,16 @@ class Failure(EmocircuitsError):
     """The input was fine and the work still failed (exit code 1)."""
 
 
+def nearest(value: str, known: Iterable[str]) -> str | None:
+    """The known name that a name was probably meant to be; None where none is near."""
+    near = difflib.get_close_matches(value, sorted(known), n=1, cutoff=0.5)
+    return near[0] if near else None
+
+
 def unknown(kind: str, value: str, known: Iterable[str]) -> UserError:
     """The error for a name that nothing answers to: suggests the nearest name, lists the known ones."""
     names = sorted(known)
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+    near = nearest(value, names)
     shown = ", ".join(names[:40]) + (f", … ({len(names)} in all)" if len(names) > 40 else "")
-    cure = f"did you mean '{near[0]}'? known: {shown}" if near else f"known: {shown or 'none'}"
+    cure = f"did you mean '{near}'? known: {shown}" if near else f"known: {shown or 'none'}"
     return UserError(f"unknown {kind} '{value}'", cure=cure)

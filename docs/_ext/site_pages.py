@@ -11,11 +11,13 @@ from pathlib import Path
 
 from circuit_pages import write_circuits
 from command_line import command_line_page
+from recipe_page import recipe_page
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 from emocircuits.cli.main import build_parser
 from emocircuits.export import EXPORTERS
+from emocircuits.runs.recipe import recipe_keys
 
 MATHJAX = ("sphinx-mathjax-offline", "sphinx-mathjax-offline/static/mathjax/tex-svg.js")
 
@@ -30,6 +32,7 @@ def generate(app: Sphinx) -> None:
     if not (static / script.name).is_file():
         shutil.copyfile(script, static / script.name)
     write_text(source / "_generated" / "command_line.md", command_line_page(build_parser()))
+    write_text(source / "_generated" / "recipe.md", recipe_page(recipe_keys()))
     write_text(source / "_generated" / "parts" / "exports.md", exports_table())
     write_text(source / "_generated" / "parts" / "parts.md", parts_toctree(source))
     found = finished_runs(runs)

@@ -25,12 +25,12 @@ def example(run: Path) -> None:
     settings = DirectionSettings(
         estimator="versus_all",
         from_token=12,
-        n_random=3,
-        n_covariance=0,
-        n_content=0,
-        n_shuffled=2,
-        n_splits=4,
-        n_bootstrap=20,
+        random_controls=3,
+        covariance_controls=0,
+        content_controls=0,
+        shuffled_controls=2,
+        splits=4,
+        bootstrap=20,
     )
     directions = learn_directions(store, settings)
     assert directions.estimator == "versus_all"

@@ -73,7 +73,7 @@ texts[0]
 
 # %%
 store = collect_residuals(model, texts, folder / "activations.h5", dtype="float32")
-directions = learn_directions(store, DirectionSettings(emotions=emotions, from_token=start))
+directions = learn_directions(store, DirectionSettings(from_token=start), emotions=emotions)
 table = directions.table()
 table[table.site == directions.read_site][
     ["emotion", "norm", "held_out_auroc", "auroc_low", "auroc_high", "reliability"]

@@ -174,6 +174,18 @@ class EmotionDirections:
         place = self.site_index(site)
         return self.vectors[place] * self.norms[place][:, None]
 
+    def setting(self, name: str) -> Any:
+        """One of the settings they were learned with.
+
+        Raises:
+            UserError: the file does not say it.
+        """
+        if name not in self.settings:
+            raise UserError(
+                f"the directions do not say with which {name} they were learned", cure="learn them again"
+            )
+        return self.settings[name]
+
     def check_model(self, name: str, content_hash: str, d_model: int) -> None:
         """Makes sure that the directions belong to a model.
 

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         why = "interrupted" if launched().alone else "stopped with the other ranks"
         return _report(f"{why}; finished work is kept, the same command goes on from here", 130, None)
     except MemoryError as error:
-        return _report("out of memory; lower attribute.batch_size or sae.batch_size with --set", 1, error)
+        return _report("out of memory; lower attribute.max_tokens or sae.batch_size with --set", 1, error)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         return _report(f"system error{where}: {error.strerror or error}; finished stages are kept", 1, error)

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from emocircuits.directions.validation import one_vs_others_auroc
 from emocircuits.errors import UserError
 
-WARN, REFUSE = 0.2, 0.6
+WARN = 0.2
 
 
 @dataclass(frozen=True)

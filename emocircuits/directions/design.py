@@ -1,5 +1,7 @@
 """Which story counts for what: emotions and topics as codes, permutations, halves."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Int
 
@@ -19,6 +21,7 @@ def make_design(
     topic_codes: Int[np.ndarray, "story"],
     how: DirectionSettings,
     estimator: Estimator,
+    seed: int = 0,
 ) -> Design:
     """Which story counts for what.
 
@@ -31,12 +34,12 @@ def make_design(
     for emotion in range(len(emotions)):
         held[np.flatnonzero(held == emotion)[how.max_held_out :]] = -1
     places = np.flatnonzero(fit >= 0)
-    permuted, halves = np.full((how.n_shuffled, len(fit)), -1), np.full((how.n_splits, len(fit)), -1)
-    for number in range(how.n_shuffled):
-        permuted[number, places] = generator(how.seed, "shuffled-labels", number).permutation(fit[places])
-    most = how.n_refits if estimator.needs_stories else max(how.n_splits, how.n_bootstrap)
-    halves = halves[: min(how.n_splits, most)]
-    halves[:, places] = split_halves(fit[places], len(halves), how.seed)
+    permuted, halves = np.full((how.shuffled_controls, len(fit)), -1), np.full((how.splits, len(fit)), -1)
+    for number in range(how.shuffled_controls):
+        permuted[number, places] = generator(seed, "shuffled-labels", number).permutation(fit[places])
+    most = how.refits if estimator.needs_stories else max(how.splits, how.bootstrap)
+    halves = halves[: min(how.splits, most)]
+    halves[:, places] = split_halves(fit[places], len(halves), seed)
     return Design(
         labels=fit,
         held_out=held,
@@ -45,27 +48,27 @@ def make_design(
         halves=halves,
         n_labels=len(emotions),
         n_topics=len(topics),
-        n_bootstrap=min(how.n_bootstrap, most),
-        n_random=how.n_covariance,
+        n_bootstrap=min(how.bootstrap, most),
+        n_random=how.covariance_controls,
         keep_stories=estimator.needs_stories,
-        seed=how.seed,
+        seed=seed,
     )
 
 
-def chosen_emotions(plan: StoryPlan, how: DirectionSettings) -> tuple[str, ...]:
+def chosen_emotions(plan: StoryPlan, asked: Sequence[str] | None) -> tuple[str, ...]:
     """The emotions asked for, or all that the stories show.
 
     Raises:
         UserError: an emotion without stories, or fewer than two.
     """
     found = list(dict.fromkeys(map(str, plan.stories["emotion"])))
-    if how.emotions is None:
+    if asked is None:
         emotions = tuple(sorted(found))
     else:
-        for emotion in how.emotions:
+        for emotion in asked:
             if emotion not in found:
                 raise unknown("emotion", emotion, found)
-        emotions = tuple(how.emotions)
+        emotions = tuple(asked)
     if len(emotions) < 2:
         raise UserError(
             f"the stories show {len(emotions)} emotion",

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from emocircuits.directions.settings import CENTRES
 from emocircuits.directions.statistics import ClassStatistics
 from emocircuits.errors import unknown
 from emocircuits.registry import Registry
-
-CENTRES = ("emotions", "stories", "others", "neutral", "topics")
 
 
 @dataclass(frozen=True)

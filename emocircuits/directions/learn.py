@@ -5,6 +5,7 @@ held-out stories (at most `max_held_out` per emotion), whatever the number of st
 see each story (`needs_stories`) also hold one site's story means.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -15,7 +16,8 @@ from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.directions.confounds import check_confound, topic_confound
 from emocircuits.directions.controls import choose_topics, random_directions, unit_rows
 from emocircuits.directions.design import chosen_emotions, make_design, story_topics
-from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOptions, without_neutral
+from emocircuits.directions.estimator import Estimator, EstimatorOptions, without_neutral
+from emocircuits.directions.estimators import ESTIMATORS
 from emocircuits.directions.resampling import direction_quality
 from emocircuits.directions.settings import DirectionSettings, site_at_depth, sites_between
 from emocircuits.directions.statistics import (
@@ -44,13 +46,23 @@ class _Site:
     site_quality: dict[str, float]
 
 
-def learn_directions(store: ActivationStore, settings: DirectionSettings | None = None) -> EmotionDirections:
+def learn_directions(
+    store: ActivationStore,
+    settings: DirectionSettings | None = None,
+    *,
+    emotions: Sequence[str] | None = None,
+    control_emotion: str | None = None,
+    seed: int = 0,
+) -> EmotionDirections:
     """Directions of all emotions at all sites, with random, covariance-matched, content and shuffled
     controls.
 
     Args:
         store: activations of labelled stories and neutral texts.
         settings: how.
+        emotions: which emotions; None takes all that the stories show.
+        control_emotion: the emotion whose labels are shuffled; None takes `desperate` or else the first.
+        seed: seed of controls and resamples.
 
     Raises:
         UserError: an unknown emotion or topic, an emotion with too few stories in a split, or a topic that
@@ -59,14 +71,15 @@ def learn_directions(store: ActivationStore, settings: DirectionSettings | None 
     how = settings or DirectionSettings()
     estimator = ESTIMATORS.get(how.estimator)
     options = EstimatorOptions(how.neutral_variance, how.centre, how.penalty)
-    sites = sites_between(store.sites, *how.depths)
+    sites = sites_between(store.sites, how.from_depth, how.to_depth)
     read_site, steer_site = (site_at_depth(store.sites, depth) for depth in (how.read_depth, how.steer_depth))
     for name, site in (("read_depth", read_site), ("steer_depth", steer_site)):
         if site not in sites:
             raise UserError(
-                f"{name} means {site}, which lies outside the depths {how.depths[0]:g} to {how.depths[1]:g}",
+                f"directions.{name} means {site}, which lies outside the depths {how.from_depth:g} to "
+                f"{how.to_depth:g}",
                 expected=f"one of {', '.join(sites)}",
-                cure=f"change {name} or the depths",
+                cure=f"change directions.{name}, directions.from_depth or directions.to_depth",
             )
     plan = plan_stories(
         store,
@@ -76,9 +89,9 @@ def learn_directions(store: ActivationStore, settings: DirectionSettings | None 
         named=how.named,
         token_norm=how.token_norm,
     )
-    emotions = chosen_emotions(plan, how)
+    emotions = chosen_emotions(plan, emotions)
     topics, topic_codes = story_topics(plan, emotions, how.fit_split)
-    design = make_design(plan, emotions, topics, topic_codes, how, estimator)
+    design = make_design(plan, emotions, topics, topic_codes, how, estimator, seed)
     fit, held = design.labels >= 0, design.held_out >= 0
     confound = topic_confound(
         design.labels[fit],
@@ -90,10 +103,10 @@ def learn_directions(store: ActivationStore, settings: DirectionSettings | None 
     )
     check_confound(confound, limit=how.max_topic_v, centre=how.centre)
     content: tuple[str, ...] = ()
-    if how.n_content or how.content_topics:
+    if how.content_controls or how.content_topics:
         counts = np.bincount(design.topics[design.topics >= 0], minlength=len(topics))
-        content = choose_topics(topics, counts.tolist(), how.content_topics, how.n_content)
-    control = _control_emotion(emotions, how)
+        content = choose_topics(topics, counts.tolist(), how.content_topics or None, how.content_controls)
+    control = _control_emotion(emotions, control_emotion)
     found = [
         _learn_site(
             site_statistics(store, plan, site, design),
@@ -106,11 +119,11 @@ def learn_directions(store: ActivationStore, settings: DirectionSettings | None 
         for site in track(sites, "directions", total=len(sites))
     ]
     names = {
-        "covariance": tuple(f"covariance {number}" for number in range(how.n_covariance)),
-        "shuffled": tuple(f"{control} shuffled {number}" for number in range(how.n_shuffled)),
+        "covariance": tuple(f"covariance {number}" for number in range(how.covariance_controls)),
+        "shuffled": tuple(f"{control} shuffled {number}" for number in range(how.shuffled_controls)),
         "content": content,
     }
-    controls = {"random": random_directions(len(sites), store.d_model, n=how.n_random, seed=how.seed)}
+    controls = {"random": random_directions(len(sites), store.d_model, n=how.random_controls, seed=seed)}
     controls |= {
         kind: ControlDirections(names[kind], unit_rows(np.stack([one.controls[kind] for one in found])))
         for kind in ("covariance", "shuffled", "content")
@@ -148,7 +161,7 @@ def learn_directions(store: ActivationStore, settings: DirectionSettings | None 
         },
         provenance=Provenance(
             command="directions",
-            seed=how.seed,
+            seed=seed,
             inputs={"activations": store.content_hash},
             settings=_plain(how),
         ),
@@ -215,8 +228,8 @@ def _of_topics(stories: LabelledStories | None, design: Design) -> LabelledStori
     return LabelledStories(stories.means[codes >= 0], codes[codes >= 0], stories.weights[codes >= 0])
 
 
-def _control_emotion(emotions: tuple[str, ...], how: DirectionSettings) -> str:
-    name = how.control_emotion or ("desperate" if "desperate" in emotions else emotions[0])
+def _control_emotion(emotions: tuple[str, ...], asked: str | None) -> str:
+    name = asked or ("desperate" if "desperate" in emotions else emotions[0])
     if name not in emotions:
         raise unknown("emotion", name, emotions)
     return name

@@ -4,67 +4,82 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emocircuits.directions.confounds import REFUSE
 from emocircuits.errors import UserError
+from emocircuits.settings import check, setting
+
+ESTIMATOR_NAMES = (
+    "difference_of_means",
+    "one_vs_others",
+    "vs_neutral",
+    "linear_discriminant",
+    "logistic_probe",
+    "contrast_pca",
+)
+REFUSE = 0.6  # Cramér's V of topic and emotion from which directions are refused
+CENTRES = ("emotions", "stories", "others", "neutral", "topics")
 
 
 @dataclass(frozen=True)
 class DirectionSettings:
-    """How directions are learned.
+    """How directions are learned: the table `[directions]` of a recipe."""
 
-    Attributes:
-        emotions: which emotions; None means all that the stories show.
-        estimator: name of the estimator.
-        from_token: first token of a story that counts (the paper: 50).
-        neutral_variance: share of neutral variance projected out (the paper: 0.5).
-        centre: what is taken off a class mean (see `EstimatorOptions`; the paper: the mean over emotions).
-        penalty: ridge of discriminant and probes (see `EstimatorOptions`).
-        token_norm: scale every token to the mean norm before it is averaged.
-        depths: sites from this fraction of depth to that one (site i of n lies at (i + 1) / n).
-        story_kinds, neutral_kinds: kinds of text used as stories and as neutral text.
-        named: use stories that name the emotion (True), that do not (False), or both (None).
-        fit_split, held_out_split: splits of stories for learning and for the AUROC.
-        min_stories: fewest stories an emotion needs in each split.
-        max_held_out: at most so many held-out stories of each emotion score (the first ones).
-        max_topic_v: the largest Cramér's V between topic and emotion that is not refused.
-        control_emotion: the emotion whose labels are shuffled; None takes `desperate` or else the first.
-        content_topics: topics of the content directions; None takes those with the most stories.
-        n_random, n_covariance, n_content, n_shuffled: numbers of control directions.
-        n_splits, n_bootstrap: random halves and bootstrap replicates (at most `n_refits` of each for
-            estimators that must be fitted anew for every one of them).
-        n_refits: see there.
-        read_depth, steer_depth: default sites as fractions of depth (the paper: about 2/3 and the middle).
-        seed: seed of controls and resamples.
-    """
+    estimator: str = setting(
+        "difference_of_means", "how a direction is made from stories", choices=ESTIMATOR_NAMES, open=True
+    )
+    from_token: int = setting(
+        20, "first token of a story that counts (the paper: 50, of longer stories)", unit="tokens", least=1
+    )
+    neutral_variance: float = setting(
+        0.5, "share of the variance of neutral text that is projected out (the paper: 0.5)", least=0, most=1
+    )
+    centre: str = setting(
+        "emotions", "what is taken off a class mean (the paper: the mean over emotions)", choices=CENTRES
+    )
+    penalty: float = setting(
+        1.0, "ridge of the discriminant and of the probes, as a share of the stories' mean variance", least=0
+    )
+    token_norm: bool = setting(False, "scale every token to the mean norm before it is averaged")
+    from_depth: float = setting(
+        0.0, "first site, as a fraction of depth (site i of n lies at (i + 1) / n)", least=0, most=1
+    )
+    to_depth: float = setting(1.0, "last site, as a fraction of depth", least=0, most=1)
+    story_kinds: tuple[str, ...] = setting(("story",), "kinds of text that are used as stories")
+    neutral_kinds: tuple[str, ...] = setting(("neutral",), "kinds of text that are used as neutral text")
+    named: bool | None = setting(
+        False, "use stories that name the emotion (true), that do not (false), or, from Python, both (None)"
+    )
+    fit_split: str = setting("train", "split of stories that directions are learned from")
+    held_out_split: str = setting("held_out", "split of stories that score them")
+    min_stories: int = setting(2, "fewest stories of an emotion in each split", unit="stories", least=1)
+    max_held_out: int = setting(
+        200, "most held-out stories of an emotion that score it (the first ones)", unit="stories", least=1
+    )
+    max_topic_v: float = setting(
+        REFUSE, "largest Cramér's V between topic and emotion that is not refused", least=0, most=1
+    )
+    content_topics: tuple[str, ...] = setting(
+        (), "topics of the content controls; none given takes those with the most stories"
+    )
+    random_controls: int = setting(20, "random directions", unit="directions", least=0)
+    covariance_controls: int = setting(
+        20, "random directions with the covariance of stories", unit="directions", least=0
+    )
+    content_controls: int = setting(5, "directions of topics", unit="directions", least=0)
+    shuffled_controls: int = setting(5, "directions of shuffled labels", unit="directions", least=0)
+    splits: int = setting(5, "random halves behind the reliability", least=0)
+    bootstrap: int = setting(100, "bootstrap replicates behind the intervals", least=0)
+    refits: int = setting(
+        2, "halves and replicates, at most, of estimators that are fitted again for each", least=0
+    )
+    read_depth: float = setting(
+        2 / 3, "default site for reading, as a fraction of depth (the paper: about 2/3)", least=0, most=1
+    )
+    steer_depth: float = setting(
+        2 / 3, "default site for steering, as a fraction of depth (the paper: the middle)", least=0, most=1
+    )
 
-    emotions: tuple[str, ...] | None = None
-    estimator: str = "difference_of_means"
-    from_token: int = 50
-    neutral_variance: float = 0.5
-    centre: str = "emotions"
-    penalty: float = 1.0
-    token_norm: bool = False
-    depths: tuple[float, float] = (0.0, 1.0)
-    story_kinds: tuple[str, ...] = ("story",)
-    neutral_kinds: tuple[str, ...] = ("neutral",)
-    named: bool | None = False
-    fit_split: str = "train"
-    held_out_split: str = "held_out"
-    min_stories: int = 2
-    max_held_out: int = 200
-    max_topic_v: float = REFUSE
-    control_emotion: str | None = None
-    content_topics: tuple[str, ...] | None = None
-    n_random: int = 20
-    n_covariance: int = 20
-    n_content: int = 5
-    n_shuffled: int = 5
-    n_splits: int = 5
-    n_bootstrap: int = 100
-    n_refits: int = 2
-    read_depth: float = 2 / 3
-    steer_depth: float = 0.5
-    seed: int = 0
+    def __post_init__(self) -> None:
+        check(self, "directions")
 
 
 def sites_between(sites: tuple[str, ...], low: float | int, high: float | int) -> tuple[str, ...]:

@@ -114,7 +114,8 @@ def organism_directions(model: LanguageModel, sizes: BarSizes) -> EmotionDirecti
         store = collect_residuals(model, texts, Path(folder) / "activations.h5")
         return learn_directions(
             store,
-            DirectionSettings(from_token=sizes.from_token, content_topics=topics or None, seed=sizes.seed),
+            DirectionSettings(from_token=sizes.from_token, content_topics=topics, steer_depth=0.5),
+            seed=sizes.seed,
         )
 
 

@@ -38,19 +38,24 @@ def of_role(store: ActivationStore, role: str) -> ActivationStore:
     return replace(store, prompts=store.prompts.assign(emotion=store.prompts[ROLES[role][1]]))
 
 
-def speaker_directions(store: ActivationStore, settings: DirectionSettings) -> dict[str, EmotionDirections]:
+def speaker_directions(
+    store: ActivationStore, settings: DirectionSettings, *, seed: int = 0
+) -> dict[str, EmotionDirections]:
     """Directions of every role that the store has stretches for.
 
     Args:
         store: made by `collect_spans` from `speaker_spans` and `masked_spans`, with neutral texts.
         settings: how; kinds of story and the first token are set for each role.
+        seed: seed of controls and resamples.
 
     Raises:
         UserError: no stretches of any role, or an emotion with too few of them in a split.
     """
     kinds = set(store.prompts["kind"])
     found = {
-        role: learn_directions(of_role(store, role), replace(settings, story_kinds=(kind,), from_token=1))
+        role: learn_directions(
+            of_role(store, role), replace(settings, story_kinds=(kind,), from_token=1), seed=seed
+        )
         for role, (kind, _) in ROLES.items()
         if kind in kinds
     }

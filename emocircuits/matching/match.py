@@ -31,6 +31,7 @@ def match_features(
     directions: EmotionDirections,
     settings: MatchSettings | None = None,
     *,
+    seed: int = 0,
     sites: tuple[str, ...] | None = None,
     workers: int = 1,
 ) -> FeatureMatches:
@@ -47,6 +48,7 @@ def match_features(
         saes: site -> inference SAE.
         directions: emotion directions of the same model.
         settings: how.
+        seed: seed of permutations and of random directions and features.
         sites: which sites of the directions; all by default. `saes` has one SAE for each of them.
         workers: sites worked on at the same time, one thread each; the result does not depend on it.
 
@@ -57,14 +59,16 @@ def match_features(
     how = settings or MatchSettings()
     chosen = directions.sites if sites is None else tuple(sites)
     _check(store, saes, directions, chosen)
-    first = int(directions.settings.get("from_token", 1))
+    first = int(directions.setting("from_token"))
     stories, labels = labelled_stories(store, directions)
     groups = _labels(store, directions)
-    orders = permutations(len(labels.fit), how.permutations, how.seed)
+    orders = permutations(len(labels.fit), how.permutations, seed)
 
     def work(site: str) -> SiteMatch:
         seen = story_features(store, saes[site], site, stories, from_token=first, groups=groups)
-        return match_site(site, seen, labels, directions.vectors[directions.site_index(site)], orders, how)
+        return match_site(
+            site, seen, labels, directions.vectors[directions.site_index(site)], orders, how, seed
+        )
 
     with bar(len(chosen), "match") as shown, _one_thread(workers > 1):
         if workers > 1:
@@ -82,7 +86,7 @@ def match_features(
         model_hash=directions.model_hash,
         provenance=Provenance(
             command="match",
-            seed=how.seed,
+            seed=seed,
             settings=asdict(how),
             inputs={"activations": store.content_hash, "directions": directions.content_hash},
         ),
@@ -97,9 +101,9 @@ def labelled_stories(
     Raises:
         UserError: an emotion without a story.
     """
-    first = int(directions.settings.get("from_token", 1))
-    fit, emotions = _stories(store, directions, "fit_split", "train", first)
-    held, held_emotions = _stories(store, directions, "held_out_split", "held_out", first)
+    first = int(directions.setting("from_token"))
+    fit, emotions = _stories(store, directions, "fit_split", first)
+    held, held_emotions = _stories(store, directions, "held_out_split", first)
     contrast = Contrast(emotions, len(directions.emotions))
     if (contrast.counts == 0).any():
         raise UserError(
@@ -156,18 +160,18 @@ def _check(
 
 
 def _stories(
-    store: ActivationStore, directions: EmotionDirections, key: str, default: str, first: int
+    store: ActivationStore, directions: EmotionDirections, key: str, first: int
 ) -> tuple[Int[np.ndarray, "story"], Int[np.ndarray, "story"]]:
     """Prompts of one split that the directions are about, ascending, and their emotion."""
-    prompts, settings = store.prompts, directions.settings
+    prompts, named = store.prompts, directions.setting("named")
     labels = _labels(store, directions)
     chosen = (labels >= 0) & (prompts["n_tokens"].to_numpy() > first)
     if "split" in prompts:
-        chosen &= (prompts["split"] == settings.get(key, default)).to_numpy(dtype=bool)
+        chosen &= (prompts["split"] == directions.setting(key)).to_numpy(dtype=bool)
     if "kind" in prompts:
-        chosen &= prompts["kind"].isin(list(settings.get("story_kinds", ("story",)))).to_numpy(dtype=bool)
-    if settings.get("named", False) is not None and "named" in prompts:
-        chosen &= prompts["named"].to_numpy(dtype=bool) == bool(settings.get("named", False))
+        chosen &= prompts["kind"].isin(list(directions.setting("story_kinds"))).to_numpy(dtype=bool)
+    if named is not None and "named" in prompts:
+        chosen &= prompts["named"].to_numpy(dtype=bool) == bool(named)
     index = np.flatnonzero(chosen)
     return index, labels[index]
 

@@ -14,7 +14,8 @@ from emocircuits.matching.delta import residual_share
 from emocircuits.matching.direction_null import DirectionNull, direction_null
 from emocircuits.matching.frequency_matched import frequency_matched
 from emocircuits.matching.permutation import family_wise_p, null_maxima, q_values
-from emocircuits.matching.score import SCORES, MatchInputs
+from emocircuits.matching.score import MatchInputs
+from emocircuits.matching.scores import SCORES
 from emocircuits.matching.settings import MatchSettings
 from emocircuits.matching.story_features import StoryFeatures
 from emocircuits.matching.targeted_ablation import TargetedAblation, targeted_ablation
@@ -60,6 +61,7 @@ def match_site(
     directions: Float[np.ndarray, "emotion d_model"],
     orders: Int[np.ndarray, "permutation story"],
     how: MatchSettings,
+    seed: int = 0,
 ) -> SiteMatch:
     """Scores every feature of one site against every emotion.
 
@@ -70,6 +72,7 @@ def match_site(
         directions: unit emotion directions of the site.
         orders: permutations of the fit stories.
         how: settings.
+        seed: seed of random directions and features.
     """
     features, stream, firings = (
         values[labels.fit] for values in (stories.features, stories.stream, stories.firings)
@@ -86,7 +89,7 @@ def match_site(
         & (np.ptp(features, axis=0) > 0)
     )
     matched = [carriers(row, eligible, how.carriers(len(eligible))) for row in scores["attribution"]]
-    source = generator(how.seed, "frequency-matched features", site)
+    source = generator(seed, "frequency-matched features", site)
     random = [
         frequency_matched(chosen, stories.density, np.flatnonzero(eligible), source) for chosen in matched
     ]
@@ -97,7 +100,7 @@ def match_site(
         eligible=eligible,
         maxima=null_maxima(features, labels.contrast, orders, eligible),
         direction_null=direction_null(
-            stream, labels.contrast, stories.decoder, directions, eligible, orders, how.seed
+            stream, labels.contrast, stories.decoder, directions, eligible, orders, seed
         ),
         ablation=targeted_ablation(
             stories.stream[labels.held],

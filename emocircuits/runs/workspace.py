@@ -132,7 +132,7 @@ class Workspace:
         """The SAE of one site; one that this run trained must belong to this run's model."""
         from emocircuits.sae import load_sae
 
-        owner = None if self.recipe.sae.directory else self.model.content_hash
+        owner = None if self.recipe.sae_source.directory else self.model.content_hash
         return load_sae(self.path("saes") / site, site=site, d_in=self.model.d_model, model_hash=owner)
 
     def matches(self) -> FeatureMatches:

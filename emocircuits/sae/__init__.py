@@ -1,32 +1,25 @@
 """Sparse autoencoders: sae-lens' classes, trainer and files, fed from an activation store.
 
-Adding an architecture is one file and one line here.
+Adding an architecture is one file and one line in `emocircuits.sae.architectures`.
 """
 
-from emocircuits.sae.architectures import ARCHITECTURES
-from emocircuits.sae.catalogue import is_trained
-from emocircuits.sae.floors import pca_fvu
-from emocircuits.sae.geometry import agreement, decoder_encoder_cosine
-from emocircuits.sae.loading.handle import load_sae
-from emocircuits.sae.quality import loss_recovered, quality_row, reconstruction
-from emocircuits.sae.rows import held_out_rows, training_rows
-from emocircuits.sae.settings import SAESettings
-from emocircuits.sae.training.train import train_saes
-from emocircuits.sae.training.train_stream import train_from_stream
+from emocircuits.lazy import lazy
 
-__all__ = [
-    "ARCHITECTURES",
-    "SAESettings",
-    "agreement",
-    "decoder_encoder_cosine",
-    "held_out_rows",
-    "is_trained",
-    "load_sae",
-    "loss_recovered",
-    "pca_fvu",
-    "quality_row",
-    "reconstruction",
-    "train_from_stream",
-    "train_saes",
-    "training_rows",
-]
+_NAMES = {
+    "ARCHITECTURES": "architectures",
+    "SAESettings": "settings",
+    "agreement": "geometry",
+    "decoder_encoder_cosine": "geometry",
+    "held_out_rows": "rows",
+    "is_trained": "catalogue",
+    "load_sae": "loading.handle",
+    "loss_recovered": "quality",
+    "pca_fvu": "floors",
+    "quality_row": "quality",
+    "reconstruction": "quality",
+    "train_from_stream": "training.train_stream",
+    "train_saes": "training.train",
+    "training_rows": "rows",
+}
+__all__ = list(_NAMES)
+__getattr__ = lazy(__name__, _NAMES)

@@ -1,65 +1,95 @@
 """How SAEs are trained. What depends on the length of the run is derived from it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from emocircuits.errors import UserError, unknown
+from emocircuits.errors import UserError
+from emocircuits.settings import check, setting
 
-KERNELS, ENCODER_DTYPES, SPREADS = ("auto", "sparse", "dense"), ("float32", "bfloat16"), ("sites", "batches")
+ARCHITECTURE_NAMES = (
+    "batchtopk",
+    "gated",
+    "jumprelu",
+    "matching_pursuit",
+    "matryoshka_batchtopk",
+    "standard",
+    "topk",
+)
+SCHEDULING = ("workers", "checkpoint_minutes")
 
 
 @dataclass(frozen=True)
 class SAESettings:
-    """Settings of one training run, the same for every site.
+    """How SAEs are trained, the same for every site: the table `[sae]` of a recipe."""
 
-    Attributes:
-        architecture: a member of `emocircuits.sae.ARCHITECTURES`.
-        expansion: d_sae / d_model.
-        k: active features per token (for jumprelu the target; standard and gated do not use it).
-        training_rows: rows drawn in all (with repetition when the store has fewer).
-        batch_size: rows per step.
-        lr: peak learning rate, for activations scaled to unit variance.
-        sparsity: weight of the sparsity penalty (standard, gated and jumprelu; the TopK kinds have none).
-        levels: nested dictionaries of a Matryoshka SAE, each half as wide as the next.
-        kernel: `auto`, `sparse` or `dense`: how TopK and BatchTopK steps are computed
-            (`emocircuits.sae.training.sparse_training`).
-        encoder_dtype: `float32` or `bfloat16`: precision in which the sparse kernels look for the active
-            features.
-        frozen_decoder: leave the random decoder as it starts and train only the rest: a floor for trained
-            ones to beat (Korznikov et al. 2026).
-        aux_coefficient: weight of the loss that revives dead features (Gao et al. 2024, appendix A.2).
-        skip_positions: leading positions of each prompt that are left out (position 0 is an attention sink).
-        max_norm_multiple: rows longer than this multiple of the site's median norm are left out; 0 leaves
-            none out.
-        spread: what the ranks of a job share: `sites`, or `batches` (each rank a part of every batch).
-        seed: seed of initial weights and order of rows.
-    """
-
-    architecture: str = "topk"
-    expansion: int = 8
-    k: int = 32
-    training_rows: int = 600_000
-    batch_size: int = 1024
-    lr: float = 6e-3
-    sparsity: float = 1.0
-    levels: int = 5
-    kernel: str = "auto"
-    encoder_dtype: str = "float32"
-    frozen_decoder: bool = False
-    aux_coefficient: float = 1 / 4
-    skip_positions: int = 1
-    max_norm_multiple: float = 0.0
-    spread: str = "sites"
-    seed: int = 0
+    architecture: str = setting("topk", "kind of SAE", choices=ARCHITECTURE_NAMES, open=True)
+    expansion: int = setting(8, "d_sae / d_model", least=1)
+    k: int = setting(
+        32,
+        "active features per token (for jumprelu the target; standard and gated do not use it)",
+        unit="features",
+        least=1,
+    )
+    training_rows: int = setting(
+        600_000, "rows drawn in all, with repetition when the store has fewer", unit="rows", least=1
+    )
+    batch_size: int = setting(1024, "rows of a step", unit="rows", least=1)
+    lr: float = setting(6e-3, "peak learning rate, for activations scaled to unit variance", above=0)
+    sparsity: float = setting(
+        1.0, "weight of the sparsity penalty (standard, gated, jumprelu; the TopK kinds have none)", least=0
+    )
+    levels: int = setting(
+        5, "nested dictionaries of a Matryoshka SAE, each half as wide as the next", least=1
+    )
+    kernel: str = setting(
+        "auto", "how TopK and BatchTopK steps are computed", choices=("auto", "sparse", "dense")
+    )
+    encoder_dtype: str = setting(
+        "float32",
+        "precision in which the sparse kernels look for the active features",
+        choices=("float32", "bfloat16"),
+    )
+    frozen_decoder: bool = setting(
+        False,
+        "leave the random decoder as it starts and train only the rest: a floor that trained ones must beat "
+        "(Korznikov et al. 2026)",
+    )
+    aux_coefficient: float = setting(
+        1 / 4, "weight of the loss that revives dead features (Gao et al. 2024, appendix A.2)", least=0
+    )
+    skip_positions: int = setting(
+        1,
+        "leading positions of each prompt that are left out (position 0 is an attention sink)",
+        unit="tokens",
+        least=0,
+    )
+    max_norm_multiple: float = setting(
+        0.0,
+        "rows longer than this multiple of the site's median norm are left out; 0 leaves none out",
+        least=0,
+    )
+    spread: str = setting(
+        "sites",
+        "what the ranks of a job share: sites, or a part of every batch",
+        choices=("sites", "batches"),
+    )
+    workers: int = setting(2, "sites that are trained at the same time, one thread each", least=1)
+    checkpoint_minutes: float = setting(
+        5.0, "time between checkpoints of a site; 0 writes one after every step", unit="minutes", least=0
+    )
 
     def __post_init__(self) -> None:
-        for name in ("expansion", "k", "training_rows", "batch_size", "lr"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"sae.{name} is {getattr(self, name)}", expected="a positive number")
-        if not self.sparsity >= 0:
-            raise UserError(f"sae.sparsity is {self.sparsity}", expected="a number that is not negative")
-        for name, known in (("kernel", KERNELS), ("encoder_dtype", ENCODER_DTYPES), ("spread", SPREADS)):
-            if getattr(self, name) not in known:
-                raise unknown(f"sae.{name}", str(getattr(self, name)), known)
+        check(self, "sae")
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What is written down with an SAE: all but how the work was scheduled."""
+        return {key: value for key, value in asdict(self).items() if key not in SCHEDULING}
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """What shapes an SAE: what is recorded, but for how ranks share the work."""
+        return {key: value for key, value in self.recorded.items() if key != "spread"}
 
     def d_sae(self, d_model: int) -> int:
         """Size of the dictionary.

@@ -128,7 +128,7 @@ def _mask_scores(
         size,
         among=result.nodes,
         seed=workspace.recipe.seed,
-        looks=workspace.recipe.circuit.looks,
+        looks=workspace.recipe.circuit.rounds,
         max_tokens=workspace.recipe.attribute.max_tokens,
     )
 

@@ -35,7 +35,6 @@ STAGE = Stage(
     ("plan",),
     lambda recipe: {
         "collect": recipe.to_dict()["collect"],
-        "held_out_share": recipe.directions.held_out_share,
         "emotions": [recipe.emotion, recipe.opposite],
     },
     work,

@@ -6,9 +6,7 @@ import pandas as pd
 
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.directions.confounds import TopicConfound
-from emocircuits.directions.learn import learn_directions
 from emocircuits.io.documents import write_csv
-from emocircuits.runs.settings import direction_settings
 from emocircuits.runs.stage import Output, Stage
 from emocircuits.runs.workspace import Workspace
 from emocircuits.studies.direction_checks import (
@@ -16,6 +14,7 @@ from emocircuits.studies.direction_checks import (
     coordinate_table,
     geometry_table,
     intensity_tables,
+    learned_directions,
     lens_tables,
     organism_limits,
     preference_study,
@@ -26,7 +25,7 @@ from emocircuits.studies.direction_checks import (
 
 def work(workspace: Workspace) -> Output:
     """Writes `directions.h5` and one table per check (see docs/directions.md)."""
-    directions = learn_directions(workspace.store(), direction_settings(workspace.recipe))
+    directions = learned_directions(workspace, workspace.recipe.directions)
     directions.save(workspace.path("directions.h5"))
     paths = ["directions.h5"]
     for name, table in _tables(workspace, directions):
@@ -41,13 +40,13 @@ def _tables(workspace: Workspace, directions: EmotionDirections) -> Iterator[tup
     yield "directions.csv", directions.table().merge(coordinate_table(), on="emotion", how="left")
     yield "direction_sites.csv", site_table(directions, organism_limits(workspace, directions))
     yield "geometry.csv", geometry_table(directions)
-    yield "emotion_clusters.csv", cluster_table(directions, recipe.directions.clusters, recipe.seed)
+    yield "emotion_clusters.csv", cluster_table(directions, recipe.checks.clusters, recipe.seed)
     yield "layer_similarity.csv", similarity_table(directions, recipe.seed)
-    if recipe.directions.lens_prompts:
+    if recipe.checks.lens_prompts:
         tokens, summary = lens_tables(workspace, directions)
         yield "logit_lens.csv", tokens
         yield "logit_lens_summary.csv", summary
-    if recipe.directions.intensity:
+    if recipe.checks.intensity:
         readings, trends = intensity_tables(workspace, directions)
         yield "intensity.csv", readings
         yield "intensity_trends.csv", trends
@@ -63,6 +62,7 @@ STAGE = Stage(
     ("collect",),
     lambda recipe: {
         "directions": recipe.to_dict()["directions"],
+        "checks": recipe.to_dict()["checks"],
         "preference": recipe.to_dict()["preference"],
         "emotions": recipe.collect.emotions,
         "emotion": recipe.emotion,

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from emocircuits.io.documents import write_csv
 from emocircuits.matching import match_features
-from emocircuits.runs.settings import match_settings
 from emocircuits.runs.stage import Output, Stage
 from emocircuits.runs.workspace import Workspace
 
@@ -18,7 +17,8 @@ def work(workspace: Workspace) -> Output:
         workspace.store(),
         workspace.saes(),
         workspace.directions(),
-        match_settings(recipe),
+        how,
+        seed=recipe.seed,
         workers=recipe.threads,
     )
     origin = workspace.provenance("match", "collect", "directions", "sae")

@@ -1,6 +1,5 @@
 """sae: one sparse autoencoder per site, trained by sae-lens, and what each is worth."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ from emocircuits.io.atomic import write_bytes
 from emocircuits.io.documents import write_csv
 from emocircuits.progress import track
 from emocircuits.ranks import ranks
-from emocircuits.runs.recipe import Recipe
-from emocircuits.runs.settings import training_settings
 from emocircuits.runs.stage import Output, Stage
 from emocircuits.runs.workspace import Workspace
 from emocircuits.sae import load_sae, quality_row, train_saes
 from emocircuits.sae.loading.pretrained import adopt, find_pretrained, parse_pretrained
 from emocircuits.sae.loading.registered import registered_for, shipped_registry
+from emocircuits.sae.settings import SAESettings
 from emocircuits.studies.sae_registry import checked_rows, open_verified, registered_directories
 
 SUGGESTED_FVU, SUGGESTED_DEAD = 0.25, 0.1
@@ -29,7 +27,7 @@ def work(workspace: Workspace) -> Output:
     The ranks of a job share the training; the first alone measures.
     """
     recipe, store, model = workspace.recipe, workspace.store(), workspace.model
-    how, out = recipe.sae, workspace.path("saes")
+    how, out = recipe.sae_source, workspace.path("saes")
     given = parse_pretrained(how.pretrained, store.sites)
     if ranks().first:
         _adopt_pretrained(workspace, given)
@@ -42,11 +40,10 @@ def work(workspace: Workspace) -> Output:
         train_saes(
             store,
             left,
-            training_settings(recipe),
+            recipe.sae,
             out,
-            workers=how.workers,
+            seed=recipe.seed,
             device=recipe.device,
-            checkpoint_minutes=how.checkpoint_minutes,
         )
     if not ranks().first:
         return Output(())
@@ -74,11 +71,11 @@ def _registered(workspace: Workspace) -> tuple[Path, str]:
     """The registry and the name in it of the SAEs to use; "" where SAEs are trained or come from a
     directory.
     """
-    recipe, how = workspace.recipe, workspace.recipe.sae
+    recipe, how = workspace.recipe, workspace.recipe.sae_source
     registry = Path(how.registry) if how.registry else shipped_registry()
     if how.registered != "auto":
         return registry, how.registered
-    usual = training_settings(recipe) == training_settings(replace(Recipe(), seed=recipe.seed))
+    usual = recipe.sae.shaping == SAESettings().shaping
     return registry, registered_for(
         registry, workspace.model.content_hash, workspace.store().sites
     ) if usual and not how.directory else ""
@@ -104,9 +101,11 @@ def _adopt(workspace: Workspace, registry: Path, name: str, sites: list[str]) ->
     """Copies given SAEs `<site>/cfg.json, sae_weights.safetensors` into the run, once each was opened and
     fits.
     """
-    how, store = workspace.recipe.sae, workspace.store()
+    how, store = workspace.recipe.sae_source, workspace.store()
     if how.directory and name:
-        raise UserError("the recipe has both sae.directory and sae.registered", expected="one of them")
+        raise UserError(
+            "the recipe has both sae_source.directory and sae_source.registered", expected="one of them"
+        )
     if name:
         sources = registered_directories(registry, name, sites)
     else:
@@ -128,7 +127,7 @@ STAGE = Stage(
     "sae",
     "an SAE on the residual stream after every layer",
     ("plan", "collect"),
-    lambda recipe: {"sae": recipe.to_dict()["sae"]},
+    lambda recipe: {key: recipe.to_dict()[key] for key in ("sae", "sae_source")},
     work,
     shared=True,
 )

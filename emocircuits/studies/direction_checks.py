@@ -5,6 +5,8 @@ import pandas as pd
 
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.collect.story_files import read_stories
+from emocircuits.directions.learn import learn_directions
+from emocircuits.directions.settings import DirectionSettings
 from emocircuits.experiments.emotion_limit import EmotionLimits, emotion_limits, story_of
 from emocircuits.experiments.geometry import coordinate_correlations, emotion_clusters, layer_similarity
 from emocircuits.experiments.intensity import (
@@ -22,10 +24,22 @@ from emocircuits.experiments.preference import (
 )
 from emocircuits.experiments.preference_material import read_material
 from emocircuits.organism.world import APPRAISALS, lexicon, scenes
-from emocircuits.runs.recipe import PreferenceSettings
+from emocircuits.runs.sections import PreferenceSettings
 from emocircuits.runs.workspace import Workspace
 
 LENS_TOKENS, INTENSITY_NAMES, PREFERENCE_CONTROLS = 24, 8, 20
+
+
+def learned_directions(workspace: Workspace, how: DirectionSettings) -> EmotionDirections:
+    """Directions of the run's emotions from its activations, with its seed."""
+    recipe = workspace.recipe
+    return learn_directions(
+        workspace.store(),
+        how,
+        emotions=recipe.collect.emotions or None,
+        control_emotion=recipe.emotion,
+        seed=recipe.seed,
+    )
 
 
 def coordinate_table() -> pd.DataFrame:
@@ -122,9 +136,7 @@ def lens_tables(workspace: Workspace, directions: EmotionDirections) -> tuple[pd
     """
     model, site = workspace.model, directions.read_site
     neutral = [text.text for text in read_stories(workspace.path("texts.jsonl")) if text.kind == "neutral"]
-    prompts = [
-        model.encode(text)[:LENS_TOKENS] for text in neutral[: workspace.recipe.directions.lens_prompts]
-    ]
+    prompts = [model.encode(text)[:LENS_TOKENS] for text in neutral[: workspace.recipe.checks.lens_prompts]]
     kinds = [kind for kind in ("random",) if kind in directions.controls]
     lens = logit_lens(
         model,
@@ -139,7 +151,7 @@ def intensity_tables(
     workspace: Workspace, directions: EmotionDirections
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Readings over the numbers of every template, and the trend of every emotion."""
-    templates, names = intensity_material(workspace.recipe.directions.intensity)
+    templates, names = intensity_material(workspace.recipe.checks.intensity)
     readings = intensity_readings(workspace.model, directions, templates, names)
     return readings, intensity_trends(readings, seed=workspace.recipe.seed)
 

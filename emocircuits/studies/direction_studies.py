@@ -13,7 +13,6 @@ from emocircuits.collect.dialogues import LabelledDialogue, Line, masked_spans, 
 from emocircuits.collect.spans import SpanText, collect_spans
 from emocircuits.collect.story_files import read_stories
 from emocircuits.directions import ESTIMATORS
-from emocircuits.directions.learn import learn_directions
 from emocircuits.errors import UserError
 from emocircuits.experiments.geometry import best_correlation
 from emocircuits.experiments.readings import token_readings
@@ -24,10 +23,10 @@ from emocircuits.organism.corpus import document
 from emocircuits.organism.dialogues import balanced_pairs
 from emocircuits.organism.documents import Document
 from emocircuits.runs.execute import open_run
-from emocircuits.runs.settings import direction_settings
 from emocircuits.runs.workspace import Workspace
 from emocircuits.studies.direction_checks import (
     geometry_table,
+    learned_directions,
     organism_limits,
     preference_agreement,
     preference_study,
@@ -67,7 +66,7 @@ def validate_directions(directory: Path, estimators: list[str] | None = None) ->
     for name in names or []:
         ESTIMATORS.get(name)
     for name in names or []:
-        made.append(learn_directions(workspace.store(), direction_settings(workspace.recipe, estimator=name)))
+        made.append(learned_directions(workspace, replace(workspace.recipe.directions, estimator=name)))
     limits = organism_limits(workspace, made[0])
     rows = []
     for directions in made:
@@ -213,10 +212,8 @@ def study_speakers(
         workspace.model, spans, folder / "activations.h5", dtype=recipe.collect.dtype, replace=True
     )
     topics = {one.topic for one in material} - {""}
-    settings = direction_settings(
-        recipe, emotions=None, control_emotion=None, **({} if len(topics) > 1 else {"n_content": 0})
-    )
-    found = speaker_directions(store, settings)
+    how = recipe.directions if len(topics) > 1 else replace(recipe.directions, content_controls=0)
+    found = speaker_directions(store, how, seed=seed)
     readings = role_readings(store, found)
     similarity = role_similarity(found | {"story": workspace.directions()}, seed=seed)
     for role, directions in found.items():

@@ -26,7 +26,6 @@ from emocircuits.names import short_site
 from emocircuits.numerics import generator
 from emocircuits.progress import say, track
 from emocircuits.runs.execute import open_run
-from emocircuits.runs.settings import match_settings, training_settings
 from emocircuits.runs.workspace import Workspace
 from emocircuits.sae import load_sae, train_saes
 from emocircuits.sae.dictionary import open_dictionaries
@@ -122,11 +121,11 @@ class MatchStudy:
         for site in chosen:
             if site not in self.matches.sites:
                 raise unknown("site", site, self.matches.sites)
-        base = training_settings(self.workspace.recipe)
-        others = {f"seed-{number}": replace(base, seed=base.seed + number) for number in range(1, seeds + 1)}
-        others["frozen"] = replace(base, frozen_decoder=True, seed=base.seed)
+        recipe = self.workspace.recipe
+        others = {f"seed-{number}": (recipe.sae, recipe.seed + number) for number in range(1, seeds + 1)}
+        others["frozen"] = (replace(recipe.sae, frozen_decoder=True), recipe.seed)
         found, summary = [], [self._summary("run", site, self.matches) for site in chosen]
-        for name, settings in others.items():
+        for name, (settings, seed) in others.items():
             say(f"{name}: {len(chosen)} SAE{'s' if len(chosen) > 1 else ''}")
             folder = self.workspace.path(FOLDER) / name
             train_saes(
@@ -134,17 +133,18 @@ class MatchStudy:
                 list(chosen),
                 settings,
                 folder,
-                workers=self.workspace.recipe.sae.workers,
-                device=self.workspace.recipe.device,
+                seed=seed,
+                device=recipe.device,
             )
             saes = {site: load_sae(folder / site, site=site, d_in=self.store.d_model) for site in chosen}
             matches = match_features(
                 self.store,
                 saes,
                 self.workspace.directions(),
-                match_settings(self.workspace.recipe),
+                recipe.match,
+                seed=recipe.seed,
                 sites=chosen,
-                workers=self.workspace.recipe.threads,
+                workers=recipe.threads,
             )
             matches.save(folder / "matches.h5")
             for site in chosen:
@@ -272,14 +272,15 @@ class MatchStudy:
     def _stories(self, store: ActivationStore, sae: Any, site: str) -> tuple[StoryFeatures, Any]:
         directions = self.workspace.directions()
         stories, labels = labelled_stories(store, directions)
-        first = int(directions.settings.get("from_token", 1))
+        first = int(directions.setting("from_token"))
         return story_features(store, sae, site, stories, from_token=first), labels
 
     def _floors(self, site: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Features of an SAE with a frozen random decoder, and of an SAE of the model with shuffled
         weights.
         """
-        base, found = training_settings(self.workspace.recipe), {}
+        recipe, found = self.workspace.recipe, {}
+        base = recipe.sae
         stores = {
             "SAE with a frozen random decoder": (self.store, replace(base, frozen_decoder=True), "frozen"),
             "SAE of the model with shuffled weights": (self._randomised(site), base, "randomised"),
@@ -290,8 +291,8 @@ class MatchStudy:
                 [site],
                 settings,
                 self.workspace.path(FOLDER) / folder,
-                workers=1,
-                device=self.workspace.recipe.device,
+                seed=recipe.seed,
+                device=recipe.device,
             )[site]
             seen, labels = self._stories(store, load_sae(path, site=site, d_in=store.d_model), site)
             found[name] = (seen.features[labels.fit], seen.features[labels.held])

@@ -16,7 +16,6 @@ from emocircuits.io.documents import write_csv
 from emocircuits.names import short_site
 from emocircuits.progress import say, track
 from emocircuits.runs.execute import open_run
-from emocircuits.runs.settings import training_settings
 from emocircuits.runs.workspace import Workspace
 from emocircuits.sae import (
     SAESettings,
@@ -54,7 +53,7 @@ def evaluate_saes(
     loaded = {site: load_sae(folder / site, site=site, d_in=store.d_model) for site in store.sites}
     rows = []
     for site, sae in track(loaded.items(), "measure SAEs"):
-        beside = study.floors(site, training_settings(study.workspace.recipe)) if floors else {}
+        beside = study.floors(site, study.workspace.recipe.sae) if floors else {}
         rows.append({**study.measured(site, sae), **beside})
     return rows
 
@@ -114,7 +113,7 @@ def sweep_saes(
     site = site or store.sites[len(store.sites) // 2]
     if site not in store.sites:
         raise unknown("site", site, store.sites)
-    base = training_settings(recipe)
+    base = recipe.sae
     base = base if training_rows is None else replace(base, training_rows=training_rows)
     every = [
         replace(base, architecture=name, k=k, expansion=expansion)
@@ -157,7 +156,8 @@ class _Study:
             "-frozen" if settings.frozen_decoder else ""
         )
         out = self.workspace.path(folder) / name
-        path = train_saes(store, [site], settings, out, workers=1, device=self.workspace.recipe.device)[site]
+        recipe = self.workspace.recipe
+        path = train_saes(store, [site], settings, out, seed=recipe.seed, device=recipe.device)[site]
         return load_sae(path, site=site, d_in=store.d_model)
 
     def floors(self, site: str, settings: SAESettings) -> dict[str, float]:

@@ -8,7 +8,6 @@ import numpy as np
 
 from emocircuits.errors import UserError, unknown
 from emocircuits.runs.recipe import load_recipe
-from emocircuits.runs.settings import training_settings
 
 
 def train_on_texts(
@@ -39,7 +38,7 @@ def train_on_texts(
         UserError: no such file or no text in it, an unknown site, or settings that do not fit.
     """
     chosen = load_recipe(recipe, overrides)
-    settings = training_settings(chosen)
+    settings = chosen.sae
     lines = read_lines(texts)
 
     from emocircuits.collect.live_stream import LiveStream
@@ -58,7 +57,7 @@ def train_on_texts(
         tokens,
         tuple(sites) or model.sites,
         settings.batch_size,
-        settings.seed,
+        chosen.seed,
         skip_positions=settings.skip_positions,
     )
     about = {"model_name": model.name, "model_hash": model.content_hash, "stream_hash": stream.origin}
@@ -68,9 +67,7 @@ def train_on_texts(
         out,
         origin=stream.origin,
         about=about,
-        workers=chosen.sae.workers,
         device=chosen.device,
-        checkpoint_minutes=chosen.sae.checkpoint_minutes,
     )
 
 

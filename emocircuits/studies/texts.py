@@ -78,7 +78,7 @@ def _organism(workspace: Workspace) -> list[LabelledText]:
     settings, known = recipe.collect, lexicon().emotions
     seed = 10_000 + recipe.seed  # texts the organism was not trained on
     texts = []
-    held_out = max(2, round(settings.stories_per_emotion * recipe.directions.held_out_share))
+    held_out = max(2, round(settings.stories_per_emotion * recipe.collect.held_out_share))
     for emotion in settings.emotions or known:
         if emotion not in known:
             raise unknown("emotion", emotion, known)
@@ -104,7 +104,7 @@ def _planted(workspace: Workspace) -> list[LabelledText]:
     from emocircuits.models.planted.model import planted_stories
 
     settings = workspace.recipe.collect
-    share = workspace.recipe.directions.held_out_share
+    share = workspace.recipe.collect.held_out_share
     count = settings.stories_per_emotion * 5 + settings.neutral_texts
     texts = []
     for number, story in enumerate(planted_stories(count, workspace.recipe.seed)):
@@ -135,7 +135,7 @@ def _self_written(workspace: Workspace) -> list[LabelledText]:
         seed=workspace.recipe.seed,
         out_path=workspace.path("stories.jsonl"),
         n_neutral=settings.neutral_texts,
-        held_out_share=workspace.recipe.directions.held_out_share,
+        held_out_share=workspace.recipe.collect.held_out_share,
     )
 
 
@@ -146,7 +146,7 @@ def _asked(workspace: Workspace) -> list[LabelledText]:
     from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
     from emocircuits.collect.self_written import StorySettings, write_stories
 
-    settings, share = workspace.recipe.collect, workspace.recipe.directions.held_out_share
+    settings, share = workspace.recipe.collect, workspace.recipe.collect.held_out_share
     stories = write_stories(
         workspace.model,
         settings.emotions,

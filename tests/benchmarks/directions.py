@@ -7,7 +7,7 @@ steering, preference, cost.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from jaxtyping import Float
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.collect.residuals import length_batches, row_reader
 from emocircuits.directions.estimator import leading_components
-from emocircuits.directions.learn import learn_directions
 from emocircuits.directions.summaries import StoreSummary, summarise
 from emocircuits.directions.validation import auroc_intervals
 from emocircuits.experiments.emotion_limit import emotion_limits, story_of
@@ -25,10 +24,9 @@ from emocircuits.experiments.steering import DoseResponse, DoseSettings, dose_re
 from emocircuits.organism.emotion_posterior import shown_levels
 from emocircuits.organism.world import APPRAISALS, lexicon
 from emocircuits.progress import quiet
-from emocircuits.runs.recipe import PreferenceSettings
-from emocircuits.runs.settings import direction_settings
+from emocircuits.runs.sections import PreferenceSettings
 from emocircuits.runs.workspace import Workspace
-from emocircuits.studies.direction_checks import preference_agreement, preference_study
+from emocircuits.studies.direction_checks import learned_directions, preference_agreement, preference_study
 from emocircuits.studies.steering_tables import SteerRun
 from tests.benchmarks.bars import Row, at_least, at_most, beside, command, fresh_stories
 
@@ -53,7 +51,7 @@ def measure(workspace: Workspace, small: bool, parts: tuple[str, ...] = PARTS) -
     """All rows, part by part."""
     sizes = SMALL if small else Sizes()
     learned = {
-        name: learn_directions(workspace.store(), direction_settings(workspace.recipe, estimator=name))
+        name: learned_directions(workspace, replace(workspace.recipe.directions, estimator=name))
         for name in (READER, PUSHER)
     }
     for name in parts:
@@ -107,8 +105,8 @@ def latent_rows(workspace: Workspace, learned: dict[str, EmotionDirections], siz
     """
     how, emotion = workspace.recipe.directions, workspace.recipe.emotion
     fresh = fresh_stories(workspace, sizes.fresh)
-    seen = summarise_stories(fresh.store, how.start_token)
-    neutral = summarise(workspace.store(), from_token=how.start_token, sites=(learned[READER].read_site,))
+    seen = summarise_stories(fresh.store, how.from_token)
+    neutral = summarise(workspace.store(), from_token=how.from_token, sites=(learned[READER].read_site,))
     for name, directions in learned.items():
         site, place = directions.read_site, directions.emotions.index(emotion)
         stream, latent = seen[directions.site_index(site)], fresh.latent[:, place]
@@ -280,7 +278,7 @@ def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
     try:
         store = workspace.store()
         begin = time.process_time()
-        learn_directions(store, direction_settings(workspace.recipe))
+        learned_directions(workspace, workspace.recipe.directions)
         seconds = time.process_time() - begin
         forward = _forward_seconds(workspace, sizes.timed)
     finally:

@@ -27,7 +27,6 @@ from emocircuits.matching.story_features import StoryFeatures, story_features
 from emocircuits.matching.table import match_table
 from emocircuits.numerics import generator, wilson_interval
 from emocircuits.progress import quiet
-from emocircuits.runs.settings import match_settings
 from emocircuits.runs.workspace import Workspace
 from emocircuits.sae import load_sae
 from emocircuits.sae.loading.registered import shipped_registry
@@ -106,7 +105,7 @@ def ranking_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
             labels,
             directions.vectors[directions.site_index(site)],
             permutations(len(labels.fit), 1, 0),
-            match_settings(workspace.recipe),
+            workspace.recipe.match,
         )
         slopes = _slopes(fresh, sae, site, start)[:, found.eligible]
         scores = {score: values[:, found.eligible] for score, values in found.scores.items()}
@@ -173,7 +172,7 @@ def null_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
         _some(rows, codes, emotions, sizes.null_stories)
         for rows, codes in ((labels.fit, labels.contrast.labels), (labels.held, labels.held_emotions))
     )
-    how = replace(match_settings(workspace.recipe), permutations=sizes.null_permutations)
+    how = replace(workspace.recipe.match, permutations=sizes.null_permutations)
     kept, small = [], []
     for repeat in range(sizes.repeats):
         matches = _permuted_match(
@@ -304,7 +303,7 @@ def _matches(workspace: Workspace, name: str, sites: tuple[str, ...]) -> Feature
             workspace.store(),
             shipped_saes(name, sites),
             workspace.directions(),
-            match_settings(workspace.recipe),
+            workspace.recipe.match,
             sites=sites,
             workers=workspace.recipe.threads,
         ).save(path)

@@ -137,7 +137,7 @@ def main() -> None:
         ActivationStore.open(arguments.run / "activations.h5"),
         EmotionDirections.load(arguments.run / "directions.h5"),
     )
-    start = json.loads((arguments.run / "manifest.json").read_text())["recipe"]["directions"]["start_token"]
+    start = json.loads((arguments.run / "manifest.json").read_text())["recipe"]["directions"]["from_token"]
     x, names, held_out = story_means(store, directions.read_site, start)
     rows = against_shuffled(x, names, held_out)
     print(

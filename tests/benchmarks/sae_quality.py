@@ -38,11 +38,11 @@ SEEDS = (0, 1, 2)
 BARS = {"fvu": 0.05, "dead_fraction": 0.02, "ce_loss_recovered": 0.98}
 
 
-def by_sae_lens(store: ActivationStore, site: str, settings: SAESettings, out: Path) -> SAE:
+def by_sae_lens(store: ActivationStore, site: str, settings: SAESettings, seed: int, out: Path) -> SAE:
     """sae-lens' own training: its start of b_dec, its scaling to √d_in, its default auxiliary loss and
     dead-feature window.
     """
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(seed)
     sae = TopKTrainingSAE(
         TopKTrainingSAEConfig(
             d_in=store.d_model,
@@ -53,7 +53,7 @@ def by_sae_lens(store: ActivationStore, site: str, settings: SAESettings, out: P
     )
     batches = map(
         torch.from_numpy,
-        store.shuffled_batches(site, settings.batch_size, settings.seed, rows=training_rows(store, settings)),
+        store.shuffled_batches(site, settings.batch_size, seed, rows=training_rows(store, settings)),
     )
     config = SAETrainerConfig(
         total_training_samples=settings.steps * settings.batch_size,
@@ -82,11 +82,12 @@ def site_numbers(
     found: dict[str, list[float]] = {"ours": [], "sae_lens": []}
     with quiet():
         for seed in SEEDS:
-            one = replace(settings, seed=seed)
-            path = train_saes(store, [site], one, folder / f"ours-{seed}", workers=1)[site]
+            path = train_saes(store, [site], settings, folder / f"ours-{seed}", seed=seed)[site]
             found["ours"].append(fvu_of(load_sae(path), store, site))
             found["sae_lens"].append(
-                fvu_of(by_sae_lens(store, site, one, folder / f"theirs-{seed}-{site}"), store, site)
+                fvu_of(
+                    by_sae_lens(store, site, settings, seed, folder / f"theirs-{seed}-{site}"), store, site
+                )
             )
     return found
 
@@ -124,7 +125,7 @@ def main() -> None:
         model, rows = load_model("organism"), []
         with quiet():
             for kind, settings in (("topk", topk), ("matching_pursuit", pursuit)):
-                paths = train_saes(store, sites, settings, folder / kind, workers=arguments.workers)
+                paths = train_saes(store, sites, replace(settings, workers=arguments.workers), folder / kind)
                 rows += [quality_row(model.bridge, load_sae(paths[site]), store, site) for site in sites]
         for row in rows:
             misses = [

@@ -32,8 +32,8 @@ def planted(tmp_path):
     ("override", "expected"),
     [
         ("sae.kk=3", "did you mean 'sae.k'"),
-        ("sae.k=many", "expected int"),
-        ("sae.k=-3", "not negative"),
+        ("sae.k=many", "sae.k is 'many'; expected int"),
+        ("sae.k=-3", "sae.k is -3; expected at least 1"),
         ("nonsense", "expected key=value"),
         ('behaviours=["blackmale"]', "did you mean 'blackmail'"),
         ("emotion=desprate", "did you mean 'desperate'"),

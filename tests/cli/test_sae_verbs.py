@@ -105,7 +105,7 @@ def test_train_register_check_and_use(debug_run, tmp_path, capsys):
     entered = json.loads(capsys.readouterr().out)
     assert main(["sae", "check", str(run), *name, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == entered
-    use = ["--set", "sae.registered=mine", "--set", f"sae.registry={saes / 'registry.toml'}"]
+    use = ["--set", "sae_source.registered=mine", "--set", f"sae_source.registry={saes / 'registry.toml'}"]
     assert main(["sae", str(run), *use, "--quiet"]) == 0
     for path in (saes / "mine").glob("*/*"):
         assert (run / "saes" / path.relative_to(saes / "mine")).read_bytes() == path.read_bytes()

@@ -225,17 +225,33 @@ def test_default_sites():
     "settings, word",
     [
         (DirectionSettings(from_token=200), "200 tokens"),
-        (DirectionSettings(from_token=0), "attention sink"),
-        (DirectionSettings(from_token=START, emotions=("calm", "hapy")), "did you mean 'happy'"),
-        (DirectionSettings(from_token=START, emotions=("calm",)), "at least two"),
         (DirectionSettings(from_token=START, held_out_split="score"), "has 0 stories in the split 'score'"),
         (DirectionSettings(from_token=START, min_stories=50), "at least 50"),
         (DirectionSettings(from_token=START, neutral_kinds=("poem",)), "no neutral text"),
         (DirectionSettings(from_token=START, content_topics=("raim",)), "did you mean 'rain'"),
-        (DirectionSettings(from_token=START, control_emotion="sad"), "unknown emotion 'sad'"),
         (DirectionSettings(from_token=START, estimator="magic"), "difference_of_means"),
     ],
 )
 def test_bad_settings(world, settings, word):
     with pytest.raises(UserError, match=word):
         learn_directions(world[0], settings)
+
+
+@pytest.mark.parametrize(
+    "asked, word",
+    [
+        ({"emotions": ("calm", "hapy")}, "did you mean 'happy'"),
+        ({"emotions": ("calm",)}, "at least two"),
+        ({"control_emotion": "sad"}, "unknown emotion 'sad'"),
+    ],
+)
+def test_unknown_emotions(world, asked, word):
+    with pytest.raises(UserError, match=word):
+        learn_directions(world[0], DirectionSettings(from_token=START), **asked)
+
+
+def test_stories_cannot_start_at_the_attention_sink(world):
+    with pytest.raises(UserError, match="directions.from_token is 0; expected at least 1"):
+        DirectionSettings(from_token=0)
+    with pytest.raises(UserError, match="attention sink"):
+        summarise(world[0], from_token=0)

@@ -24,7 +24,13 @@ from emocircuits.directions.story_blocks import plan_stories, prompt_blocks
 from emocircuits.errors import UserError
 
 SETTINGS = DirectionSettings(
-    from_token=1, neutral_variance=0.0, n_bootstrap=7, n_splits=3, n_shuffled=2, n_covariance=4, n_content=2
+    from_token=1,
+    neutral_variance=0.0,
+    bootstrap=7,
+    splits=3,
+    shuffled_controls=2,
+    covariance_controls=4,
+    content_controls=2,
 )
 
 
@@ -130,7 +136,7 @@ def test_refitted_estimators_use_the_same_draws(tmp_path):
     one, two = (direction_quality(estimator, options, found, design, raw) for estimator in (plain, disguised))
     for name in QUALITIES:
         np.testing.assert_allclose(one[name], two[name], atol=1e-5)
-    assert len(design.halves) == design.n_bootstrap == SETTINGS.n_refits and linear.emotions.stories is None
+    assert len(design.halves) == design.n_bootstrap == SETTINGS.refits and linear.emotions.stories is None
 
 
 def test_halves_are_balanced_within_emotions():
@@ -154,7 +160,7 @@ def test_bootstrap_intervals_cover_and_reliability_tells_the_cosine_with_the_tru
     splits = np.tile(["train"] * 20 + ["held_out"] * 4, 40)
     found = learn_directions(
         plain_store(tmp_path / "a.h5", x, labels, splits=splits),
-        DirectionSettings(from_token=1, neutral_variance=0.0, n_splits=20, n_content=0),
+        DirectionSettings(from_token=1, neutral_variance=0.0, splits=20, content_controls=0),
     )
     assert [f"e{label}" for label in range(40)] == sorted(found.emotions, key=lambda name: int(name[1:]))
     place = [int(name[1:]) for name in found.emotions]
@@ -179,11 +185,11 @@ def test_covariance_controls_follow_the_spread_of_stories(tmp_path):
         DirectionSettings(
             from_token=1,
             neutral_variance=0.0,
-            n_covariance=3000,
-            n_random=3000,
-            n_content=0,
-            n_bootstrap=0,
-            n_splits=0,
+            covariance_controls=3000,
+            random_controls=3000,
+            content_controls=0,
+            bootstrap=0,
+            splits=0,
         ),
     )
     fit = splits == "train"
@@ -208,7 +214,7 @@ def test_token_norm_is_a_mean_of_unit_tokens_in_residual_units(tmp_path):
     splits = np.tile(["train", "held_out"], 20)
     found = learn_directions(
         plain_store(tmp_path / "a.h5", x, labels, splits=splits),
-        DirectionSettings(from_token=1, neutral_variance=0.0, token_norm=True, n_content=0),
+        DirectionSettings(from_token=1, neutral_variance=0.0, token_norm=True, content_controls=0),
     )
     fit = splits == "train"
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -228,7 +234,7 @@ def test_memory_does_not_grow_with_the_number_of_stories(tmp_path, monkeypatch):
             tmp_path / f"{n}.h5", source.standard_normal((n, width)), labels, splits=splits, tokens=1
         )
         settings = DirectionSettings(
-            from_token=1, n_bootstrap=10, n_splits=1, n_shuffled=1, n_content=0, max_held_out=10
+            from_token=1, bootstrap=10, splits=1, shuffled_controls=1, content_controls=0, max_held_out=10
         )
         plan = plan_stories(store, from_token=1)
         design = make_design(
@@ -253,7 +259,7 @@ def test_blocks_end_with_prompts():
 
 def test_only_the_first_held_out_stories_score(tmp_path):
     store, x, labels, fit, _ = world(tmp_path)
-    found = learn_directions(store, DirectionSettings(from_token=1, max_held_out=2, n_content=0))
+    found = learn_directions(store, DirectionSettings(from_token=1, max_held_out=2, content_controls=0))
     assert found.settings["n_held_out"] == 2 * (labels.max() + 1)
 
 
@@ -287,9 +293,9 @@ def test_a_topic_that_gives_the_emotion_away_is_refused_or_told(tmp_path):
 @pytest.mark.parametrize(
     "settings, word",
     [
-        ({"depths": (0.0, 0.4)}, "no site lies between"),
-        ({"n_content": 3}, "fewer than two topics"),
-        ({"centre": "nothing"}, "unknown centre"),
+        ({"to_depth": 0.4}, "no site lies between"),
+        ({"content_controls": 3}, "fewer than two topics"),
+        ({"centre": "nothing"}, "unknown directions.centre"),
     ],
 )
 def test_bad_settings(tmp_path, settings, word):
@@ -298,7 +304,7 @@ def test_bad_settings(tmp_path, settings, word):
         tmp_path / "a.h5", x, labels, splits=np.where(np.arange(len(x)) % 4 == 0, "held_out", "train")
     )
     with pytest.raises(UserError, match=word):
-        learn_directions(store, DirectionSettings(**{"from_token": 1, "n_content": 0, **settings}))
+        learn_directions(store, DirectionSettings(**{"from_token": 1, "content_controls": 0, **settings}))
 
 
 def test_a_layer_range_must_hold_the_default_sites():

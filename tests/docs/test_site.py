@@ -39,6 +39,17 @@ def test_the_command_lines_page_is_whole(page_of):
             assert action.help or action.metavar or action.choices, f"{name}: {action.dest} is not described"
 
 
+def test_the_page_of_recipe_keys_is_whole(page_of):
+    import recipe_page
+
+    from emocircuits.runs.recipe import recipe_keys
+
+    page = recipe_page.recipe_page(recipe_keys())
+    for key in recipe_keys():
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{key.name}` |"))
+        assert page_of.cell(key.about.meaning) in line and recipe_page.default(key) in line
+
+
 def test_commands_in_the_pages_exist(page_of):
     """Every `emocircuits …` line of a console block parses: commands, options and their values."""
     from emocircuits.cli import directions, match, sae, steer

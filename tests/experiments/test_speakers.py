@@ -15,7 +15,9 @@ from emocircuits.organism.documents import split_of
 from emocircuits.studies.direction_studies import labelled_dialogue, organism_dialogues
 
 SITE, EMOTIONS, D = "blocks.0.hook_resid_post", tuple("abcdef"), 24
-SETTINGS = DirectionSettings(neutral_variance=0.0, n_content=0, n_bootstrap=0, read_depth=1.0, min_stories=2)
+SETTINGS = DirectionSettings(
+    neutral_variance=0.0, content_controls=0, bootstrap=0, read_depth=1.0, min_stories=2
+)
 
 
 def planted(path, present=2.0, other=2.0):

@@ -83,9 +83,8 @@ def work() -> int:
         train_saes(
             store,
             store.sites[:1],
-            settings(name, spread="batches"),
+            settings(name, spread="batches", checkpoint_minutes=0.0),
             FOLDER / f"ranks-{name}",
-            checkpoint_minutes=0.0,
         )
     if sys.argv[1] == "train":
         train_saes(store, store.sites, settings("topk"), FOLDER / "sites")

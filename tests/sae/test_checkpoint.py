@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import safetensors
@@ -40,7 +41,9 @@ def whole(store, tmp_path_factory):
     """The bytes of runs that nothing disturbed and that kept no checkpoint."""
     return {
         name: contents(
-            train_saes(store, [SITE], settings, tmp_path_factory.mktemp(name), checkpoint_minutes=1e9)
+            train_saes(
+                store, [SITE], replace(settings, checkpoint_minutes=1e9), tmp_path_factory.mktemp(name)
+            )
         )[SITE]
         for name, settings in SETTINGS.items()
     }
@@ -55,7 +58,8 @@ def in_a_child(work, signal_number=signal.SIGKILL):
 
 
 def train(store, name, out, **options):
-    return train_saes(store, [SITE], SETTINGS[name], out, workers=1, checkpoint_minutes=0.0, **options)
+    how = replace(SETTINGS[name], workers=1, checkpoint_minutes=0.0)
+    return train_saes(store, [SITE], how, out, **options)
 
 
 def killed_at_step(store, name, out, step):
@@ -147,7 +151,7 @@ def test_signals_leave_a_checkpoint(store, whole, tmp_path, number):
 
         train_module.train_one = slow
         try:
-            train_saes(store, [SITE], SETTINGS["topk"], tmp_path, checkpoint_minutes=600.0)
+            train_saes(store, [SITE], replace(SETTINGS["topk"], checkpoint_minutes=600.0), tmp_path)
         except KeyboardInterrupt:
             os._exit(77)
 
@@ -221,5 +225,5 @@ def test_how_many_are_kept_and_how_often(store, tmp_path):
     assert len(checkpoints.paths()) == 2
     checkpoints.clear()
     assert not checkpoints.directory.exists()
-    with pytest.raises(UserError, match="checkpoints every -1.0 minutes"):
-        train_saes(store, [SITE], SETTINGS["topk"], tmp_path / "b", checkpoint_minutes=-1.0)
+    with pytest.raises(UserError, match="sae.checkpoint_minutes is -1.0"):
+        replace(SETTINGS["topk"], checkpoint_minutes=-1.0)

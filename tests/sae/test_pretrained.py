@@ -263,7 +263,7 @@ def test_which_site_gets_which():
     assert parse_pretrained([f"{SITE}=a:b/c", "0=/some/dir"], SITES) == {SITE: "a:b/c", SITES[0]: "/some/dir"}
     for wrong, says in (
         ("abc", "expected SITE=RELEASE:ID"),
-        ("blocks.9.hook_resid_post=x", "unknown site in sae.pretrained"),
+        ("blocks.9.hook_resid_post=x", "unknown site in sae_source.pretrained"),
     ):
         with pytest.raises(UserError, match=says):
             parse_pretrained([wrong], SITES)
@@ -286,7 +286,9 @@ def test_a_run_mixes_pretrained_and_other_saes(debug_run, tmp_path):
         "sae_lens_version": "6.54.12",
     }
     (source / "cfg.json").write_text(json.dumps(config))
-    recipe, _ = open_run(run, (f"sae.pretrained=['1={source}']", f"sae.directory='{debug_run / 'saes'}'"))
+    recipe, _ = open_run(
+        run, (f"sae_source.pretrained=['1={source}']", f"sae_source.directory='{debug_run / 'saes'}'")
+    )
     with quiet():
         run_pipeline(recipe, run, only="sae")
     assert neuronpedia_url(load_sae(run / "saes" / SITE), 3).endswith("planted/1-res/3")

@@ -4,6 +4,7 @@ found again.
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,14 +27,14 @@ def store(tmp_path_factory) -> ActivationStore:
 
 
 SETTINGS = SAESettings(
-    expansion=4, k=4, training_rows=60_000, batch_size=256, lr=1e-2, aux_coefficient=1 / 32, seed=3
+    expansion=4, k=4, training_rows=60_000, batch_size=256, lr=1e-2, aux_coefficient=1 / 32
 )
 SHORT = SAESettings(expansion=2, k=4, training_rows=5_000, batch_size=250)
 
 
 @pytest.fixture(scope="module")
 def trained(store, tmp_path_factory):
-    return train_saes(store, SITES, SETTINGS, tmp_path_factory.mktemp("saes"))
+    return train_saes(store, SITES, SETTINGS, tmp_path_factory.mktemp("saes"), seed=3)
 
 
 def test_planted_dictionary_is_found(store, trained):
@@ -117,11 +118,11 @@ def test_moments_and_training_rows(store):
 
 
 def test_same_bytes_with_one_or_two_workers_and_other_thread_counts(store, tmp_path):
-    first = contents(train_saes(store, SITES, SHORT, tmp_path / "a", workers=1))
+    first = contents(train_saes(store, SITES, replace(SHORT, workers=1), tmp_path / "a"))
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.manual_seed(99)
-    second = contents(train_saes(store, SITES, SHORT, tmp_path / "b", workers=2))
+    second = contents(train_saes(store, SITES, replace(SHORT, workers=2), tmp_path / "b"))
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
     assert first == second
@@ -146,7 +147,7 @@ def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(sto
 
     monkeypatch.setattr(train_module, "train_one", broken)
     with pytest.raises(KeyboardInterrupt):
-        train_saes(store, SITES, SHORT, tmp_path / "part", workers=1)
+        train_saes(store, SITES, replace(SHORT, workers=1), tmp_path / "part")
     assert sorted(path.name for path in (tmp_path / "part").iterdir()) == [".checkpoints", SITES[0]]
     monkeypatch.setattr(
         train_module,
@@ -161,9 +162,8 @@ def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(sto
     weights = tmp_path / "part" / SITES[0] / "sae_weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
     assert contents(train_saes(store, SITES, SHORT, tmp_path / "part")) == whole and calls == [SITES[0]]
-    other = SAESettings(**{**SHORT.__dict__, "seed": 1})
     calls.clear()
-    assert contents(train_saes(store, SITES[:1], other, tmp_path / "part"))[SITES[0]] != whole[
+    assert contents(train_saes(store, SITES[:1], SHORT, tmp_path / "part", seed=1))[SITES[0]] != whole[
         SITES[0]
     ] and calls == [SITES[0]]
 
@@ -215,8 +215,8 @@ def test_a_bad_row_outside_the_sample_of_the_moments_is_caught_in_the_stream(tmp
 @pytest.mark.parametrize("kernel", ["sparse", "dense"])
 def test_a_frozen_decoder_keeps_its_directions_and_resumes(store, tmp_path, kernel):
     frozen = SAESettings(**{**SHORT.__dict__, "frozen_decoder": True, "kernel": kernel})
-    path = train_saes(store, SITES[:1], frozen, tmp_path, checkpoint_minutes=0.0)[SITES[0]]
-    torch.manual_seed(frozen.seed)
+    path = train_saes(store, SITES[:1], replace(frozen, checkpoint_minutes=0.0), tmp_path)[SITES[0]]
+    torch.manual_seed(0)
     start = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=D, d_sae=32, k=4)).W_dec
     torch.testing.assert_close(load_sae(path).W_dec, start / start.norm(dim=1, keepdim=True))
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ from emocircuits.sae import (
 )
 from emocircuits.sae.training import train_stream as module
 
-SETTINGS = SAESettings(expansion=4, k=4, training_rows=6_000, batch_size=200, lr=1e-2, seed=3)
+SETTINGS = SAESettings(expansion=4, k=4, training_rows=6_000, batch_size=200, lr=1e-2)
+SEED = 3
 ABOUT = {"model_name": "tiny", "model_hash": "m" * 64}
 
 
@@ -34,9 +36,7 @@ def store(tmp_path_factory):
 
 
 def stream_of(store, settings=SETTINGS, sites=SITES):
-    return ActivationStream(
-        store, sites, settings.batch_size, settings.seed, rows=training_rows(store), window=1000
-    )
+    return ActivationStream(store, sites, settings.batch_size, SEED, rows=training_rows(store), window=1000)
 
 
 def train(store, out, settings=SETTINGS, **options):
@@ -56,8 +56,8 @@ def test_it_learns_at_every_site(store, tmp_path, architecture):
 
 
 def test_one_or_two_workers_give_the_same_bytes_and_finished_sites_are_skipped(store, tmp_path, monkeypatch):
-    first = contents(train(store, tmp_path / "a", workers=1))
-    assert first == contents(train(store, tmp_path / "b", workers=2))
+    first = contents(train(store, tmp_path / "a", replace(SETTINGS, workers=1)))
+    assert first == contents(train(store, tmp_path / "b", replace(SETTINGS, workers=2)))
     monkeypatch.setattr(module, "Training", None)  # nothing is trained again
     assert contents(train(store, tmp_path / "a")) == first
 
@@ -76,13 +76,13 @@ def test_sigkill_and_again_gives_the_same_bytes(store, tmp_path, step):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         module.Training.step = step_and_die
-        train(store, tmp_path / "part", workers=1, checkpoint_minutes=0.0)
+        train(store, tmp_path / "part", replace(SETTINGS, workers=1, checkpoint_minutes=0.0))
 
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
     child.join(180)
     assert child.exitcode == -signal.SIGKILL
-    assert contents(train(store, tmp_path / "part", checkpoint_minutes=0.0)) == whole
+    assert contents(train(store, tmp_path / "part", replace(SETTINGS, checkpoint_minutes=0.0))) == whole
     assert sorted(path.name for path in (tmp_path / "part").iterdir()) == sorted(SITES)
 
 
@@ -102,7 +102,7 @@ def test_ctrl_c_leaves_checkpoints(store, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module.Training, "step", step)
     with pytest.raises(KeyboardInterrupt):
-        train(store, tmp_path, workers=2)
+        train(store, tmp_path, replace(SETTINGS, workers=2))
     steps = {site: [path.name for path in (tmp_path / ".checkpoints" / site).iterdir()] for site in SITES}
     assert (
         all(len(names) == 1 for names in steps.values())
@@ -114,7 +114,7 @@ def test_ctrl_c_leaves_checkpoints(store, tmp_path, monkeypatch):
 
 
 def test_what_does_not_fit_is_refused(store, tmp_path):
-    with pytest.raises(UserError, match="a stream with batch_size 200 and seed 3; expected 100 and 3"):
+    with pytest.raises(UserError, match="a stream with batch_size 200; expected 100"):
         other = SAESettings(**{**SETTINGS.__dict__, "batch_size": 100})
         train_from_stream(stream_of(store), other, tmp_path, origin="o", about=ABOUT)
     with pytest.raises(UserError, match="sae.k is 400"):

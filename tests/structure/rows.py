@@ -17,7 +17,18 @@ PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- rows: begin (written by tests/structure/rows.py) -->\n", "<!-- rows: end -->\n"
 
 ROWS = (
-    ("errors", "registry", "names", "provenance", "numerics", "ranks", "progress", "sanitise"),
+    (
+        "errors",
+        "settings",
+        "lazy",
+        "registry",
+        "names",
+        "provenance",
+        "numerics",
+        "ranks",
+        "progress",
+        "sanitise",
+    ),
     ("io",),
     ("artifacts",),
     ("models", "behaviours", "sae", "organism", "viewer"),

@@ -63,11 +63,13 @@ def parse_pretrained(entries: Sequence[str], sites: Sequence[str]) -> dict[str, 
         site, equals, source = entry.partition("=")
         site = next((one for one in sites if site.strip() in (one, str(layer_of(one)))), site.strip())
         if not equals or not source.strip():
-            raise UserError(f"sae.pretrained has '{entry}'", expected="SITE=RELEASE:ID or SITE=DIRECTORY")
+            raise UserError(
+                f"sae_source.pretrained has '{entry}'", expected="SITE=RELEASE:ID or SITE=DIRECTORY"
+            )
         if site not in sites:
-            raise unknown("site in sae.pretrained", site, sites)
+            raise unknown("site in sae_source.pretrained", site, sites)
         if site in found:
-            raise UserError(f"sae.pretrained gives {site} twice", expected="one SAE per site")
+            raise UserError(f"sae_source.pretrained gives {site} twice", expected="one SAE per site")
         found[site] = source.strip()
     return found
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +39,9 @@ def train_saes(
     settings: SAESettings,
     out_dir: str | Path,
     *,
+    seed: int = 0,
     rows: Int[np.ndarray, "chosen"] | RowSelection | None = None,
-    workers: int = 2,
     device: str = "cpu",
-    checkpoint_minutes: float = 5.0,
-    keep_checkpoints: int = 2,
 ) -> dict[str, Path]:
     """Trains an SAE for every site and writes `out_dir/<site>/cfg.json` and `sae_weights.safetensors`.
 
@@ -58,11 +55,9 @@ def train_saes(
         sites: which sites.
         settings: how.
         out_dir: directory of the pairs.
+        seed: seed of initial weights and order of rows.
         rows: rows of the store to learn from; by default those that `training_rows` gives.
-        workers: sites trained at the same time (one thread each).
         device: torch device.
-        checkpoint_minutes: minutes between checkpoints of a site; 0 writes one after every step.
-        keep_checkpoints: how many are kept.
 
     Returns:
         site -> directory of its pair; under `torchrun` it is complete behind a barrier.
@@ -74,11 +69,11 @@ def train_saes(
     for site in sites:
         if site not in store.sites:
             raise unknown("site", site, store.sites)
-    check(settings, store.d_model, checkpoint_minutes, keep_checkpoints)
+    check(settings, store.d_model)
     rows = as_selection(training_rows(store, settings) if rows is None else rows, store.n_rows)
     if len(rows) == 0:
         raise UserError(f"no rows of {store.path} to train SAEs on", cure="collect more texts")
-    keys = {site: training_key(settings, store.content_hash, rows.content_hash, site) for site in sites}
+    keys = {site: training_key(settings, seed, store.content_hash, rows.content_hash, site) for site in sites}
     paths = {site: Path(out_dir) / site for site in sites}
     together = not ranks().alone and settings.spread == "batches"
     mine = sites if together else ranks().mine(sites)
@@ -86,14 +81,13 @@ def train_saes(
     barrier()  # all ranks see the same state
 
     def work(site: str, advance: Callable[[int], None]) -> None:
-        checkpoints = Checkpoints(
-            Path(out_dir) / CHECKPOINTS / site, keys[site], checkpoint_minutes, keep_checkpoints
-        )
+        checkpoints = Checkpoints(Path(out_dir) / CHECKPOINTS / site, keys[site], settings.checkpoint_minutes)
         sae = train_one(
             store,
             site,
             settings,
             rows,
+            seed=seed,
             device=device,
             after_step=advance,
             checkpoints=checkpoints,
@@ -104,18 +98,17 @@ def train_saes(
             save_pair(sae, paths[site])
             checkpoints.clear()
 
-    side_by_side(work, left, settings.steps, 1 if together else workers)
+    side_by_side(work, left, settings.steps, 1 if together else settings.workers)
     barrier()
     remove_if_empty(Path(out_dir) / CHECKPOINTS)
     return paths
 
 
-def check(settings: SAESettings, d_model: int, checkpoint_minutes: float, keep_checkpoints: int) -> None:
+def check(settings: SAESettings, d_model: int) -> None:
     """Refuses settings that cannot work, before anything is read or written.
 
     Raises:
-        UserError: an unknown architecture, k > d_sae, a batch that the ranks cannot share, or no checkpoint
-            kept.
+        UserError: an unknown architecture, k > d_sae, or a batch that the ranks cannot share.
     """
     ARCHITECTURES.get(settings.architecture)
     settings.d_sae(d_model)
@@ -123,19 +116,11 @@ def check(settings: SAESettings, d_model: int, checkpoint_minutes: float, keep_c
         raise UserError(
             f"sae.batch_size is {settings.batch_size}", expected=f"a multiple of the {ranks().size} ranks"
         )
-    if checkpoint_minutes < 0 or keep_checkpoints < 1:
-        raise UserError(
-            f"checkpoints every {checkpoint_minutes} minutes, {keep_checkpoints} kept",
-            expected="minutes that are not negative and at least one kept",
-        )
 
 
-def training_key(settings: SAESettings, *origin: str) -> str:
-    """Hash of everything that shapes a trained SAE: settings (but not how ranks share the work) and the rows'
-    origin.
-    """
-    shaping = {name: value for name, value in asdict(settings).items() if name != "spread"}
-    return sha256_json([shaping, *origin])
+def training_key(settings: SAESettings, seed: int, *origin: str) -> str:
+    """Hash of everything that shapes a trained SAE: settings, seed and the rows' origin."""
+    return sha256_json([{**settings.shaping, "seed": seed}, *origin])
 
 
 def side_by_side(
@@ -184,6 +169,7 @@ def train_one(
     settings: SAESettings,
     rows: Int[np.ndarray, "chosen"] | RowSelection,
     *,
+    seed: int = 0,
     device: str = "cpu",
     after_step: Callable[[int], None] = lambda steps: None,
     checkpoints: Checkpoints | None = None,
@@ -196,6 +182,7 @@ def train_one(
         site: whose rows.
         settings: how.
         rows: rows to learn from.
+        seed: seed of initial weights and order of rows.
         device: torch device.
         after_step: called at step boundaries with the number of steps since the last call; when it raises, a
             checkpoint is written first.
@@ -211,9 +198,11 @@ def train_one(
     }
     source = Source(site, mean, deviation, about)
     say(f"{site}: {len(rows)} rows, gamma = |mean| / |sigma| = {source.mean_to_spread:.2f}")
-    training = Training(source, settings, device=device, checkpoints=checkpoints, together=together)
+    training = Training(
+        source, settings, seed=seed, device=device, checkpoints=checkpoints, together=together
+    )
     batches = scaled_batches(
-        store, site, rows, settings.batch_size, settings.seed, source.scale, start_step=training.steps_done
+        store, site, rows, settings.batch_size, seed, source.scale, start_step=training.steps_done
     )
     training.run(batches, after_step)
     return training.finish(held_out_blocks(store, site, rows, settings.skip_positions))

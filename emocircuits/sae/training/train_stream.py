@@ -37,10 +37,7 @@ def train_from_stream(
     *,
     origin: str,
     about: dict[str, Any],
-    workers: int = 2,
     device: str = "cpu",
-    checkpoint_minutes: float = 5.0,
-    keep_checkpoints: int = 2,
 ) -> dict[str, Path]:
     """Trains an SAE for every site of a stream and writes `out_dir/<site>/cfg.json` and
     `sae_weights.safetensors`.
@@ -51,27 +48,24 @@ def train_from_stream(
     same weights.
 
     Args:
-        stream: the rows; its batch size and seed must be those of the settings.
+        stream: the rows, whose seed is also that of the weights; its batch size must be that of the settings.
         settings: how.
         out_dir: directory of the pairs.
         origin: hash of what the stream draws from: another origin is another training.
         about: `model_name`, `model_hash` and the like, for the SAEs' metadata.
-        workers: sites that take a step at the same time.
         device: torch device of the SAEs.
-        checkpoint_minutes: minutes between checkpoints; 0 writes one after every step.
-        keep_checkpoints: how many are kept.
 
     Raises:
         UserError: settings that do not fit the stream, k > d_sae, or rows that are not finite.
         Failure: the disk is full or not writable; finished sites and the last checkpoints stay.
     """
-    check(settings, stream.d_model, checkpoint_minutes, keep_checkpoints)
-    if (stream.batch_size, stream.seed) != (settings.batch_size, settings.seed):
+    check(settings, stream.d_model)
+    if stream.batch_size != settings.batch_size:
         raise UserError(
-            f"a stream with batch_size {stream.batch_size} and seed {stream.seed}",
-            expected=f"{settings.batch_size} and {settings.seed}, as in the settings",
+            f"a stream with batch_size {stream.batch_size}",
+            expected=f"{settings.batch_size}, as in the settings",
         )
-    keys = {site: training_key(settings, origin, site) for site in stream.sites}
+    keys = {site: training_key(settings, stream.seed, origin, site) for site in stream.sites}
     paths = {site: Path(out_dir) / site for site in stream.sites}
     left = [site for site in stream.sites if not is_trained(paths[site], keys[site])]
     if not left:
@@ -82,13 +76,13 @@ def train_from_stream(
         found = moments_of((_batch(stream, site, step).numpy() for step in first), site)
         source = Source(site, *found, about)
         say(f"{site}: gamma = |mean| / |sigma| = {source.mean_to_spread:.2f}")
-        checkpoints = Checkpoints(kept / site, keys[site], checkpoint_minutes, keep_checkpoints)
-        trainings[site] = Training(source, settings, device=device, checkpoints=checkpoints)
+        checkpoints = Checkpoints(kept / site, keys[site], settings.checkpoint_minutes)
+        trainings[site] = Training(source, settings, seed=stream.seed, device=device, checkpoints=checkpoints)
     with sigterm_interrupts():
         try:
             # leaving the pool waits for steps that have begun: only whole steps are saved
             with ThreadPoolExecutor(
-                max(1, workers), initializer=torch.set_num_threads, initargs=(1,)
+                settings.workers, initializer=torch.set_num_threads, initargs=(1,)
             ) as pool:
                 _lockstep(stream, trainings, settings.steps, pool)
         except BaseException:

@@ -8,7 +8,7 @@ mean is large (Simon et al. 2026).
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,7 @@ class Training:
     Args:
         source: where the rows come from.
         settings: how.
+        seed: seed of the initial weights.
         device: torch device.
         checkpoints: where the state is kept and found; None keeps none.
         together: whether the ranks of a job train it together, each on its part of every batch.
@@ -75,6 +76,7 @@ class Training:
         source: Source,
         settings: SAESettings,
         *,
+        seed: int = 0,
         device: str = "cpu",
         checkpoints: Checkpoints | None = None,
         together: bool = False,
@@ -96,11 +98,11 @@ class Training:
             **source.about,
             hook_name=source.site,
             prepend_bos=True,
-            training=asdict(settings),
+            training={**settings.recorded, "seed": seed},
             mean_to_spread=source.mean_to_spread,
         )
         with _SEEDING, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+            torch.manual_seed(seed)
             self.sae: TrainingSAE = self._member.build(settings, len(source.mean), metadata, device)
         self.sae.b_dec.data = torch.from_numpy(source.mean * source.scale).to(self.sae.b_dec)
         self.sae.W_dec.requires_grad_(not settings.frozen_decoder)
