@@ -181,7 +181,7 @@ def rank_cost(n_texts: int = 2000) -> None:
                     "--standalone",
                     "--nproc-per-node",
                     str(ranks),
-                    str(ROOT / "tests/parallel/harvest_driver.py"),
+                    str(ROOT / "tests/ranks/harvest_driver.py"),
                     str(Path(folder) / str(ranks)),
                     str(n_texts),
                 ],

@@ -23,7 +23,7 @@ from emocircuits.sae import train_saes
 
 DRIVER = Path(__file__).with_name("ranks_driver.py")
 sys.argv, kept = ["ranks_driver", "", "."], sys.argv
-from parallel.ranks_driver import attributions, settings  # noqa: E402
+from ranks.ranks_driver import attributions, settings  # noqa: E402
 
 sys.argv = kept
 
@@ -49,7 +49,7 @@ def torchrun(*arguments, count: int = 2) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 def test_three_ranks_harvest_the_bytes_of_one(tmp_path):
-    from parallel.harvest_driver import main
+    from ranks.harvest_driver import main
 
     main(tmp_path / "alone", 200, "organism")
     command = [
