@@ -22,6 +22,7 @@ from emocircuits.collect.prompts import LabelledText, prompt_table
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.names import layer_of
+from emocircuits.passes.hooks import recorded
 from emocircuits.progress import bar
 from emocircuits.ranks import ranks
 
@@ -140,17 +141,12 @@ def row_reader(
         dtype: `float32`, or `bfloat16` for bit patterns as uint16.
     """
     device = model.bridge.cfg.device
-    seen: dict[str, np.ndarray] = {}
     kept = torch.zeros(0, dtype=torch.int64)
 
-    def keep(site: str):
-        def hook(value: Tensor, hook: object) -> None:
-            rows = value.detach().flatten(0, 1)
-            rows = rows.to(torch.bfloat16 if dtype == "bfloat16" else torch.float32)
-            rows = rows if len(kept) == len(rows) else rows.index_select(0, kept)
-            seen[site] = (rows.view(torch.uint16) if dtype == "bfloat16" else rows).cpu().numpy()
-
-        return hook
+    def rows_of(value: Tensor) -> np.ndarray:
+        rows = value.flatten(0, 1).to(torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+        rows = rows if len(kept) == len(rows) else rows.index_select(0, kept)
+        return (rows.view(torch.uint16) if dtype == "bfloat16" else rows).cpu().numpy()
 
     last = max(layer_of(site) for site in sites) + 1
     limits = {"stop_at_layer": last} if last < model.n_layers else {"logits_to_keep": 1}
@@ -164,10 +160,9 @@ def row_reader(
         kept = torch.from_numpy(np.flatnonzero(np.arange(max(lengths)) < np.array(lengths)[:, None])).to(
             device
         )
-        seen.clear()
         with torch.no_grad():
             model.bridge(torch.from_numpy(padded).to(device), use_cache=False, **limits)
-        return dict(seen)
+        return dict(held)
 
-    with model.bridge.hooks(fwd_hooks=[(site, keep(site)) for site in sites]):
+    with recorded(model.bridge, (), optional=sites, keep=rows_of) as held:
         yield read

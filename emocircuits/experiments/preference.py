@@ -33,6 +33,7 @@ from emocircuits.experiments.preference_material import (
 from emocircuits.experiments.steered import equal_length_groups, site_of
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import fisher_interval
+from emocircuits.passes.hooks import recorded
 from emocircuits.passes.resume import resume, stream_at
 from emocircuits.progress import bar
 
@@ -157,15 +158,7 @@ def preferences(
     prompts = option_prompts(model, material, ordered_pairs(n, pairs, seed), seed)
     labels = [model.single_token(label) for label in material.labels]
     sums, p_first = np.zeros((len(sites), n, model.d_model)), np.zeros(len(prompts))
-    kept: dict[str, torch.Tensor] = {}
-
-    def keep(site: str):
-        return lambda value, hook: kept.update({site: value.detach()})
-
-    with (
-        model.bridge.hooks(fwd_hooks=[(site, keep(site)) for site in sites]),
-        bar(len(prompts), "preferences") as shown,
-    ):
+    with recorded(model.bridge, sites) as streams, bar(len(prompts), "preferences") as shown:
         for places, tokens in _batches(prompts, batch_tokens):
             logits = model.bridge(tokens.to(model.bridge.cfg.device), use_cache=False, logits_to_keep=1)[
                 :, -1, labels
@@ -173,7 +166,7 @@ def preferences(
             p_first[places] = logits.double().softmax(-1)[:, 0].cpu().numpy()
             weights = _option_weights(prompts, places, n, tokens.shape[1])
             for number, site in enumerate(sites):
-                sums[number] += weights @ kept[site].double().cpu().numpy().reshape(-1, model.d_model)
+                sums[number] += weights @ streams[site].double().cpu().numpy().reshape(-1, model.d_model)
             shown.update(len(places))
     offered = np.bincount(
         [activity for prompt in prompts for activity in (prompt.first, prompt.second)], minlength=n

@@ -21,7 +21,7 @@ from emocircuits.errors import UserError
 from emocircuits.experiments.steered import equal_length_groups
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import bootstrap_interval
-from emocircuits.passes.hooks import hook_points, hooked
+from emocircuits.passes.hooks import recorded
 from emocircuits.passes.resume import stream_at
 
 
@@ -111,16 +111,13 @@ def long_readings(
     site, device = site or directions.read_site, model.bridge.cfg.device
     vectors = np.stack([directions.vector(emotion, site) for emotion in emotions]).astype(np.float64)
     offset = vectors @ directions.mean[directions.site_index(site)].astype(np.float64)
-    found, cache, seen = [], DynamicCache(config=model.bridge.original_model.config), []
-    with hooked(
-        model.bridge,
-        hook_points(model.bridge),
-        [(site, lambda value, hook: seen.append(value[0].double().cpu().numpy()))],
-    ):
+    found, cache = [], DynamicCache(config=model.bridge.original_model.config)
+    with recorded(model.bridge, [site]) as streams:
         for start in range(0, len(ids), chunk):
             part = torch.tensor([list(ids[start : start + chunk])], device=device)
             model.bridge(part, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            found.append((seen.pop() @ vectors.T - offset) / directions.scale(site))
+            stream = streams[site][0].double().cpu().numpy()
+            found.append((stream @ vectors.T - offset) / directions.scale(site))
             if tick is not None:
                 tick(part.shape[1])
     values = np.concatenate(found)

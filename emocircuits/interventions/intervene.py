@@ -24,7 +24,7 @@ from emocircuits.interventions.edits import Edit, Place, Value, place_of
 from emocircuits.interventions.positions import Counter
 from emocircuits.passes.anatomy import unsplit
 from emocircuits.passes.edit import edited
-from emocircuits.passes.hooks import hook_points
+from emocircuits.passes.hooks import recorded
 from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 HOLDS, CONSTRAINED = ("patterns", "norms", "mlps"), ("patterns", "norms")
@@ -173,19 +173,9 @@ def _recorded(
     model: Any, hooks: Collection[str], tokens: Tensor, optional: Collection[str] = ()
 ) -> dict[str, Tensor]:
     """What hooks hold in one pass; optional ones may be absent."""
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[..., None]:
-        return lambda value, hook=None: seen.__setitem__(name, value.detach())
-
-    points = hook_points(model) if optional else {}
-    known = [*hooks, *(hook for hook in optional if hook in points)]
-    with unsplit(model), model.hooks(fwd_hooks=[(hook, keep(hook)) for hook in known]):
+    with unsplit(model), recorded(model, hooks, optional=optional) as held:
         model(tokens)
-    missing = sorted(set(hooks) - set(seen))
-    if missing:
-        raise Failure(f"the hook {missing[0]} never ran", cure="check that the model has it")
-    return seen
+    return held
 
 
 def _held(model: Any, hold: Sequence[str], tokens: Tensor | None) -> dict[str, Callable[[Tensor], Tensor]]:

@@ -19,6 +19,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
 from transformers import AttentionInterface
 
+from emocircuits.names import residual_site
+from emocircuits.passes.hooks import recorded
 from emocircuits.passes.recompute import pattern_bytes
 
 NAME = "emocircuits_fused"
@@ -164,17 +166,11 @@ def _agrees(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> bool:
 
 
 def _streams(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> list[torch.Tensor]:
-    """The stream behind every block, and the logits."""
-    seen: list[torch.Tensor] = []
-
-    def keep(value: torch.Tensor, hook: Any) -> None:
-        seen.append(value)
-
-    with model.hooks(
-        fwd_hooks=[(f"blocks.{number}.hook_resid_post", keep) for number in range(model.cfg.n_layers)]
-    ):
+    """The stream after every block, and the logits."""
+    sites = [residual_site(layer) for layer in range(model.cfg.n_layers)]
+    with recorded(model, sites) as streams:
         logits = model(tokens)
-    return [*seen, logits]
+    return [*(streams[site] for site in sites), logits]
 
 
 @contextmanager

@@ -1,16 +1,17 @@
-"""Hooks set by the dozen: names are resolved once, where a bridge would look all of its aliases up for each
-of them.
+"""Forward hooks that are surely removed, and what they saw. Hooks are set here and nowhere else.
 
-On a small model that look-up costs more than the forward pass.
+Names are resolved once, where a bridge would look all of its aliases up for each of them; on a small model
+that look-up costs more than the forward pass.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from emocircuits.errors import UserError
+from emocircuits.errors import Failure, UserError
 
 Hook = Callable[..., Any]
 
@@ -55,3 +56,58 @@ def hooked(
         for name, _ in hooks:
             points[name].remove_hooks("fwd", level=level)
         model.context_level = level - 1
+
+
+@contextmanager
+def recorded(
+    model: Any,
+    names: Iterable[str],
+    *,
+    optional: Iterable[str] = (),
+    keep: Callable[[Tensor], Any] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """What hooks hold in the passes inside the context; a later pass replaces what an earlier one left.
+
+        with recorded(model, [site]) as held:
+            model(tokens)
+        held[site]
+
+    Args:
+        model: any TransformerLens object.
+        names: hooks; each of them must run.
+        optional: hooks that the model may lack.
+        keep: what of a value is kept, by default the value itself, detached.
+
+    Raises:
+        UserError: the model has no hook of a name.
+        Failure: a hook never ran.
+    """
+    points, names, held = hook_points(model), list(names), {}
+
+    def hook_of(name: str) -> Hook:
+        def hook(value: Tensor, hook: Any = None) -> None:
+            held[name] = value.detach() if keep is None else keep(value.detach())
+
+        return hook
+
+    known = dict.fromkeys([*names, *(name for name in optional if name in points)])
+    with hooked(model, points, [(name, hook_of(name)) for name in known]):
+        yield held
+    missing = [name for name in names if name not in held]
+    if missing:
+        raise Failure(f"the hook {missing[0]} never ran", cure="check that the model has it")
+
+
+@contextmanager
+def output_of(module: nn.Module) -> Iterator[list[Tensor]]:
+    """What a module returns in each pass inside the context (of several values the first), in the autograd
+    graph; for modules whose output no hook of the model gives as cheaply.
+    """
+    outputs: list[Tensor] = []
+    handle = module.register_forward_hook(
+        lambda module, inputs, out: outputs.append(out[0] if isinstance(out, tuple) else out)
+    )
+    try:
+        yield outputs
+    finally:
+        handle.remove()

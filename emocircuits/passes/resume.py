@@ -17,7 +17,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from emocircuits.names import blocks_before
-from emocircuits.passes.hooks import Hook, hook_points, hooked
+from emocircuits.passes.hooks import Hook, hook_points, hooked, output_of
 
 
 @torch.no_grad()
@@ -121,15 +121,9 @@ def _stream_after(
     """The stream after blocks 0 … `stop` - 1; later blocks do not run."""
     if stop < bridge.cfg.n_layers:
         return bridge(tokens, use_cache=False, stop_at_layer=stop)
-    streams: list[Tensor] = []
-    # a plain module hook: setting up the bridge's own costs as much as a small model's pass
-    handle = bridge.blocks[stop - 1].register_forward_hook(
-        lambda module, inputs, out: streams.append(out[0] if isinstance(out, tuple) else out)
-    )
-    try:
+    # of the plain module: looking up the bridge's hooks costs a fifth of a small model's pass
+    with output_of(bridge.blocks[stop - 1]) as streams:
         bridge(tokens, use_cache=False, logits_to_keep=1)
-    finally:
-        handle.remove()
     return streams[0]
 
 

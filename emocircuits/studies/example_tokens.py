@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from emocircuits.experiments.readings import token_readings
 from emocircuits.passes.anatomy import open_anatomy
-from emocircuits.passes.hooks import hook_points, hooked
+from emocircuits.passes.hooks import recorded
 from emocircuits.passes.pairs import PairBatch
 from emocircuits.runs.workspace import Workspace
 
@@ -65,20 +65,15 @@ def attention_patterns(
     model: Any, tokens: Int[torch.Tensor, "1 pos"]
 ) -> dict[str, Float[torch.Tensor, "pos pos"]]:
     """Attention of every head on one prompt by name (`a2.h3`): rows look, columns are looked at."""
-    anatomy, seen = open_anatomy(model, tokens), {}
+    anatomy = open_anatomy(model, tokens)
     names = [layer.hook("hook_pattern") for layer in anatomy.layers]
-    points = hook_points(model)
-
-    def keep(name: str) -> Any:
-        return lambda value, hook=None: seen.__setitem__(name, value.detach().float().cpu())
-
-    with hooked(model, points, [(name, keep(name)) for name in names if name in points]):
+    with recorded(model, (), optional=names, keep=lambda value: value.float().cpu()) as patterns:
         model(tokens)
     return {
-        f"a{number}.h{head}": seen[name][0, head]
+        f"a{number}.h{head}": patterns[name][0, head]
         for number, name in enumerate(names)
-        if name in seen
-        for head in range(seen[name].shape[1])
+        if name in patterns
+        for head in range(patterns[name].shape[1])
     }
 
 
