@@ -31,10 +31,10 @@ def hooks_left(model):
 
 def test_hooks_act_inside_and_are_gone_after_an_error(model, tokens):
     before = model(tokens)
-    with pytest.raises(ZeroDivisionError):
-        with hooked(model, hook_points(model), [(SITE, lambda value, hook: value + 1)]):
-            assert not torch.equal(model(tokens), before)
-            raise ZeroDivisionError
+    hooks = [(SITE, lambda value, hook: value + 1)]
+    with pytest.raises(ZeroDivisionError), hooked(model, hook_points(model), hooks):
+        assert not torch.equal(model(tokens), before)
+        raise ZeroDivisionError
     assert torch.equal(model(tokens), before) and hooks_left(model) == 0
 
 

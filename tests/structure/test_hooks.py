@@ -6,7 +6,9 @@ from pathlib import Path
 import emocircuits
 
 PACKAGE = Path(emocircuits.__file__).parent
-SETS_A_HOOK = re.compile(r"\.hooks\(|\.add_hook\(|register_(full_)?(forward|backward)|run_with_(hooks|cache)")
+SETS_A_HOOK = re.compile(
+    r"\.hooks\((\w+_hooks|\[)|\.add_hook\(|register_(full_)?(forward|backward)|run_with_(hooks|cache)"
+)
 EXCEPT = {
     "passes/hooks.py",
     "models/checks.py",  # asks whether the bridge's own contexts work
