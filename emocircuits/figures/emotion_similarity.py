@@ -20,7 +20,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     width = min(widths(venue)[1], 2.4 + 0.16 * len(names))
     figure = new_figure(width, width * 0.86)
     axes = figure.subplots()
-    image = axes.imshow(matrix, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest", rasterized=True)
+    image = axes.imshow(matrix, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="none")
     every = max(1, -(-len(names) // MAX_LABELS))
     shown = range(0, len(names), every)
     size = min(7.0, max(4.5, 330 / max(len(names) / every, 1) / 2.2))

@@ -6,14 +6,13 @@ from importlib import resources
 from pathlib import Path
 
 from emocircuits.io.atomic import write_text
+from emocircuits.report.packed import packed
 from emocircuits.report.parts import PARTS
 from emocircuits.report.pictures import pictures
 from emocircuits.report.run_data import RunData, read_run
 from emocircuits.report.text import esc, words
 from emocircuits.report.token_boxes import token_boxes
-from emocircuits.runs.trust import with_scores
-from emocircuits.viewer.data import viewer_data
-from emocircuits.viewer.page import script_json, viewer_css, viewer_script
+from emocircuits.viewer.page import viewer_css, viewer_script
 from emocircuits.viewer.token_views import CSS as TOKEN_CSS
 from emocircuits.viewer.token_views import token_script
 
@@ -33,12 +32,11 @@ PAGE = """<!doctype html>
 {warnings}
 {sections}
 <footer>Made by emocircuits from the files of one run; code version <code>{code}</code>. Every number on this page is in those files.</footer></main></div>
-{data}
-<script>
+{token_script}<script>
 {script}
 {report_script}
 </script>
-{token_scripts}</body></html>
+</body></html>
 """
 
 
@@ -62,10 +60,6 @@ def report_page(run_dir: str | Path) -> str:
         for name, part in PARTS.items()
     )
     contents = "".join(f'<li><a href="#{name}">{esc(part.TITLE)}</a></li>' for name, part in PARTS.items())
-    data = "\n".join(
-        f'<script type="application/json" id="graph-{esc(name)}">{script_json(viewer_data(with_scores(graph, run.scores[name]), run.evidence.get(name)))}</script>'
-        for name, graph in run.circuits.items()
-    )
     heading, lead = _headline(run)
     return PAGE.format(
         title=f"emocircuits report: {esc(run.summary['model'])}",
@@ -79,17 +73,18 @@ def report_page(run_dir: str | Path) -> str:
         warnings=_warnings(run),
         sections=sections,
         code=esc(run.manifest["code_version"]),
-        data=data,
         script=viewer_script(),
         report_script=_asset("report.js"),
-        token_scripts=_token_scripts(run),
+        token_script=_token_script(run),
     )
 
 
-def _token_scripts(run: RunData) -> str:
-    """CircuitsVis, once, and its calls; nothing where the run kept no tokens."""
+def _token_script(run: RunData) -> str:
+    """CircuitsVis, once, and its calls, packed; nothing where the run kept no tokens."""
     calls = "\n".join(token_boxes(run, name)[1] for name in run.circuits)
-    return f"<script>{token_script()}</script>\n<script>{calls}</script>" if calls.strip() else ""
+    if not calls.strip():
+        return ""
+    return f'<script type="text/plain" id="token-script">{packed(token_script() + calls)}</script>\n'
 
 
 def _headline(run: RunData) -> tuple[str, str]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from emocircuits.limits import PACK_FROM_CHARACTERS
+from emocircuits.report.packed import place
 from emocircuits.report.text import esc, interval, number
 
 
@@ -19,7 +21,7 @@ class Cell:
     """
 
     def __init__(self, markup: str, sort: float | None = None):
-        self.html, self.sort, self.text = markup, sort, markup
+        self.html, self.sort = markup, sort
 
 
 def estimate(value: Any, low: Any, high: Any, *, strong: bool = False) -> Cell:
@@ -29,18 +31,19 @@ def estimate(value: Any, low: Any, high: Any, *, strong: bool = False) -> Cell:
 
 
 def cell(value: Any) -> str:
-    """One table cell; numbers are right-aligned and carry their full value for sorting."""
+    """One table cell; numbers are right-aligned and carry their full value, which also sorts them."""
     if isinstance(value, Cell):
-        sort = esc(value.text if value.sort is None else value.sort)
-        return f'<td class="{"" if value.sort is None else "num"}" data-sort="{sort}">{value.html}</td>'
+        if value.sort is None:
+            return f"<td>{value.html}</td>"
+        return f'<td class="num" data-sort="{esc(value.sort)}">{value.html}</td>'
     if _is_number(value):
         raw = (
             "" if value is None or not math.isfinite(value) else repr(getattr(value, "item", lambda: value)())
         )
-        return f'<td class="num" data-sort="{raw}" title="{raw}">{number(value)}</td>'
+        return f'<td class="num" title="{raw}">{number(value)}</td>'
     if isinstance(value, (bool, np.bool_)):
         return f'<td data-sort="{int(value)}">{number(value)}</td>'
-    return f'<td data-sort="{esc(value)}">{esc(value)}</td>'
+    return f"<td>{esc(value)}</td>"
 
 
 def table(
@@ -85,6 +88,14 @@ def facts(items: Iterable[tuple[str, Any]]) -> str:
 def details(summary: str, inside: str, *, opened: bool = False) -> str:
     """A block that the reader opens; both texts are HTML already."""
     return f"<details{' open' if opened else ''}><summary>{summary}</summary>{inside}</details>"
+
+
+def long_details(summary: str, inside: str, file: str) -> str:
+    """A block that the reader opens; a long one is packed and names the run's file of the same content."""
+    if len(inside) < PACK_FROM_CHARACTERS:
+        return details(summary, inside)
+    note = f"A browser that runs scripts shows the table here; it is <code>{esc(file)}</code> of the run."
+    return details(summary, place("unfolded", inside, note))
 
 
 def named(data: Any, heads: dict[str, str]) -> dict[str, str]:

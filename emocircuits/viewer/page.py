@@ -82,13 +82,22 @@ def viewer_script() -> str:
     return f"const emocircuitsViewer = (() => {{\n{body}\nreturn {{ mount, widget }};\n}})();"
 
 
+def compact_json(value: Any) -> str:
+    """JSON without spaces.
+
+    Raises:
+        ValueError: NaN or infinity.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def script_json(value: Any) -> str:
     """JSON that can stand inside a script element: no text in it can end the element or start a comment.
 
     Raises:
         ValueError: NaN or infinity.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = compact_json(value)
     for char in ("<", ">", "&", "\u2028", "\u2029"):
         text = text.replace(char, f"\\u{ord(char):04x}")
     return text

@@ -2,19 +2,23 @@
 run.
 """
 
+import base64
 import json
 import re
+import zlib
+from html.parser import HTMLParser
 
 import pytest
 from fixtures.chromium import Watch, launched, new_context, require_chromium, wait_until
 from fixtures.make_run import make_run
 
 from emocircuits.errors import UserError
-from emocircuits.report import build_report
+from emocircuits.report import build_report, tables
 from emocircuits.report.contrast import contrast
 from emocircuits.report.run_data import read_run
 from emocircuits.report.text import number
 
+PACKED = re.compile(r'<script type="text/plain"[^>]*>(.*?)</script>')
 HOSTILE = '</script><img src=x onerror="window.pwned=1">'
 
 
@@ -66,7 +70,7 @@ def test_the_numbers_are_those_of_the_files(page, run_dir):
 
 
 def test_nothing_is_fetched_and_equal_runs_give_equal_pages(page, run_dir):
-    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+    assert all(address.startswith(("data:", "#")) for address in addresses(page))
     assert "@import" not in page
     assert build_report(run_dir).read_text() == page
     assert page.count('class="circuit"') == 2
@@ -97,6 +101,23 @@ def test_a_missing_file_is_named_with_its_stage(tmp_path, name, stage):
     assert not (tmp_path / "report.html").exists()
 
 
+def addresses(page: str) -> list[str]:
+    """Everything that the elements of a page point to."""
+    collected: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            collected.extend(value for name, value in attrs if name in ("src", "href", "srcset", "data"))
+
+    Reader().feed(page)
+    return collected
+
+
+def unpacked(page: str) -> list[str]:
+    """All packed texts of a page."""
+    return [zlib.decompress(base64.b64decode(text, validate=True)).decode() for text in PACKED.findall(page)]
+
+
 @pytest.mark.browser
 def test_in_a_browser(tmp_path):
     require_chromium()
@@ -115,7 +136,7 @@ def test_in_a_browser(tmp_path):
             wait_until(page, "document.querySelectorAll('[data-ready]').length === 2")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert page.locator(".token-view").count() == 6
-            assert page.locator("#tokens-1-2-0 canvas").count() > 0
+            page.locator("#tokens-1-2-0 canvas").first.wait_for(state="attached")
             assert "onerror=window.pwned=1" in page.locator("#tokens-0-0-0").inner_text().replace("\xa0", " ")
             if width == 1440:
                 heads = page.locator("#saes table.data th button")
@@ -137,9 +158,12 @@ def test_in_a_browser(tmp_path):
 
 def test_the_circuits_carry_what_was_measured_around_them(page):
     """Steering inside the viewer's data, CircuitsVis once, and nothing of it where the run kept no tokens."""
-    data = json.loads(re.search(r'id="graph-blackmail">(.*?)</script>', page, re.S).group(1))
-    assert {curve["direction"] for curve in data["dose"]["curves"]} >= {"desperate", "calm", "random_0"}
-    assert page.count("var CircuitsVis=") == 1
+    circuits = [json.loads(text) for text in unpacked(page) if text.startswith("{")]
+    assert [data["behaviour"] for data in circuits] == ["blackmail", "reward_hacking"]
+    curves = {curve["direction"] for curve in circuits[0]["dose"]["curves"]}
+    assert curves >= {"desperate", "calm", "random_0"}
+    assert "".join(unpacked(page)).count("var CircuitsVis=") == 1 and "var CircuitsVis=" not in page
+    assert len(page) < 1.6e6, "what was packed stands in it at length"
 
 
 def test_a_run_without_tokens_has_a_report_without_them(tmp_path):
@@ -147,4 +171,53 @@ def test_a_run_without_tokens_has_a_report_without_them(tmp_path):
     for path in tmp_path.glob("tokens_*.json"):
         path.unlink()
     text = build_report(tmp_path).read_text()
-    assert "CircuitsVis" not in text and "token by token" not in text
+    assert "token-script" not in text.split("<script>")[0] and "token by token" not in text
+
+
+@pytest.fixture
+def folded(tmp_path, monkeypatch):
+    """A report whose long tables are packed, with a hostile emotion in one of them."""
+    monkeypatch.setattr(tables, "PACK_FROM_CHARACTERS", 0)
+    make_run(tmp_path)
+    matches = pd.read_csv(tmp_path / "matches.csv")
+    matches.loc[0, "emotion"] = HOSTILE
+    matches.to_csv(tmp_path / "matches.csv", index=False)
+    return build_report(tmp_path), matches
+
+
+@pytest.mark.browser
+def test_a_long_table_unfolds_on_a_click(folded):
+    require_chromium()
+    path, matches = folded
+    with launched() as browser:
+        page = browser.new_context(offline=True).new_page()
+        watch = Watch(page)
+        page.goto(path.as_uri())
+        block = page.locator("#matches details")
+        assert block.locator("table").count() == 0
+        block.locator("summary").click()
+        block.locator("table").wait_for()
+        assert block.locator("tbody tr").count() == len(matches)
+        assert HOSTILE in block.inner_text() and page.evaluate("window.pwned") is None
+        cosines = list(matches.columns).index("cosine")
+        block.locator("th button").nth(cosines).click()
+        assert block.locator("tbody tr").first.locator("td").nth(cosines).get_attribute("title") == repr(
+            matches.cosine.max()
+        )
+        watch.clean()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_browser_that_cannot_unpack_is_told_where_the_data_are(folded, scripts):
+    require_chromium()
+    with launched() as browser:
+        page = browser.new_context(offline=True, java_script_enabled=scripts).new_page()
+        watch = Watch(page)
+        page.add_init_script("delete window.DecompressionStream")
+        page.goto(folded[0].as_uri())
+        assert "circuit_blackmail.json" in page.locator(".circuit").first.inner_text()
+        page.locator("#matches summary").click()
+        assert "matches.csv of the run" in page.locator("#matches details").inner_text()
+        assert page.locator(".ec-viewer").count() == 0
+        watch.clean()

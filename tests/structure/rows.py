@@ -28,6 +28,7 @@ ROWS = (
         "ranks",
         "progress",
         "sanitise",
+        "limits",
     ),
     ("io",),
     ("artifacts",),

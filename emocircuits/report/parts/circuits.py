@@ -1,9 +1,13 @@
 """The circuits, live, each with its example token by token."""
 
+from emocircuits.report.packed import place
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import details
 from emocircuits.report.text import esc, words
 from emocircuits.report.token_boxes import token_boxes
+from emocircuits.runs.trust import with_scores
+from emocircuits.viewer.data import viewer_data
+from emocircuits.viewer.page import compact_json
 
 TITLE = "Circuits"
 TOKENS = (
@@ -13,10 +17,12 @@ TOKENS = (
 
 
 def build(run: RunData, pictures: dict[str, str]) -> str:
-    """A place for every circuit; the viewer fills it."""
+    """A place for every circuit, which the viewer fills."""
     blocks = []
     for name in run.circuits:
-        blocks.append(f'<h3>{words(name)}</h3><div class="circuit" data-graph="graph-{esc(name)}"></div>')
+        file = f"<code>circuit_{esc(name)}.json</code>"
+        note = f"A browser that runs scripts shows the circuit here; it is {file} of the run."
+        blocks.append(f"<h3>{words(name)}</h3>{place('circuit', _data(run, name), note)}")
         boxes, _ = token_boxes(run, name)
         if boxes:
             inside = f'{TOKENS}<div class="tokens">{boxes}</div>'
@@ -27,3 +33,8 @@ def build(run: RunData, pictures: dict[str, str]) -> str:
         "where it is most active. <i>Effects along</i> shows the same nodes under control directions.</p>"
         + "".join(blocks)
     )
+
+
+def _data(run: RunData, behaviour: str) -> str:
+    graph = with_scores(run.circuits[behaviour], run.scores[behaviour])
+    return compact_json(viewer_data(graph, run.evidence.get(behaviour)))

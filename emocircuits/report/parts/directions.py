@@ -1,7 +1,7 @@
 """The emotion directions: their geometry, how well they read, and a text read along them."""
 
 from emocircuits.report.run_data import RunData
-from emocircuits.report.tables import details, facts, frame
+from emocircuits.report.tables import facts, frame, long_details
 
 TITLE = "Emotion directions"
 SCORES = {
@@ -21,5 +21,7 @@ def build(run: RunData, pictures: dict[str, str]) -> str:
         + pictures["emotion_similarity"]
         + pictures.get("emotion_pca", "")
         + pictures.get("token_reading", "")
-        + details(f"All {len(run.directions)} directions", frame(run.directions, tall=True))
+        + long_details(
+            f"All {len(run.directions)} directions", frame(run.directions, tall=True), "directions.csv"
+        )
     )

@@ -5,7 +5,7 @@ import pandas as pd
 from emocircuits.artifacts.feature_page import feature_page
 from emocircuits.io.documents import read_json
 from emocircuits.report.run_data import RunData
-from emocircuits.report.tables import Cell, details, frame, named
+from emocircuits.report.tables import Cell, frame, long_details, named
 from emocircuits.report.text import esc, number
 
 TITLE = "Feature matches"
@@ -36,7 +36,7 @@ def build(run: RunData, pictures: dict[str, str]) -> str:
         f"<em>{esc(run.opposite)}</em>: {second}.</p>"
         + frame(own, named(own, HEADS), tall=True, caption=f"{run.emotion} and {run.opposite}")
         + pictures.get("match_null", "")
-        + details(f"All {len(matches)} matches", frame(matches, tall=True))
+        + long_details(f"All {len(matches)} matches", frame(matches, tall=True), "matches.csv")
     )
 
 

@@ -1,0 +1,34 @@
+"""What stands packed in the page comes back whole, and nothing in it can become markup."""
+
+import base64
+import re
+import zlib
+
+from emocircuits.report.packed import packed, place
+from emocircuits.report.pictures import svg_address
+from emocircuits.report.tables import details, long_details
+
+TEXT = '</script><img src=x onerror="window.pwned=1">\u2028 🙂 ' * 3000
+
+
+def test_packed_text_comes_back():
+    text = packed(TEXT)
+    assert zlib.decompress(base64.b64decode(text)).decode() == TEXT
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", text) and len(text) < len(TEXT) / 50
+    element = place("circuit", TEXT, "note")
+    assert element.startswith('<div class="circuit"><p>note</p><script type="text/plain">')
+    assert "<img" not in element
+
+
+def test_only_long_blocks_are_packed():
+    assert long_details("All", "<p>short</p>", "matches.csv") == details("All", "<p>short</p>")
+    long = long_details("All", TEXT, "a<b.csv")
+    assert "<img" not in long and "<code>a&lt;b.csv</code> of the run" in long
+
+
+def test_a_picture_is_an_address_without_markup():
+    svg = """<?xml version="1.0"?><!DOCTYPE svg><svg width='1'>
+ <!-- it's a label --><metadata>when</metadata><use href="#a" x="50%"/></svg>"""
+    address = svg_address(svg)
+    assert not re.search(r"[<>'#&\n]", address) and "label" not in address and "when" not in address
+    assert 'href="%23a" x="50%25"' in address
