@@ -8,6 +8,7 @@ import re
 import zlib
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from fixtures.chromium import Watch, launched, new_context, require_chromium, wait_until
 from fixtures.make_run import make_run
@@ -190,7 +191,7 @@ def test_a_long_table_unfolds_on_a_click(folded):
     require_chromium()
     path, matches = folded
     with launched() as browser:
-        page = browser.new_context(offline=True).new_page()
+        page = new_context(browser).new_page()
         watch = Watch(page)
         page.goto(path.as_uri())
         block = page.locator("#matches details")
@@ -201,7 +202,7 @@ def test_a_long_table_unfolds_on_a_click(folded):
         assert HOSTILE in block.inner_text() and page.evaluate("window.pwned") is None
         cosines = list(matches.columns).index("cosine")
         block.locator("th button").nth(cosines).click()
-        assert block.locator("tbody tr").first.locator("td").nth(cosines).get_attribute("title") == repr(
+        assert block.locator("tbody tr").first.locator("td").nth(cosines).get_attribute("title") == str(
             matches.cosine.max()
         )
         watch.clean()
@@ -212,7 +213,7 @@ def test_a_long_table_unfolds_on_a_click(folded):
 def test_a_browser_that_cannot_unpack_is_told_where_the_data_are(folded, scripts):
     require_chromium()
     with launched() as browser:
-        page = browser.new_context(offline=True, java_script_enabled=scripts).new_page()
+        page = new_context(browser, java_script_enabled=scripts).new_page()
         watch = Watch(page)
         page.add_init_script("delete window.DecompressionStream")
         page.goto(folded[0].as_uri())
