@@ -71,7 +71,7 @@ print((folder / "money_trouble.planted.jsonl").read_text().splitlines()[0])
 words = {"planted": (("cheat",), ("fix",), "")}
 for name, title in (("money_trouble", "Money trouble"), ("sadness", "Sadness")):
     if name not in BEHAVIOURS:
-        register(name, title, f"{title} before a decision to cheat or to fix.", 0, words, folder=folder)
+        register(name, title, f"{title} before a decision to cheat or to fix.", words, folder=folder)
 changes = {}
 for name in ("money_trouble", "sadness"):
     (score,) = bind(BEHAVIOURS.get(name), model).batches(model, "score")

@@ -26,7 +26,7 @@ class PromptPair:
         id: unique in its file.
         clean: the circumstances are desperate.
         corrupt: the circumstances are calm.
-        split: "find" for discovering a circuit, "score" for judging it; never mixed.
+        split: "find" for discovering a circuit, "score" for scoring it; never mixed.
         true_clean: P(target action | the text of `clean`) where the world that made the text is known, else
             None.
         true_corrupt: the same for `corrupt`.
@@ -52,7 +52,7 @@ class Material:
         targets: action words of the behaviour, each one token of the models this register is for.
         honest: the words they compete with.
         note: what a reader must know about the choice of words.
-        scenario: file in `natural/` that pairs are made of for each model (`natural_prompts`); "" where they
+        scenario: file in `natural/` that pairs are made of for each model (`natural.py`); "" where they
             are ready as JSONL.
         mails: ordinary mails in every prompt of the scenario, to make it long.
         folder: where its prompts lie.
@@ -75,23 +75,19 @@ class Material:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """A card: what the behaviour is, its action words, its prompts, and the direction the emotion paper
-    reports.
+    """A card: what the behaviour is, its action words and its prompts.
 
     Attributes:
         name: name in the registry.
         title: for headings.
         summary: one or two sentences.
         materials: the registers it exists in, the default first.
-        expected_direction: sign of the change of the metric that more *desperate* brings in Sofroniew et al.
-            (2026); 0 where they state none.
     """
 
     name: str
     title: str
     summary: str
     materials: Mapping[str, Material]
-    expected_direction: int
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -121,7 +117,6 @@ def register(
     name: str,
     title: str,
     summary: str,
-    expected_direction: int,
     materials: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], str]],
     natural: Mapping[str, int] = MappingProxyType({}),
     folder: str | Path = PROMPTS,
@@ -129,7 +124,7 @@ def register(
     """Makes a card and registers it.
 
     Args:
-        name, title, summary, expected_direction: as in `Behaviour`.
+        name, title, summary: as in `Behaviour`.
         materials: a material's name -> (targets, honest, note).
         natural: name of a material made of `natural/<name>.toml` -> ordinary mails in its prompts; tried
             after the others.
@@ -138,4 +133,4 @@ def register(
     made = {key: Material(name, key, *parts, folder=Path(folder)) for key, parts in materials.items()}
     for key, mails in natural.items():
         made[key] = Material(name, key, (), (), NATURAL_NOTE, f"{name}.toml", mails)
-    return BEHAVIOURS.add(Behaviour(name, title, summary, MappingProxyType(made), expected_direction))
+    return BEHAVIOURS.add(Behaviour(name, title, summary, MappingProxyType(made)))

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from emocircuits.behaviours.behaviour import Behaviour, Material, PromptPair
 from emocircuits.behaviours.metrics import LogOdds, log_odds
-from emocircuits.behaviours.natural_prompts import NATURAL, natural_pairs, read_scenario, words_of
+from emocircuits.behaviours.natural import NATURAL, natural_pairs, read_scenario, words_of
 from emocircuits.behaviours.prompt_pairs import Encoder, TokenPairs, batches, encode_pairs, read_pairs
 from emocircuits.behaviours.targets import Vocabulary, resolve_both
 from emocircuits.errors import UserError
@@ -92,8 +92,8 @@ def _bind(behaviour: Behaviour, material: Material, model: Model) -> BoundBehavi
 def _bind_natural(behaviour: Behaviour, material: Material, model: Model) -> BoundBehaviour:
     scenario = read_scenario(NATURAL / material.scenario)
     targets, honest = words_of(scenario.targets, model), words_of(scenario.honest, model)
-    for kind, found, words in (("target", targets, scenario.targets), ("honest", honest, scenario.honest)):
-        if not found:
+    for kind, known, words in (("target", targets, scenario.targets), ("honest", honest, scenario.honest)):
+        if not known:
             raise UserError(
                 f"none of the {kind} words {', '.join(words)} is one token of this model",
                 expected="at least one",

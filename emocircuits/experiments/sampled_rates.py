@@ -1,14 +1,13 @@
-"""Rates of what a model writes when it may go on freely, judged by rules: the slow, coarse companion of the
-log-odds.
+"""Rates of what a model writes when it continues freely, classified by rules: the slow, coarse companion of
+the log-odds.
 """
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
-from emocircuits.behaviours.judge import KINDS, judge_of
+from emocircuits.behaviours.answers import ANSWERS, answer_rules
 from emocircuits.interventions.generate import sample
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import wilson_interval
@@ -40,9 +39,9 @@ def sampled_rates(
         seed: seed of the sampling.
 
     Raises:
-        UserError: the behaviour has no judge.
+        UserError: there are no rules for the behaviour's answers.
     """
-    judge, pairs, rows = judge_of(bound.behaviour.name), bound.pairs("score", prompts), []
+    kind_of, pairs, rows = answer_rules(bound.behaviour.name), bound.pairs("score", prompts), []
     for side in SIDES:
         texts = [
             pair.details["neutral"] if side == "neutral" else getattr(pair, side)
@@ -54,9 +53,9 @@ def sampled_rates(
             ids = torch.tensor([model.encode(text)] * samples, device=model.bridge.cfg.device)
             written = sample(model.bridge, ids, n_tokens, seed=seed + number, temperature=temperature)
             kinds += [
-                judge(model.tokenizer.decode(one.tolist(), skip_special_tokens=True)) for one in written
+                kind_of(model.tokenizer.decode(ids, skip_special_tokens=True)) for ids in written.tolist()
             ]
-        for kind in KINDS if kinds else ():
-            count = int(np.sum([one == kind for one in kinds]))
+        for kind in ANSWERS if kinds else ():
+            count = kinds.count(kind)
             rows.append((side, kind, count / len(kinds), *wilson_interval(count, len(kinds)), len(kinds)))
     return pd.DataFrame(rows, columns=["side", "kind", "rate", "ci_low", "ci_high", "n"])

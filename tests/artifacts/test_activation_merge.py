@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from store_world import META, SITES, plan, rows_of
+from artifacts.store_world import META, SITES, plan, rows_of
 
 from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
 from emocircuits.artifacts.store.merge import merge_stores

@@ -8,9 +8,9 @@ import os
 import h5py
 import numpy as np
 import pytest
+from artifacts.store_world import META, SITES, bf16, plan, rows_of, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_world import META, SITES, bf16, plan, rows_of, write
 
 from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
 from emocircuits.errors import Failure, UserError

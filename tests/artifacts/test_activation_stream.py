@@ -7,9 +7,9 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from artifacts.store_world import SITES, bf16, rows_of, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_world import SITES, bf16, rows_of, write
 
 from emocircuits.artifacts.store.row_selection import RowSelection
 from emocircuits.artifacts.store.stream import ActivationStream

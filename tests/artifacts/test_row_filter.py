@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from artifacts.store_world import SITES, rows_of, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_world import SITES, rows_of, write
 
 from emocircuits.artifacts.store.row_filter import RowFilter, filter_rows
 from emocircuits.artifacts.store.row_selection import RowSelection

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from matching_world import (
+from matching.matching_world import (
     DEAD,
     DENSE,
     EMOTIONS,

@@ -1,5 +1,5 @@
 """What a written answer did, by rules: patterns of the behaviour and of the honest acts
-(`natural/judges.toml`).
+(`natural/answer_rules.toml`).
 """
 
 import re
@@ -11,26 +11,26 @@ from pathlib import Path
 
 from emocircuits.errors import UserError, unknown
 
-JUDGES = Path(__file__).parent / "natural" / "judges.toml"
-KINDS = ("target", "honest", "other")
+RULES = Path(__file__).parent / "natural" / "answer_rules.toml"
+ANSWERS = ("target", "honest", "other")
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class AnswerRules:
     """Patterns of one behaviour; the kind whose pattern stands first in a text is what the text did."""
 
     patterns: Mapping[str, Sequence[re.Pattern[str]]]
 
     def __call__(self, text: str) -> str:
         """`target`, `honest` or `other`."""
-        first = {
+        begins = {
             kind: min(
-                (found.start() for pattern in patterns if (found := pattern.search(text))), default=None
+                (match.start() for pattern in patterns if (match := pattern.search(text))), default=None
             )
             for kind, patterns in self.patterns.items()
         }
-        seen = {kind: place for kind, place in first.items() if place is not None}
-        return min(seen, key=lambda kind: (seen[kind], KINDS.index(kind))) if seen else "other"
+        seen = {kind: begin for kind, begin in begins.items() if begin is not None}
+        return min(seen, key=lambda kind: (seen[kind], ANSWERS.index(kind))) if seen else "other"
 
     def rates(self, texts: Sequence[str]) -> dict[str, float]:
         """Share of each kind.
@@ -39,22 +39,22 @@ class Judge:
             UserError: no texts.
         """
         if not texts:
-            raise UserError("there are no answers to judge")
+            raise UserError("there are no answers to classify")
         kinds = [self(text) for text in texts]
-        return {kind: kinds.count(kind) / len(kinds) for kind in KINDS}
+        return {kind: kinds.count(kind) / len(kinds) for kind in ANSWERS}
 
 
 @cache
-def judge_of(behaviour: str, path: Path = JUDGES) -> Judge:
-    """The judge of a behaviour.
+def answer_rules(behaviour: str, path: Path = RULES) -> AnswerRules:
+    """The rules of a behaviour.
 
     Raises:
         UserError: it has none.
     """
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     if behaviour not in table:
-        raise unknown("judge", behaviour, table)
-    return Judge(
+        raise unknown("behaviour with answer rules", behaviour, table)
+    return AnswerRules(
         {
             kind: tuple(re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in table[behaviour][kind])
             for kind in ("target", "honest")

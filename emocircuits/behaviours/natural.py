@@ -1,18 +1,25 @@
 """Scenarios in plain English (`natural/*.toml`), made into prompt pairs for one model's tokenizer and chat
 format.
+
+The sides of a pair have equal token lengths: of several wordings of every part, those whose lengths agree are
+taken. Which wordings these are depends on the tokenizer; the meaning of the sides does not.
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from emocircuits.behaviours.behaviour import PromptPair
-from emocircuits.behaviours.paraphrase import Parts, aligned, unaligned
 from emocircuits.errors import UserError
 
+Parts = Sequence[Sequence[str]]
+"""Parts of a text, each in several wordings."""
+Wrap = Callable[[str], str]
+SAME_LENGTH = 6  # wordings of one length that are tried per side
 NATURAL = Path(__file__).parent / "natural"
 SIDES = ("desperate", "calm", "neutral")
 SENDERS = (
@@ -74,9 +81,9 @@ def read_scenario(path: Path) -> Scenario:
             tuple(table["targets"]),
             tuple(table["honest"]),
             str(table["prefix"]),
-            tuple((one["id"], one["system"], one["text"]) for one in table["frame"]),
-            tuple((one["id"], {side: one[side] for side in sides}) for one in table["circumstances"]),
-            tuple((tuple(one["failed"]), tuple(one["passed"])) for one in table.get("attempt", ())),
+            tuple((frame["id"], frame["system"], frame["text"]) for frame in table["frame"]),
+            tuple((row["id"], {side: row[side] for side in sides}) for row in table["circumstances"]),
+            tuple((tuple(row["failed"]), tuple(row["passed"])) for row in table.get("attempt", ())),
             tuple(mails),
             sides,
             tuple(table.get("filler", ())),
@@ -130,13 +137,13 @@ def natural_pairs(
 
 def words_of(words: Sequence[str], model: Any) -> tuple[str, ...]:
     """Those of the words that are one token of the model, in their order, no token twice."""
-    found: dict[int, str] = {}
+    word_of: dict[int, str] = {}
     for word in words:
         try:
-            found.setdefault(int(model.single_token(word)), word)
+            word_of.setdefault(int(model.single_token(word)), word)
         except UserError:
             continue
-    return tuple(found.values())
+    return tuple(word_of.values())
 
 
 def _cases(scenario: Scenario) -> list[tuple[str, Mapping[str, Parts], int | None]]:
@@ -178,3 +185,68 @@ def _prompt(
         if wrapped is not None:
             return f"{wrapped}{scenario.prefix}"
     return f"{system}\n\n{text}\n\nAnswer: {scenario.prefix}"
+
+
+def aligned(
+    encode: Callable[[str], list[int]], wrap: Wrap, sides: Mapping[str, Parts], filler: Sequence[str] = ()
+) -> dict[str, str]:
+    """One prompt per side, all of the same number of tokens.
+
+    Args:
+        encode: text -> token ids.
+        wrap: what a side's text (its parts with spaces between) stands in.
+        sides: side -> its parts in several wordings.
+        filler: sentences that mean nothing to the matter, one of which ends a side where nothing else helps.
+
+    Raises:
+        UserError: no choice of wordings has equal lengths; the message says which lengths there are.
+    """
+    filled = {side: [*parts, filler] for side, parts in sides.items()}
+    for tried in (sides, filled) if filler else (sides,):
+        texts = _aligned(encode, wrap, tried)
+        if texts is not None:
+            return texts
+    lengths = {side: list(_by_length(encode, parts)) for side, parts in sides.items()}
+    told = "; ".join(f"{side} {min(known)} to {max(known)} tokens" for side, known in lengths.items())
+    raise UserError(
+        f"no wordings of {' and '.join(sides)} have equal token lengths ({told})",
+        expected="equal lengths",
+        cure="add wordings, or use unaligned prompts with mean or zero ablation",
+    )
+
+
+def _aligned(
+    encode: Callable[[str], list[int]], wrap: Wrap, sides: Mapping[str, Parts]
+) -> dict[str, str] | None:
+    options = {side: _by_length(encode, parts) for side, parts in sides.items()}
+    common = set.intersection(*(set(by_length) for by_length in options.values()))
+    usual = sorted(length for by_length in options.values() for length in by_length)
+    middle = usual[len(usual) // 2]
+    for length in sorted(common, key=lambda length: (abs(length - middle), length)):
+        # parts were counted alone; tokens may merge where they meet, so the whole prompts are counted, too
+        whole: dict[str, dict[int, str]] = {}
+        for side, by_length in options.items():
+            texts = [wrap(text) for text in by_length[length]]
+            whole[side] = {len(encode(text)): text for text in reversed(texts)}
+        same = set.intersection(*(set(by_length) for by_length in whole.values()))
+        if same:
+            return {side: by_length[min(same)] for side, by_length in whole.items()}
+    return None
+
+
+def unaligned(wrap: Wrap, sides: Mapping[str, Parts]) -> dict[str, str]:
+    """One prompt per side in its first wording, whatever its length: for rates, and for mean or zero
+    ablation.
+    """
+    return {side: wrap(" ".join(part[0] for part in parts)) for side, parts in sides.items()}
+
+
+def _by_length(encode: Callable[[str], list[int]], parts: Parts) -> dict[int, list[str]]:
+    counts = [{text: len(encode(f" {text}")) for text in part} for part in parts]
+    by_length: dict[int, list[str]] = {}
+    for choice in product(*parts):
+        length = sum(count[text] for count, text in zip(counts, choice, strict=True))
+        texts = by_length.setdefault(length, [])
+        if len(texts) < SAME_LENGTH:
+            texts.append(" ".join(choice))
+    return by_length
