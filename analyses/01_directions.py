@@ -18,12 +18,12 @@ from emocircuits.directions.summaries import summarise
 from emocircuits.directions.validation import auroc_intervals
 from emocircuits.figures import show_figure
 from emocircuits.io.documents import write_csv
-from emocircuits.stages.finished_run import finished_run
+from emocircuits.runs.run import Run
 from emocircuits.studies.direction_studies import validate_directions
 
 recipe = os.environ.get("EMOCIRCUITS_RECIPE")
-run = finished_run(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="directions")
-out, directions = run.path("studies/01_directions"), run.directions()
+run = Run.make(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="directions")
+out, directions = run.path("studies/01_directions"), run.directions
 directions
 
 # %% [markdown]
@@ -60,7 +60,7 @@ quality[[name for name in shown if name in quality]].round(3)
 # %%
 site, emotion = directions.read_site, run.recipe.emotion
 settings = directions.settings
-seen = summarise(run.store(), from_token=settings["from_token"], named=settings["named"], sites=(site,))
+seen = summarise(run.store, from_token=settings["from_token"], named=settings["named"], sites=(site,))
 held = (
     seen.of_split(settings["held_out_split"]) & seen.stories["emotion"].isin(directions.emotions).to_numpy()
 )

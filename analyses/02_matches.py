@@ -15,12 +15,12 @@ import pandas as pd
 
 from emocircuits.figures import show_figure
 from emocircuits.io.documents import write_csv
-from emocircuits.stages.finished_run import finished_run
+from emocircuits.runs.run import Run
 from emocircuits.studies.match_studies import MatchStudy
 
 recipe = os.environ.get("EMOCIRCUITS_RECIPE")
-run = finished_run(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="steer")
-out, matches, emotion = run.path("studies/02_matches"), run.matches(), run.recipe.emotion
+run = Run.make(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="steer")
+out, matches, emotion = run.path("studies/02_matches"), run.matches, run.recipe.emotion
 study = MatchStudy(run)
 matches
 
@@ -81,7 +81,7 @@ show_figure(run.directory, "causal_check", out)
 # often.
 
 # %%
-mediated = pd.read_csv(run.path("mediation.csv"))
+mediated = run.table("mediation.csv")
 matched = mediated[mediated["held"] == "matched"].set_index("behaviour")["mediated"]
 random = mediated[mediated["kind"] == "random"].groupby("behaviour")["mediated"].max()
 kept = table[table["kept"]]

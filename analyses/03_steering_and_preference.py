@@ -11,18 +11,17 @@
 # %%
 import os
 
-import pandas as pd
 import torch
 
 import emocircuits
 from emocircuits.figures import show_figure
 from emocircuits.io.documents import write_csv
-from emocircuits.stages.finished_run import finished_run
+from emocircuits.runs.run import Run
 from emocircuits.studies.direction_checks import preference_agreement
 
 recipe = os.environ.get("EMOCIRCUITS_RECIPE")
-run = finished_run(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="steer")
-out, directions = run.path("studies/03_steering_and_preference"), run.directions()
+run = Run.make(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="steer")
+out, directions = run.path("studies/03_steering_and_preference"), run.directions
 emotion, opposite = run.recipe.emotion, run.recipe.opposite
 
 # %% [markdown]
@@ -50,7 +49,7 @@ print(f"{behaviour}: {before:.3f}, {pushed:.3f} with {emotion} at 0.25, {after:.
 show_figure(run.directory, "steering", out)
 
 # %%
-slopes = pd.read_csv(run.path("steering_slopes.csv"))
+slopes = run.table("steering_slopes.csv")
 slopes = slopes[slopes["metric"] == "logit_diff"]
 emotions = slopes[slopes["kind"] == "emotion"]
 controls = (
@@ -74,7 +73,7 @@ show_figure(run.directory, "coherence", out)
 # %%
 agreement = None
 if run.path("preference_emotions.csv").is_file():
-    agreement = preference_agreement(pd.read_csv(run.path("preference_emotions.csv")))
+    agreement = preference_agreement(run.table("preference_emotions.csv"))
     show_figure(run.directory, "preference", out)
 agreement
 

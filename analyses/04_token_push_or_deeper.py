@@ -16,15 +16,15 @@ import numpy as np
 import pandas as pd
 
 from emocircuits.figures import show_figure
-from emocircuits.io.documents import read_json, write_csv
-from emocircuits.stages.finished_run import finished_run
+from emocircuits.io.documents import write_csv
+from emocircuits.runs.run import Run
 from emocircuits.studies.trace_verdict import ROUTES, route_verdict
 
-run = finished_run(
+run = Run.make(
     os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), os.environ.get("EMOCIRCUITS_RECIPE"), until="evaluate"
 )
 out, emotion = run.path("studies/04_token_push_or_deeper"), run.recipe.emotion
-trace = pd.read_csv(run.path("trace.csv"))
+trace = run.table("trace.csv")
 
 # %% [markdown]
 # ## The answer, by what reads the push
@@ -75,12 +75,12 @@ features[["behaviour", "split", "part", "amount", "ci_low", "ci_high", "share"]]
 # ## Strongest paths, and what the behaviours share
 
 # %%
-paths = pd.read_csv(run.path("paths.csv"))
+paths = run.table("paths.csv")
 write_csv(out / "paths.csv", paths)
 paths.groupby("behaviour").head(4)[["behaviour", "path", "amount", "share_of_source"]].round(3)
 
 # %%
-shared = pd.DataFrame(read_json(run.path("overlap.json"))["pairs"])
+shared = pd.DataFrame(run.document("overlap.json")["pairs"])
 shared.drop(columns="nodes", errors="ignore").round(3)
 
 # %% [markdown]
@@ -89,7 +89,7 @@ shared.drop(columns="nodes", errors="ignore").round(3)
 # Faithfulness on held-out prompts, beside a random circuit of the same size.
 
 # %%
-scores = read_json(run.path("scores.json"))
+scores = run.document("scores.json")
 quality = pd.DataFrame(
     [
         {

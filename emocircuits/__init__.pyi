@@ -10,6 +10,7 @@ from emocircuits.attribution.qk_attribution import qk_attribution as qk_attribut
 from emocircuits.circuits import CircuitGraph as CircuitGraph
 from emocircuits.interventions.dial import steering as steering
 from emocircuits.models.loader import load_model as load_model
+from emocircuits.runs.run import Run as Run
 
 __all__: list[str]
 __version__: str

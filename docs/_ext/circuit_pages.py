@@ -10,8 +10,8 @@ from pathlib import Path
 
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.evidence import CircuitEvidence
+from emocircuits.artifacts.run_evidence import run_circuits
 from emocircuits.export import EXPORTERS
-from emocircuits.runs.evidence import run_circuits
 
 FRAME = """```{{raw}} html
 <div class="circuit-frame"><iframe src="_static/circuits/{name}.html" title="{title}" {loading} style="height:{height}px"></iframe>

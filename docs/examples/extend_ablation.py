@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from emocircuits import CircuitGraph
 from emocircuits.interventions.ablate import ABLATIONS, AblationCard, Baseline
-from emocircuits.runs.execute import open_run
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 
 
 def halfway(corrupt: Baseline, mean: Baseline) -> Baseline:
@@ -16,15 +14,14 @@ def halfway(corrupt: Baseline, mean: Baseline) -> Baseline:
 ABLATIONS.add(AblationCard("halfway", "halfway between the corrupt value and the mean", True, halfway))
 
 
-def example(run: Path) -> None:
+def example(directory: Path) -> None:
     """A circuit that is faithful under both ends is faithful in between."""
-    recipe, manifest = open_run(run)
-    workspace = Workspace(recipe, run, manifest=manifest)
-    circuit = CircuitGraph.load(run / "circuit_reward_hacking.json")
-    (pairs,) = workspace.pairs("reward_hacking", "score", 12)
-    saes = {site: workspace.sae(site) for site in workspace.circuit_sites}
-    metric = workspace.behaviour("reward_hacking").metric
+    run = Run.open(directory)
+    circuit = run.circuit("reward_hacking")
+    (pairs,) = run.pairs("reward_hacking", "score", 12)
+    saes = {site: run.sae(site) for site in run.circuit_sites}
+    metric = run.behaviour("reward_hacking").metric
     kept = circuit.faithfulness(
-        workspace.model.bridge, pairs.clean, pairs.corrupt, metric, saes, ablation="halfway"
+        run.model.bridge, pairs.clean, pairs.corrupt, metric, saes, ablation="halfway"
     )
     assert 0.5 < kept < 1.5

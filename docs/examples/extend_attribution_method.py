@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from emocircuits.attribution import METHODS, MethodCard, PairBatch, attribution_patching
-from emocircuits.runs.execute import open_run
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 
 
 def clean_gradient(model, saes, batches, metric, **options):
@@ -35,17 +34,16 @@ METHODS.add(
 )
 
 
-def example(run: Path) -> None:
+def example(directory: Path) -> None:
     """On the planted model both gradients find the same strongest features."""
-    recipe, manifest = open_run(run)
-    workspace = Workspace(recipe, run, manifest=manifest)
+    run = Run.open(directory)
     pairs, metric = (
-        workspace.pairs("reward_hacking", "find", 12),
-        workspace.behaviour("reward_hacking").metric,
+        run.pairs("reward_hacking", "find", 12),
+        run.behaviour("reward_hacking").metric,
     )
     tops = []
     for name in ("attribution_patching", "clean_gradient"):
-        found = METHODS.get(name).run(workspace.model.bridge, workspace.saes(), pairs, metric)
+        found = METHODS.get(name).run(run.model.bridge, run.saes, pairs, metric)
         order = np.argsort(-np.abs(found.effects.mean(0)))[:8]
         tops.append({found.nodes[place] for place in order})
     assert len(tops[0] & tops[1]) >= 4

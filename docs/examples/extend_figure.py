@@ -22,7 +22,7 @@ def draw(table: pd.DataFrame, venue: str):
 def load(run) -> dict[str, pd.DataFrame]:
     """One table per file that will be written."""
     found = {}
-    for behaviour, circuit in require(run.circuits(), "circuit_<behaviour>.json", "circuit").items():
+    for behaviour, circuit in require(run.circuits, "circuit_<behaviour>.json", "circuit").items():
         rows = [(node.layer, node.effect) for node in circuit.nodes if node.layer is not None]
         table = pd.DataFrame(rows, columns=["layer", "effect"]).groupby("layer", as_index=False).sum()
         found[f"layer_effects_{behaviour}"] = table

@@ -8,8 +8,7 @@ import numpy as np
 
 from emocircuits.artifacts.matches import FeatureMatches
 from emocircuits.matching import SCORES, MatchScore, MatchSettings, match_features
-from emocircuits.runs.execute import open_run
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 
 
 def projection(inputs):
@@ -20,13 +19,12 @@ def projection(inputs):
 SCORES.add(MatchScore("projection", "projection of the decoder row on the direction", projection))
 
 
-def example(run: Path) -> None:
+def example(directory: Path) -> None:
     """Every registered score is computed by the next match; decoder rows have unit length here, so this one
     is the cosine.
     """
-    recipe, manifest = open_run(run)
-    workspace = Workspace(recipe, run, manifest=manifest)
+    run = Run.open(directory)
     matches: FeatureMatches = match_features(
-        workspace.store(), workspace.saes(), workspace.directions(), MatchSettings(permutations=20)
+        run.store, run.saes, run.directions, MatchSettings(permutations=20)
     )
     assert np.allclose(matches.scores["projection"], matches.scores["cosine"], atol=1e-3)

@@ -4,13 +4,12 @@ from pathlib import Path
 
 from emocircuits.collect import LabelledText
 from emocircuits.models.planted.text import CIRCUMSTANCES, NEUTRAL
-from emocircuits.runs.execute import open_run
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 from emocircuits.studies.texts import SOURCES, TextSource, texts_for
 
 
-def two_sentences(workspace: Workspace) -> list[LabelledText]:
-    """Stories of every emotion in both splits, and neutral texts; any callable from a workspace to labelled
+def two_sentences(run: Run) -> list[LabelledText]:
+    """Stories of every emotion in both splits, and neutral texts; any callable from a run to labelled
     texts will do.
     """
     texts = []
@@ -34,8 +33,7 @@ SOURCES.add(
 )
 
 
-def example(run: Path) -> None:
+def example(directory: Path) -> None:
     """The texts pass the checks of the collect stage."""
-    recipe, manifest = open_run(run, ("collect.material=two_sentences",))
-    texts = texts_for(Workspace(recipe, run, manifest=manifest))
+    texts = texts_for(Run.open(directory, ["collect.material=two_sentences"]))
     assert len(texts) == 60

@@ -11,8 +11,7 @@ from emocircuits import CircuitGraph, attribute
 from emocircuits.behaviours.behaviour import PromptPair, register
 from emocircuits.behaviours.bind import bind
 from emocircuits.behaviours.prompt_pairs import write_pairs
-from emocircuits.runs.execute import open_run
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 from emocircuits.viewer.page import page
 
 TROUBLE, EASE = ["broke", "overdue", "evicted"], ["paid", "early", "sheltered"]
@@ -32,13 +31,12 @@ def pair(number: int) -> PromptPair:
     return PromptPair(f"money/{number}", *sides, split="find" if number % 2 else "score")
 
 
-def main(run: Path, out: Path) -> tuple[float, float]:
+def main(directory: Path, out: Path) -> tuple[float, float]:
     """Writes the live circuit to `out`; returns its faithfulness on prompts it was not found on, and the
     metric's change.
     """
-    recipe, manifest = open_run(run)
-    workspace = Workspace(recipe, run, manifest=manifest)
-    model, saes = workspace.model, workspace.saes()
+    run = Run.open(directory)
+    model, saes = run.model, run.saes
     with tempfile.TemporaryDirectory() as folder:
         write_pairs(Path(folder) / "money_trouble.planted.jsonl", [pair(number) for number in range(48)])
         card = register(

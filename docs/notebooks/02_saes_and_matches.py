@@ -13,19 +13,14 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 
-from emocircuits import stages  # noqa: F401 (registers the stages)
 from emocircuits.passes.resume import stream_at
-from emocircuits.runs.execute import open_run, run_pipeline
-from emocircuits.runs.recipe import load_recipe
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 from emocircuits.viewer.token_views import reading_view
 
 FULL = os.environ.get("EMOCIRCUITS_PROFILE", "tiny") == "full"
 RUN = Path("runs/organism" if FULL else os.environ.get("EMOCIRCUITS_RUN", "runs/debug"))
-if not (RUN / "report.html").is_file():
-    run_pipeline(load_recipe("organism" if FULL else "analyses/recipes/debug.toml"), RUN)
-recipe, manifest = open_run(RUN)
-run = Workspace(recipe, RUN, manifest=manifest)
+run = Run.make(RUN, "organism" if FULL else "analyses/recipes/debug.toml")
+recipe = run.recipe
 
 # %% [markdown]
 # ## How good are the SAEs?
@@ -46,7 +41,7 @@ pd.read_csv(RUN / "saes.csv")[
 # understand a match.
 
 # %%
-matches = run.matches()
+matches = run.matches
 columns = ["emotion", "site", "feature", "delta", "cosine", "auroc", "p_value", "q_value", "kept"]
 matches.table[matches.table.emotion.isin([recipe.emotion, recipe.opposite])][columns].round(3).head(10)
 

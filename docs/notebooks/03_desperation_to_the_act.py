@@ -17,22 +17,19 @@ from matplotlib import pyplot as plt
 from emocircuits import (
     CircuitGraph,
     attribute,
-    stages,  # noqa: F401 (registers the stages)
 )
 from emocircuits.artifacts.circuit import Node
 from emocircuits.attribution import exact_patching
-from emocircuits.runs.execute import open_run, run_pipeline
-from emocircuits.runs.recipe import load_recipe
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 from emocircuits.viewer.token_views import attention_view
 
 FULL = os.environ.get("EMOCIRCUITS_PROFILE", "tiny") == "full"
 RUN = Path("runs/organism" if FULL else os.environ.get("EMOCIRCUITS_RUN", "runs/debug"))
-if not (RUN / "report.html").is_file():
-    run_pipeline(load_recipe("organism" if FULL else "analyses/recipes/debug.toml"), RUN)
-recipe, manifest = open_run(RUN)
-run = Workspace(recipe, RUN, manifest=manifest)
-behaviour = recipe.behaviours[0]  # blackmail on the organism, reward hacking (cheating) on the planted model
+run = Run.make(RUN, "organism" if FULL else "analyses/recipes/debug.toml")
+recipe = run.recipe
+behaviour = run.recipe.behaviours[
+    0
+]  # blackmail on the organism, reward hacking (cheating) on the planted model
 
 # %% [markdown]
 # ## The prompts and the metric

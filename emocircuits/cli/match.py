@@ -113,7 +113,7 @@ def call_show(arguments: argparse.Namespace) -> int:
 def call_check(arguments: argparse.Namespace) -> int:
     """Prints or writes the causal check."""
     study = _study(arguments)
-    emotions = arguments.emotions.split(",") if arguments.emotions else [study.workspace.recipe.emotion]
+    emotions = arguments.emotions.split(",") if arguments.emotions else [study.run.recipe.emotion]
     return _out(study.causal_check(emotions), arguments, CHECKED)
 
 
@@ -137,7 +137,7 @@ def call_recur(arguments: argparse.Namespace) -> int:
     often = float((by_match["seeds"] * 2 > by_match["of"]).mean()) if len(by_match) else 0.0
     print(
         f"{len(by_match)} matches, {often:.0%} of them recur in most of {of} seeds: "
-        f"{study.workspace.path('recur')}/recurrence.csv"
+        f"{study.run.path('recur')}/recurrence.csv"
     )
     return 0
 

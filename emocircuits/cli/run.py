@@ -7,21 +7,7 @@ from pathlib import Path
 
 from emocircuits.cli.graphs import add_export_options, add_figure_options, call_export, call_figures
 from emocircuits.cli.options import add_json, add_quiet, add_trust
-
-STAGE_NAMES = (
-    "plan",
-    "collect",
-    "directions",
-    "sae",
-    "match",
-    "attribute",
-    "circuit",
-    "evaluate",
-    "steer",
-    "export",
-    "figures",
-    "report",
-)
+from emocircuits.stages import ORDER as STAGE_NAMES
 
 
 def add_run(commands: argparse._SubParsersAction) -> None:
@@ -112,7 +98,6 @@ def call_run(arguments: argparse.Namespace) -> int:
     recipe = replace(recipe, **changes)
     directory = arguments.out or default_directory(recipe.name, recipe.model)
 
-    import emocircuits.stages  # noqa: F401 - registers the stages
     from emocircuits.runs.execute import plan_lines, run_pipeline
 
     if arguments.dry_run:
@@ -143,10 +128,10 @@ def call_stage(arguments: argparse.Namespace) -> int:
     if arguments.stage == "figures" and (arguments.only or arguments.venue or arguments.out):
         return call_figures(arguments)
 
-    import emocircuits.stages  # noqa: F401 - registers the stages
-    from emocircuits.runs.execute import open_run, run_pipeline
+    from emocircuits.runs.execute import run_pipeline
+    from emocircuits.runs.run import Run
 
-    recipe, _ = open_run(arguments.directory, tuple(arguments.overrides))
+    recipe = Run.open(arguments.directory, tuple(arguments.overrides)).recipe
     run_pipeline(
         recipe, arguments.directory, only=arguments.stage, trust_remote_code=arguments.trust_remote_code
     )

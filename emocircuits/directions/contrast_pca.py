@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.directions.difference_of_means import centred_means
-from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOptions, without_neutral
+from emocircuits.directions.estimator import Estimator, EstimatorOptions, without_neutral
 from emocircuits.directions.statistics import ClassStatistics
 from emocircuits.errors import Failure
 
@@ -35,11 +35,11 @@ def contrast_pca(
     return raw
 
 
-ESTIMATORS.add(
+CARDS = (
     Estimator(
         "contrast_pca",
         "first principal component of an emotion's stories minus the mean of the others",
         contrast_pca,
         needs_stories=True,
-    )
+    ),
 )

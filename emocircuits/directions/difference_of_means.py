@@ -11,7 +11,7 @@ share of its variance (the paper: 50 %).
 import numpy as np
 from jaxtyping import Float
 
-from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOptions, without_neutral
+from emocircuits.directions.estimator import Estimator, EstimatorOptions, without_neutral
 from emocircuits.directions.statistics import ClassStatistics
 from emocircuits.errors import UserError
 
@@ -49,11 +49,11 @@ def centred_means(statistics: ClassStatistics, centre: str) -> Float[np.ndarray,
     return means - (total - weights * means) / (weights.sum(axis=-2, keepdims=True) - weights)
 
 
-ESTIMATORS.add(
+CARDS = (
     Estimator(
         "difference_of_means",
         "class mean minus the mean over emotions, main components of neutral text "
         "projected out (the paper's recipe)",
         difference_of_means,
-    )
+    ),
 )

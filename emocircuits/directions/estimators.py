@@ -1,12 +1,22 @@
-"""The direction estimators. Adding one is one file and one line here."""
+"""The direction estimators in the order of their tables. Adding one is one file and one line here."""
 
-# ruff: noqa: I001 - the order is the order in tables
-
-from emocircuits.directions import difference_of_means  # noqa: F401
-from emocircuits.directions import mean_difference  # noqa: F401
-from emocircuits.directions import linear_discriminant  # noqa: F401
-from emocircuits.directions import logistic_probe  # noqa: F401
-from emocircuits.directions import contrast_pca  # noqa: F401
+from emocircuits.directions import (
+    contrast_pca,
+    difference_of_means,
+    linear_discriminant,
+    logistic_probe,
+    mean_difference,
+)
 from emocircuits.directions.estimator import ESTIMATORS
+
+for _module in (
+    difference_of_means,
+    mean_difference,
+    linear_discriminant,
+    logistic_probe,
+    contrast_pca,
+):
+    for _card in _module.CARDS:
+        ESTIMATORS.add(_card)
 
 __all__ = ["ESTIMATORS"]

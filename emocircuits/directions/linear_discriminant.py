@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.directions.difference_of_means import centred_means
-from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOptions
+from emocircuits.directions.estimator import Estimator, EstimatorOptions
 from emocircuits.directions.statistics import ClassStatistics
 
 
@@ -26,10 +26,10 @@ def linear_discriminant(
     return raw @ np.linalg.inv(ridged).astype(raw.dtype)
 
 
-ESTIMATORS.add(
+CARDS = (
     Estimator(
         "linear_discriminant",
         "difference of means whitened by the covariance of stories within emotions (best linear reading)",
         linear_discriminant,
-    )
+    ),
 )

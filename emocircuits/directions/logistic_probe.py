@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOptions
+from emocircuits.directions.estimator import Estimator, EstimatorOptions
 from emocircuits.directions.statistics import ClassStatistics
 from emocircuits.errors import Failure
 
@@ -76,11 +76,11 @@ def logistic_probe(
     return found.x.reshape(n_labels, -1)[:, :-1] @ whiten.T / scale
 
 
-ESTIMATORS.add(
+CARDS = (
     Estimator(
         "logistic_probe",
         "one ridge-penalised logistic regression per emotion, its stories against all others",
         logistic_probe,
         needs_stories=True,
-    )
+    ),
 )

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.directions.difference_of_means import centred_means
-from emocircuits.directions.estimator import ESTIMATORS, Estimator, EstimatorOptions
+from emocircuits.directions.estimator import Estimator, EstimatorOptions
 from emocircuits.directions.statistics import ClassStatistics
 
 
@@ -28,11 +28,9 @@ def vs_neutral(
     return centred_means(statistics, "neutral")
 
 
-ESTIMATORS.add(
+CARDS = (
     Estimator(
         "one_vs_others", "mean of one emotion's stories minus the mean of all other stories", one_vs_others
-    )
-)
-ESTIMATORS.add(
-    Estimator("vs_neutral", "mean of one emotion's stories minus the mean of neutral text", vs_neutral)
+    ),
+    Estimator("vs_neutral", "mean of one emotion's stories minus the mean of neutral text", vs_neutral),
 )

@@ -29,7 +29,7 @@ from emocircuits.figures import (
     decision_failures,
     token_reading,
 )
-from emocircuits.figures.card import FIGURES, FigureCard, Missing, RunTables
+from emocircuits.figures.card import FIGURES, FigureCard, Missing
 from emocircuits.figures.show import Picture, show_figure
 from emocircuits.figures.style import picture
 from emocircuits.figures.write import draw_figure, from_run, write_figure, write_figures
@@ -39,7 +39,6 @@ __all__ = [
     "FigureCard",
     "Missing",
     "Picture",
-    "RunTables",
     "attribution_exact",
     "causal_check",
     "circuit_diagram",

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, require
 from emocircuits.figures.style import (
     GRID,
     INK,
@@ -87,11 +88,11 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """The points of `scores.json` with the correlation, slope (exact on attributed) and share of equal signs
     found there.
     """
-    scores = require(run.json("scores.json"), "scores.json", "evaluate")
+    scores = require(run.document("scores.json"), "scores.json", "evaluate")
     rows = [
         (
             behaviour,

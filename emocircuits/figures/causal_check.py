@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import (
     GRID,
     INK,
@@ -72,9 +73,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, lines: list[tuple]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`causal.csv`: the first emotion in it; of its features those with the largest effects."""
-    table = columns(require(run.csv("causal.csv"), "causal.csv", "steer"), COLUMNS, "causal.csv")
+    table = columns(require(run.table("causal.csv"), "causal.csv", "steer"), COLUMNS, "causal.csv")
     table = table[table.emotion == table.emotion.iloc[0]]
     scaled = table.effect.abs() / table.groupby(["behaviour", "intervention"]).effect.transform(
         lambda values: values.abs().max()

@@ -11,7 +11,8 @@ from matplotlib.path import Path as Curve
 from matplotlib.patheffects import withStroke
 
 from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, require
 from emocircuits.figures.style import (
     INK,
     MUTED,
@@ -112,10 +113,10 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return draw_graph(CircuitGraph("figure", nodes, edges, tokens=tokens), venue)
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """One table per behaviour: the example circuit's strongest nodes."""
     tables = {}
-    for name, graph in require(run.circuits(), "circuit_<behaviour>.json", "circuit").items():
+    for name, graph in require(run.circuits, "circuit_<behaviour>.json", "circuit").items():
         shown = strongest(graph.example or graph, MAX_NODES)
         rows = [
             ("node", node.id, "", plain_text(node.label or node.id), node.effect, node.ci_low, node.ci_high)

@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import (
     GRID,
     LINES,
@@ -54,9 +55,9 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`coherence.csv`."""
-    table = require(run.csv("coherence.csv"), "coherence.csv", "steer")
+    table = require(run.table("coherence.csv"), "coherence.csv", "steer")
     columns(table, ("direction", "kind", "strength", "perplexity"), "coherence.csv")
     measured = [name for name in MEASURES if name in table]
     long = table.melt(["direction", "kind", "strength"], measured, "measure", "value").dropna(

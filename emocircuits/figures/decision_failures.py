@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import NEGATIVE, POSITIVE, new_figure, widths
 
 COLUMNS = ("failures", "rate", "ci_low", "ci_high", "true_rate")
@@ -26,9 +27,9 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`failures.csv`."""
-    table = columns(require(run.csv("failures.csv"), "failures.csv", "evaluate"), COLUMNS, "failures.csv")
+    table = columns(require(run.table("failures.csv"), "failures.csv", "evaluate"), COLUMNS, "failures.csv")
     return {"decision_failures": table[list(COLUMNS)]}
 
 

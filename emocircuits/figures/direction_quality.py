@@ -4,7 +4,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import MUTED, NEUTRAL, SERIES, new_figure, widths
 from emocircuits.names import layer_of
 
@@ -63,15 +64,15 @@ def _limits(axes: Axes, rows: pd.DataFrame) -> None:
             axes.axhline(value, color=NEUTRAL, lw=1.0, ls=line, label=label)
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """Means and intervals of `direction_sites.csv`, spread over emotions of `directions.csv`."""
     sites = columns(
-        require(run.csv("direction_sites.csv"), "direction_sites.csv", "directions"),
+        require(run.table("direction_sites.csv"), "direction_sites.csv", "directions"),
         ("site", "auroc", "auroc_low", "auroc_high"),
         "direction_sites.csv",
     )
     emotions = columns(
-        require(run.csv("directions.csv"), "directions.csv", "directions"),
+        require(run.table("directions.csv"), "directions.csv", "directions"),
         ("site", "held_out_auroc", "reliability"),
         "directions.csv",
     )

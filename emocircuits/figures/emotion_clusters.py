@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, Missing, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, Missing, columns, require
 from emocircuits.figures.emotion_pca import axis_of
 from emocircuits.figures.emotion_pca import load as load_components
 from emocircuits.figures.style import GRID, INK, MARKERS, SERIES, new_figure, plain_label, widths
@@ -62,15 +63,15 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`emotion_clusters.csv` on the components of the reading site."""
     clusters = columns(
-        require(run.csv("emotion_clusters.csv"), "emotion_clusters.csv", "directions"),
+        require(run.table("emotion_clusters.csv"), "emotion_clusters.csv", "directions"),
         ("emotion", "cluster", "agreement"),
         "emotion_clusters.csv",
     )
     components = load_components(run)["emotion_pca"].set_index("emotion")
-    directions = require(run.directions(), "directions.h5", "directions")
+    directions = require(run.directions, "directions.h5", "directions")
     if clusters.cluster.nunique() < 2:
         raise Missing("emotion_clusters.csv has one cluster")
     known = components.dropna(subset=["valence", "arousal"])

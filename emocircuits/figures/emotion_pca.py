@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import DIVERGING, INK, MUTED, new_figure, plain_label, widths
 
 COLUMNS = (
@@ -113,13 +114,13 @@ def _names(axes: Axes, rows: pd.DataFrame, across: str, up: str) -> None:
                 break
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """Components at the reading site; arbitrary signs are turned so that r with valence (or arousal) is
     positive.
     """
-    directions = require(run.directions(), "directions.h5", "directions")
+    directions = require(run.directions, "directions.h5", "directions")
     norms = columns(
-        require(run.csv("directions.csv"), "directions.csv", "directions"),
+        require(run.table("directions.csv"), "directions.csv", "directions"),
         ("emotion", "valence", "arousal"),
         "directions.csv",
     )

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, require
 from emocircuits.figures.style import DIVERGING, new_figure, plain_label, widths
 
 COLUMNS = ("emotion", "other", "cosine", "row", "column")
@@ -35,9 +36,9 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """All pairs at the reading site, leaves ordered by average linkage on 1 − cosine."""
-    directions = require(run.directions(), "directions.h5", "directions")
+    directions = require(run.directions, "directions.h5", "directions")
     vectors = directions.vectors[directions.site_index(directions.read_site)].astype(np.float64)
     cosine = np.clip(vectors @ vectors.T, -1, 1)
     distance = 1 - cosine

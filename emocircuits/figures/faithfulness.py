@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, require
 from emocircuits.figures.style import GRID, MUTED, NEUTRAL, POSITIVE, new_figure, plain_label, widths
 
 COLUMNS = (
@@ -72,9 +73,9 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """The curves of `scores.json`."""
-    scores = require(run.json("scores.json"), "scores.json", "evaluate")
+    scores = require(run.document("scores.json"), "scores.json", "evaluate")
     rows = [
         {"behaviour": behaviour, **{name: point.get(name) for name in COLUMNS[1:]}}
         for behaviour, score in scores.items()

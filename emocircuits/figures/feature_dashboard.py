@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from emocircuits.artifacts.circuit import CircuitGraph, Node
+from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.errors import UserError
-from emocircuits.figures.card import FIGURES, FigureCard, Missing, RunTables, require
+from emocircuits.figures.card import FIGURES, FigureCard, Missing, require
 from emocircuits.figures.style import INK, MUTED, NEGATIVE, POSITIVE, new_figure, plain_label, widths
 from emocircuits.sanitise import plain_text
 
@@ -105,12 +106,12 @@ def _examples(axes: Axes, rows: pd.DataFrame, points: float) -> None:
     axes.set(xlim=(0, points), ylim=(min(y, -8 * line), line))
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """The strongest matched feature of `circuit_<behaviour>.json`; a circuit whose features have no texts is
     left out.
     """
     found = {}
-    for behaviour, circuit in require(run.circuits(), "circuit_<behaviour>.json", "circuit").items():
+    for behaviour, circuit in require(run.circuits, "circuit_<behaviour>.json", "circuit").items():
         node = _chosen(circuit)
         if node is not None:
             found[f"feature_dashboard_{behaviour}"] = _table(node)

@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import GRID, INK, MARKERS, SERIES, new_figure, widths
 from emocircuits.names import layer_of
 
@@ -73,15 +74,15 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`geometry.csv`: the component of the first three with the largest |r|; `layer_similarity.csv`."""
     geometry = columns(
-        require(run.csv("geometry.csv"), "geometry.csv", "directions"),
+        require(run.table("geometry.csv"), "geometry.csv", "directions"),
         ("site", "coordinate", "abs_r", "ci_low", "ci_high", "component"),
         "geometry.csv",
     )
     likeness = columns(
-        require(run.csv("layer_similarity.csv"), "layer_similarity.csv", "directions"),
+        require(run.table("layer_similarity.csv"), "layer_similarity.csv", "directions"),
         ("site", "other", "rho"),
         "layer_similarity.csv",
     )

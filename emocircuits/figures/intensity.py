@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import (
     GRID,
     LINES,
@@ -65,15 +66,15 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`intensity.csv` and `intensity_trends.csv`."""
     readings = columns(
-        require(run.csv("intensity.csv"), "intensity.csv", "directions"),
+        require(run.table("intensity.csv"), "intensity.csv", "directions"),
         ("template", "grave", "value", "emotion", "reading"),
         "intensity.csv",
     )
     trends = columns(
-        require(run.csv("intensity_trends.csv"), "intensity_trends.csv", "directions"),
+        require(run.table("intensity_trends.csv"), "intensity_trends.csv", "directions"),
         ("emotion", "rho", "ci_low", "ci_high"),
         "intensity_trends.csv",
     )

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import (
     GRID,
     NEGATIVE,
@@ -59,15 +60,15 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`logit_lens.csv` (tokens at the ends of the total effect) and `logit_lens_summary.csv`."""
     tokens = columns(
-        require(run.csv("logit_lens.csv"), "logit_lens.csv", "directions"),
+        require(run.table("logit_lens.csv"), "logit_lens.csv", "directions"),
         ("direction", "part", "end", "rank", "token", "direct", "later"),
         "logit_lens.csv",
     )
     summary = columns(
-        require(run.csv("logit_lens_summary.csv"), "logit_lens_summary.csv", "directions"),
+        require(run.table("logit_lens_summary.csv"), "logit_lens_summary.csv", "directions"),
         ("direction", "own_rank_total", "own_rank_direct", "n_names"),
         "logit_lens_summary.csv",
     )

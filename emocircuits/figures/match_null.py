@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from emocircuits.artifacts.matches import FeatureMatches
-from emocircuits.figures.card import FIGURES, FigureCard, Missing, RunTables, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, Missing, require
 from emocircuits.figures.style import (
     INK,
     MUTED,
@@ -87,7 +88,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """Scores, null quantiles and kept features of one emotion; `statistic` in the settings names the permuted
     score.
     """

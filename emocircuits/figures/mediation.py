@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import (
     GRID,
     INK,
@@ -60,9 +61,9 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`mediation.csv`."""
-    table = columns(require(run.csv("mediation.csv"), "mediation.csv", "steer"), COLUMNS, "mediation.csv")
+    table = columns(require(run.table("mediation.csv"), "mediation.csv", "steer"), COLUMNS, "mediation.csv")
     return {"mediation": table[list(COLUMNS)]}
 
 

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.emotion_pca import correlation
 from emocircuits.figures.style import (
     GRID,
@@ -96,15 +97,15 @@ def _names(axes: Axes, rows: pd.DataFrame) -> None:
             )
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`preference_emotions.csv` and `preferences.csv`."""
     emotions = columns(
-        require(run.csv("preference_emotions.csv"), "preference_emotions.csv", "directions"),
+        require(run.table("preference_emotions.csv"), "preference_emotions.csv", "directions"),
         ("direction", "kind", "r", "delta_elo", "delta_low", "delta_high"),
         "preference_emotions.csv",
     )
     activities = columns(
-        require(run.csv("preferences.csv"), "preferences.csv", "directions"),
+        require(run.table("preferences.csv"), "preferences.csv", "directions"),
         ("activity", "category", "elo", "standard_error"),
         "preferences.csv",
     )

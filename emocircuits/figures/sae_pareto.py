@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import (
     LINES,
     MARKERS,
@@ -80,9 +81,9 @@ def _log_x(axes: Axes, values: pd.Series) -> None:
         axes.set_xticks(2.0 ** np.arange(low, high + 1))
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`sweep/sweep.csv`, one figure per site."""
-    table = columns(require(run.csv(FILE), FILE, "emocircuits sae sweep"), COLUMNS, FILE)
+    table = columns(require(run.table(FILE), FILE, "emocircuits sae sweep"), COLUMNS, FILE)
     kept = [*COLUMNS, *(name for name in FLOORS if name in table and name not in COLUMNS)]
     return {
         f"sae_pareto_{short_site(site)}": rows[kept].reset_index(drop=True)

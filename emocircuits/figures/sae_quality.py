@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import GRID, INK, NEGATIVE, new_figure, plain_label, widths
 from emocircuits.names import short_site
 
@@ -59,9 +60,9 @@ def _short(site: str) -> str:
     return short_site(site) if site.startswith("blocks.") else site
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`saes.csv`."""
-    table = columns(require(run.csv("saes.csv"), "saes.csv", "sae"), COLUMNS, "saes.csv")
+    table = columns(require(run.table("saes.csv"), "saes.csv", "sae"), COLUMNS, "saes.csv")
     return {"sae_quality": table[list(COLUMNS)]}
 
 

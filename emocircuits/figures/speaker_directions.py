@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import GRID, MUTED, SERIES, new_figure, widths
 
 COLUMNS = ("panel", "directions", "label", "value", "ci_low", "ci_high")
@@ -72,17 +73,17 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`speakers/readings.csv` and `speakers/similarity.csv`, written by `emocircuits directions speakers
     RUN`.
     """
     readings = columns(
-        require(run.csv("speakers/readings.csv"), "speakers/readings.csv", "directions speakers"),
+        require(run.table("speakers/readings.csv"), "speakers/readings.csv", "directions speakers"),
         ("directions", "label", "auroc", "ci_low", "ci_high"),
         "speakers/readings.csv",
     )
     similarity = columns(
-        require(run.csv("speakers/similarity.csv"), "speakers/similarity.csv", "directions speakers"),
+        require(run.table("speakers/similarity.csv"), "speakers/similarity.csv", "directions speakers"),
         ("role", "other", "same", "structure", "structure_low", "structure_high"),
         "speakers/similarity.csv",
     )

@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, Missing, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, Missing, columns, require
 from emocircuits.figures.style import (
     GRID,
     INK,
@@ -111,9 +112,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, emotions: list[str]) -> None:
         axes.set_ylim(0, 1)
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`steering.csv`, with `rate` where it was measured and `logit_diff` otherwise."""
-    table = require(run.csv("steering.csv"), "steering.csv", "steer")
+    table = require(run.table("steering.csv"), "steering.csv", "steer")
     columns(table, ("direction", "kind", "strength", "behaviour", "ci_low", "ci_high", "n"), "steering.csv")
     measure = next(
         (name for name in ("rate", "logit_diff") if name in table and table[name].notna().any()), None

@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, columns, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import GRID, LINES, SERIES, new_figure, plain_label, widths
 from emocircuits.sanitise import plain_text
 
@@ -46,11 +47,11 @@ def _short(text: str) -> str:
     return text if len(text) <= 16 else f"{text[:15]}…"
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """`readings.csv` of the organism; of other models the examples of their circuits,
     `tokens_<behaviour>.json`.
     """
-    table = run.csv("readings.csv")
+    table = run.table("readings.csv")
     if table is None:
         table = _examples(run)
     table = columns(
@@ -59,12 +60,12 @@ def load(run: RunTables) -> dict[str, pd.DataFrame]:
     return {"token_reading": table[list(COLUMNS)]}
 
 
-def _examples(run: RunTables) -> pd.DataFrame:
+def _examples(run: RunFiles) -> pd.DataFrame:
     """Both prompts of every circuit's example."""
     rows = []
     for name in sorted(path.name for path in run.directory.glob("tokens_*.json")):
         behaviour = name[len("tokens_") : -len(".json")].replace("_", " ")
-        for side, one in run.json(name)["sides"].items():
+        for side, one in run.document(name)["sides"].items():
             for emotion, values in one["readings"].items():
                 found = enumerate(zip(one["tokens"], values, strict=True))
                 rows += [

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, RunTables, require
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, require
 from emocircuits.figures.style import (
     GRID,
     INK,
@@ -85,9 +86,9 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def load(run: RunTables) -> dict[str, pd.DataFrame]:
+def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """The rows of `trace.csv` by route, with the real interventions."""
-    table = require(run.csv("trace.csv"), "trace.csv", "circuit")
+    table = require(run.table("trace.csv"), "trace.csv", "circuit")
     kept = table[table["split"].isin(["routes", "whole", "real"])]
     return {"trace": kept[list(COLUMNS)].reset_index(drop=True)}
 

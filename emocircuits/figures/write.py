@@ -11,7 +11,8 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from emocircuits.figures.card import FIGURES, FigureCard, Missing, RunTables, columns
+from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.card import FIGURES, FigureCard, Missing, columns
 from emocircuits.figures.style import FORMATS, picture, style
 from emocircuits.io.atomic import write_bytes, write_text
 from emocircuits.io.documents import write_csv, write_json
@@ -59,7 +60,7 @@ def from_run(
     named = tuple(only) if only is not None else ()
     found = {}
     for name in named or FIGURES.names():
-        card, run = FIGURES.get(name), RunTables(Path(run_dir))
+        card, run = FIGURES.get(name), RunFiles(Path(run_dir))
         try:
             tables = card.load(run)
         except Missing:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.matching.delta import delta
-from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
+from emocircuits.matching.score import MatchInputs, MatchScore
 
 
 def attribution(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
@@ -19,10 +19,8 @@ def attribution(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     )
 
 
-SCORES.add(
-    MatchScore(
-        "attribution",
-        "the part of the difference of projections along the direction that the feature writes",
-        attribution,
-    )
+CARD = MatchScore(
+    "attribution",
+    "the part of the difference of projections along the direction that the feature writes",
+    attribution,
 )

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse, stats
 
-from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
+from emocircuits.matching.score import MatchInputs, MatchScore
 
 
 def auroc(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
@@ -18,8 +18,8 @@ def auroc(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     return one_vs_others(inputs.held_features, inputs.held_labels, inputs.contrast.n_emotions)
 
 
-SCORES.add(
-    MatchScore("auroc", "AUROC of the story mean on held-out stories, the emotion against all others", auroc)
+CARD = MatchScore(
+    "auroc", "AUROC of the story mean on held-out stories, the emotion against all others", auroc
 )
 
 

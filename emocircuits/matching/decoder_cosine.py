@@ -7,7 +7,7 @@ Alone it misleads (generic features win for many emotions), so nothing is select
 import numpy as np
 from jaxtyping import Float
 
-from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
+from emocircuits.matching.score import MatchInputs, MatchScore
 
 
 def decoder_cosine(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
@@ -15,10 +15,8 @@ def decoder_cosine(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     return cosines(inputs.directions, inputs.decoder)
 
 
-SCORES.add(
-    MatchScore(
-        "cosine", "cosine of the decoder row with the direction: what the feature writes", decoder_cosine
-    )
+CARD = MatchScore(
+    "cosine", "cosine of the decoder row with the direction: what the feature writes", decoder_cosine
 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.matching.contrast import Contrast
-from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
+from emocircuits.matching.score import MatchInputs, MatchScore
 
 
 def delta(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
@@ -20,7 +20,7 @@ def delta(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     return inputs.contrast.apply(inputs.features)
 
 
-SCORES.add(MatchScore("delta", "difference of mean activation between the emotion and the others", delta))
+CARD = MatchScore("delta", "difference of mean activation between the emotion and the others", delta)
 
 
 def residual(

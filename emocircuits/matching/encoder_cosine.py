@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.matching.decoder_cosine import cosines
-from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
+from emocircuits.matching.score import MatchInputs, MatchScore
 
 
 def encoder_cosine(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
@@ -16,10 +16,8 @@ def encoder_cosine(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     return cosines(inputs.directions, inputs.encoder.T)
 
 
-SCORES.add(
-    MatchScore(
-        "encoder_cosine",
-        "cosine of the encoder column with the direction: what the feature reads",
-        encoder_cosine,
-    )
+CARD = MatchScore(
+    "encoder_cosine",
+    "cosine of the encoder column with the direction: what the feature reads",
+    encoder_cosine,
 )

@@ -8,7 +8,7 @@ Teboulle 2009) reach from 0.
 import numpy as np
 from jaxtyping import Float
 
-from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
+from emocircuits.matching.score import MatchInputs, MatchScore
 
 STEPS = 300
 
@@ -18,9 +18,7 @@ def nnls(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     return nonnegative_code(inputs.directions, inputs.decoder)
 
 
-SCORES.add(
-    MatchScore("nnls", "the feature's weight in a nonnegative code of the direction by decoder rows", nnls)
-)
+CARD = MatchScore("nnls", "the feature's weight in a nonnegative code of the direction by decoder rows", nnls)
 
 
 def nonnegative_code(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.matching.decoder_cosine import unit
-from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
+from emocircuits.matching.score import MatchInputs, MatchScore
 
 CHOSEN = 16
 
@@ -21,12 +21,10 @@ def omp(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     return sparse_code(inputs.directions, inputs.decoder)
 
 
-SCORES.add(
-    MatchScore(
-        "omp",
-        "signed coefficient in a code of the direction by few decoder rows (orthogonal matching pursuit)",
-        omp,
-    )
+CARD = MatchScore(
+    "omp",
+    "signed coefficient in a code of the direction by few decoder rows (orthogonal matching pursuit)",
+    omp,
 )
 
 

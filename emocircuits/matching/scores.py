@@ -1,7 +1,29 @@
-"""The match scores. Adding one is one file and one line here."""
+"""The match scores in the order of their columns. Adding one is one file and one line here."""
 
-from emocircuits.matching import delta, standardised_delta, auroc, decoder_cosine, attribution_score  # noqa: F401, I001
-from emocircuits.matching import encoder_cosine, specificity, nnls, omp  # noqa: F401
+from emocircuits.matching import (
+    attribution_score,
+    auroc,
+    decoder_cosine,
+    delta,
+    encoder_cosine,
+    nnls,
+    omp,
+    specificity,
+    standardised_delta,
+)
 from emocircuits.matching.score import SCORES
+
+for _module in (
+    delta,
+    standardised_delta,
+    auroc,
+    decoder_cosine,
+    attribution_score,
+    encoder_cosine,
+    specificity,
+    nnls,
+    omp,
+):
+    SCORES.add(_module.CARD)
 
 __all__ = ["SCORES"]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.matching.delta import delta
-from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
+from emocircuits.matching.score import MatchInputs, MatchScore
 
 
 def specificity(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
@@ -19,10 +19,8 @@ def specificity(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
     return np.divide(more, total, out=np.zeros_like(more), where=total > 0)
 
 
-SCORES.add(
-    MatchScore(
-        "specificity",
-        "the emotion's share of all emotions' positive differences of mean activation",
-        specificity,
-    )
+CARD = MatchScore(
+    "specificity",
+    "the emotion's share of all emotions' positive differences of mean activation",
+    specificity,
 )

@@ -8,7 +8,7 @@ product.
 import numpy as np
 from jaxtyping import Float
 
-from emocircuits.matching.score import SCORES, MatchInputs, MatchScore
+from emocircuits.matching.score import MatchInputs, MatchScore
 
 
 def standardised_delta(inputs: MatchInputs) -> Float[np.ndarray, "emotion feature"]:
@@ -16,8 +16,8 @@ def standardised_delta(inputs: MatchInputs) -> Float[np.ndarray, "emotion featur
     return inputs.contrast.apply(standardised(inputs.features)) / inputs.contrast.standard_error()[:, None]
 
 
-SCORES.add(
-    MatchScore("standardised_delta", "difference of mean activation in standard errors", standardised_delta)
+CARD = MatchScore(
+    "standardised_delta", "difference of mean activation in standard errors", standardised_delta
 )
 
 

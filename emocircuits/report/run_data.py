@@ -8,10 +8,10 @@ import pandas as pd
 
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.evidence import CircuitEvidence
+from emocircuits.artifacts.run_evidence import run_evidence
+from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.errors import UserError
-from emocircuits.figures import RunTables
 from emocircuits.io.documents import read_json
-from emocircuits.runs.evidence import run_evidence
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_run(run_dir: str | Path) -> RunData:
     Raises:
         UserError: a file is missing or broken; the message names the file and the stage that writes it.
     """
-    run = RunTables(Path(run_dir))
+    run = RunFiles(Path(run_dir))
 
     def need(value: Any, name: str, stage: str) -> Any:
         if value is None:
@@ -86,18 +86,18 @@ def read_run(run_dir: str | Path) -> RunData:
     manifest = read_json(
         need(run.path("manifest.json"), "manifest.json", "plan"), schema="emocircuits.run", version=1
     )
-    circuits = run.circuits()
+    circuits = run.circuits
     need(circuits or None, "circuit_<behaviour>.json", "circuit")
     return RunData(
         directory=Path(run_dir),
         manifest=manifest,
-        summary=need(run.json("summary.json"), "summary.json", "report"),
-        scores=need(run.json("scores.json"), "scores.json", "evaluate"),
+        summary=need(run.document("summary.json"), "summary.json", "report"),
+        scores=need(run.document("scores.json"), "scores.json", "evaluate"),
         circuits=circuits,
         evidence={name: run_evidence(run, name) for name in circuits},
-        tokens={name: run.json(f"tokens_{name}.json") for name in circuits},
+        tokens={name: run.document(f"tokens_{name}.json") for name in circuits},
         **{
-            name: need(run.csv(f"{name}.csv"), f"{name}.csv", stage)
+            name: need(run.table(f"{name}.csv"), f"{name}.csv", stage)
             for name, stage in (
                 ("directions", "directions"),
                 ("saes", "sae"),

@@ -8,23 +8,20 @@ import pandas as pd
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.errors import Failure
 from emocircuits.experiments.geometry import best_correlation
-from emocircuits.io.documents import read_json
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 
 
-def summarise_run(workspace: Workspace) -> dict[str, Any]:
+def summarise_run(run: Run) -> dict[str, Any]:
     """The summary (contract): finite numbers only.
 
     Raises:
         Failure: a number is not finite; the message names it.
     """
-    recipe = workspace.recipe
-    model, scores = read_json(workspace.path("model.json")), read_json(workspace.path("scores.json"))
-    directions, geometry = workspace.directions(), pd.read_csv(workspace.path("geometry.csv"))
-    slopes = pd.read_csv(workspace.path("steering_slopes.csv"))
-    matches = pd.read_csv(workspace.path("matches.csv"))
-    saes = pd.read_csv(workspace.path("saes.csv"))
-    records = workspace.manifest.stages if workspace.manifest else {}
+    recipe = run.recipe
+    model, scores = run.document("model.json"), run.document("scores.json")
+    directions, geometry = run.directions, run.table("geometry.csv")
+    slopes, matches, saes = (run.table(name) for name in ("steering_slopes.csv", "matches.csv", "saes.csv"))
+    records = run.manifest.stages
     here = geometry[geometry["site"] == directions.read_site]
     summary: dict[str, Any] = {
         "model": recipe.model,
@@ -34,7 +31,7 @@ def summarise_run(workspace: Workspace) -> dict[str, Any]:
         "behaviours": {
             name: _behaviour(
                 scores[name],
-                workspace.circuit(name),
+                run.circuit(name),
                 slopes[slopes["behaviour"] == name],
                 matches,
                 recipe.emotion,

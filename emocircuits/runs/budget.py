@@ -11,7 +11,7 @@ from emocircuits.models.files import weight_files
 from emocircuits.models.memory import GIB, LIBRARIES_GB, pairs_at_once, shape_of
 from emocircuits.progress import say
 from emocircuits.runs.recipe import Recipe
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 
 OVER_PAIRS = ("attribute", "circuit", "evaluate")
 
@@ -42,33 +42,33 @@ def dtype_within(recipe: Recipe, directory: Path) -> str:
 
 
 @contextmanager
-def budgeted(workspace: Workspace, stage: str) -> Iterator[None]:
+def budgeted(run: Run, stage: str) -> Iterator[None]:
     """Inside this context `attribute.max_tokens` is what fits into `memory_gb`, for the stages that run
     prompt pairs.
 
     Raises:
         UserError: not even one pair fits; the message says what to lower.
     """
-    recipe = workspace.recipe
+    recipe = run.recipe
     if not recipe.memory_gb or stage not in OVER_PAIRS:
         yield
         return
-    model = workspace.model
+    model = run.model
     longest = max(
         len(model.encode(pair.clean))
         for name in recipe.behaviours
         for split in ("find", "score")
-        for pair in workspace.behaviour(name).pairs(split)
+        for pair in run.behaviour(name).pairs(split)
     )
-    widest = max(int(workspace.sae(site).cfg.d_sae) for site in model.sites)
+    widest = max(int(run.sae(site).cfg.d_sae) for site in model.sites)
     at_once = pairs_at_once(shape_of(model), longest, recipe.memory_gb, d_sae=widest, sites=len(model.sites))
     tokens = min(recipe.attribute.max_tokens, at_once * longest) if at_once > 1 else longest
     say(
         f"{stage:<10} {max(1, tokens // longest)} of the longest pairs ({longest} tokens) per pass within "
         f"{recipe.memory_gb:g} GiB"
     )
-    workspace.recipe = replace(recipe, attribute=replace(recipe.attribute, max_tokens=tokens))
+    run.recipe = replace(recipe, attribute=replace(recipe.attribute, max_tokens=tokens))
     try:
         yield
     finally:
-        workspace.recipe = recipe
+        run.recipe = recipe

@@ -15,11 +15,9 @@ from emocircuits.progress import say
 from emocircuits.provenance import code_version, sha256_file, sha256_json
 from emocircuits.ranks import apart, barrier, joined, ranks
 from emocircuits.runs.budget import budgeted
-from emocircuits.runs.recipe import Recipe, recipe_from_dict
-from emocircuits.runs.stage import STAGES, Output, Stage
-from emocircuits.runs.workspace import Workspace
-
-MANIFEST = "manifest.json"
+from emocircuits.runs.recipe import Recipe, load_recipe
+from emocircuits.runs.run import MANIFEST, Run
+from emocircuits.runs.stage import Output, Stage, settings_of, stages
 
 
 def run_pipeline(
@@ -46,18 +44,18 @@ def run_pipeline(
     """
     for name in (start, only, until):
         if name is not None:
-            STAGES.get(name)
-    wanted = set(STAGES.names()) if until is None else {until, *_ancestors(until)}
+            stages().get(name)
+    wanted = set(stages().names()) if until is None else {until, *_ancestors(until)}
     with joined(recipe.device) as me, locked(directory) if me.first else nullcontext():
-        workspace = Workspace(recipe, directory, trust_remote_code)
-        manifest = _by_the_first(workspace, lambda: _open_manifest(workspace))
+        run = Run(directory, recipe, trust_remote_code=trust_remote_code)
+        manifest = _by_the_first(run, lambda: _open_manifest(run))
         forced = False
-        for stage in STAGES:
+        for stage in stages():
             name = stage.name
             if name not in wanted:
                 continue
             forced = forced or name in (start, only)
-            key = stage_key(stage, workspace, manifest)
+            key = stage_key(stage, run, manifest)
             fresh = key is not None and manifest.is_fresh(name, key, directory)
             if only is not None and name != only:
                 if name in _ancestors(only) and not fresh:
@@ -70,10 +68,31 @@ def run_pipeline(
             if fresh and not forced:
                 say(f"{name:<10} up to date")
                 continue
-            manifest = _do(stage, workspace, manifest)
+            manifest = _do(stage, run, manifest)
             if only is not None:
                 break
     return manifest
+
+
+def run_up_to(
+    directory: str | Path,
+    recipe: str | Path | Recipe | None = None,
+    *,
+    until: str = "report",
+    trust_remote_code: bool = False,
+) -> Run:
+    """The run in a directory, done up to a stage; see `Run.make`."""
+    directory = Path(directory)
+    stages().get(until)
+    if (directory / MANIFEST).exists():
+        run = Run.open(directory, trust_remote_code=trust_remote_code)
+        if until in run.manifest.stages:
+            return run
+        settings = run.recipe
+    else:
+        settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    run_pipeline(settings, directory, until=until, trust_remote_code=trust_remote_code)
+    return Run.open(directory, trust_remote_code=trust_remote_code)
 
 
 def plan_lines(
@@ -81,14 +100,14 @@ def plan_lines(
 ) -> list[tuple[str, str, str]]:
     """What `run` would do: (stage, state, what it does); writes nothing."""
     if start is not None:
-        STAGES.get(start)
+        stages().get(start)
     manifest = _read_manifest(directory)
-    workspace = Workspace(recipe, directory, trust_remote_code)
+    run = Run(directory, recipe, trust_remote_code=trust_remote_code)
     lines, stale, forced = [], set(), False
-    for stage in STAGES:
+    for stage in stages():
         name = stage.name
         forced = forced or name == start
-        key = None if manifest is None or stale & set(stage.needs) else stage_key(stage, workspace, manifest)
+        key = None if manifest is None or stale & set(stage.needs) else stage_key(stage, run, manifest)
         fresh = key is not None and manifest is not None and manifest.is_fresh(name, key, directory)
         if forced or not fresh:
             fresh = False
@@ -97,16 +116,16 @@ def plan_lines(
     return lines
 
 
-def stage_key(stage: Stage, workspace: Workspace, manifest: RunManifest) -> str | None:
+def stage_key(stage: Stage, run: Run, manifest: RunManifest) -> str | None:
     """Hash of everything that shapes a stage's result; None while a stage it needs is not done."""
     if any(name not in manifest.stages for name in stage.needs):
         return None
-    recipe = workspace.recipe
+    recipe = run.recipe
     return sha256_json(
         {
             "stage": stage.name,
-            "settings": stage.settings(recipe),
-            "model": workspace.model_hash,
+            "settings": settings_of(stage, recipe),
+            "model": run.model_hash,
             "seed": recipe.seed,
             "device": recipe.device,
             "dtype": recipe.dtype,
@@ -117,22 +136,6 @@ def stage_key(stage: Stage, workspace: Workspace, manifest: RunManifest) -> str 
             "inputs": {name: manifest.stages[name].outputs for name in stage.needs},
         }
     )
-
-
-def open_run(directory: Path, overrides: tuple[str, ...] = ()) -> tuple[Recipe, RunManifest]:
-    """The recipe (with `key=value` overrides) and manifest of an existing run directory.
-
-    Raises:
-        UserError: there is no run in the directory.
-    """
-    manifest = _read_manifest(directory)
-    if manifest is None:
-        raise UserError(
-            f"{directory} holds no run",
-            expected=f"a directory with {MANIFEST}",
-            cure=f"emocircuits run --out {directory}",
-        )
-    return recipe_from_dict(manifest.recipe, overrides), manifest
 
 
 @contextmanager
@@ -167,23 +170,23 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _open_manifest(workspace: Workspace) -> RunManifest:
-    old = _read_manifest(workspace.directory)
-    model = {"name": workspace.recipe.model, "content_hash": workspace.model_hash}
+def _open_manifest(run: Run) -> RunManifest:
+    old = _read_manifest(run.directory)
+    model = {"name": run.recipe.model, "content_hash": run.model_hash}
     if old is not None and old.model["content_hash"] != model["content_hash"]:
         raise UserError(
-            f"{workspace.directory} holds a run of the model '{old.model['name']}'",
+            f"{run.directory} holds a run of the model '{old.model['name']}'",
             expected=f"a run of '{model['name']}' or an empty directory",
             cure="choose another --out",
         )
     manifest = RunManifest(
-        recipe=workspace.recipe.to_dict(),
+        recipe=run.recipe.to_dict(),
         model=model,
-        seed=workspace.recipe.seed,
+        seed=run.recipe.seed,
         code_version=code_version(),
         stages=old.stages if old else {},
     )
-    manifest.save(workspace.directory / MANIFEST)
+    manifest.save(run.directory / MANIFEST)
     return manifest
 
 
@@ -191,48 +194,52 @@ def _read_manifest(directory: Path) -> RunManifest | None:
     return RunManifest.load(directory / MANIFEST) if (directory / MANIFEST).exists() else None
 
 
-def _do(stage: Stage, workspace: Workspace, manifest: RunManifest) -> RunManifest:
+def _do(stage: Stage, run: Run, manifest: RunManifest) -> RunManifest:
     say(f"{stage.name:<10} {stage.summary}")
-    manifest = replace(
-        manifest, stages={name: record for name, record in manifest.stages.items() if name != stage.name}
-    )
-    workspace.manifest = manifest
+    manifest = _by_the_first(run, lambda: _without(stage, run, manifest))
     if not stage.shared:
-        return _by_the_first(
-            workspace, lambda: _recorded(stage, workspace, manifest, *_timed(stage, workspace))
-        )
-    output, seconds = _timed(stage, workspace)
+        return _by_the_first(run, lambda: _recorded(stage, run, manifest, *_timed(stage, run)))
+    output, seconds = _timed(stage, run)
     barrier()
-    return _by_the_first(workspace, lambda: _recorded(stage, workspace, manifest, output, seconds))
+    return _by_the_first(run, lambda: _recorded(stage, run, manifest, output, seconds))
 
 
-def _by_the_first(workspace: Workspace, work: Callable[[], RunManifest]) -> RunManifest:
+def _without(stage: Stage, run: Run, manifest: RunManifest) -> RunManifest:
+    """The manifest before the stage is done: what it wrote before does not count any more."""
+    left = {name: record for name, record in manifest.stages.items() if name != stage.name}
+    manifest = replace(manifest, stages=left)
+    manifest.save(run.directory / MANIFEST)
+    return manifest
+
+
+def _by_the_first(run: Run, work: Callable[[], RunManifest]) -> RunManifest:
     """Work that leaves a manifest behind, done by the first rank while the others wait for it and read it."""
     manifest = None
     if ranks().first:
         with apart():
             manifest = work()
     barrier()
-    return manifest or RunManifest.load(workspace.directory / MANIFEST)
+    return manifest or RunManifest.load(run.directory / MANIFEST)
 
 
-def _timed(stage: Stage, workspace: Workspace) -> tuple[Output, float]:
+def _timed(stage: Stage, run: Run) -> tuple[Output, float]:
     begin = time.perf_counter()
-    with budgeted(workspace, stage.name):
-        output = stage.work(workspace)
+    try:
+        with budgeted(run, stage.name):
+            output = stage.work(run)
+    finally:
+        run.forget()
     return output, time.perf_counter() - begin
 
 
-def _recorded(
-    stage: Stage, workspace: Workspace, manifest: RunManifest, output: Output, seconds: float
-) -> RunManifest:
-    outputs = {path: sha256_file(workspace.directory / path) for path in sorted(output.paths)}
-    key = stage_key(stage, workspace, manifest)
+def _recorded(stage: Stage, run: Run, manifest: RunManifest, output: Output, seconds: float) -> RunManifest:
+    outputs = {path: sha256_file(run.directory / path) for path in sorted(output.paths)}
+    key = stage_key(stage, run, manifest)
     if key is None:
         raise unknown("finished stage", stage.needs[0], manifest.stages)
     record = StageRecord(key, outputs, round(seconds, 3), peak_rss_mb(), tuple(output.warnings))
     manifest = manifest.with_stage(stage.name, record)
-    manifest.save(workspace.directory / MANIFEST)
+    manifest.save(run.directory / MANIFEST)
     say(f"{stage.name:<10} done in {seconds:.1f} s")
     return manifest
 
@@ -246,5 +253,5 @@ def peak_rss_mb() -> float:
 
 
 def _ancestors(name: str) -> set[str]:
-    needs = set(STAGES.get(name).needs)
+    needs = set(stages().get(name).needs)
     return needs.union(*(_ancestors(need) for need in needs)) if needs else needs

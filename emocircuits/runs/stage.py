@@ -1,12 +1,14 @@
-"""What a stage of a run is: a function from a workspace to files, and what makes its result stale."""
+"""What a stage of a run is: a function from a run to files, and what makes its result out of date."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from emocircuits.registry import Registry
-from emocircuits.runs.recipe import Recipe
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
+
+ROOM = "emocircuits.stages"
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,10 @@ class Stage:
     """One stage.
 
     Attributes:
-        name: its name, also its subcommand.
+        name: its name, also its subcommand and its module in `emocircuits.stages`.
         summary: one line for `--help` and `--dry-run`.
         needs: stages whose outputs it reads.
-        settings: the part of the recipe that shapes its result.
+        settings: tables and keys of the recipe that shape the result.
         work: does it; may be interrupted at any moment and called again.
         shared: whether all ranks of a job (`emocircuits.ranks`) work on it; else the first does it alone.
     """
@@ -33,9 +35,38 @@ class Stage:
     name: str
     summary: str
     needs: tuple[str, ...]
-    settings: Callable[[Recipe], dict[str, Any]]
-    work: Callable[[Workspace], Output]
+    settings: tuple[str, ...]
+    work: Callable[[Run], Output]
     shared: bool = False
 
 
 STAGES: Registry[Stage] = Registry("stage")
+
+
+def stage(
+    summary: str,
+    *,
+    needs: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
+    shared: bool = False,
+) -> Callable[[Callable[[Run], Output]], Stage]:
+    """Makes a function the stage of its name; see `Stage`."""
+    return lambda work: STAGES.add(Stage(work.__name__, summary, needs, settings, work, shared))
+
+
+def stages() -> Registry[Stage]:
+    """All stages in the order of the run; their modules are loaded when this is first called."""
+    for name in import_module(ROOM).ORDER:
+        import_module(f"{ROOM}.{name}")
+    return STAGES
+
+
+def settings_of(stage: Stage, recipe: Any) -> dict[str, Any]:
+    """What the recipe says that shapes the result of a stage, as plain values."""
+    found = {}
+    for name in stage.settings:
+        value: Any = recipe.to_dict()
+        for part in name.split("."):
+            value = value[part]
+        found[name] = value
+    return found

@@ -4,39 +4,33 @@ from dataclasses import replace
 
 from emocircuits.attribution import METHODS
 from emocircuits.ranks import ranks
-from emocircuits.runs.stage import Output, Stage
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
+from emocircuits.runs.stage import Output, stage
 
 
-def work(workspace: Workspace) -> Output:
+@stage(
+    "the effect of SAE features and error nodes",
+    needs=("plan", "directions", "sae"),
+    settings=("attribute", "behaviours"),
+    shared=True,
+)
+def attribute(run: Run) -> Output:
     """Writes `attribution_<behaviour>.h5`; the ranks of a job share the prompts, the first writes."""
-    settings, saes, paths = workspace.recipe.attribute, workspace.saes(), []
+    settings, saes, paths = run.recipe.attribute, run.saes, []
     method = METHODS.get(settings.method)
-    extra = {"steps": workspace.gradient_steps} if workspace.gradient_steps else {}
-    for name in workspace.recipe.behaviours:
-        batches = workspace.pairs(name, "find", settings.pairs)
+    extra = {"steps": run.gradient_steps} if run.gradient_steps else {}
+    for name in run.recipe.behaviours:
+        batches = run.pairs(name, "find", settings.pairs)
         result = method.run(
-            workspace.model.bridge,
+            run.model.bridge,
             saes,
             batches,
-            workspace.behaviour(name).metric,
+            run.behaviour(name).metric,
             behaviour=name,
             max_tokens=settings.max_tokens,
             **extra,
         )
         paths.append(f"attribution_{name}.h5")
         if ranks().first:
-            replace(result, provenance=workspace.provenance("attribute", "plan", "sae")).save(
-                workspace.path(paths[-1])
-            )
+            replace(result, provenance=run.provenance("attribute", "plan", "sae")).save(run.path(paths[-1]))
     return Output(tuple(paths))
-
-
-STAGE = Stage(
-    "attribute",
-    "the effect of SAE features and error nodes",
-    ("plan", "directions", "sae"),
-    lambda recipe: {"attribute": recipe.to_dict()["attribute"], "behaviours": recipe.behaviours},
-    work,
-    shared=True,
-)

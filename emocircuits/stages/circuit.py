@@ -17,34 +17,39 @@ from emocircuits.circuits.masks import MaskScores, closest, refined_scores
 from emocircuits.circuits.overlap import overlap
 from emocircuits.io.documents import write_csv, write_json
 from emocircuits.passes.pairs import Metric, PairBatch
-from emocircuits.runs.stage import Output, Stage
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
+from emocircuits.runs.stage import Output, stage
 from emocircuits.studies.example_tokens import example_tokens
 from emocircuits.studies.feature_cards import card_label, feature_cards
 from emocircuits.studies.tracing import path_table, trace_table
 from emocircuits.studies.viewer_evidence import viewer_evidence
 
 
-def work(workspace: Workspace) -> Output:
+@stage(
+    "choose, join and verify the circuit's nodes; trace the emotion to the tokens",
+    needs=("plan", "collect", "directions", "sae", "match", "attribute"),
+    settings=("circuit", "attribute", "trace", "behaviours", "emotion", "opposite"),
+)
+def circuit(run: Run) -> Output:
     """Writes `circuit_<behaviour>.json`, the circuit over all find prompts and unrolled over one of them;
     `evidence_<behaviour>.json`, its nodes under pushes and on the corrupt prompt; `tokens_<behaviour>.json`,
     readings and attention on that prompt; `trace.csv`, where the effect of pushing along the emotion runs;
     `paths.csv`, the strongest paths of the circuits; and `overlap.json`, what the circuits of the behaviours
     have in common.
     """
-    recipe, model, saes = workspace.recipe, workspace.model, workspace.saes()
+    recipe, model, saes = run.recipe, run.model, run.saes
     settings, tokens = recipe.circuit, recipe.attribute.max_tokens
-    store, matches, paths = workspace.store(), workspace.matches(), []
+    store, matches, paths = run.store, run.matches, []
     for name in recipe.behaviours:
-        batches = workspace.pairs(name, "find", recipe.attribute.pairs)
-        bound = workspace.behaviour(name)
-        result = workspace.attribution(name)
-        active = sum(active_nodes(model.bridge, _inside(workspace), batches, max_tokens=tokens).values())
+        batches = run.pairs(name, "find", recipe.attribute.pairs)
+        bound = run.behaviour(name)
+        result = run.attribution(name)
+        active = sum(active_nodes(model.bridge, _inside(run), batches, max_tokens=tokens).values())
         size = max(1, min(settings.max_nodes, int(settings.max_share * active)))
-        scores = _mask_scores(workspace, batches, bound.metric, result, size)
+        scores = _mask_scores(run, batches, bound.metric, result, size)
         nodes = closest(
             model.bridge,
-            _inside(workspace),
+            _inside(run),
             batches,
             bound.metric,
             scores.best(size, seed=recipe.seed),
@@ -58,7 +63,7 @@ def work(workspace: Workspace) -> Output:
             bound.metric,
             nodes,
             verify=nodes,
-            steps=workspace.gradient_steps,
+            steps=run.gradient_steps,
             max_tokens=tokens,
         )
         cards = feature_cards(model, saes, store, matches, nodes)
@@ -81,9 +86,9 @@ def work(workspace: Workspace) -> Output:
                 "active_nodes": float(active),
                 **_stability(scores, len(nodes), recipe.seed),
             },
-            provenance=workspace.provenance("circuit", "attribute", "match"),
+            provenance=run.provenance("circuit", "attribute", "match"),
         )
-        graph = _verified_edges(workspace, graph, batches, bound.metric)
+        graph = _verified_edges(run, graph, batches, bound.metric)
         graph = replace(
             graph,
             nodes=tuple(
@@ -95,47 +100,47 @@ def work(workspace: Workspace) -> Output:
         texts = model.token_texts(example.clean[0].tolist())
         unrolled = unroll(
             model.bridge,
-            _inside(workspace),
+            _inside(run),
             example,
             bound.metric,
             graph,
             texts,
-            steps=workspace.gradient_steps,
+            steps=run.gradient_steps,
             max_tokens=tokens,
         )
         path = f"circuit_{name}.json"
         graph = replace(graph, example=unrolled)
-        graph.save(workspace.path(path))
+        graph.save(run.path(path))
         beside, words = f"evidence_{name}.json", f"tokens_{name}.json"
-        viewer_evidence(workspace, name, graph, example).save(workspace.path(beside))
-        write_json(workspace.path(words), example_tokens(workspace, example))
+        viewer_evidence(run, name, graph, example).save(run.path(beside))
+        write_json(run.path(words), example_tokens(run, example))
         paths += [path, beside, words]
-    emotions = [name for name in (recipe.emotion, recipe.opposite) if name in workspace.directions().emotions]
-    write_csv(workspace.path("trace.csv"), trace_table(workspace, recipe.behaviours, emotions))
-    write_csv(workspace.path("paths.csv"), path_table(workspace))
-    write_json(workspace.path("overlap.json"), {"pairs": _overlaps(workspace)})
+    emotions = [name for name in (recipe.emotion, recipe.opposite) if name in run.directions.emotions]
+    write_csv(run.path("trace.csv"), trace_table(run, recipe.behaviours, emotions))
+    write_csv(run.path("paths.csv"), path_table(run))
+    write_json(run.path("overlap.json"), {"pairs": _overlaps(run)})
     return Output((*paths, "trace.csv", "paths.csv", "overlap.json"))
 
 
 def _mask_scores(
-    workspace: Workspace, batches: Sequence[PairBatch], metric: Metric, result: AttributionResult, size: int
+    run: Run, batches: Sequence[PairBatch], metric: Metric, result: AttributionResult, size: int
 ) -> MaskScores:
     return refined_scores(
-        workspace.model.bridge,
-        _inside(workspace),
+        run.model.bridge,
+        _inside(run),
         batches,
         metric,
         size,
         among=result.nodes,
-        seed=workspace.recipe.seed,
-        looks=workspace.recipe.circuit.rounds,
-        max_tokens=workspace.recipe.attribute.max_tokens,
+        seed=run.recipe.seed,
+        looks=run.recipe.circuit.rounds,
+        max_tokens=run.recipe.attribute.max_tokens,
     )
 
 
-def _inside(workspace: Workspace) -> dict[str, Any]:
+def _inside(run: Run) -> dict[str, Any]:
     """The SAEs of the sites that a circuit covers."""
-    return {site: workspace.sae(site) for site in workspace.circuit_sites}
+    return {site: run.sae(site) for site in run.circuit_sites}
 
 
 def _stability(scores: MaskScores, size: int, seed: int) -> dict[str, float]:
@@ -145,18 +150,18 @@ def _stability(scores: MaskScores, size: int, seed: int) -> dict[str, float]:
 
 
 def _verified_edges(
-    workspace: Workspace, graph: CircuitGraph, batches: Sequence[PairBatch], metric: Metric
+    run: Run, graph: CircuitGraph, batches: Sequence[PairBatch], metric: Metric
 ) -> CircuitGraph:
     """The strongest edges, each patched for real; `edges` are strongest first."""
-    kept = graph.edges[: workspace.recipe.circuit.max_edges]
+    kept = graph.edges[: run.recipe.circuit.max_edges]
     pairs = [(edge.source, edge.target) for edge in kept]
     values, _ = exact_edges(
-        workspace.model.bridge,
-        _inside(workspace),
+        run.model.bridge,
+        _inside(run),
         batches,
         metric,
         pairs,
-        max_tokens=workspace.recipe.attribute.max_tokens,
+        max_tokens=run.recipe.attribute.max_tokens,
     )
     measured = values.mean(0, dtype=np.float64)
     return replace(
@@ -165,12 +170,12 @@ def _verified_edges(
     )
 
 
-def _overlaps(workspace: Workspace) -> list[dict[str, Any]]:
+def _overlaps(run: Run) -> list[dict[str, Any]]:
     found = []
-    for first, second in combinations(workspace.recipe.behaviours, 2):
-        results = [workspace.attribution(name).at_sites(workspace.circuit_sites) for name in (first, second)]
+    for first, second in combinations(run.recipe.behaviours, 2):
+        results = [run.attribution(name).at_sites(run.circuit_sites) for name in (first, second)]
         nodes = [
-            [node.id for node in workspace.circuit(name).nodes if node.kind in ("feature", "error")]
+            [node.id for node in run.circuit(name).nodes if node.kind in ("feature", "error")]
             for name in (first, second)
         ]
         common = overlap(results[0], nodes[0], results[1], nodes[1])
@@ -195,18 +200,3 @@ def _example(batches: list[PairBatch], result: object) -> PairBatch:
         for row, index in enumerate(batch.index)
     ]
     return min(candidates, key=lambda one: one[:3])[3]
-
-
-STAGE = Stage(
-    "circuit",
-    "choose, join and verify the circuit's nodes; trace the emotion to the tokens",
-    ("plan", "collect", "directions", "sae", "match", "attribute"),
-    lambda recipe: {
-        "circuit": recipe.to_dict()["circuit"],
-        "attribute": recipe.to_dict()["attribute"],
-        "trace": recipe.to_dict()["trace"],
-        "behaviours": recipe.behaviours,
-        "emotions": [recipe.emotion, recipe.opposite],
-    },
-    work,
-)

@@ -13,29 +13,33 @@ from emocircuits.io.documents import write_csv, write_json
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.passes.pairs import Metric, PairBatch
 from emocircuits.ranks import apart, ranks
-from emocircuits.runs.stage import Output, Stage
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
+from emocircuits.runs.stage import Output, stage
 from emocircuits.studies.organism_tables import failure_table, reading_table
 from emocircuits.studies.prompts import unpressed_prompts
 
 
-def work(workspace: Workspace) -> Output:
+@stage(
+    "faithfulness, exact patching and stability on held-out prompts",
+    needs=("plan", "directions", "sae", "attribute", "circuit"),
+    settings=("evaluate", "attribute", "behaviours", "collect.material"),
+    shared=True,
+)
+def evaluate(run: Run) -> Output:
     """Writes `scores.json`, and on the organism `failures.csv` and `readings.csv`.
 
     The ranks of a job share the prompts of circuits and real patches; the first does the rest alone.
     """
-    scores = {name: _scores(workspace, name) for name in workspace.recipe.behaviours}
+    scores = {name: _scores(run, name) for name in run.recipe.behaviours}
     if not ranks().first:
         return Output(())
     with apart():
-        return _written(
-            workspace, {name: {**score, "rates": _rates(workspace, name)} for name, score in scores.items()}
-        )
+        return _written(run, {name: {**score, "rates": _rates(run, name)} for name, score in scores.items()})
 
 
-def _written(workspace: Workspace, scores: dict[str, dict[str, Any]]) -> Output:
-    recipe = workspace.recipe
-    write_json(workspace.path("scores.json"), scores)
+def _written(run: Run, scores: dict[str, dict[str, Any]]) -> Output:
+    recipe = run.recipe
+    write_json(run.path("scores.json"), scores)
     paths, warnings = ["scores.json"], []
     for name, score in scores.items():
         if score["faithfulness"] <= max(score["random_values"]):
@@ -48,21 +52,21 @@ def _written(workspace: Workspace, scores: dict[str, dict[str, Any]]) -> Output:
                 f"{score['attribution_exact']['pearson']:.2f}"
             )
     if recipe.collect.material == "organism" and "reward_hacking" in recipe.behaviours:
-        write_csv(workspace.path("failures.csv"), failure_table(workspace))
-        write_csv(workspace.path("readings.csv"), reading_table(workspace))
+        write_csv(run.path("failures.csv"), failure_table(run))
+        write_csv(run.path("readings.csv"), reading_table(run))
         paths += ["failures.csv", "readings.csv"]
     return Output(tuple(paths), tuple(warnings))
 
 
-def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
-    recipe, settings = workspace.recipe, workspace.recipe.evaluate
-    model, saes, metric = workspace.model.bridge, workspace.saes(), workspace.behaviour(name).metric
+def _scores(run: Run, name: str) -> dict[str, Any]:
+    recipe, settings = run.recipe, run.recipe.evaluate
+    model, saes, metric = run.model.bridge, run.saes, run.behaviour(name).metric
     tokens = recipe.attribute.max_tokens
-    find = workspace.pairs(name, "find", recipe.attribute.pairs)
-    score = workspace.pairs(name, "score", settings.pairs)
-    result, circuit = workspace.attribution(name), workspace.circuit(name)
+    find = run.pairs(name, "find", recipe.attribute.pairs)
+    score = run.pairs(name, "score", settings.pairs)
+    result, circuit = run.attribution(name), run.circuit(name)
     nodes = tuple(node.id for node in circuit.nodes if node.kind in ("feature", "error"))
-    inside = workspace.circuit_sites
+    inside = run.circuit_sites
     candidates = result.at_sites(inside)
     found = circuit_quality(
         model,
@@ -102,7 +106,7 @@ def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
         "minimality": found.minimality,
         "knockouts": found.knockouts,
         "controls": found.controls,
-        "attribution_exact": _agreement(workspace, result, find, metric),
+        "attribution_exact": _agreement(run, result, find, metric),
         "sites": list(inside),
         "stability": {
             name.removeprefix("stability_"): value
@@ -112,23 +116,21 @@ def _scores(workspace: Workspace, name: str) -> dict[str, Any]:
     }
 
 
-def _agreement(
-    workspace: Workspace, result: AttributionResult, find: list[PairBatch], metric: Metric
-) -> dict[str, Any]:
+def _agreement(run: Run, result: AttributionResult, find: list[PairBatch], metric: Metric) -> dict[str, Any]:
     """Attributed effects beside real patches in both directions: the clean value put into the corrupt run,
     and what the clean run loses by the corrupt value. A path of gradients from one run to the other stands
     between the two, so it is compared with their mean.
     """
-    chosen = nodes_to_verify(result, workspace.recipe.evaluate.exact_nodes, seed=workspace.recipe.seed)
+    chosen = nodes_to_verify(result, run.recipe.evaluate.exact_nodes, seed=run.recipe.seed)
     swapped = [PairBatch(batch.corrupt, batch.clean, batch.index) for batch in find]
     into, out_of = (
         exact_patching(
-            workspace.model.bridge,
-            workspace.saes(),
+            run.model.bridge,
+            run.saes,
             batches,
             metric,
             nodes=list(chosen),
-            max_tokens=workspace.recipe.attribute.max_tokens,
+            max_tokens=run.recipe.attribute.max_tokens,
         ).effects.mean(0, dtype=np.float64)
         for batches in (find, swapped)
     )
@@ -176,12 +178,12 @@ def _curve_point(point: dict[str, Any]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _rates(workspace: Workspace, name: str) -> dict[str, Any]:
+def _rates(run: Run, name: str) -> dict[str, Any]:
     """Rate of the behaviour on clean, corrupt and neutral score prompts, beside the generator's truth where
     it is known.
     """
-    bound, model = workspace.behaviour(name), workspace.model
-    pairs = bound.pairs("score", workspace.recipe.evaluate.pairs)
+    bound, model = run.behaviour(name), run.model
+    pairs = bound.pairs("score", run.recipe.evaluate.pairs)
     sides = {
         "clean": [(p.clean, p.true_clean) for p in pairs],
         "corrupt": [(p.corrupt, p.true_corrupt) for p in pairs],
@@ -191,30 +193,15 @@ def _rates(workspace: Workspace, name: str) -> dict[str, Any]:
     for side, prompts in sides.items():
         values = [
             float(
-                bound.metric.rate(
-                    model.bridge(torch.tensor([model.encode(text)], device=workspace.recipe.device))
-                )[0]
+                bound.metric.rate(model.bridge(torch.tensor([model.encode(text)], device=run.recipe.device)))[
+                    0
+                ]
             )
             for text, _ in prompts
         ]
-        low, high = bootstrap_interval(np.array(values), seed=workspace.recipe.seed)
+        low, high = bootstrap_interval(np.array(values), seed=run.recipe.seed)
         rates[side] = {"rate": float(np.mean(values)), "ci_low": float(low), "ci_high": float(high)}
         truths = [true for _, true in prompts if true is not None]
         if len(truths) == len(prompts):
             rates[side]["true_rate"] = float(np.mean(truths))
     return rates
-
-
-STAGE = Stage(
-    "evaluate",
-    "faithfulness, exact patching and stability on held-out prompts",
-    ("plan", "directions", "sae", "attribute", "circuit"),
-    lambda recipe: {
-        "evaluate": recipe.to_dict()["evaluate"],
-        "attribute": recipe.to_dict()["attribute"],
-        "behaviours": recipe.behaviours,
-        "material": recipe.collect.material,
-    },
-    work,
-    shared=True,
-)

@@ -1,33 +1,25 @@
 """export: the circuits as files for the browser, Gephi, Graphviz, Neuronpedia, tables and papers."""
 
+from emocircuits.artifacts.run_evidence import with_scores
 from emocircuits.export import export_all
-from emocircuits.figures.card import RunTables
-from emocircuits.io.documents import read_json
-from emocircuits.runs.evidence import run_evidence
-from emocircuits.runs.stage import Output, Stage
-from emocircuits.runs.trust import with_scores
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
+from emocircuits.runs.stage import Output, stage
 
 
-def work(workspace: Workspace) -> Output:
+@stage(
+    "write the circuits in every export format",
+    needs=("circuit", "evaluate", "steer"),
+    settings=("behaviours",),
+)
+def export(run: Run) -> Output:
     """Writes `export/<behaviour>.*`, one file per format; graphs carry the scores, pages also the
     steering.
     """
-    paths, refused, scores = [], [], read_json(workspace.path("scores.json"))
-    for name in workspace.recipe.behaviours:
-        evidence = run_evidence(RunTables(workspace.directory), name)
+    paths, refused, scores = [], [], run.document("scores.json")
+    for name in run.recipe.behaviours:
         done = export_all(
-            with_scores(workspace.circuit(name), scores[name]), workspace.path("export"), evidence=evidence
+            with_scores(run.circuit(name), scores[name]), run.path("export"), evidence=run.evidence(name)
         )
         paths += done.paths
         refused += done.refused
-    return Output(tuple(path.relative_to(workspace.directory).as_posix() for path in paths), tuple(refused))
-
-
-STAGE = Stage(
-    "export",
-    "write the circuits in every export format",
-    ("circuit", "evaluate", "steer"),
-    lambda recipe: {"behaviours": recipe.behaviours},
-    work,
-)
+    return Output(tuple(path.relative_to(run.directory).as_posix() for path in paths), tuple(refused))

@@ -1,20 +1,15 @@
 """figures: every figure of the run as pdf, svg and png with the numbers behind it."""
 
 from emocircuits.figures import write_figures
-from emocircuits.runs.stage import Output, Stage
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
+from emocircuits.runs.stage import Output, stage
 
 
-def work(workspace: Workspace) -> Output:
-    """Writes `figures/`."""
-    paths = write_figures(workspace.directory, workspace.path("figures"))
-    return Output(tuple(path.relative_to(workspace.directory).as_posix() for path in paths))
-
-
-STAGE = Stage(
-    "figures",
+@stage(
     "draw the figures",
-    ("directions", "sae", "match", "circuit", "evaluate", "steer"),
-    lambda recipe: {},
-    work,
+    needs=("directions", "sae", "match", "circuit", "evaluate", "steer"),
 )
+def figures(run: Run) -> Output:
+    """Writes `figures/`."""
+    paths = write_figures(run.directory, run.path("figures"))
+    return Output(tuple(path.relative_to(run.directory).as_posix() for path in paths))

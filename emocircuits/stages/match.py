@@ -4,27 +4,32 @@ from dataclasses import replace
 
 from emocircuits.io.documents import write_csv
 from emocircuits.matching import match_features
-from emocircuits.runs.stage import Output, Stage
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
+from emocircuits.runs.stage import Output, stage
 
 
-def work(workspace: Workspace) -> Output:
+@stage(
+    "match SAE features with emotions",
+    needs=("collect", "directions", "sae"),
+    settings=("match", "emotion"),
+)
+def match(run: Run) -> Output:
     """Writes `matches.h5` (all scores and the null) and `matches.csv` (the best features of every
     emotion).
     """
-    recipe, how = workspace.recipe, workspace.recipe.match
+    recipe, how = run.recipe, run.recipe.match
     matches = match_features(
-        workspace.store(),
-        workspace.saes(),
-        workspace.directions(),
+        run.store,
+        run.saes,
+        run.directions,
         how,
         seed=recipe.seed,
         workers=recipe.threads,
     )
-    origin = workspace.provenance("match", "collect", "directions", "sae")
+    origin = run.provenance("match", "collect", "directions", "sae")
     matches = replace(matches, provenance=replace(origin, settings=matches.provenance.settings))
-    matches.save(workspace.path("matches.h5"))
-    write_csv(workspace.path("matches.csv"), matches.table)
+    matches.save(run.path("matches.h5"))
+    write_csv(run.path("matches.csv"), matches.table)
     warnings = (
         ()
         if len(matches.kept(recipe.emotion))
@@ -36,12 +41,3 @@ def work(workspace: Workspace) -> Output:
         )
     )
     return Output(("matches.h5", "matches.csv"), warnings)
-
-
-STAGE = Stage(
-    "match",
-    "match SAE features with emotions",
-    ("collect", "directions", "sae"),
-    lambda recipe: {"match": recipe.to_dict()["match"], "emotion": recipe.emotion},
-    work,
-)

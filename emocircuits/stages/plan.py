@@ -4,21 +4,25 @@ from dataclasses import asdict
 
 from emocircuits.io.documents import write_json
 from emocircuits.models.files import revision_of
-from emocircuits.runs.stage import Output, Stage
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
+from emocircuits.runs.stage import Output, stage
 
 
-def work(workspace: Workspace) -> Output:
+@stage(
+    "load and check the model, bind the behaviours to it",
+    settings=("behaviours",),
+)
+def plan(run: Run) -> Output:
     """Writes `model.json`."""
-    model = workspace.model
-    bound = {name: workspace.behaviour(name) for name in workspace.recipe.behaviours}
+    model = run.model
+    bound = {name: run.behaviour(name) for name in run.recipe.behaviours}
     about = {
-        "name": workspace.recipe.model,
+        "name": run.recipe.model,
         "content_hash": model.content_hash,
         "family": model.card.name,
         "n_params": model.n_params,
-        "revision": revision_of(workspace.model_directory),
-        "dtype": workspace.recipe.dtype,
+        "revision": revision_of(run.model_directory),
+        "dtype": run.recipe.dtype,
         "n_layers": model.n_layers,
         "d_model": model.d_model,
         "d_vocab": model.d_vocab,
@@ -38,14 +42,5 @@ def work(workspace: Workspace) -> Output:
             for name, one in bound.items()
         },
     }
-    write_json(workspace.path("model.json"), about, schema="emocircuits.model", version=1)
+    write_json(run.path("model.json"), about, schema="emocircuits.model", version=1)
     return Output(("model.json",))
-
-
-STAGE = Stage(
-    "plan",
-    "load and check the model, bind the behaviours to it",
-    (),
-    lambda recipe: {"behaviours": recipe.behaviours},
-    work,
-)

@@ -10,8 +10,8 @@ from emocircuits.io.atomic import write_bytes
 from emocircuits.io.documents import write_csv
 from emocircuits.progress import track
 from emocircuits.ranks import ranks
-from emocircuits.runs.stage import Output, Stage
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
+from emocircuits.runs.stage import Output, stage
 from emocircuits.sae import load_sae, quality_row, train_saes
 from emocircuits.sae.loading.pretrained import adopt, find_pretrained, parse_pretrained
 from emocircuits.sae.loading.registered import registered_for, shipped_registry
@@ -21,21 +21,27 @@ from emocircuits.studies.sae_registry import checked_rows, open_verified, regist
 SUGGESTED_FVU, SUGGESTED_DEAD = 0.25, 0.1
 
 
-def work(workspace: Workspace) -> Output:
+@stage(
+    "an SAE on the residual stream after every layer",
+    needs=("plan", "collect"),
+    settings=("sae", "sae_source"),
+    shared=True,
+)
+def sae(run: Run) -> Output:
     """Writes `saes/<site>/` (or copies given SAEs there) and `saes.csv`; sites that are done stay done.
 
     The ranks of a job share the training; the first alone measures.
     """
-    recipe, store, model = workspace.recipe, workspace.store(), workspace.model
-    how, out = recipe.sae_source, workspace.path("saes")
+    recipe, store, model = run.recipe, run.store, run.model
+    how, out = recipe.sae_source, run.path("saes")
     given = parse_pretrained(how.pretrained, store.sites)
     if ranks().first:
-        _adopt_pretrained(workspace, given)
+        _adopt_pretrained(run, given)
     left = [site for site in store.sites if site not in given]
-    registry, name = _registered(workspace)
+    registry, name = _registered(run)
     if how.directory or name:
         if ranks().first:
-            _adopt(workspace, registry, name, left)
+            _adopt(run, registry, name, left)
     elif left:
         train_saes(
             store,
@@ -49,8 +55,8 @@ def work(workspace: Workspace) -> Output:
         return Output(())
     rows: list[dict[str, Any]] = []
     for site in track(store.sites, "measure SAEs", total=len(store.sites)):
-        rows.append(quality_row(model.bridge, workspace.sae(site), store, site))
-    write_csv(workspace.path("saes.csv"), pd.DataFrame(rows))
+        rows.append(quality_row(model.bridge, run.sae(site), store, site))
+    write_csv(run.path("saes.csv"), pd.DataFrame(rows))
     warnings = [
         f"the SAE at {row['site']} leaves {row['fvu']:.0%} of the variance unexplained"
         for row in rows
@@ -67,27 +73,27 @@ def work(workspace: Workspace) -> Output:
     return Output((*files, "saes.csv"), tuple(warnings))
 
 
-def _registered(workspace: Workspace) -> tuple[Path, str]:
+def _registered(run: Run) -> tuple[Path, str]:
     """The registry and the name in it of the SAEs to use; "" where SAEs are trained or come from a
     directory.
     """
-    recipe, how = workspace.recipe, workspace.recipe.sae_source
+    recipe, how = run.recipe, run.recipe.sae_source
     registry = Path(how.registry) if how.registry else shipped_registry()
     if how.registered != "auto":
         return registry, how.registered
     usual = recipe.sae.shaping == SAESettings().shaping
     return registry, registered_for(
-        registry, workspace.model.content_hash, workspace.store().sites
+        registry, run.model.content_hash, run.store.sites
     ) if usual and not how.directory else ""
 
 
-def _adopt_pretrained(workspace: Workspace, given: dict[str, str]) -> None:
+def _adopt_pretrained(run: Run, given: dict[str, str]) -> None:
     """Converts pretrained SAEs into the run, once each was measured on the run's activations."""
-    store, model = workspace.store(), workspace.model
+    store, model = run.store, run.model
     for site, name in given.items():
         adopt(
             find_pretrained(name),
-            workspace.path("saes") / site,
+            run.path("saes") / site,
             site=site,
             d_in=model.d_model,
             model_name=model.name,
@@ -97,11 +103,11 @@ def _adopt_pretrained(workspace: Workspace, given: dict[str, str]) -> None:
         )
 
 
-def _adopt(workspace: Workspace, registry: Path, name: str, sites: list[str]) -> None:
+def _adopt(run: Run, registry: Path, name: str, sites: list[str]) -> None:
     """Copies given SAEs `<site>/cfg.json, sae_weights.safetensors` into the run, once each was opened and
     fits.
     """
-    how, store = workspace.recipe.sae_source, workspace.store()
+    how, store = run.recipe.sae_source, run.store
     if how.directory and name:
         raise UserError(
             "the recipe has both sae_source.directory and sae_source.registered", expected="one of them"
@@ -116,18 +122,8 @@ def _adopt(workspace: Workspace, registry: Path, name: str, sites: list[str]) ->
                 f"there is no SAE for {site} in {source}", expected=f"{source}/cfg.json and weights"
             )
         if name:
-            open_verified(workspace, store, registry, name, site)
+            open_verified(run, store, registry, name, site)
         else:
-            load_sae(source, site=site, d_in=workspace.model.d_model)
+            load_sae(source, site=site, d_in=run.model.d_model)
         for file in ("cfg.json", "sae_weights.safetensors"):
-            write_bytes(workspace.path("saes") / site / file, (source / file).read_bytes())
-
-
-STAGE = Stage(
-    "sae",
-    "an SAE on the residual stream after every layer",
-    ("plan", "collect"),
-    lambda recipe: {key: recipe.to_dict()[key] for key in ("sae", "sae_source")},
-    work,
-    shared=True,
-)
+            write_bytes(run.path("saes") / site / file, (source / file).read_bytes())

@@ -6,36 +6,47 @@ import torch
 
 from emocircuits.errors import UserError
 from emocircuits.interventions.liveness import check_live
-from emocircuits.interventions.steer import steer
+from emocircuits.interventions.steer import steer as steered
 from emocircuits.io.documents import write_csv
-from emocircuits.runs.stage import Output, Stage
-from emocircuits.runs.workspace import Workspace
-from emocircuits.studies.steering_tables import SteerRun, dose_table
+from emocircuits.runs.run import Run
+from emocircuits.runs.stage import Output, stage
+from emocircuits.studies.steering import (
+    causal_table,
+    coherence_table,
+    dose_table,
+    mediation_table,
+    steering_curves,
+)
 
 FILES = ("steering.csv", "steering_slopes.csv", "coherence.csv", "mediation.csv", "causal.csv")
 
 
-def work(workspace: Workspace) -> Output:
+@stage(
+    "steering dose–response with controls, mediation, and a causal check of every match",
+    needs=("plan", "collect", "directions", "sae", "match"),
+    settings=("steer", "behaviours", "emotion", "opposite", "match.carrier_share"),
+)
+def steer(run: Run) -> Output:
     """Writes rates and log-odds at every strength, slopes with p-values, coherence, mediation and the causal
     check.
     """
-    recipe, directions, run = workspace.recipe, workspace.directions(), SteerRun(workspace)
+    recipe, directions = run.recipe, run.directions
     emotions = [emotion for emotion in recipe.steer.emotions if emotion in directions.emotions]
     if recipe.emotion not in emotions:
         raise UserError(
             f"steer.emotions lacks '{recipe.emotion}'", expected="the recipe's emotion among them"
         )
-    _check_live(workspace, run.site)
-    found = run.dose_response(emotions)
+    _check_live(run)
+    found = steering_curves(run, emotions)
     tables = (
         dose_table(found),
         found.slopes,
-        run.coherence(),
-        run.mediation(),
-        run.causal_check([recipe.emotion]),
+        coherence_table(run),
+        mediation_table(run),
+        causal_table(run, [recipe.emotion]),
     )
     for name, table in zip(FILES, tables, strict=True):
-        write_csv(workspace.path(name), table)
+        write_csv(run.path(name), table)
     warnings = []
     slopes = found.slopes[
         (found.slopes["metric"] == "logit_diff") & (found.slopes["direction"] == recipe.emotion)
@@ -49,30 +60,15 @@ def work(workspace: Workspace) -> Output:
     return Output(FILES, tuple(warnings))
 
 
-def _check_live(workspace: Workspace, site: str) -> None:
+def _check_live(run: Run) -> None:
     """The hook acts and leaves nothing behind, on one prompt, before anything is measured."""
-    directions, emotion = workspace.directions(), workspace.recipe.emotion
-    pair = workspace.behaviour(workspace.recipe.behaviours[0]).pairs("score", 1)[0]
-    tokens = torch.tensor([workspace.model.encode(pair.clean)], device=workspace.recipe.device)
-    push = directions.push(emotion, 0.1, site)
+    directions, emotion = run.directions, run.recipe.emotion
+    pair = run.behaviour(run.recipe.behaviours[0]).pairs("score", 1)[0]
+    tokens = torch.tensor([run.model.encode(pair.clean)], device=run.recipe.device)
+    push = directions.push(emotion, 0.1, directions.steer_site)
     check_live(
-        workspace.model.bridge,
+        run.model.bridge,
         tokens,
-        lambda: steer(workspace.model.bridge, push),
-        f"steering at {site}",
+        lambda: steered(run.model.bridge, push),
+        f"steering at {directions.steer_site}",
     )
-
-
-STAGE = Stage(
-    "steer",
-    "steering dose–response with controls, mediation, and a causal check of every match",
-    ("plan", "collect", "directions", "sae", "match"),
-    lambda recipe: {
-        "steer": recipe.to_dict()["steer"],
-        "behaviours": recipe.behaviours,
-        "emotion": recipe.emotion,
-        "opposite": recipe.opposite,
-        "carrier_share": recipe.match.carrier_share,
-    },
-    work,
-)

@@ -24,17 +24,17 @@ from emocircuits.experiments.preference import (
 )
 from emocircuits.experiments.preference_material import read_material
 from emocircuits.organism.world import APPRAISALS, lexicon, scenes
+from emocircuits.runs.run import Run
 from emocircuits.runs.sections import PreferenceSettings
-from emocircuits.runs.workspace import Workspace
 
 LENS_TOKENS, INTENSITY_NAMES, PREFERENCE_CONTROLS = 24, 8, 20
 
 
-def learned_directions(workspace: Workspace, how: DirectionSettings) -> EmotionDirections:
+def learned_directions(run: Run, how: DirectionSettings) -> EmotionDirections:
     """Directions of the run's emotions from its activations, with its seed."""
-    recipe = workspace.recipe
+    recipe = run.recipe
     return learn_directions(
-        workspace.store(),
+        run.store,
         how,
         emotions=recipe.collect.emotions or None,
         control_emotion=recipe.emotion,
@@ -67,11 +67,11 @@ def site_table(directions: EmotionDirections, limits: EmotionLimits | None) -> p
     return table
 
 
-def organism_limits(workspace: Workspace, directions: EmotionDirections) -> EmotionLimits | None:
+def organism_limits(run: Run, directions: EmotionDirections) -> EmotionLimits | None:
     """The limits of the run's own stories, where the organism's generator wrote them."""
-    if workspace.recipe.collect.material != "organism":
+    if run.recipe.collect.material != "organism":
         return None
-    prompts = workspace.store().prompts
+    prompts = run.store.prompts
     stories = prompts[(prompts["kind"] == "story") & prompts["emotion"].isin(directions.emotions)]
     fit, held = (
         [story_of(text_id) for text_id in stories["id"][stories["split"] == split]]
@@ -130,13 +130,13 @@ def similarity_table(directions: EmotionDirections, seed: int) -> pd.DataFrame:
     return layer_similarity(directions.vectors, directions.sites, seed=seed)
 
 
-def lens_tables(workspace: Workspace, directions: EmotionDirections) -> tuple[pd.DataFrame, pd.DataFrame]:
+def lens_tables(run: Run, directions: EmotionDirections) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Logit lens of every emotion and random control at the reading site: outermost tokens, and a summary per
     direction.
     """
-    model, site = workspace.model, directions.read_site
-    neutral = [text.text for text in read_stories(workspace.path("texts.jsonl")) if text.kind == "neutral"]
-    prompts = [model.encode(text)[:LENS_TOKENS] for text in neutral[: workspace.recipe.checks.lens_prompts]]
+    model, site = run.model, directions.read_site
+    neutral = [text.text for text in read_stories(run.path("texts.jsonl")) if text.kind == "neutral"]
+    prompts = [model.encode(text)[:LENS_TOKENS] for text in neutral[: run.recipe.checks.lens_prompts]]
     kinds = [kind for kind in ("random",) if kind in directions.controls]
     lens = logit_lens(
         model,
@@ -147,13 +147,11 @@ def lens_tables(workspace: Workspace, directions: EmotionDirections) -> tuple[pd
     return table[table["kind"] == "emotion"].drop(columns="kind"), lens_summary(lens, model)
 
 
-def intensity_tables(
-    workspace: Workspace, directions: EmotionDirections
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def intensity_tables(run: Run, directions: EmotionDirections) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Readings over the numbers of every template, and the trend of every emotion."""
-    templates, names = intensity_material(workspace.recipe.checks.intensity)
-    readings = intensity_readings(workspace.model, directions, templates, names)
-    return readings, intensity_trends(readings, seed=workspace.recipe.seed)
+    templates, names = intensity_material(run.recipe.checks.intensity)
+    readings = intensity_readings(run.model, directions, templates, names)
+    return readings, intensity_trends(readings, seed=run.recipe.seed)
 
 
 def intensity_material(source: str) -> tuple[tuple[IntensityTemplate, ...], tuple[str, ...]]:
@@ -169,7 +167,7 @@ def intensity_material(source: str) -> tuple[tuple[IntensityTemplate, ...], tupl
 
 
 def preference_study(
-    workspace: Workspace, directions: EmotionDirections, how: PreferenceSettings
+    run: Run, directions: EmotionDirections, how: PreferenceSettings
 ) -> tuple[pd.DataFrame, pd.DataFrame, Preferences]:
     """The preference experiment.
 
@@ -178,13 +176,13 @@ def preference_study(
         NaN for controls) and `strength, delta_elo, delta_low, delta_high`; and the preferences themselves.
     """
     material = read_material() if how.material in ("", "organism") else read_material(how.material)
-    seed = workspace.recipe.seed
-    found = preferences(workspace.model, directions, material, pairs=how.pairs or None, seed=seed)
-    site = found.best_site(but=workspace.model.sites[-1])
+    seed = run.recipe.seed
+    found = preferences(run.model, directions, material, pairs=how.pairs or None, seed=seed)
+    site = found.best_site(but=run.model.sites[-1])
     chosen = spread_evenly(directions.emotions, how.emotions)
     kinds = [kind for kind in ("random",) if kind in directions.controls]
     effects = steered_preferences(
-        workspace.model,
+        run.model,
         found,
         directions.with_controls(chosen, site=site, kinds=kinds),
         strength=how.strength,

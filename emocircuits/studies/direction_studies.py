@@ -22,8 +22,7 @@ from emocircuits.io.documents import write_csv
 from emocircuits.organism.corpus import document
 from emocircuits.organism.dialogues import balanced_pairs
 from emocircuits.organism.documents import Document
-from emocircuits.runs.execute import open_run
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 from emocircuits.studies.direction_checks import (
     geometry_table,
     learned_directions,
@@ -34,19 +33,19 @@ from emocircuits.studies.direction_checks import (
 )
 
 
-def open_directions(directory: Path, *, trust_remote_code: bool = False) -> Workspace:
-    """The run directory as a workspace.
+def open_directions(directory: Path, *, trust_remote_code: bool = False) -> Run:
+    """The run directory as a run.
 
     Raises:
         UserError: no run there, or one without directions.
     """
-    recipe, manifest = open_run(directory)
+    run = Run.open(directory, trust_remote_code=trust_remote_code)
     if not (directory / "directions.h5").is_file():
         raise UserError(
             f"{directory} holds no directions.h5",
             cure=f"emocircuits run --out {directory}, or emocircuits directions {directory}",
         )
-    return Workspace(recipe, directory, trust_remote_code, manifest)
+    return run
 
 
 def validate_directions(directory: Path, estimators: list[str] | None = None) -> list[dict[str, Any]]:
@@ -60,14 +59,14 @@ def validate_directions(directory: Path, estimators: list[str] | None = None) ->
     Raises:
         UserError: no run, no directions, or an unknown estimator.
     """
-    workspace = open_directions(directory)
+    run = open_directions(directory)
     names = list(ESTIMATORS.names()) if estimators == ["all"] else estimators
-    made = [workspace.directions()] if not names else []
+    made = [run.directions] if not names else []
     for name in names or []:
         ESTIMATORS.get(name)
     for name in names or []:
-        made.append(learned_directions(workspace, replace(workspace.recipe.directions, estimator=name)))
-    limits = organism_limits(workspace, made[0])
+        made.append(learned_directions(run, replace(run.recipe.directions, estimator=name)))
+    limits = organism_limits(run, made[0])
     rows = []
     for directions in made:
         geometry = geometry_table(directions)
@@ -109,8 +108,8 @@ def read_text(
     Raises:
         UserError: no run, an empty text, one longer than the context, or an unknown emotion or site.
     """
-    workspace = open_directions(directory, trust_remote_code=trust_remote_code)
-    directions, model = workspace.directions(), workspace.model
+    run = open_directions(directory, trust_remote_code=trust_remote_code)
+    directions, model = run.directions, run.model
     tokens = model.encode(text)
     if len(tokens) < 2 or len(tokens) > model.n_ctx:
         raise UserError(
@@ -124,9 +123,7 @@ def read_text(
     means = dict(zip(directions.emotions, np.nanmean(values, axis=0).tolist(), strict=True))
     ordered = sorted(means, key=lambda emotion: -means[emotion])
     if not emotions:
-        known = [
-            emotion for emotion in (workspace.recipe.emotion, workspace.recipe.opposite) if emotion in means
-        ]
+        known = [emotion for emotion in (run.recipe.emotion, run.recipe.opposite) if emotion in means]
         emotions = list(dict.fromkeys([*known, *ordered[:2]]))
     columns = [directions.emotions.index(emotion) for emotion in emotions]
     listed = [
@@ -157,11 +154,11 @@ def scan_texts(
     trust_remote_code: bool = False,
 ) -> Scan:
     """The passages of a text file where each emotion reads highest (`experiments.scan`)."""
-    workspace = open_directions(directory, trust_remote_code=trust_remote_code)
-    directions = workspace.directions()
+    run = open_directions(directory, trust_remote_code=trust_remote_code)
+    directions = run.directions
     for emotion in emotions or []:
         directions.vector(emotion, site or directions.read_site)
-    return scan_file(workspace.model, directions, path, emotions=emotions, top=top, site=site)
+    return scan_file(run.model, directions, path, emotions=emotions, top=top, site=site)
 
 
 def study_speakers(
@@ -183,8 +180,8 @@ def study_speakers(
     Raises:
         UserError: no run, no dialogues, or too few of an emotion.
     """
-    workspace = open_directions(directory, trust_remote_code=trust_remote_code)
-    recipe, seed = workspace.recipe, workspace.recipe.seed
+    run = open_directions(directory, trust_remote_code=trust_remote_code)
+    recipe, seed = run.recipe, run.recipe.seed
     if dialogues is not None:
         material = read_dialogues(dialogues)
     elif recipe.collect.material == "organism":
@@ -204,18 +201,18 @@ def study_speakers(
         SpanText(
             text.id, text.text, ((0, len(text.text)),), kind="neutral", further={"other": "", "shown": ""}
         )
-        for text in read_stories(workspace.path("texts.jsonl"))
+        for text in read_stories(run.path("texts.jsonl"))
         if text.kind == "neutral"
     ]
-    folder = workspace.path("speakers")
+    folder = run.path("speakers")
     store = collect_spans(
-        workspace.model, spans, folder / "activations.h5", dtype=recipe.collect.dtype, replace=True
+        run.model, spans, folder / "activations.h5", dtype=recipe.collect.dtype, replace=True
     )
     topics = {one.topic for one in material} - {""}
     how = recipe.directions if len(topics) > 1 else replace(recipe.directions, content_controls=0)
     found = speaker_directions(store, how, seed=seed)
     readings = role_readings(store, found)
-    similarity = role_similarity(found | {"story": workspace.directions()}, seed=seed)
+    similarity = role_similarity(found | {"story": run.directions}, seed=seed)
     for role, directions in found.items():
         directions.save(folder / f"{role}.h5")
     write_csv(folder / "readings.csv", readings)
@@ -266,13 +263,13 @@ def study_preferences(directory: Path, *, trust_remote_code: bool = False, **cha
         `site, n_pairs, sites` (rows of `Preferences.site_scores`), `agreement` (reading against effect),
         `emotions`, `activities`.
     """
-    workspace = open_directions(directory, trust_remote_code=trust_remote_code)
+    run = open_directions(directory, trust_remote_code=trust_remote_code)
     how = replace(
-        workspace.recipe.preference, **{key: value for key, value in changes.items() if value is not None}
+        run.recipe.preference, **{key: value for key, value in changes.items() if value is not None}
     )
-    activities, emotions, found = preference_study(workspace, workspace.directions(), how)
-    write_csv(workspace.path("preferences.csv"), activities)
-    write_csv(workspace.path("preference_emotions.csv"), emotions)
+    activities, emotions, found = preference_study(run, run.directions, how)
+    write_csv(run.path("preferences.csv"), activities)
+    write_csv(run.path("preference_emotions.csv"), emotions)
     return {
         "site": emotions["site"].iloc[0],
         "n_pairs": found.n_pairs,

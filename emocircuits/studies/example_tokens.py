@@ -12,17 +12,17 @@ from emocircuits.experiments.readings import token_readings
 from emocircuits.passes.anatomy import open_anatomy
 from emocircuits.passes.hooks import recorded
 from emocircuits.passes.pairs import PairBatch
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 
 MOST_HEADS, MOST_TOKENS = 8, 128
 
 
 @torch.no_grad()
-def example_tokens(workspace: Workspace, example: PairBatch) -> dict[str, Any]:
+def example_tokens(run: Run, example: PairBatch) -> dict[str, Any]:
     """What `tokens_<behaviour>.json` holds.
 
     Args:
-        workspace: the run.
+        run: the run.
         example: the example's pair.
 
     Returns:
@@ -32,7 +32,7 @@ def example_tokens(workspace: Workspace, example: PairBatch) -> dict[str, Any]:
             (how much of its attention goes there) and `pattern`; none for a prompt of more than `MOST_TOKENS`
             tokens.
     """
-    model, directions, recipe = workspace.model, workspace.directions(), workspace.recipe
+    model, directions, recipe = run.model, run.directions, run.recipe
     emotions = [name for name in (recipe.emotion, recipe.opposite) if name in directions.emotions]
     sides = {}
     for name, tokens in (("clean", example.clean[0]), ("corrupt", example.corrupt[0])):

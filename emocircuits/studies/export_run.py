@@ -8,12 +8,12 @@ from pathlib import Path
 
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.evidence import CircuitEvidence
+from emocircuits.artifacts.run_evidence import run_circuits
 from emocircuits.errors import unknown
 from emocircuits.export import EXPORTERS, Exported, export_all
 from emocircuits.export.exporter import file_stem
 from emocircuits.export.neuronpedia import page_query
 from emocircuits.io.atomic import write_bytes
-from emocircuits.runs.evidence import run_circuits
 
 GROUPS = {"csv": ("nodes-csv", "links-csv")}
 

@@ -25,11 +25,10 @@ from emocircuits.matching.story_features import StoryFeatures, story_features
 from emocircuits.names import short_site
 from emocircuits.numerics import generator
 from emocircuits.progress import say, track
-from emocircuits.runs.execute import open_run
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 from emocircuits.sae import load_sae, train_saes
 from emocircuits.sae.dictionary import open_dictionaries
-from emocircuits.studies.steering_tables import SteerRun
+from emocircuits.studies.steering import causal_table
 from emocircuits.studies.texts import collected_texts
 
 FOLDER, RANDOM_SETS = "recur", 10
@@ -41,28 +40,27 @@ def open_study(directory: Path, trust_remote_code: bool = False) -> "MatchStudy"
     Raises:
         UserError: no run, or one whose match stage is not done.
     """
-    recipe, manifest = open_run(directory)
-    workspace = Workspace(recipe, directory, trust_remote_code, manifest)
-    if not workspace.path("matches.h5").is_file():
+    run = Run.open(directory, trust_remote_code=trust_remote_code)
+    if not run.path("matches.h5").is_file():
         raise UserError(f"{directory} has no matches.h5", cure=f"emocircuits match {directory}")
-    return MatchStudy(workspace)
+    return MatchStudy(run)
 
 
 @dataclass
 class MatchStudy:
     """A run and what is asked about its matches."""
 
-    workspace: Workspace
+    run: Run
 
     @cached_property
     def store(self) -> ActivationStore:
         """Its activations."""
-        return self.workspace.store()
+        return self.run.store
 
     @cached_property
     def matches(self) -> FeatureMatches:
         """Its matches."""
-        return self.workspace.matches()
+        return self.run.matches
 
     def emotion_table(self, emotion: str) -> pd.DataFrame:
         """Every listed feature of one emotion, best first within each site, with the two other emotions it is
@@ -93,7 +91,7 @@ class MatchStudy:
         for emotion in emotions:
             if emotion not in self.matches.emotions:
                 raise unknown("emotion", emotion, self.matches.emotions)
-        return SteerRun(self.workspace).causal_check(list(emotions))
+        return causal_table(self.run, list(emotions))
 
     def recur(self, seeds: int, sites: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Trains SAEs with other seeds, matches them in the same way, and looks for the run's matches in
@@ -117,17 +115,17 @@ class MatchStudy:
         """
         if seeds < 1:
             raise UserError(f"{seeds} other seeds", expected="at least 1; 3 are usual")
-        chosen = tuple(sites or [self.workspace.directions().read_site])
+        chosen = tuple(sites or [self.run.directions.read_site])
         for site in chosen:
             if site not in self.matches.sites:
                 raise unknown("site", site, self.matches.sites)
-        recipe = self.workspace.recipe
+        recipe = self.run.recipe
         others = {f"seed-{number}": (recipe.sae, recipe.seed + number) for number in range(1, seeds + 1)}
         others["frozen"] = (replace(recipe.sae, frozen_decoder=True), recipe.seed)
         found, summary = [], [self._summary("run", site, self.matches) for site in chosen]
         for name, (settings, seed) in others.items():
             say(f"{name}: {len(chosen)} SAE{'s' if len(chosen) > 1 else ''}")
-            folder = self.workspace.path(FOLDER) / name
+            folder = self.run.path(FOLDER) / name
             train_saes(
                 self.store,
                 list(chosen),
@@ -140,7 +138,7 @@ class MatchStudy:
             matches = match_features(
                 self.store,
                 saes,
-                self.workspace.directions(),
+                self.run.directions,
                 recipe.match,
                 seed=recipe.seed,
                 sites=chosen,
@@ -165,8 +163,8 @@ class MatchStudy:
             )
             .reset_index()
         )
-        write_csv(self.workspace.path(FOLDER) / "recurrence.csv", by_match)
-        write_csv(self.workspace.path(FOLDER) / "dictionaries.csv", pd.DataFrame(summary))
+        write_csv(self.run.path(FOLDER) / "recurrence.csv", by_match)
+        write_csv(self.run.path(FOLDER) / "dictionaries.csv", pd.DataFrame(summary))
         return by_match, pd.DataFrame(summary)
 
     def _summary(self, name: str, site: str, matches: FeatureMatches) -> dict[str, Any]:
@@ -182,12 +180,12 @@ class MatchStudy:
     def _compare(
         self, site: str, sae: Any, matches: FeatureMatches, name: str
     ) -> tuple[pd.DataFrame, dict[str, float]]:
-        own = open_dictionaries({site: self.workspace.sae(site)})[site].decoder.cpu().numpy()
+        own = open_dictionaries({site: self.run.sae(site)})[site].decoder.cpu().numpy()
         other = open_dictionaries({site: sae})[site].decoder.cpu().numpy()
-        place, share = matches.sites.index(site), self.workspace.recipe.match.carrier_share
+        place, share = matches.sites.index(site), self.run.recipe.match.carrier_share
         density = matches.null["density"][place].astype(np.float64)
         pool, rows, spans = np.flatnonzero(matches.null["eligible"][place]), [], []
-        source = generator(self.workspace.recipe.seed, "random spans", site, name)
+        source = generator(self.run.recipe.seed, "random spans", site, name)
         for emotion in self.matches.emotions:
             kept = self.matches.kept(emotion, site)["feature"].to_numpy(dtype=np.int64)
             carriers = matches.carriers(emotion, site, share)
@@ -236,10 +234,10 @@ class MatchStudy:
         Raises:
             UserError: an unknown site.
         """
-        directions = self.workspace.directions()
+        directions = self.run.directions
         site = site or directions.read_site
         vectors = directions.vectors[directions.site_index(site)]
-        seen, labels = self._stories(self.store, self.workspace.sae(site), site)
+        seen, labels = self._stories(self.store, self.run.sae(site), site)
         fit, held = seen.stream[labels.fit], seen.stream[labels.held]
         target = labels.held_emotions
         rows = [
@@ -260,7 +258,7 @@ class MatchStudy:
         return rows
 
     def _row(self, name: str, one: np.ndarray | None, together: np.ndarray) -> dict[str, Any]:
-        place = self.matches.emotions.index(self.workspace.recipe.emotion)
+        place = self.matches.emotions.index(self.run.recipe.emotion)
         single = {} if one is None else {"one": float(one.mean()), "emotion_one": float(one[place])}
         return {
             "reader": name,
@@ -270,7 +268,7 @@ class MatchStudy:
         }
 
     def _stories(self, store: ActivationStore, sae: Any, site: str) -> tuple[StoryFeatures, Any]:
-        directions = self.workspace.directions()
+        directions = self.run.directions
         stories, labels = labelled_stories(store, directions)
         first = int(directions.setting("from_token"))
         return story_features(store, sae, site, stories, from_token=first), labels
@@ -279,7 +277,7 @@ class MatchStudy:
         """Features of an SAE with a frozen random decoder, and of an SAE of the model with shuffled
         weights.
         """
-        recipe, found = self.workspace.recipe, {}
+        recipe, found = self.run.recipe, {}
         base = recipe.sae
         stores = {
             "SAE with a frozen random decoder": (self.store, replace(base, frozen_decoder=True), "frozen"),
@@ -290,7 +288,7 @@ class MatchStudy:
                 store,
                 [site],
                 settings,
-                self.workspace.path(FOLDER) / folder,
+                self.run.path(FOLDER) / folder,
                 seed=recipe.seed,
                 device=recipe.device,
             )[site]
@@ -305,6 +303,6 @@ class MatchStudy:
         from emocircuits.collect import collect_residuals
         from emocircuits.models.randomised import shuffle_weights
 
-        path = self.workspace.path(f"sweep/randomised/{short_site(site)}.h5")
-        model = shuffle_weights(self.workspace.load_model(), self.workspace.recipe.seed)
-        return collect_residuals(model, collected_texts(self.workspace), path, sites=[site], replace=True)
+        path = self.run.path(f"sweep/randomised/{short_site(site)}.h5")
+        model = shuffle_weights(self.run.load_model(), self.run.recipe.seed)
+        return collect_residuals(model, collected_texts(self.run), path, sites=[site], replace=True)

@@ -10,27 +10,27 @@ from emocircuits.experiments.readings import token_readings
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.organism.corpus import generate
 from emocircuits.organism.documents import Decision
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 
 PER_COUNT = 60
 DOCUMENTS = 400
 
 
 @torch.no_grad()
-def failure_table(workspace: Workspace) -> pd.DataFrame:
+def failure_table(run: Run) -> pd.DataFrame:
     """P(cheat) of the model and of the generator after 0, 1, 2, … failed attempts, on held-out coding
     documents.
     """
-    metric, model = workspace.behaviour("reward_hacking").metric, workspace.model
+    metric, model = run.behaviour("reward_hacking").metric, run.model
     rows = []
-    for failures, decisions in sorted(_decisions(workspace.recipe.seed).items()):
+    for failures, decisions in sorted(_decisions(run.recipe.seed).items()):
         rates = np.array(
             [
                 float(metric.rate(model.bridge(torch.tensor([model.encode(one.prefix)])))[0])
                 for one in decisions
             ]
         )
-        low, high = bootstrap_interval(rates, seed=workspace.recipe.seed)
+        low, high = bootstrap_interval(rates, seed=run.recipe.seed)
         rows.append(
             (
                 failures,
@@ -44,11 +44,11 @@ def failure_table(workspace: Workspace) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["failures", "rate", "ci_low", "ci_high", "true_rate", "n"])
 
 
-def reading_table(workspace: Workspace) -> pd.DataFrame:
+def reading_table(run: Run) -> pd.DataFrame:
     """Token readings of the emotion and its opposite along the held-out coding document with the most
     failures before a pass.
     """
-    recipe, model = workspace.recipe, workspace.model
+    recipe, model = run.recipe, run.model
     documents = [
         one
         for one in generate("coding", DOCUMENTS, 20_000 + recipe.seed, "held_out")
@@ -57,7 +57,7 @@ def reading_table(workspace: Workspace) -> pd.DataFrame:
     chosen = max(documents, key=lambda one: len(one.decisions))
     tokens = model.encode(chosen.text)
     emotions = [recipe.emotion, recipe.opposite]
-    values = token_readings(model, workspace.directions(), [tokens], emotions)[0]
+    values = token_readings(model, run.directions, [tokens], emotions)[0]
     texts = model.token_texts(tokens)
     rows = [
         (chosen.id, position, texts[position], emotion, float(values[position, column]))

@@ -14,8 +14,7 @@ from torch import Tensor
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError
 from emocircuits.progress import track
-from emocircuits.runs.execute import open_run
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 from emocircuits.sae import held_out_rows, load_sae, quality_row
 from emocircuits.sae.loading.registered import Quality, entry_of, find_registered, open_registered, register
 from emocircuits.sae.rows import evenly_spaced
@@ -45,8 +44,8 @@ def register_saes(
     Raises:
         UserError: no run, no SAEs, SAEs that do not fit, or SAEs that lie elsewhere.
     """
-    workspace = _open(directory, trust_remote_code)
-    store, model = workspace.store(), workspace.model
+    run = _open(directory, trust_remote_code)
+    store, model = run.store, run.model
     found = [site for site in store.sites if (saes / site).is_dir()]
     if not found:
         raise UserError(
@@ -58,7 +57,7 @@ def register_saes(
         row = quality_row(model.bridge, sae, store, site)
         quality = Quality(
             **{key: row[key] for key in ("l0", "fvu", "ce_loss_recovered", "dead_fraction", "tokens")},
-            data=f"held-out rows of {store.n_prompts} texts of the recipe {workspace.recipe.name}",
+            data=f"held-out rows of {store.n_prompts} texts of the recipe {run.recipe.name}",
             data_hash=store.content_hash,
         )
         about = {"model": model.name, "model_hash": model.content_hash, "revision": "", "recipe": recipe}
@@ -76,23 +75,21 @@ def check_saes(
     Raises:
         UserError: an unknown name, SAEs of another model, or L0 or FVU far from what was recorded.
     """
-    workspace = _open(directory, trust_remote_code)
-    store, rows = workspace.store(), []
+    run = _open(directory, trust_remote_code)
+    store, rows = run.store, []
     for site in track(
         [site for site in store.sites if site in find_registered(registry, name)], "measure SAEs"
     ):
-        sae = open_verified(workspace, store, registry, name, site)
-        rows.append(quality_row(workspace.model.bridge, sae, store, site))
+        sae = open_verified(run, store, registry, name, site)
+        rows.append(quality_row(run.model.bridge, sae, store, site))
     if not rows:
         raise UserError(f"{name} has no SAE for any site of {store.path}", expected=", ".join(store.sites))
     return rows
 
 
-def open_verified(workspace: Workspace, store: ActivationStore, registry: Path, name: str, site: str) -> SAE:
+def open_verified(run: Run, store: ActivationStore, registry: Path, name: str, site: str) -> SAE:
     """A registered SAE, measured on held-out rows of the run's store."""
-    return open_registered(
-        registry, name, site, checked_rows(store, site), model_hash=workspace.model.content_hash
-    )
+    return open_registered(registry, name, site, checked_rows(store, site), model_hash=run.model.content_hash)
 
 
 def checked_rows(store: ActivationStore, site: str) -> Float[Tensor, "row d_in"]:
@@ -113,6 +110,5 @@ def registered_directories(registry: Path, name: str, sites: Iterable[str]) -> d
     return {site: registry.parent / found[site].path for site in sites}
 
 
-def _open(directory: Path, trust_remote_code: bool) -> Workspace:
-    recipe, manifest = open_run(directory)
-    return Workspace(recipe, directory, trust_remote_code, manifest)
+def _open(directory: Path, trust_remote_code: bool) -> Run:
+    return Run.open(directory, trust_remote_code=trust_remote_code)

@@ -15,8 +15,7 @@ from emocircuits.errors import UserError, unknown
 from emocircuits.io.documents import write_csv
 from emocircuits.names import short_site
 from emocircuits.progress import say, track
-from emocircuits.runs.execute import open_run
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 from emocircuits.sae import (
     SAESettings,
     agreement,
@@ -49,11 +48,11 @@ def evaluate_saes(
         UserError: no run, or SAEs that are missing or do not fit.
     """
     study = _open(directory, trust_remote_code)
-    folder, store = saes or study.workspace.path("saes"), study.store
+    folder, store = saes or study.run.path("saes"), study.store
     loaded = {site: load_sae(folder / site, site=site, d_in=store.d_model) for site in store.sites}
     rows = []
     for site, sae in track(loaded.items(), "measure SAEs"):
-        beside = study.floors(site, study.workspace.recipe.sae) if floors else {}
+        beside = study.floors(site, study.run.recipe.sae) if floors else {}
         rows.append({**study.measured(site, sae), **beside})
     return rows
 
@@ -109,7 +108,7 @@ def sweep_saes(
         UserError: no run, an unknown site or kind, or k that is too large.
     """
     study = _open(directory, trust_remote_code)
-    store, recipe = study.store, study.workspace.recipe
+    store, recipe = study.store, study.run.recipe
     site = site or store.sites[len(store.sites) // 2]
     if site not in store.sites:
         raise unknown("site", site, store.sites)
@@ -130,7 +129,7 @@ def sweep_saes(
         sae = study.trained(store, site, settings)
         row = {"k": settings.k, **study.measured(site, sae), "architecture": settings.architecture}
         rows.append({**row, **(study.floors(site, settings) if floors else {})})
-        _keep(study.workspace, rows)
+        _keep(study.run, rows)
     return rows
 
 
@@ -138,25 +137,25 @@ def sweep_saes(
 class _Study:
     """A run whose activations are studied."""
 
-    workspace: Workspace
+    run: Run
 
     @cached_property
     def store(self) -> ActivationStore:
-        return self.workspace.store()
+        return self.run.store
 
     def measured(self, site: str, sae: Any) -> dict[str, Any]:
-        row = quality_row(self.workspace.model.bridge, sae, self.store, site)
+        row = quality_row(self.run.model.bridge, sae, self.store, site)
         learned, held = training_rows(self.store), held_out_rows(self.store)
         return {**row, "pca_fvu": pca_fvu(self.store, site, learned, held, round(row["l0"]))}
 
     def trained(self, store: ActivationStore, site: str, settings: SAESettings, folder: str = SWEEP) -> Any:
         """The SAE of these settings, trained where it is not there yet."""
-        width = f"-x{settings.expansion}" if settings.expansion != self.workspace.recipe.sae.expansion else ""
+        width = f"-x{settings.expansion}" if settings.expansion != self.run.recipe.sae.expansion else ""
         name = f"{settings.architecture}{width}-k{settings.k}" + (
             "-frozen" if settings.frozen_decoder else ""
         )
-        out = self.workspace.path(folder) / name
-        recipe = self.workspace.recipe
+        out = self.run.path(folder) / name
+        recipe = self.run.recipe
         path = train_saes(store, [site], settings, out, seed=recipe.seed, device=recipe.device)[site]
         return load_sae(path, site=site, d_in=store.d_model)
 
@@ -177,24 +176,23 @@ class _Study:
         from emocircuits.collect import collect_residuals
         from emocircuits.models.randomised import shuffle_weights
 
-        path = self.workspace.path(f"{SWEEP}/randomised/{short_site(site)}.h5")
-        model = shuffle_weights(self.workspace.load_model(), self.workspace.recipe.seed)
-        return collect_residuals(model, collected_texts(self.workspace), path, sites=[site], replace=True)
+        path = self.run.path(f"{SWEEP}/randomised/{short_site(site)}.h5")
+        model = shuffle_weights(self.run.load_model(), self.run.recipe.seed)
+        return collect_residuals(model, collected_texts(self.run), path, sites=[site], replace=True)
 
 
 def _open(directory: Path, trust_remote_code: bool) -> _Study:
-    recipe, manifest = open_run(directory)
-    return _Study(Workspace(recipe, directory, trust_remote_code, manifest))
+    return _Study(Run.open(directory, trust_remote_code=trust_remote_code))
 
 
-def _keep(workspace: Workspace, rows: list[dict[str, Any]]) -> None:
+def _keep(run: Run, rows: list[dict[str, Any]]) -> None:
     """Adds rows to `sweep/sweep.csv` (the latest of each combination stays) and draws the figure again."""
     from emocircuits.figures import write_figures
 
-    path = workspace.path(SWEEP) / "sweep.csv"
+    path = run.path(SWEEP) / "sweep.csv"
     table = pd.DataFrame(rows)
     if path.is_file():
         table = pd.concat([pd.read_csv(path), table], ignore_index=True)
     table = table.drop_duplicates(["architecture", "site", "d_sae", "k"], keep="last")
     write_csv(path, table.sort_values(["site", "architecture", "d_sae", "k"]))
-    write_figures(workspace.directory, workspace.path(SWEEP), only=("sae_pareto",))
+    write_figures(run.directory, run.path(SWEEP), only=("sae_pareto",))

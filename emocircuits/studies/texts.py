@@ -11,7 +11,7 @@ from typing import Any
 from emocircuits.collect import LabelledText
 from emocircuits.errors import UserError, unknown
 from emocircuits.registry import Registry
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 
 TEXTS = "texts.jsonl"
 ASKED_TOKENS = 220  # about 150 words
@@ -29,22 +29,22 @@ class TextSource:
 
     name: str
     summary: str
-    texts: Callable[[Workspace], list[LabelledText]]
+    texts: Callable[[Run], list[LabelledText]]
 
 
 SOURCES: Registry[TextSource] = Registry("material")
 
 
-def texts_for(workspace: Workspace) -> list[LabelledText]:
+def texts_for(run: Run) -> list[LabelledText]:
     """All texts of a run: emotion stories (split `train` and `held_out`), `neutral` texts, and further texts
     for the SAEs.
 
     Raises:
         UserError: an unknown material, an unknown emotion, or an emotion without stories in both splits.
     """
-    material = workspace.recipe.collect.material
+    material = run.recipe.collect.material
     if material in SOURCES:
-        texts = SOURCES.get(material).texts(workspace)
+        texts = SOURCES.get(material).texts(run)
     elif Path(material).suffix == ".jsonl":
         from emocircuits.collect.self_written import read_stories
 
@@ -53,28 +53,28 @@ def texts_for(workspace: Workspace) -> list[LabelledText]:
         raise UserError(
             f"unknown material '{material}'", expected=f"a .jsonl file or one of {', '.join(SOURCES.names())}"
         )
-    _check(texts, workspace.recipe)
+    _check(texts, run.recipe)
     return texts
 
 
-def collected_texts(workspace: Workspace) -> list[LabelledText]:
+def collected_texts(run: Run) -> list[LabelledText]:
     """The texts that the collect stage read, from `texts.jsonl`.
 
     Raises:
         UserError: the stage was not run.
     """
-    path = workspace.path(TEXTS)
+    path = run.path(TEXTS)
     if not path.is_file():
         raise UserError(f"there is no {path}", cure="run the stage 'collect' first")
     return [LabelledText(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _organism(workspace: Workspace) -> list[LabelledText]:
+def _organism(run: Run) -> list[LabelledText]:
     """Documents of the organism's world that it was not trained on."""
     from emocircuits.organism.corpus import generate, neutral_documents
     from emocircuits.organism.world import lexicon
 
-    recipe = workspace.recipe
+    recipe = run.recipe
     settings, known = recipe.collect, lexicon().emotions
     seed = 10_000 + recipe.seed  # texts the organism was not trained on
     texts = []
@@ -99,15 +99,15 @@ def _organism(workspace: Workspace) -> list[LabelledText]:
     return texts
 
 
-def _planted(workspace: Workspace) -> list[LabelledText]:
+def _planted(run: Run) -> list[LabelledText]:
     """Stories in the words of the planted model."""
     from emocircuits.models.planted.model import planted_stories
 
-    settings = workspace.recipe.collect
-    share = workspace.recipe.collect.held_out_share
+    settings = run.recipe.collect
+    share = run.recipe.collect.held_out_share
     count = settings.stories_per_emotion * 5 + settings.neutral_texts
     texts = []
-    for number, story in enumerate(planted_stories(count, workspace.recipe.seed)):
+    for number, story in enumerate(planted_stories(count, run.recipe.seed)):
         held_out = (number * share) % 1 + share >= 1
         neutral = story.emotion == "neutral"
         texts.append(
@@ -123,43 +123,43 @@ def _planted(workspace: Workspace) -> list[LabelledText]:
     return texts
 
 
-def _self_written(workspace: Workspace) -> list[LabelledText]:
+def _self_written(run: Run) -> list[LabelledText]:
     """Stories that the model writes itself, frozen in the run directory."""
     from emocircuits.collect.self_written import write_stories
 
-    settings = workspace.recipe.collect
+    settings = run.recipe.collect
     return write_stories(
-        workspace.model,
+        run.model,
         settings.emotions,
         settings.stories_per_emotion,
-        seed=workspace.recipe.seed,
-        out_path=workspace.path("stories.jsonl"),
+        seed=run.recipe.seed,
+        out_path=run.path("stories.jsonl"),
         n_neutral=settings.neutral_texts,
-        held_out_share=workspace.recipe.collect.held_out_share,
+        held_out_share=run.recipe.collect.held_out_share,
     )
 
 
-def _asked(workspace: Workspace) -> list[LabelledText]:
+def _asked(run: Run) -> list[LabelledText]:
     """Stories that a chat model writes when it is asked to, frozen in the run directory, and neutral
     dialogues.
     """
     from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
     from emocircuits.collect.self_written import StorySettings, write_stories
 
-    settings, share = workspace.recipe.collect, workspace.recipe.collect.held_out_share
+    settings, share = run.recipe.collect, run.recipe.collect.held_out_share
     stories = write_stories(
-        workspace.model,
+        run.model,
         settings.emotions,
         settings.stories_per_emotion,
-        seed=workspace.recipe.seed,
-        out_path=workspace.path("stories.jsonl"),
+        seed=run.recipe.seed,
+        out_path=run.path("stories.jsonl"),
         held_out_share=share,
-        material=asked_material(workspace.model),
+        material=asked_material(run.model),
         settings=StorySettings(
             new_tokens=ASKED_TOKENS, min_new_tokens=ASKED_TOKENS // 4, temperature=1.0, batch_size=16
         ),
     )
-    return stories + neutral_dialogues(settings.neutral_texts, workspace.recipe.seed, share)
+    return stories + neutral_dialogues(settings.neutral_texts, run.recipe.seed, share)
 
 
 def _labelled(document: Any, identity: str = "") -> LabelledText:

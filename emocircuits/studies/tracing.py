@@ -16,25 +16,24 @@ from emocircuits.errors import UserError, unknown
 from emocircuits.names import TARGET, NodeId, format_node, layer_of
 from emocircuits.passes.pairs import PairBatch, group_pairs
 from emocircuits.progress import track
-from emocircuits.runs.execute import open_run
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 from emocircuits.sae.dictionary import open_dictionaries
 from emocircuits.studies.prompts import unpressed_prompts
 
 
-def trace_table(workspace: Workspace, behaviours: Sequence[str], emotions: Sequence[str]) -> pd.DataFrame:
+def trace_table(run: Run, behaviours: Sequence[str], emotions: Sequence[str]) -> pd.DataFrame:
     """One row per behaviour, direction and part: `behaviour, direction, kind, split, part, amount, ci_low,
     ci_high, share`.
 
     Controls are traced with fewer steps of integration; their remainders say whether that was enough.
     """
-    settings, directions = workspace.recipe.trace, workspace.directions()
-    chosen = [*directions.with_controls(emotions, kinds=()), *_controls(workspace)]
+    settings, directions = run.recipe.trace, run.directions
+    chosen = [*directions.with_controls(emotions, kinds=()), *_controls(run)]
     tables = []
     for behaviour in behaviours:
         for direction in track(chosen, f"trace {behaviour}"):
             steps = settings.steps if direction.kind == "emotion" else settings.control_steps
-            found = trace_direction(workspace, behaviour, direction, steps=steps)
+            found = trace_direction(run, behaviour, direction, steps=steps)
             tables.append(
                 found.table.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind)
             )
@@ -49,30 +48,30 @@ def trace_table(workspace: Workspace, behaviours: Sequence[str], emotions: Seque
     ]
 
 
-def trace_direction(workspace: Workspace, behaviour: str, direction: Direction, *, steps: int) -> Trace:
+def trace_direction(run: Run, behaviour: str, direction: Direction, *, steps: int) -> Trace:
     """Traces one direction of a run on the behaviour's held-out prompts without pressure."""
-    settings, model = workspace.recipe.trace, workspace.model
+    settings, model = run.recipe.trace, run.model
     push = direction.push(settings.strength)
-    push = replace(push, name=_plain(push.name), vector=push.vector.to(workspace.recipe.device))
+    push = replace(push, name=_plain(push.name), vector=push.vector.to(run.recipe.device))
     return trace_push(
         model.bridge,
-        neutral_batches(workspace, behaviour, settings.prompts),
-        workspace.behaviour(behaviour).metric,
+        neutral_batches(run, behaviour, settings.prompts),
+        run.behaviour(behaviour).metric,
         push,
-        dictionaries=_dictionaries(workspace),
-        matched=_matched(workspace),
+        dictionaries=_dictionaries(run),
+        matched=_matched(run),
         steps=steps,
-        seed=workspace.recipe.seed,
-        max_tokens=workspace.recipe.attribute.max_tokens,
+        seed=run.recipe.seed,
+        max_tokens=run.recipe.attribute.max_tokens,
     )
 
 
-def neutral_batches(workspace: Workspace, behaviour: str, limit: int) -> list[PairBatch]:
+def neutral_batches(run: Run, behaviour: str, limit: int) -> list[PairBatch]:
     """Held-out prompts without pressure, as pairs of a prompt with itself."""
-    bound, model = workspace.behaviour(behaviour), workspace.model
+    bound, model = run.behaviour(behaviour), run.model
     texts = [text for text, _ in unpressed_prompts(bound.pairs("score", limit))][:limit]
     tokens = [model.encode(text) for text in texts]
-    device = workspace.recipe.device
+    device = run.recipe.device
     return [
         PairBatch(one.clean.to(device), one.corrupt.to(device), one.index)
         for one in group_pairs([(ids, ids) for ids in tokens])
@@ -92,30 +91,30 @@ def trace_run(
     Raises:
         UserError: no run, or an emotion or behaviour that it does not have.
     """
-    recipe, manifest = open_run(directory, overrides)
-    workspace = Workspace(recipe, directory, trust_remote_code, manifest)
+    run = Run.open(directory, overrides, trust_remote_code=trust_remote_code)
+    recipe = run.recipe
     if behaviour not in recipe.behaviours:
         raise unknown("behaviour of the run", behaviour, recipe.behaviours)
-    if not workspace.path("directions.h5").is_file():
+    if not run.path("directions.h5").is_file():
         raise UserError(f"{directory} has no directions", cure=f"emocircuits run --out {directory}")
-    if emotion not in workspace.directions().emotions:
-        raise unknown("emotion", emotion, workspace.directions().emotions)
-    return trace_table(workspace, [behaviour], [emotion])
+    if emotion not in run.directions.emotions:
+        raise unknown("emotion", emotion, run.directions.emotions)
+    return trace_table(run, [behaviour], [emotion])
 
 
-def path_table(workspace: Workspace, k: int = 12) -> pd.DataFrame:
+def path_table(run: Run, k: int = 12) -> pd.DataFrame:
     """The strongest paths from matched features to the metric, k per behaviour; from the first site's nodes
     where none is matched.
 
     Columns: `behaviour, source, path, amount, share_of_source, share_of_change`.
     """
     rows = []
-    for behaviour in workspace.recipe.behaviours:
-        circuit = workspace.circuit(behaviour)
+    for behaviour in run.recipe.behaviours:
+        circuit = run.circuit(behaviour)
         labels = {node.id: node.label for node in circuit.nodes}
         matched = {
             format_node(NodeId("feature", site=site, feature=feature))
-            for site, features in _matched(workspace).items()
+            for site, features in _matched(run).items()
             for feature in features
         }
         first = min((layer_of(node.site) for node in circuit.nodes if node.site), default=0)
@@ -141,12 +140,12 @@ def path_table(workspace: Workspace, k: int = 12) -> pd.DataFrame:
     )
 
 
-def _controls(workspace: Workspace) -> list[Direction]:
+def _controls(run: Run) -> list[Direction]:
     counts = {
-        "random": workspace.recipe.trace.random_controls,
-        "content": workspace.recipe.trace.content_controls,
+        "random": run.recipe.trace.random_controls,
+        "content": run.recipe.trace.content_controls,
     }
-    found = workspace.directions().with_controls((), kinds=tuple(counts))
+    found = run.directions.with_controls((), kinds=tuple(counts))
     return [
         one
         for kind, count in counts.items()
@@ -154,18 +153,18 @@ def _controls(workspace: Workspace) -> list[Direction]:
     ]
 
 
-def _dictionaries(workspace: Workspace) -> Mapping[str, Any]:
+def _dictionaries(run: Run) -> Mapping[str, Any]:
     """The SAE of the reading site, where that lies behind the push."""
-    directions = workspace.directions()
+    directions = run.directions
     site = directions.read_site
     if layer_of(site) <= layer_of(directions.steer_site):
-        site = workspace.model.sites[-1]
-    return open_dictionaries({site: workspace.sae(site)}, workspace.model.d_model)
+        site = run.model.sites[-1]
+    return open_dictionaries({site: run.sae(site)}, run.model.d_model)
 
 
-def _matched(workspace: Workspace) -> dict[str, list[int]]:
-    table = workspace.matches().table
-    kept = table[(table["emotion"] == workspace.recipe.emotion) & table["kept"].astype(bool)]
+def _matched(run: Run) -> dict[str, list[int]]:
+    table = run.matches.table
+    kept = table[(table["emotion"] == run.recipe.emotion) & table["kept"].astype(bool)]
     return {site: sorted(map(int, rows["feature"])) for site, rows in kept.groupby("site")}
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from emocircuits.organism.corpus import document
 from emocircuits.organism.world import lexicon
-from emocircuits.stages.finished_run import finished_run
+from emocircuits.runs.run import Run
 from tests.benchmarks import circuits
 from tests.benchmarks.bars import at_least, at_most, beside, emotion_latents, print_rows, true_levels
 from tests.benchmarks.directions import _regression
@@ -84,7 +84,7 @@ def test_the_command_prints_every_row(name):
 
 
 def test_circuit_rows_are_what_the_run_measured(debug_run):
-    rows = {row.what: row for row in circuits.measure(finished_run(debug_run, until="evaluate"), False)}
+    rows = {row.what: row for row in circuits.measure(Run.make(debug_run, until="evaluate"), False)}
     scores = json.loads((debug_run / "scores.json").read_text())
     assert len(rows) == 9 * len(scores)
     for name, one in scores.items():

@@ -21,8 +21,7 @@ from emocircuits.organism.corpus import document
 from emocircuits.organism.documents import Document
 from emocircuits.organism.world import APPRAISALS, LEVELS, lexicon
 from emocircuits.runs.recipe import load_recipe
-from emocircuits.runs.workspace import Workspace
-from emocircuits.stages.finished_run import finished_run
+from emocircuits.runs.run import Run
 
 FRESH_SEED = 77_000
 QUICK = (
@@ -75,7 +74,7 @@ def beside(what: str, value: float, note: str = "") -> Row:
 
 def command(
     description: str,
-    measure: Callable[[Workspace, bool, tuple[str, ...]], Iterator[Row]],
+    measure: Callable[[Run, bool, tuple[str, ...]], Iterator[Row]],
     parts: tuple[str, ...],
     until: str,
 ) -> None:
@@ -102,8 +101,8 @@ def command(
     chosen = tuple(arguments.only.split(","))
     if set(chosen) - set(parts):
         parser.error(f"--only {arguments.only}: expected some of {', '.join(parts)}")
-    with _workspace(arguments.run, arguments.quick, until) as workspace:
-        print_rows(measure(workspace, arguments.quick, chosen), arguments.json)
+    with _workspace(arguments.run, arguments.quick, until) as run:
+        print_rows(measure(run, arguments.quick, chosen), arguments.json)
 
 
 def print_rows(rows: Iterable[Row], as_json: bool = False) -> None:
@@ -121,9 +120,9 @@ def print_rows(rows: Iterable[Row], as_json: bool = False) -> None:
 
 
 @contextmanager
-def _workspace(directory: Path, quick: bool, until: str) -> Iterator[Workspace]:
+def _workspace(directory: Path, quick: bool, until: str) -> Iterator[Run]:
     with TemporaryDirectory() as folder:
-        yield finished_run(
+        yield Run.make(
             Path(folder) / "run" if quick else directory,
             load_recipe(None, QUICK if quick else ()),
             until=until,
@@ -147,27 +146,27 @@ class FreshStories:
     latent: Float[np.ndarray, "story emotion"]
 
 
-def fresh_stories(workspace: Workspace, per_emotion: int) -> FreshStories:
+def fresh_stories(run: Run, per_emotion: int) -> FreshStories:
     """Made once and kept in the run as `fresh-<n>.h5`."""
-    emotions = workspace.directions().emotions
+    emotions = run.directions.emotions
     made = tuple(
         document(
             "story",
             place * per_emotion + number,
-            seed=FRESH_SEED + workspace.recipe.seed,
+            seed=FRESH_SEED + run.recipe.seed,
             named=False,
             emotion=emotion,
         )
         for place, emotion in enumerate(emotions)
         for number in range(per_emotion)
     )
-    path = workspace.path(f"benchmark/fresh-{per_emotion}.h5")
+    path = run.path(f"benchmark/fresh-{per_emotion}.h5")
     if not path.is_file():
         texts = [
             LabelledText(f"{one.emotion}/{one.id}", one.text, str(one.emotion), one.topic, "story")
             for one in made
         ]
-        collect_residuals(workspace.model, texts, path, replace=True)
+        collect_residuals(run.model, texts, path, replace=True)
     return FreshStories(ActivationStore.open(path), made, emotion_latents(made, emotions))
 
 

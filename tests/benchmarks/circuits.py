@@ -7,16 +7,16 @@ the default recipe; it is made where there is none.
 from collections.abc import Iterator
 
 from emocircuits.io.documents import read_json
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 from tests.benchmarks.bars import Row, at_least, at_most, beside, command
 
 PARTS = ("attribution", "circuit", "stability")
 
 
-def measure(workspace: Workspace, small: bool, parts: tuple[str, ...] = PARTS) -> Iterator[Row]:
+def measure(run: Run, small: bool, parts: tuple[str, ...] = PARTS) -> Iterator[Row]:
     """All rows, behaviour by behaviour."""
-    scores = read_json(workspace.path("scores.json"))
-    for name in workspace.recipe.behaviours:
+    scores = read_json(run.path("scores.json"))
+    for name in run.recipe.behaviours:
         one = scores[name]
         for part in parts:
             yield from {

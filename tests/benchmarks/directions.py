@@ -24,10 +24,10 @@ from emocircuits.experiments.steering import DoseResponse, DoseSettings, dose_re
 from emocircuits.organism.emotion_posterior import shown_levels
 from emocircuits.organism.world import APPRAISALS, lexicon
 from emocircuits.progress import quiet
+from emocircuits.runs.run import Run
 from emocircuits.runs.sections import PreferenceSettings
-from emocircuits.runs.workspace import Workspace
 from emocircuits.studies.direction_checks import learned_directions, preference_agreement, preference_study
-from emocircuits.studies.steering_tables import SteerRun
+from emocircuits.studies.steering import steering_prompts
 from tests.benchmarks.bars import Row, at_least, at_most, beside, command, fresh_stories
 
 PARTS = ("reading", "latent", "steering", "preference", "cost")
@@ -47,29 +47,29 @@ class Sizes:
 SMALL = Sizes(4, 8, PreferenceSettings("organism", pairs=192, steer_pairs=128, emotions=6), 60)
 
 
-def measure(workspace: Workspace, small: bool, parts: tuple[str, ...] = PARTS) -> Iterator[Row]:
+def measure(run: Run, small: bool, parts: tuple[str, ...] = PARTS) -> Iterator[Row]:
     """All rows, part by part."""
     sizes = SMALL if small else Sizes()
     learned = {
-        name: learned_directions(workspace, replace(workspace.recipe.directions, estimator=name))
+        name: learned_directions(run, replace(run.recipe.directions, estimator=name))
         for name in (READER, PUSHER)
     }
     for name in parts:
         with quiet():
             yield from {
-                "reading": lambda: reading_rows(workspace, learned),
-                "latent": lambda: latent_rows(workspace, learned, sizes),
-                "steering": lambda: steering_rows(workspace, learned[PUSHER], sizes),
-                "preference": lambda: preference_rows(workspace, learned[PUSHER], sizes),
-                "cost": lambda: cost_rows(workspace, sizes),
+                "reading": lambda: reading_rows(run, learned),
+                "latent": lambda: latent_rows(run, learned, sizes),
+                "steering": lambda: steering_rows(run, learned[PUSHER], sizes),
+                "preference": lambda: preference_rows(run, learned[PUSHER], sizes),
+                "cost": lambda: cost_rows(run, sizes),
             }[name]()
 
 
-def reading_rows(workspace: Workspace, learned: dict[str, EmotionDirections]) -> Iterator[Row]:
+def reading_rows(run: Run, learned: dict[str, EmotionDirections]) -> Iterator[Row]:
     """AUROC at the reading site on held-out stories that never name an emotion, next to the best readers of
     the text.
     """
-    prompts, emotions = workspace.store().prompts, learned[READER].emotions
+    prompts, emotions = run.store.prompts, learned[READER].emotions
     stories = prompts[(prompts["kind"] == "story") & prompts["emotion"].isin(emotions)]
     fit, held = (
         [story_of(name) for name in stories["id"][stories["split"] == split]]
@@ -95,7 +95,7 @@ def reading_rows(workspace: Workspace, learned: dict[str, EmotionDirections]) ->
     yield beside("the same of the generator's own posterior (Bayes limit)", limits.bayes.mean)
 
 
-def latent_rows(workspace: Workspace, learned: dict[str, EmotionDirections], sizes: Sizes) -> Iterator[Row]:
+def latent_rows(run: Run, learned: dict[str, EmotionDirections], sizes: Sizes) -> Iterator[Row]:
     """Cosine with the ridge regression of the emotion's true latent on the residual stream of fresh stories.
 
     The estimator and the regression shrink alike (`directions.penalty`). A difference of means is no
@@ -103,10 +103,10 @@ def latent_rows(workspace: Workspace, learned: dict[str, EmotionDirections], siz
     (Haufe et al. 2014), neutral components projected out of both. The ceiling is √(reliability of the
     direction · reliability of the truth), both from split halves brought to full size (Spearman 1904, 1910).
     """
-    how, emotion = workspace.recipe.directions, workspace.recipe.emotion
-    fresh = fresh_stories(workspace, sizes.fresh)
+    how, emotion = run.recipe.directions, run.recipe.emotion
+    fresh = fresh_stories(run, sizes.fresh)
     seen = summarise_stories(fresh.store, how.from_token)
-    neutral = summarise(workspace.store(), from_token=how.from_token, sites=(learned[READER].read_site,))
+    neutral = summarise(run.store, from_token=how.from_token, sites=(learned[READER].read_site,))
     for name, directions in learned.items():
         site, place = directions.read_site, directions.emotions.index(emotion)
         stream, latent = seen[directions.site_index(site)], fresh.latent[:, place]
@@ -171,13 +171,13 @@ def _without(
     return vector - basis @ (basis.T @ vector)
 
 
-def steering_rows(workspace: Workspace, directions: EmotionDirections, sizes: Sizes) -> Iterator[Row]:
+def steering_rows(run: Run, directions: EmotionDirections, sizes: Sizes) -> Iterator[Row]:
     """Slopes of the log-odds at the steering site, next to those of every random and content direction."""
-    recipe = workspace.recipe
-    behaviours = SteerRun(workspace).prompts(sizes.prompts)
+    recipe = run.recipe
+    behaviours = steering_prompts(run, sizes.prompts)
     ends = (min(recipe.steer.strengths), max(recipe.steer.strengths))
     found = dose_response(
-        workspace.model,
+        run.model,
         behaviours,
         directions.with_controls((recipe.emotion, recipe.opposite)),
         DoseSettings(strengths=ends, seed=recipe.seed),
@@ -206,9 +206,9 @@ def _slope_row(found: DoseResponse, behaviour: str, emotion: str, sign: int) -> 
     )
 
 
-def preference_rows(workspace: Workspace, directions: EmotionDirections, sizes: Sizes) -> Iterator[Row]:
+def preference_rows(run: Run, directions: EmotionDirections, sizes: Sizes) -> Iterator[Row]:
     """Whether emotions that go with being liked make things liked."""
-    _, table, found = preference_study(workspace, directions, sizes.preference)
+    _, table, found = preference_study(run, directions, sizes.preference)
     agreement = preference_agreement(table)
     random = table[table["kind"] == "random"]["delta_elo"]
     effects = table[table["kind"] == "emotion"]["delta_elo"].dropna()
@@ -269,22 +269,22 @@ def _appraisal_weights(
     return float(1 - ((values - centred @ weights) ** 2).mean()), weights
 
 
-def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
+def cost_rows(run: Run, sizes: Sizes) -> Iterator[Row]:
     """Processor time of the directions over that of the forward passes, so that other work on the machine
     does not count.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        store = workspace.store()
+        store = run.store
         begin = time.process_time()
-        learned_directions(workspace, workspace.recipe.directions)
+        learned_directions(run, run.recipe.directions)
         seconds = time.process_time() - begin
-        forward = _forward_seconds(workspace, sizes.timed)
+        forward = _forward_seconds(run, sizes.timed)
     finally:
         torch.set_num_threads(threads)
     yield at_most(
-        f"all {len(workspace.directions().emotions)} directions at {len(store.sites)} sites, controls and "
+        f"all {len(run.directions.emotions)} directions at {len(store.sites)} sites, controls and "
         "intervals, over the forward passes",
         seconds / forward,
         0.05,
@@ -292,11 +292,11 @@ def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
     )
 
 
-def _forward_seconds(workspace: Workspace, n: int) -> float:
+def _forward_seconds(run: Run, n: int) -> float:
     """Processor seconds of the forward passes over all texts, from a sample of them in batches like those of
     collect.
     """
-    store, model = workspace.store(), workspace.model
+    store, model = run.store, run.model
     offsets, lengths = store.prompts["offset"].to_numpy(), store.prompts["n_tokens"].to_numpy()
     chosen = np.arange(0, store.n_prompts, max(1, store.n_prompts // n))
     tokens = [store.tokens[offsets[place] : offsets[place] + lengths[place]] for place in chosen]

@@ -21,7 +21,7 @@ from families.family_world import FamilyRun, run_family
 from families.frozen_edges import frozen_edges
 
 from emocircuits.models import FAMILIES, load_model
-from emocircuits.runs.stage import STAGES
+from emocircuits.stages import STAGES
 
 HEAD = """# Model families
 

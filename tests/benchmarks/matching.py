@@ -27,11 +27,11 @@ from emocircuits.matching.story_features import StoryFeatures, story_features
 from emocircuits.matching.table import match_table
 from emocircuits.numerics import generator, wilson_interval
 from emocircuits.progress import quiet
-from emocircuits.runs.workspace import Workspace
+from emocircuits.runs.run import Run
 from emocircuits.sae import load_sae
 from emocircuits.sae.loading.registered import shipped_registry
 from emocircuits.studies.sae_registry import registered_directories
-from emocircuits.studies.steering_tables import SteerRun
+from emocircuits.studies.steering import steering_prompts
 from tests.benchmarks.bars import FreshStories, Row, at_least, at_most, beside, command, fresh_stories
 
 PARTS = ("ranking", "null", "mediation", "cost")
@@ -65,7 +65,7 @@ class Sizes:
 SMALL = Sizes(8, 5, 8, 12, 199, 6, 2, (160, 8, 128, 50))
 
 
-def measure(workspace: Workspace, small: bool, parts: tuple[str, ...] = PARTS) -> Iterator[Row]:
+def measure(run: Run, small: bool, parts: tuple[str, ...] = PARTS) -> Iterator[Row]:
     """All rows, part by part."""
     sizes = SMALL if small else Sizes()
     for name in parts:
@@ -75,7 +75,7 @@ def measure(workspace: Workspace, small: bool, parts: tuple[str, ...] = PARTS) -
                 "null": null_rows,
                 "mediation": mediation_rows,
                 "cost": cost_rows,
-            }[name](workspace, sizes)
+            }[name](run, sizes)
 
 
 def shipped_saes(name: str, sites: tuple[str, ...]) -> dict:
@@ -86,16 +86,16 @@ def shipped_saes(name: str, sites: tuple[str, ...]) -> dict:
     }
 
 
-def ranking_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
+def ranking_rows(run: Run, sizes: Sizes) -> Iterator[Row]:
     """Average precision of every score against the features that truly track an emotion's latent.
 
     Truth: on fresh stories the feature's story mean is regressed on the latent (`bars.FreshStories.latent`);
     it tracks the latent where the standardised slope is at least 0.2. The mean is over emotions.
     """
-    directions, store = workspace.directions(), workspace.store()
+    directions, store = run.directions, run.store
     site, start = directions.read_site, int(directions.settings["from_token"])
     stories, labels = labelled_stories(store, directions)
-    fresh = fresh_stories(workspace, sizes.fresh)
+    fresh = fresh_stories(run, sizes.fresh)
     for name in DICTIONARIES:
         sae = shipped_saes(name, (site,))[site]
         seen = story_features(store, sae, site, stories, from_token=start)
@@ -105,7 +105,7 @@ def ranking_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
             labels,
             directions.vectors[directions.site_index(site)],
             permutations(len(labels.fit), 1, 0),
-            workspace.recipe.match,
+            run.recipe.match,
         )
         slopes = _slopes(fresh, sae, site, start)[:, found.eligible]
         scores = {score: values[:, found.eligible] for score, values in found.scores.items()}
@@ -155,10 +155,10 @@ def _precision(
     return float(((precision * hits).sum(axis=1)[counts > 0] / counts[counts > 0]).mean())
 
 
-def null_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
+def null_rows(run: Run, sizes: Sizes) -> Iterator[Row]:
     """The whole procedure, directions included, on stories whose labels were permuted."""
-    directions, store = workspace.directions(), workspace.store()
-    site, seed = directions.read_site, workspace.recipe.seed
+    directions, store = run.directions, run.store
+    site, seed = directions.read_site, run.recipe.seed
     stories, labels = labelled_stories(store, directions)
     sae = shipped_saes(DICTIONARIES[0], (site,))[site]
     seen = story_features(store, sae, site, stories, from_token=int(directions.settings["from_token"]))
@@ -172,7 +172,7 @@ def null_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
         _some(rows, codes, emotions, sizes.null_stories)
         for rows, codes in ((labels.fit, labels.contrast.labels), (labels.held, labels.held_emotions))
     )
-    how = replace(workspace.recipe.match, permutations=sizes.null_permutations)
+    how = replace(run.recipe.match, permutations=sizes.null_permutations)
     kept, small = [], []
     for repeat in range(sizes.repeats):
         matches = _permuted_match(
@@ -246,17 +246,17 @@ def _permuted_match(
     return table
 
 
-def mediation_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
+def mediation_rows(run: Run, sizes: Sizes) -> Iterator[Row]:
     """How much of the effect of pushing along the emotion is gone when its carriers are held at their
     unsteered values.
     """
-    directions, recipe = workspace.directions(), workspace.recipe
+    directions, recipe = run.directions, run.recipe
     site, emotion = directions.steer_site, recipe.emotion
     sites = directions.sites[directions.site_index(site) :]
-    behaviours = SteerRun(workspace).prompts(sizes.prompts)
+    behaviours = steering_prompts(run, sizes.prompts)
     for name in DICTIONARIES:
         saes = shipped_saes(name, sites)
-        matches = _matches(workspace, name, sites)
+        matches = _matches(run, name, sites)
         sets = held_sets(
             matches,
             emotion,
@@ -266,7 +266,7 @@ def mediation_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
             seed=recipe.seed,
         )
         table = mediation(
-            workspace.model,
+            run.model,
             saes,
             behaviours,
             directions.direction(emotion, site),
@@ -295,22 +295,22 @@ def mediation_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
             )
 
 
-def _matches(workspace: Workspace, name: str, sites: tuple[str, ...]) -> FeatureMatches:
+def _matches(run: Run, name: str, sites: tuple[str, ...]) -> FeatureMatches:
     """Matches of a shipped dictionary at some sites, kept in the run."""
-    path = workspace.path(f"benchmark/matches-{name}.h5")
+    path = run.path(f"benchmark/matches-{name}.h5")
     if not path.is_file():
         match_features(
-            workspace.store(),
+            run.store,
             shipped_saes(name, sites),
-            workspace.directions(),
-            workspace.recipe.match,
+            run.directions,
+            run.recipe.match,
             sites=sites,
-            workers=workspace.recipe.threads,
+            workers=run.recipe.threads,
         ).save(path)
     return FeatureMatches.load(path)
 
 
-def cost_rows(workspace: Workspace, sizes: Sizes) -> Iterator[Row]:
+def cost_rows(run: Run, sizes: Sizes) -> Iterator[Row]:
     """Seconds and memory of a whole match in a process of its own, on random activations."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.matching_cost", *map(str, sizes.cost)],

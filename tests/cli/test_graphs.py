@@ -18,8 +18,8 @@ from fixtures.nasty_circuits import nasty, one_token
 from fixtures.waits import finished, wait_for
 
 from emocircuits.artifacts.evidence import CircuitEvidence, PathShare
+from emocircuits.artifacts.run_evidence import run_circuits
 from emocircuits.cli.main import main
-from emocircuits.runs.evidence import run_circuits
 from emocircuits.studies.serve_pages import page_server
 
 

@@ -13,7 +13,7 @@ from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.manifest import RunManifest
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.models import FAMILIES
-from emocircuits.runs.stage import STAGES
+from emocircuits.stages import STAGES
 
 # what must be there after each stage; the drawing of a figure into a file is the same for all and is tested
 # elsewhere

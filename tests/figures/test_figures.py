@@ -12,10 +12,10 @@ import pytest
 from fixtures.make_run import EMOTIONS, make_run
 
 from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.errors import UserError
 from emocircuits.figures import (
     FIGURES,
-    RunTables,
     draw_figure,
     from_run,
     picture,
@@ -349,8 +349,8 @@ def test_the_contact_sheet_shows_every_figure(run_dir, tmp_path):
 
 
 def test_reading_notes_what_was_read(run_dir):
-    run = RunTables(run_dir)
-    run.csv("saes.csv")
+    run = RunFiles(run_dir)
+    run.table("saes.csv")
     assert run.read == {"saes.csv": sha256_file(run_dir / "saes.csv")}
 
 

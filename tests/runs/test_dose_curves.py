@@ -4,7 +4,7 @@ strengths.
 
 import pandas as pd
 
-from emocircuits.runs.evidence import dose_response
+from emocircuits.artifacts.run_evidence import dose_response
 
 
 def rows(direction, kind, strengths):

@@ -272,9 +272,9 @@ def test_which_site_gets_which():
 
 
 def test_a_run_mixes_pretrained_and_other_saes(debug_run, tmp_path):
-    from emocircuits import stages as _  # registers the stages
     from emocircuits.progress import quiet
-    from emocircuits.runs.execute import open_run, run_pipeline
+    from emocircuits.runs.execute import run_pipeline
+    from emocircuits.runs.run import Run
 
     run = shutil.copytree(debug_run, tmp_path / "run")
     source = shutil.copytree(debug_run / "saes" / SITE, tmp_path / "published")
@@ -286,9 +286,9 @@ def test_a_run_mixes_pretrained_and_other_saes(debug_run, tmp_path):
         "sae_lens_version": "6.54.12",
     }
     (source / "cfg.json").write_text(json.dumps(config))
-    recipe, _ = open_run(
+    recipe = Run.open(
         run, (f"sae_source.pretrained=['1={source}']", f"sae_source.directory='{debug_run / 'saes'}'")
-    )
+    ).recipe
     with quiet():
         run_pipeline(recipe, run, only="sae")
     assert neuronpedia_url(load_sae(run / "saes" / SITE), 3).endswith("planted/1-res/3")

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 import emocircuits
-from emocircuits import CircuitGraph, EmotionDirections, FeatureMatches, Push
+from emocircuits import CircuitGraph, EmotionDirections, FeatureMatches, Push, Run
 from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.passes.pairs import PairBatch
@@ -39,6 +39,18 @@ def artifacts(run: Path) -> None:
     assert_type(circuit, CircuitGraph)
     assert_type([node.id for node in circuit.nodes], list[str])
     assert_type(Push("desperate", directions.sites[0], torch.from_numpy(vector)), Push)
+
+
+def runs(directory: Path) -> None:
+    run = Run.make(directory, "organism", until="steer")
+    assert_type(run, Run)
+    assert_type(Run.open(directory).directions, EmotionDirections)
+    assert_type(run.matches, FeatureMatches)
+    assert_type(run.model, LanguageModel)
+    assert_type(run.circuit("blackmail"), CircuitGraph)
+    assert_type(run.attribution("blackmail"), AttributionResult)
+    assert_type(run.table("steering.csv"), pd.DataFrame)
+    assert_type(run.recipe.sae.k, int)
 
 
 def interventions(model: LanguageModel, directions: EmotionDirections) -> None:

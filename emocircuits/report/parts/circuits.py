@@ -1,11 +1,11 @@
 """The circuits, live, each with its example token by token."""
 
+from emocircuits.artifacts.run_evidence import with_scores
 from emocircuits.report.packed import place
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import details
 from emocircuits.report.text import esc, words
 from emocircuits.report.token_boxes import token_boxes
-from emocircuits.runs.trust import with_scores
 from emocircuits.viewer.data import viewer_data
 from emocircuits.viewer.page import compact_json
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from emocircuits.figures import RunTables
+from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import Cell, frame, table
 from emocircuits.report.text import esc, interval, number, words
@@ -31,8 +31,8 @@ OVERLAP_HEADS = (
 
 def build(run: RunData, pictures: dict[str, str]) -> str:
     """One sentence and one table per behaviour, with the same for every control."""
-    files = RunTables(run.directory)
-    rows = files.csv("trace.csv")
+    files = RunFiles(run.directory)
+    rows = files.table("trace.csv")
     if rows is None or rows.empty:
         return "<p>This run has no <code>trace.csv</code>; run the stage <code>circuit</code> again.</p>"
     blocks = [
@@ -46,8 +46,8 @@ def build(run: RunData, pictures: dict[str, str]) -> str:
         "real interventions only the logits see the push, or everything but the logits.</p>"
         + pictures.get("trace", "")
         + "".join(blocks)
-        + _paths(files.csv("paths.csv"))
-        + _overlap(files.json("overlap.json"))
+        + _paths(files.table("paths.csv"))
+        + _overlap(files.document("overlap.json"))
     )
 
 

@@ -1,17 +1,17 @@
-"""What a run directory holds around a circuit, gathered for its page: steering, and
+"""What a run directory holds around a circuit, gathered for its page: its scores, steering, and
 `evidence_<behaviour>.json`.
 """
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.evidence import KINDS, CircuitEvidence, Dose, DoseCurve
+from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.errors import UserError
-from emocircuits.figures.card import RunTables, columns
-from emocircuits.runs.trust import with_scores
 
 METRIC = "logit_diff"
 COLUMNS = ("direction", "kind", "strength", "behaviour", "rate", "ci_low", "ci_high", "n")
@@ -31,32 +31,48 @@ def run_circuits(directory: str | Path) -> dict[str, tuple[CircuitGraph, Circuit
         raise UserError(
             f"{directory} does not exist", expected="a run directory or a circuit_<behaviour>.json"
         )
-    run = RunTables(directory)
-    circuits = run.circuits()
+    run = RunFiles(directory)
+    circuits = run.circuits
     if not circuits:
         raise UserError(
             f"{directory} holds no circuit",
             expected="circuit_<behaviour>.json",
             cure=f"emocircuits run --out {directory}",
         )
-    scores = run.json("scores.json") or {}
+    scores = run.document("scores.json") or {}
     return {
         name: (with_scores(graph, scores[name]) if name in scores else graph, run_evidence(run, name))
         for name, graph in circuits.items()
     }
 
 
-def run_evidence(run: RunTables, behaviour: str) -> CircuitEvidence:
+def with_scores(circuit: CircuitGraph, score: dict[str, Any]) -> CircuitGraph:
+    """The circuit with the behaviour's entry of `scores.json` in its scores, under names that people read in
+    the viewer.
+    """
+    measured = {
+        "faithfulness": score["faithfulness"],
+        "faithfulness, random circuits": score["random_circuit_faithfulness"],
+        "completeness": score["completeness"],
+        "attribution vs exact, r": score["attribution_exact"]["pearson"],
+        "stability, Jaccard": score["stability"]["jaccard"],
+    }
+    own = {name: value for name, value in circuit.scores.items() if not name.startswith("stability")}
+    return replace(circuit, scores={**measured, **own})
+
+
+def run_evidence(run: RunFiles, behaviour: str) -> CircuitEvidence:
     """What the run measured around one behaviour's circuit; what it did not measure is absent."""
     path = run.path(f"evidence_{behaviour}.json")
     known = CircuitEvidence.load(path) if path else CircuitEvidence()
-    manifest = run.json("manifest.json") or {}
+    manifest = run.document("manifest.json") or {}
     recipe, model = manifest.get("recipe", {}), manifest.get("model", {})
+    tables = run.table("steering.csv"), run.table("steering_slopes.csv")
     return replace(
         known,
         emotion=known.emotion or str(recipe.get("emotion", "")),
         model=known.model or Path(str(model.get("name", ""))).name,
-        dose=known.dose or dose_response(run.csv("steering.csv"), run.csv("steering_slopes.csv"), behaviour),
+        dose=known.dose or dose_response(*tables, behaviour),
     )
 
 
@@ -70,8 +86,10 @@ def dose_response(steering: pd.DataFrame | None, slopes: pd.DataFrame | None, be
     """
     if steering is None:
         return None
-    table = columns(steering, COLUMNS, "steering.csv")
-    rows = table[(table.behaviour == behaviour) & table.kind.isin(KINDS)]
+    absent = [name for name in COLUMNS if name not in steering.columns]
+    if absent:
+        raise UserError(f"steering.csv has no column {', '.join(absent)}", expected=", ".join(COLUMNS))
+    rows = steering[(steering.behaviour == behaviour) & steering.kind.isin(KINDS)]
     strengths, curves = _shared_strengths(rows), []
     for (direction, kind), group in rows.groupby(["direction", "kind"], sort=False):
         curve = group.drop_duplicates("strength").set_index("strength").reindex(strengths)

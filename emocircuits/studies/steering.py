@@ -1,0 +1,141 @@
+"""Steering a run's model, always on prompts held out from all discovery: dose–response, coherence, what
+carries the effect, and whether each match acts.
+"""
+
+import pandas as pd
+
+from emocircuits.experiments.causal_check import COLUMNS as CHECKED
+from emocircuits.experiments.causal_check import CausalSettings, causal_check
+from emocircuits.experiments.coherence import CoherenceSettings, coherence
+from emocircuits.experiments.feature_controls import held_sets, site_checks
+from emocircuits.experiments.mediation import MediationSettings, mediation
+from emocircuits.experiments.steering import BehaviourPrompts, DoseResponse, DoseSettings, dose_response
+from emocircuits.runs.run import Run
+from emocircuits.studies.prompts import unpressed_prompts
+
+KEYS = ["direction", "kind", "strength", "behaviour"]
+COHERENCE_CONTROLS, COHERENCE_TOKENS = 3, 64
+
+
+def steering_prompts(run: Run, count: int, *, pressed: bool = False) -> list[BehaviourPrompts]:
+    """Prompts of every behaviour, without pressure or (`pressed`) in desperate circumstances."""
+    found = []
+    for name in run.recipe.behaviours:
+        bound = run.behaviour(name)
+        pairs = bound.pairs("score", count)
+        texts = (
+            [pair.clean for pair in pairs]
+            if pressed
+            else [text for text, _ in unpressed_prompts(pairs)][:count]
+        )
+        tokens = tuple(tuple(run.model.encode(text)) for text in texts)
+        actions = (bound.metric.target_ids, bound.metric.honest_ids)
+        found.append(BehaviourPrompts(name, tokens, bound.metric, actions))
+    return found
+
+
+def steering_curves(run: Run, emotions: list[str]) -> DoseResponse:
+    """Every emotion at every strength, every control at the stronger half of them."""
+    recipe, directions = run.recipe, run.directions
+    how = recipe.steer
+    return dose_response(
+        run.model,
+        steering_prompts(run, how.prompts),
+        directions.with_controls(emotions),
+        DoseSettings(
+            strengths=tuple(how.strengths),
+            control_strengths=tuple(
+                value for value in how.strengths if abs(value) >= max(map(abs, how.strengths)) / 2
+            ),
+            samples=how.samples,
+            seed=recipe.seed,
+        ),
+    )
+
+
+def coherence_table(run: Run) -> pd.DataFrame:
+    """Perplexity and repetition for the recipe's emotion, its opposite and a few random directions."""
+    recipe, directions = run.recipe, run.directions
+    store, count = run.store, recipe.steer.coherence_texts
+    neutral = (store.prompts["kind"] == "neutral").to_numpy().nonzero()[0]
+    lengths = store.prompts["n_tokens"].to_numpy()
+    neutral = neutral[lengths[neutral] >= min(COHERENCE_TOKENS, lengths[neutral].max())]
+    chosen = neutral[:: max(1, len(neutral) // max(1, count))][:count]
+    starts, width = store.prompts["offset"].to_numpy(), min(COHERENCE_TOKENS, int(lengths[chosen].min()))
+    texts = [store.tokens[starts[p] : starts[p] + width].tolist() for p in chosen]
+    emotions = directions.with_controls([recipe.emotion, recipe.opposite], kinds=())
+    random = directions.with_controls([], kinds=("random",))[:COHERENCE_CONTROLS]
+    return coherence(
+        run.model,
+        texts,
+        [*emotions, *random],
+        CoherenceSettings(
+            strengths=tuple(recipe.steer.strengths),
+            beginning=min(16, width),
+            new_tokens=32,
+            seed=recipe.seed,
+        ),
+    )
+
+
+def mediation_table(run: Run) -> pd.DataFrame:
+    """How much of the emotion's effect its matched features carry, beside as many random ones."""
+    recipe, directions, matches = run.recipe, run.directions, run.matches
+    sites = matches.sites[matches.sites.index(directions.steer_site) :]
+    sets = held_sets(
+        matches,
+        recipe.emotion,
+        sites,
+        share=recipe.match.carrier_share,
+        n_random=recipe.steer.random_sets,
+        seed=recipe.seed,
+    )
+    return mediation(
+        run.model,
+        run.saes,
+        steering_prompts(run, recipe.steer.prompts),
+        directions.direction(recipe.emotion),
+        sets,
+        MediationSettings(strength=recipe.steer.mediation_strength, seed=recipe.seed),
+    ).table
+
+
+def causal_table(run: Run, emotions: list[str]) -> pd.DataFrame:
+    """Every kept match of some emotions, pushed and taken out; no rows for an emotion without a match."""
+    recipe, directions, matches = run.recipe, run.directions, run.matches
+    saes, count, found = run.saes, recipe.steer.check_prompts, []
+    calm, pressed = steering_prompts(run, count), steering_prompts(run, count, pressed=True)
+    for emotion in emotions:
+        checks = site_checks(
+            matches,
+            directions,
+            emotion,
+            share=recipe.match.carrier_share,
+            n_sets=recipe.steer.random_sets,
+            seed=recipe.seed,
+        )
+        if checks:
+            found.append(
+                causal_check(
+                    run.model,
+                    saes,
+                    checks,
+                    calm,
+                    pressed,
+                    CausalSettings(seed=recipe.seed),
+                )
+            )
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(CHECKED))
+
+
+def dose_table(found: DoseResponse) -> pd.DataFrame:
+    """One row per direction, strength and behaviour: rate, log-odds and sampled rates with their
+    intervals.
+    """
+    wide = found.table.drop_duplicates(KEYS)[[*KEYS, "n"]]
+    for metric in dict.fromkeys(found.table["metric"]):
+        ends = {"ci_low": f"{metric}_ci_low", "ci_high": f"{metric}_ci_high"} if metric != "rate" else {}
+        rows = found.table[found.table["metric"] == metric].rename(columns={"value": metric, **ends})
+        wide = wide.merge(rows.drop(columns=["metric", "n"]), on=KEYS)
+    first = [*KEYS, "rate", "ci_low", "ci_high", "n"]
+    return wide[[*first, *(name for name in wide if name not in first)]]
