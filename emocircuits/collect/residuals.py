@@ -1,5 +1,8 @@
 """Residual streams of labelled texts at every block, in one forward pass per batch.
 
+Texts of the same tokens have the same rows: the first goes through the model, the others take its rows (many
+of the organism's stories fit several emotions, so that two texts of five are twins of another).
+
 Texts of similar length go through the model together, padded on the right: in a causal model nothing that
 comes later reaches an earlier position, so a text's rows do not depend on its batch (tested: one at a time
 and eight at a time agree). Every position is stored, with its number. Position 0 is an attention sink with a
@@ -24,7 +27,7 @@ from emocircuits.models.language_model import LanguageModel
 from emocircuits.names import layer_of
 from emocircuits.passes.hooks import recorded
 from emocircuits.progress import bar
-from emocircuits.ranks import ranks
+from emocircuits.ranks import barrier, ranks
 
 
 def collect_residuals(
@@ -79,16 +82,30 @@ def collect_residuals(
         replace=replace,
         joint=True,
     ) as writer:
-        done = writer.done
-        left = ranks().mine([shard for shard in writer.shards if not done[shard.start]])
-        total = sum(int(lengths[shard.start : shard.stop].sum()) for shard in left)
+        done, twin_of = writer.done, first_alike(tokens)
+        barrier()  # all ranks have seen the same shards done
+        left = [shard for shard in writer.shards if not done[shard.start]]
+        total = sum(int(lengths[shard.start : shard.stop].sum()) for shard in ranks().mine(left))
         with row_reader(model, sites, dtype) as read, bar(total, "collect") as shown:
-            for shard in left:
-                # batches are those of the whole shard: rounding depends on the shape of a batch
-                for chosen in length_batches(lengths[shard.start : shard.stop], batch_tokens):
-                    batch = [tokens[shard.start + index] for index in chosen]
-                    writer.append(chosen + shard.start, read(batch))
-                    shown.update(sum(len(ids) for ids in batch))
+
+            def fill(texts: Int[np.ndarray, "_"], rows_of: Callable[..., dict[str, np.ndarray]]) -> None:
+                for batch in length_batches(lengths[texts], batch_tokens):
+                    writer.append(texts[batch], rows_of(texts[batch]))
+                    shown.update(int(lengths[texts[batch]].sum()))
+
+            for turn in range(0, len(left), ranks().size):
+                mine = [
+                    np.arange(shard.start, shard.stop) for shard in ranks().mine(left[turn:][: ranks().size])
+                ]
+                for texts in mine:
+                    # batches are those of the whole shard: rounding depends on the shape of a batch
+                    first = texts[twin_of[texts] == texts]
+                    fill(first, lambda batch: read([tokens[text] for text in batch]))
+                for rank in range(ranks().size):  # a twin's rows may lie in an earlier rank's shard
+                    for texts in mine if rank == ranks().rank else ():
+                        twins = texts[twin_of[texts] != texts]
+                        fill(twins, lambda batch: writer.written(twin_of[batch]))
+                    barrier()
         writer.finish()
     return ActivationStore.open(path)
 
@@ -112,6 +129,12 @@ def encode_texts(model: LanguageModel, texts: Sequence[LabelledText]) -> list[In
             )
         encoded.append(ids)
     return encoded
+
+
+def first_alike(tokens: Sequence[Int[np.ndarray, "_"]]) -> Int[np.ndarray, "prompt"]:
+    """For each text the number of the first text with the same tokens; often its own."""
+    seen: dict[bytes, int] = {}
+    return np.array([seen.setdefault(ids.tobytes(), number) for number, ids in enumerate(tokens)])
 
 
 def length_batches(lengths: Int[np.ndarray, "prompt"], batch_tokens: int) -> Iterator[Int[np.ndarray, "_"]]:

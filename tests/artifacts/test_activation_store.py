@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
 from emocircuits.errors import Failure, UserError
+from emocircuits.numerics import from_bf16_bits
 
 
 @settings(max_examples=25, deadline=None)
@@ -168,6 +169,30 @@ def test_an_interruption_keeps_finished_shards(tmp_path):
         ActivationStore.open(path)
     with ActivationStoreWriter(path, SITES, 4, prompts, tokens, META, shard_rows=4) as writer:
         assert writer.done.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_writer_reads_back_what_was_appended_to_any_shard(tmp_path, dtype):
+    lengths = [3, 2, 4, 2, 3]
+    prompts, tokens = plan(lengths)
+    values = rows_of(lengths, 4)
+    with ActivationStoreWriter(
+        tmp_path / "a.h5", SITES, 4, prompts, tokens, META, dtype, shard_rows=5
+    ) as writer:
+        for prompt in (
+            0,
+            1,
+            3,
+        ):  # the first shard is finished, of the second there is nothing, the third is open
+            writer.append([prompt], {site: values[site][prompt] for site in SITES})
+        for site, rows in writer.written([3, 0, 3, 1]).items():
+            expected = np.concatenate([values[site][prompt] for prompt in (3, 0, 3, 1)])
+            assert np.array_equal(
+                from_bf16_bits(rows) if dtype == "bfloat16" else rows,
+                bf16(expected) if dtype == "bfloat16" else expected,
+            )
+        with pytest.raises(UserError, match="'p2' has no rows"):
+            writer.written([0, 2])
 
 
 def test_another_plan_is_refused_and_nothing_is_lost_unless_replaced(tmp_path):

@@ -104,6 +104,30 @@ def test_a_killed_run_redoes_the_unfinished_shard_only(model, tmp_path, monkeypa
     assert calls == []
 
 
+def test_twins_take_the_rows_of_the_first_of_them(model, tmp_path, monkeypatch):
+    single = collect_residuals(model, texts(), tmp_path / "single.h5")
+    real, read_texts = module.row_reader, []
+
+    @contextmanager
+    def counted(*arguments):
+        with real(*arguments) as read:
+            yield lambda batch: (read_texts.append(len(batch)), read(batch))[1]
+
+    monkeypatch.setattr(module, "row_reader", counted)
+    numbers = (7, 0, 7, 11, 3)
+    twins = [replace(texts()[number], id=f"twin {place}") for place, number in enumerate(numbers)]
+    both = collect_residuals(model, [*texts(), *twins], tmp_path / "both.h5", shard_rows=40)
+    assert len(both.shards) > 2 and sum(read_texts) == len(texts())
+    for site in both.sites:
+        for place, number in enumerate([*range(12), *numbers]):
+            np.testing.assert_allclose(
+                both.read(site, np.flatnonzero(both.prompt_index == place)),
+                single.read(site, np.flatnonzero(single.prompt_index == number)),
+                rtol=2**-7,
+                atol=1e-6,
+            )
+
+
 def test_another_models_store_is_not_overwritten(model, tmp_path):
     collect_residuals(model, texts(3), tmp_path / "s.h5")
     before = (tmp_path / "s.h5").read_bytes()

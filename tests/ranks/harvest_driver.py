@@ -18,9 +18,10 @@ def main(folder: Path, n_texts: int, name: str) -> None:
     torch.set_num_threads(1)
     with joined():
         model = load_model(name, checks=False)
+        stories = planted_stories(n_texts)
         texts = [
             LabelledText(id=str(number), text=story.text)
-            for number, story in enumerate(planted_stories(n_texts))
+            for number, story in enumerate([*stories, *stories[::3]])  # twins in other shards
         ]
         if ranks().first:
             folder.mkdir(parents=True, exist_ok=True)

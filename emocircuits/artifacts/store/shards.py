@@ -8,6 +8,7 @@ by mapping the file into memory. Values are little endian whatever the machine.
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,65 @@ def check_contents(path: Path, shards: Sequence[Shard]) -> None:
             )
 
 
+def reusable(path: Path, head: dict[str, Any], replace: bool) -> list[Shard]:
+    """Finished, undamaged shards of the store at `path` that a writer may go on from.
+
+    Args:
+        path: the store's file.
+        head: what the writer's manifest says: its `plan`, `n_prompts` and `model_name`.
+        replace: whether a store of another plan may be thrown away.
+
+    Raises:
+        UserError: another plan at `path` without `replace`, or something that is no store.
+    """
+    if not manifest_path(path).exists() and not path.exists():
+        return []
+    if replace and not _has_plan(path, head["plan"]):
+        return []
+    if not manifest_path(path).exists():
+        raise UserError(
+            f"{path} exists and has no {manifest_path(path)}",
+            expected="an activation store or nothing",
+            cure="choose another path or delete the file",
+        )
+    about, shards = read_manifest(path)
+    if about["plan"] != head["plan"]:
+        raise UserError(
+            f"{path} holds activations of {about['n_prompts']} prompts of the model '{about['model_name']}'",
+            expected="the same model, sites, prompts and dtype as asked for now "
+            f"({head['n_prompts']} prompts of '{head['model_name']}')",
+            cure=f"choose another path, or delete {path.name} and {shard_directory(path).name}",
+        )
+    usable = []
+    for shard in shards:
+        with suppress(UserError):  # a missing or damaged shard is redone
+            check_contents(path, [shard])
+            usable.append(shard)
+    return usable
+
+
+def read_at(fd: int, block: np.ndarray, place: int) -> None:
+    """Fills an array with the bytes from `place` on.
+
+    Raises:
+        OSError: the file ends before.
+    """
+    data = memoryview(block).cast("B")
+    while data:
+        count = os.preadv(fd, [data], place)
+        if not count:
+            raise OSError("the file ends before the rows that were asked for")
+        data, place = data[count:], place + count
+
+
+def write_at(fd: int, block: np.ndarray, place: int) -> None:
+    """Writes all bytes of an array from `place` on."""
+    data = memoryview(block).cast("B")
+    while data:
+        written = os.pwrite(fd, data, place)
+        data, place = data[written:], place + written
+
+
 def lay_out_shard(
     path: Path, sites: Sequence[str], n_rows: int, d_model: int, dtype: str, attributes: dict[str, Any]
 ) -> dict[str, int]:
@@ -196,6 +256,13 @@ def write_index(
         group = file.require_group("activations")
         for site in about["sites"]:
             _virtual(group, site, shard_directory(path).name, shards, about["d_model"], about["dtype"])
+
+
+def _has_plan(path: Path, plan: str) -> bool:
+    try:
+        return read_manifest(path)[0]["plan"] == plan
+    except UserError:
+        return False
 
 
 def _allocate(group: h5py.Group, site: str, shape: tuple[int, int], dtype: str) -> int:

@@ -6,27 +6,29 @@ See `emocircuits.artifacts.store.shards` for the layout.
 
 import fcntl
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 
 from emocircuits import ranks as parallel
 from emocircuits.artifacts.store.input import as_on_disk, prompt_table
 from emocircuits.artifacts.store.shards import (
+    DISK_DTYPES,
     Shard,
-    check_contents,
     content_hash,
     default_shard_rows,
     lay_out_shard,
-    manifest_path,
+    read_at,
     read_manifest,
+    reusable,
     shard_directory,
     split_prompts,
+    write_at,
     write_index,
     write_manifest,
 )
@@ -198,13 +200,41 @@ class ActivationStoreWriter:
                 row = int(self._offsets[chosen[first]] - self._offsets[self._edges[numbers[first]]])
                 for site, block in encoded.items():
                     place = offsets[site] + row * self.d_model * block.itemsize
-                    _write_all(fd, block[starts[first] : starts[last]], place)
+                    write_at(fd, block[starts[first] : starts[last]], place)
             self._written[chosen] = True
             for number in np.unique(numbers):
                 if self._written[self._edges[number] : self._edges[number + 1]].all():
                     self._finish_shard(int(number))
         except OSError as error:
             raise write_failure(self.path, error) from error
+
+    def written(self, prompt_indices: Sequence | np.ndarray) -> dict[str, Shaped[np.ndarray, "row d_model"]]:
+        """Rows of appended prompts, one prompt after another, as they lie on disk; those of another rank once
+        their shard is finished.
+
+        Raises:
+            UserError: a prompt whose rows are not there.
+        """
+        chosen = np.asarray(prompt_indices, dtype=np.int64)
+        numbers = np.searchsorted(self._edges, chosen, side="right") - 1
+        if self._joint and not self._written[chosen].all():
+            self._read_finished()
+        if not self._written[chosen].all():
+            name = self._prompts["id"].iloc[int(chosen[~self._written[chosen]][0])]
+            raise UserError(f"prompt '{name}' has no rows in {self.path} yet", cure="append it first")
+        ends = np.cumsum(self._lengths[chosen])
+        kind = np.dtype(DISK_DTYPES[self.dtype])
+        rows = {
+            site: np.empty((self._lengths[chosen].sum(), self.d_model), dtype=kind) for site in self.sites
+        }
+        for number in np.unique(numbers):
+            with self._reading(int(number)) as (fd, offsets):
+                for place in np.flatnonzero(numbers == number):
+                    row = int(self._offsets[chosen[place]] - self._offsets[self._edges[number]])
+                    span = slice(int(ends[place] - self._lengths[chosen[place]]), int(ends[place]))
+                    for site, block in rows.items():
+                        read_at(fd, block[span], offsets[site] + row * self.d_model * kind.itemsize)
+        return rows
 
     def finish(self) -> None:
         """Writes the store's own file over the finished shards.
@@ -270,7 +300,7 @@ class ActivationStoreWriter:
                 cure="wait for it or choose another --out",
             ) from error
         self._lock = handle
-        self._take(self._usable())
+        self._take(reusable(self.path, self._head, self._replace))
         kept = {shard.file for shard in self._finished.values()}
         if len(self._finished) < len(self._edges) - 1:
             self.path.unlink(missing_ok=True)
@@ -292,40 +322,6 @@ class ActivationStoreWriter:
     def _read_finished(self) -> None:
         """Takes over what the manifest says is finished, by whatever rank."""
         self._take(read_manifest(self.path)[1])
-
-    def _usable(self) -> list[Shard]:
-        """Finished shards of the same plan; a store of another plan is an error unless it may be replaced."""
-        if not manifest_path(self.path).exists() and not self.path.exists():
-            return []
-        if self._replace and not self._is_mine():
-            return []
-        if not manifest_path(self.path).exists():
-            raise UserError(
-                f"{self.path} exists and has no {manifest_path(self.path)}",
-                expected="an activation store or nothing",
-                cure="choose another path or delete the file",
-            )
-        about, shards = read_manifest(self.path)
-        if about["plan"] != self._plan:
-            raise UserError(
-                f"{self.path} holds activations of {about['n_prompts']} prompts of the model "
-                f"'{about['model_name']}'",
-                expected=f"the same model, sites, prompts and dtype as asked for now ({len(self._lengths)} "
-                f"prompts of '{self._head['model_name']}')",
-                cure=f"choose another path, or delete {self.path.name} and {shard_directory(self.path).name}",
-            )
-        usable = []
-        for shard in shards:
-            with suppress(UserError):  # a missing or damaged shard is redone
-                check_contents(self.path, [shard])
-                usable.append(shard)
-        return usable
-
-    def _is_mine(self) -> bool:
-        try:
-            return read_manifest(self.path)[0]["plan"] == self._plan
-        except UserError:
-            return False
 
     def _recorded(self) -> list[Shard]:
         return [self._finished[number] for number in sorted(self._finished)]
@@ -349,6 +345,19 @@ class ActivationStoreWriter:
             )
             self._open[number] = os.open(self._part(number), os.O_RDWR), offsets
         return self._open[number]
+
+    @contextmanager
+    def _reading(self, number: int) -> Iterator[tuple[int, dict[str, int]]]:
+        """A shard's file, being written or finished, and where each site's rows start in it."""
+        if number in self._open:
+            yield self._open[number]
+            return
+        shard = self._finished[number]
+        fd = os.open(shard_directory(self.path) / shard.file, os.O_RDONLY)
+        try:
+            yield fd, shard.offsets
+        finally:
+            os.close(fd)
 
     def _finish_shard(self, number: int) -> None:
         fd, offsets = self._open[number]
@@ -384,10 +393,3 @@ class ActivationStoreWriter:
             write_manifest(self.path, self._head, self._recorded())
         finally:
             os.close(turn)
-
-
-def _write_all(fd: int, block: np.ndarray, place: int) -> None:
-    data = memoryview(block).cast("B")
-    while data:
-        written = os.pwrite(fd, data, place)
-        data, place = data[written:], place + written
