@@ -1,7 +1,7 @@
 """Texts with labels: what goes into an activation store."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -48,4 +48,4 @@ def prompt_table(texts: Sequence[LabelledText]) -> pd.DataFrame:
         if text.id in seen:
             raise UserError(f"the text id '{text.id}' occurs twice", expected="one id per text")
         seen.add(text.id)
-    return pd.DataFrame([asdict(text) for text in texts]).drop(columns="text")
+    return pd.DataFrame([vars(text) for text in texts]).drop(columns="text")

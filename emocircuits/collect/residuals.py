@@ -116,9 +116,14 @@ def encode_texts(model: LanguageModel, texts: Sequence[LabelledText]) -> list[In
     Raises:
         UserError: a text without tokens or longer than the context; the message names it.
     """
+    distinct = list(dict.fromkeys(text.text for text in texts))
+    ids_of = {
+        text: np.asarray(ids, dtype=np.int64)
+        for text, ids in zip(distinct, model.encode_batch(distinct), strict=True)
+    }
     encoded = []
-    for text, found in zip(texts, model.encode_batch([text.text for text in texts]), strict=True):
-        ids = np.asarray(found, dtype=np.int64)
+    for text in texts:
+        ids = ids_of[text.text]
         if len(ids) <= int(model.bos_id is not None):
             raise UserError(f"the text '{text.id}' is empty")
         if len(ids) > model.n_ctx:

@@ -1,7 +1,6 @@
 """collect: residual streams of all texts at every layer."""
 
 import json
-from dataclasses import asdict
 
 from emocircuits.collect import collect_residuals
 from emocircuits.io.atomic import write_text
@@ -22,7 +21,7 @@ def collect(run: Run) -> Output:
     stopped.
     """
     if ranks().first:
-        lines = [json.dumps(asdict(text), ensure_ascii=False) + "\n" for text in texts_for(run)]
+        lines = [json.dumps(vars(text), ensure_ascii=False) + "\n" for text in texts_for(run)]
         write_text(run.path(TEXTS), "".join(lines))
     barrier()
     store = collect_residuals(
