@@ -32,7 +32,7 @@ demo: $(VENV)/.installed
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check --quiet .
-	$(BIN)/ty check --quiet
+	$(BIN)/ty check --output-format concise
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --quiet --fix .
