@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from store_world import META, SITES, plan, rows_of
+from artifacts.store_world import META, SITES, plan, rows_of
 
 from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
 

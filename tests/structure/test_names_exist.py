@@ -11,6 +11,5 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_name_that_is_used_exists():
-    command = [str(Path(sys.executable).with_name("ty")), "check", "--output-format", "concise"]
-    done = run_to_end([*command, "--python", sys.prefix], cwd=ROOT)
+    done = run_to_end([Path(sys.executable).with_name("ty"), "check", "--output-format", "concise"], cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
