@@ -4,12 +4,12 @@ from typing import Any
 
 from emocircuits.collect.prompts import LabelledText, prompt_table
 
-__all__ = ["LabelledText", "collect_residuals", "prompt_table"]
+__all__ = ["LabelledText", "StoreSettings", "collect_residuals", "prompt_table"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "collect_residuals":
-        from emocircuits.collect.residuals import collect_residuals
+    if name in ("StoreSettings", "collect_residuals"):
+        from emocircuits.collect import residuals
 
-        return collect_residuals
+        return getattr(residuals, name)
     raise AttributeError(f"module 'emocircuits.collect' has no attribute '{name}'")

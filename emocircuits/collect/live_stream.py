@@ -8,6 +8,7 @@ be known before the model has seen them.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +22,25 @@ from emocircuits.numerics import generator
 from emocircuits.provenance import sha256_array, sha256_json
 
 
+@dataclass(frozen=True)
+class LiveSettings:
+    """Which rows of the texts, and how many are held.
+
+    Attributes:
+        skip_positions: leading positions of every text that are left out (BOS and sink).
+        skip_tokens: token ids that are left out wherever they stand.
+        window: rows that are held and shuffled together, up to one text more.
+        batch_tokens: tokens (with padding) per forward pass.
+        dtype: `bfloat16` gives the rows a bfloat16 store would give, `float32` the model's own.
+    """
+
+    skip_positions: int = 1
+    skip_tokens: tuple[int, ...] = ()
+    window: int = WINDOW
+    batch_tokens: int = 2048
+    dtype: str = "bfloat16"
+
+
 class LiveStream(SeekableStream):
     """An endless, seekable stream of shuffled batches of residual rows, computed when asked for.
 
@@ -31,11 +51,7 @@ class LiveStream(SeekableStream):
         sites: `hook_resid_post` sites; one SAE each.
         batch_size: rows per batch; a batch may cross from one epoch into the next.
         seed: seed of the order.
-        skip_positions: leading positions of every text that are left out (BOS and sink).
-        skip_tokens: token ids that are left out wherever they stand.
-        window: rows that are held and shuffled together, up to one text more.
-        batch_tokens: tokens (with padding) per forward pass.
-        dtype: `bfloat16` gives the rows a bfloat16 store would give, `float32` the model's own.
+        settings: which rows, and how many are held.
 
     Raises:
         UserError: no rows, an unknown site or dtype, an empty text, or one longer than the model's context.
@@ -48,20 +64,16 @@ class LiveStream(SeekableStream):
         sites: Sequence[str],
         batch_size: int,
         seed: int,
-        *,
-        skip_positions: int = 1,
-        skip_tokens: Sequence[int] = (),
-        window: int = WINDOW,
-        batch_tokens: int = 2048,
-        dtype: str = "bfloat16",
+        settings: LiveSettings | None = None,
     ):
+        self._settings = settings = settings or LiveSettings()
         for site in sites:
             if site not in model.sites:
                 raise unknown("site", site, model.sites)
-        if dtype not in ("bfloat16", "float32"):
-            raise unknown("dtype", dtype, ("bfloat16", "float32"))
-        self._model, self._tokens, self._batch_tokens, self._dtype = model, tokens, batch_tokens, dtype
-        self._skip_positions, self._skip_tokens = skip_positions, np.array(skip_tokens, dtype=np.int64)
+        if settings.dtype not in ("bfloat16", "float32"):
+            raise unknown("dtype", settings.dtype, ("bfloat16", "float32"))
+        self._model, self._tokens = model, tokens
+        self._skip_tokens = np.array(settings.skip_tokens, dtype=np.int64)
         self._lengths = np.fromiter((len(ids) for ids in tokens), dtype=np.int64)
         for name, wrong in (
             ("no tokens", self._lengths == 0),
@@ -75,7 +87,7 @@ class LiveStream(SeekableStream):
                 )
         self._counts = np.fromiter((int(self._kept(ids).sum()) for ids in tokens), dtype=np.int64)
         self._plan: tuple[int, np.ndarray, np.ndarray, np.ndarray] | None = None
-        super().__init__(sites, model.d_model, int(self._counts.sum()), batch_size, seed, window)
+        super().__init__(sites, model.d_model, int(self._counts.sum()), batch_size, seed, settings.window)
 
     @cached_property
     def origin(self) -> str:
@@ -85,16 +97,16 @@ class LiveStream(SeekableStream):
             [
                 self._model.content_hash,
                 tokens,
-                self._skip_positions,
+                self._settings.skip_positions,
                 self._skip_tokens.tolist(),
-                self._dtype,
+                self._settings.dtype,
                 self.window,
-                self._batch_tokens,
+                self._settings.batch_tokens,
             ]
         )
 
     def _kept(self, ids: np.ndarray) -> np.ndarray:
-        return (np.arange(len(ids)) >= self._skip_positions) & ~np.isin(ids, self._skip_tokens)
+        return (np.arange(len(ids)) >= self._settings.skip_positions) & ~np.isin(ids, self._skip_tokens)
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The order of the texts, and per window its first text in that order and its first row."""
@@ -117,8 +129,8 @@ class LiveStream(SeekableStream):
         last = first_texts[number + 1] if number + 1 < len(first_texts) else len(order)
         texts = order[first_texts[number] : last]
         pieces: dict[str, list[np.ndarray]] = {site: [] for site in self.sites}
-        with row_reader(self._model, self.sites, self._dtype) as read:
-            for chosen in length_batches(self._lengths[texts], self._batch_tokens):
+        with row_reader(self._model, self.sites, self._settings.dtype) as read:
+            for chosen in length_batches(self._lengths[texts], self._settings.batch_tokens):
                 batch = [np.asarray(self._tokens[int(text)], dtype=np.int64) for text in texts[chosen]]
                 kept = np.concatenate([self._kept(ids) for ids in batch])
                 if kept.any():

@@ -9,8 +9,9 @@ and eight at a time agree). Every position is stored, with its number. Position 
 norm of its own: readers of the store leave it out with `positions > 0`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,32 @@ from emocircuits.progress import bar
 from emocircuits.ranks import barrier, ranks
 
 
+@dataclass(frozen=True)
+class StoreSettings:
+    """How a store is written.
+
+    Attributes:
+        batch_tokens: tokens (with padding) per forward pass.
+        shard_rows: most rows of a shard; None chooses.
+        metadata: kept in the store next to the model's name and hash.
+    """
+
+    batch_tokens: int = 2048
+    shard_rows: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
 def collect_residuals(
     model: LanguageModel,
     texts: Sequence[LabelledText],
     path: str | Path,
     *,
     sites: Sequence[str] | None = None,
-    batch_tokens: int = 2048,
     dtype: str = "bfloat16",
-    metadata: dict[str, Any] | None = None,
-    shard_rows: int | None = None,
     replace: bool = False,
+    settings: StoreSettings | None = None,
 ) -> ActivationStore:
-    """Writes the activations of all texts to a store; a killed run goes on with the shard it was in.
+    """Writes the activations of all texts to a store; a killed run resumes at the shard it was in.
 
     The ranks of a job (`emocircuits.ranks`) share the shards and fill one store, with the same bytes as
     one process.
@@ -52,11 +66,9 @@ def collect_residuals(
         texts: texts with labels.
         path: the store's file.
         sites: `hook_resid_post` sites; all blocks by default.
-        batch_tokens: tokens (with padding) per forward pass.
         dtype: float32 or bfloat16 in the file.
-        metadata: kept in the store beside the model's name and hash.
-        shard_rows: most rows of a shard; None chooses.
         replace: delete a store of other texts, sites or another model that lies at `path`.
+        settings: sizes of batches and shards, and further metadata.
 
     Raises:
         UserError: an unknown site, a text that is empty or longer than the model's context, an id that occurs
@@ -68,7 +80,8 @@ def collect_residuals(
             raise unknown("site", site, model.sites)
     table = prompt_table(texts)
     tokens = encode_texts(model, texts)
-    about = {**(metadata or {}), "model_name": model.name, "model_hash": model.content_hash}
+    settings = settings or StoreSettings()
+    about = {**settings.metadata, "model_name": model.name, "model_hash": model.content_hash}
     lengths = np.array([len(ids) for ids in tokens])
     with ActivationStoreWriter(
         path,
@@ -78,7 +91,7 @@ def collect_residuals(
         tokens,
         about,
         dtype,
-        shard_rows=shard_rows,
+        shard_rows=settings.shard_rows,
         replace=replace,
         joint=True,
     ) as writer:
@@ -89,7 +102,7 @@ def collect_residuals(
         with row_reader(model, sites, dtype) as read, bar(total, "collect") as shown:
 
             def fill(texts: Int[np.ndarray, "_"], rows_of: Callable[..., dict[str, np.ndarray]]) -> None:
-                for batch in length_batches(lengths[texts], batch_tokens):
+                for batch in length_batches(lengths[texts], settings.batch_tokens):
                     writer.append(texts[batch], rows_of(texts[batch]))
                     shown.update(int(lengths[texts[batch]].sum()))
 

@@ -1,56 +1,88 @@
 """Emotion stories that a model writes itself, in its own register (after Sofroniew et al. 2026, extraction).
 
-An opening states a place and a situation and never the emotion; the model goes on. Its tokens for the
+An opening states a place and a situation and never the emotion; the model continues it. Its tokens for the
 emotion's name and synonyms have probability 0 while it writes, and a text that still spells one of them, or
-is too short, is written anew and in the end left out; the counts are reported. The texts are frozen in a
+is too short, is written again and in the end left out; the counts are reported. The texts are frozen in a
 JSONL file: the same call reads them back.
 """
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from emocircuits.collect.asked_stories import AskedMaterial
 from emocircuits.collect.prompts import LabelledText
-from emocircuits.collect.story_desk import Desk, StorySettings
 from emocircuits.collect.story_files import read_stories, stories_jsonl
-from emocircuits.collect.story_material import StoryMaterial, story_material
+from emocircuits.collect.story_material import Opening, StoryMaterial, story_material
+from emocircuits.collect.story_writer import StorySettings, StoryWriter
 from emocircuits.errors import Failure, UserError
 from emocircuits.io.atomic import write_text
 from emocircuits.provenance import sha256_bytes, sha256_file, sha256_json
 
-__all__ = ["StorySettings", "read_report", "read_stories", "report_path", "write_stories"]
+__all__ = ["StoryPlan", "StorySettings", "read_report", "read_stories", "report_path", "write_stories"]
 SCHEMA = "emocircuits/self-written-stories/1"
+
+
+@dataclass(frozen=True)
+class StoryPlan:
+    """Which texts are written.
+
+    Attributes:
+        emotions: which emotions; empty for all the material has.
+        n_per_emotion: stories planned per emotion (a few may be left out by the filter).
+        n_neutral: neutral texts (kind `neutral`, no emotion), spread evenly over the topics.
+        held_out_share: share of the situations of each emotion whose stories are the split `held_out`.
+        seed: seed of openings and sampling.
+    """
+
+    emotions: tuple[str, ...]
+    n_per_emotion: int
+    n_neutral: int = 0
+    held_out_share: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out_share < 1:
+            raise UserError(f"held_out_share {self.held_out_share}", expected="a share between 0 and 1")
+        if self.n_per_emotion < 1 or self.n_neutral < 0:
+            raise UserError(
+                f"{self.n_per_emotion} stories per emotion and {self.n_neutral} neutral texts",
+                expected="at least 1 story",
+            )
+
+    def openings(self, material: StoryMaterial | AskedMaterial) -> list[Opening]:
+        """What each text begins with.
+
+        Raises:
+            UserError: an emotion that the material does not have.
+        """
+        counts = [*((emotion, self.n_per_emotion) for emotion in material.check(self.emotions))]
+        return [
+            opening
+            for emotion, count in (*counts, ("", self.n_neutral))
+            for opening in material.plan(emotion, count, self.seed, self.held_out_share)
+        ]
 
 
 def write_stories(
     model: Any,
-    emotions: Sequence[str],
-    n_per_emotion: int,
-    seed: int,
+    plan: StoryPlan,
     out_path: str | Path,
     *,
-    n_neutral: int = 0,
-    held_out_share: float = 0.25,
     settings: StorySettings | None = None,
     material: StoryMaterial | AskedMaterial | None = None,
 ) -> list[LabelledText]:
     """Lets the model write stories, or reads them back where the same call has written them before.
 
-    Beside `out_path` (JSONL, readable with `read_stories`) lies `<out_path>.report.json` with the counts. A
-    killed call goes on after the last finished batch and ends with the same texts.
+    Next to `out_path` (JSONL, readable with `read_stories`) lies `<out_path>.report.json` with the counts. A
+    killed call resumes after the last finished batch and ends with the same texts.
 
     Args:
         model: a `LanguageModel`.
-        emotions: which emotions; empty for all the material has.
-        n_per_emotion: stories planned per emotion (a few may be left out by the filter).
-        seed: seed of openings and sampling.
+        plan: which texts.
         out_path: the JSONL file.
-        n_neutral: neutral texts (kind `neutral`, no emotion), spread evenly over the topics.
-        held_out_share: share of the situations of each emotion whose stories are the split `held_out`.
         settings: how they are written.
         material: what they are opened with or asked for; None for the openings of children's stories.
 
@@ -59,27 +91,15 @@ def write_stories(
         situation.
 
     Raises:
-        UserError: an unknown emotion, no stories asked for, or a file at `out_path` that is not this call's.
+        UserError: an unknown emotion, or a file at `out_path` that is not this call's.
         Failure: every attempt at every story of some emotion was thrown away.
     """
     settings, material, out_path = settings or StorySettings(), material or story_material(), Path(out_path)
-    emotions = material.check(emotions)
-    if not 0 < held_out_share < 1:
-        raise UserError(f"held_out_share {held_out_share}", expected="a share between 0 and 1")
-    if n_per_emotion < 1 or n_neutral < 0:
-        raise UserError(
-            f"{n_per_emotion} stories per emotion and {n_neutral} neutral texts", expected="at least 1 story"
-        )
-    openings = [
-        opening
-        for emotion in emotions
-        for opening in material.plan(emotion, n_per_emotion, seed, held_out_share)
-    ]
-    openings += material.plan("", n_neutral, seed, held_out_share)
-    plan = sha256_json(
+    emotions, openings = material.check(plan.emotions), plan.openings(material)
+    identity = sha256_json(
         [
             model.content_hash,
-            seed,
+            plan.seed,
             asdict(settings),
             [
                 [asdict(opening.label), opening.request] if opening.request else asdict(opening.label)
@@ -89,34 +109,34 @@ def write_stories(
         ]
     )
     if out_path.exists():
-        return _written_before(out_path, plan)
-    desk = Desk(model, material, settings, seed, openings, plan, out_path)
-    desk.write()
-    texts = [desk.finished[opening.label.id] for opening in openings if opening.label.id in desk.finished]
+        return _written_before(out_path, identity)
+    writer = StoryWriter(model, material, settings, plan.seed, openings, identity, out_path)
+    writer.write()
+    texts = [writer.finished[opening.label.id] for opening in openings if opening.label.id in writer.finished]
     kept = Counter(text.emotion for text in texts)
     empty = [emotion for emotion in emotions if not kept[emotion]]
     if empty:
         raise Failure(
             f"the model wrote no usable story of '{empty[0]}' in {settings.attempts} attempts "
-            f"at each of {n_per_emotion}",
+            f"at each of {plan.n_per_emotion}",
             cure="leave this emotion out, or bring stories of your own as JSONL",
         )
     contents = stories_jsonl(texts)
     report = {
         "schema": SCHEMA,
-        "plan": plan,
+        "plan": identity,
         "sha256": sha256_bytes(contents.encode("utf-8")),
-        "seed": seed,
+        "seed": plan.seed,
         "model_hash": model.content_hash,
         "settings": asdict(settings),
         "planned": len(openings),
         "kept": len(texts),
         "kept_per_emotion": dict(kept),
-        "thrown_away": dict(desk.thrown_away),
+        "thrown_away": dict(writer.thrown_away),
     }
     write_text(report_path(out_path), json.dumps(report, indent=2, sort_keys=True) + "\n")
     write_text(out_path, contents)  # last: where the texts are, their report is
-    desk.part.unlink(missing_ok=True)
+    writer.part.unlink(missing_ok=True)
     return texts
 
 
@@ -126,7 +146,7 @@ def report_path(out_path: str | Path) -> Path:
 
 
 def read_report(out_path: str | Path) -> dict[str, Any]:
-    """The report beside a story file: plan, counts kept and thrown away (by reason), settings.
+    """The report next to a story file: plan, counts kept and thrown away (by reason), settings.
 
     Raises:
         UserError: there is none, or it is no report.
@@ -146,9 +166,9 @@ def read_report(out_path: str | Path) -> dict[str, Any]:
     return report
 
 
-def _written_before(out_path: Path, plan: str) -> list[LabelledText]:
+def _written_before(out_path: Path, identity: str) -> list[LabelledText]:
     report = read_report(out_path)
-    if report["plan"] != plan:
+    if report["plan"] != identity:
         raise UserError(
             f"{out_path} holds stories of another model, seed or settings",
             cure="delete it or choose another directory",

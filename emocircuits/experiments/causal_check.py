@@ -23,7 +23,7 @@ from torch import Tensor
 
 from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import UserError
-from emocircuits.experiments.resumed import resumed_metric
+from emocircuits.experiments.resumed import Edited, Rows, resumed_metric
 from emocircuits.experiments.steered import steered_metric
 from emocircuits.experiments.steering import BehaviourPrompts, rank_p_value
 from emocircuits.models.language_model import LanguageModel
@@ -134,20 +134,26 @@ def causal_check(
     rows: list[tuple] = []
     for check in checks:
         dictionary = dictionaries[check.site]
-        options = dict(site=check.site, batch_tokens=settings.batch_tokens)
         kinds, taken = _kinds(check), _masks(check, dictionary.d_sae)
         pushes = np.stack(
             [pushed.push(settings.strength).vector for pushed in _directions(check, dictionary)]
         )
+        both = np.concatenate([pushes, -pushes]).astype(np.float32)
         for behaviour in calm:
-            both = np.concatenate([pushes, -pushes]).astype(np.float32)
-            values = steered_metric(model, behaviour.prompts, both, behaviour.metric, **options)
+            values = steered_metric(
+                model,
+                behaviour.prompts,
+                both,
+                behaviour.metric,
+                site=check.site,
+                batch_tokens=settings.batch_tokens,
+            )
             slopes = (values[: len(pushes)] - values[len(pushes) :]) / (2 * settings.strength)
             rows += _rows(check, behaviour.name, "steer", slopes, settings.seed)
+        without = Rows(check.site, 1 + len(kinds), _Taken(dictionary, taken, check))
         for behaviour in pressed:
-            edits = _Taken(dictionary, taken, check)
             values = resumed_metric(
-                model, behaviour.prompts, 1 + len(kinds), edits, behaviour.metric, **options
+                model, behaviour.prompts, without, behaviour.metric, batch_tokens=settings.batch_tokens
             )
             rows += _rows(check, behaviour.name, "ablate", values[1:] - values[0], settings.seed)
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "q_value"])
@@ -203,7 +209,7 @@ class _Taken:
     masks: Bool[np.ndarray, "row feature"]
     check: SiteCheck
 
-    def __call__(self, tokens: Tensor, residual: Tensor):
+    def __call__(self, tokens: Tensor, residual: Tensor) -> Edited:
         used = np.flatnonzero(self.masks.any(axis=0))
         masks = torch.from_numpy(np.concatenate([np.zeros((1, len(used)), bool), self.masks[:, used]])).to(
             residual

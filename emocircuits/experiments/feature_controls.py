@@ -3,6 +3,7 @@ them.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
@@ -55,16 +56,30 @@ def held_sets(
     return sets
 
 
+@dataclass(frozen=True)
+class ControlSettings:
+    """How many features stand against an emotion's own.
+
+    Attributes:
+        share: carriers, as a share of the dictionary.
+        n_random: random features per site, matched in turn to the kept ones.
+        n_sets: random sets and random directions per site.
+        seed: seed of the random features.
+    """
+
+    share: float = 0.02
+    n_random: int = 30
+    n_sets: int = 10
+    seed: int = 0
+
+
 def site_checks(
     matches: FeatureMatches,
     directions: EmotionDirections,
     emotion: str,
     *,
     sites: Sequence[str] | None = None,
-    share: float = 0.02,
-    n_random: int = 30,
-    n_sets: int = 10,
-    seed: int = 0,
+    settings: ControlSettings | None = None,
 ) -> list[SiteCheck]:
     """What `causal_check` measures at every site where the emotion has a kept match.
 
@@ -72,24 +87,22 @@ def site_checks(
         matches, directions: of one run.
         emotion: whose.
         sites: only these.
-        share: carriers, as a share of the dictionary.
-        n_random: random features per site, matched in turn to the kept ones.
-        n_sets: random sets and random directions per site.
-        seed: seed of the random features.
+        settings: how many random features and sets.
     """
-    made = []
+    settings = settings or ControlSettings()
+    checks = []
     for site in sites or matches.sites:
         kept = np.sort(matches.kept(emotion, site)["feature"].to_numpy(dtype=np.int64))
         if not len(kept):
             continue
-        place = directions.site_index(site)
-        carriers = matches.carriers(emotion, site, share)
-        source = generator(seed, "checked features", site)
-        turns = np.tile(kept, -(-n_random // len(kept)))[:n_random]
+        row = directions.site_index(site)
+        carriers = matches.carriers(emotion, site, settings.share)
+        source = generator(settings.seed, "checked features", site)
+        turns = np.tile(kept, -(-settings.n_random // len(kept)))[: settings.n_random]
         random = _stand_ins(matches, site, turns, source, apart=np.union1d(kept, carriers))
-        sets = [_stand_ins(matches, site, carriers, source, ordered=True) for _ in range(n_sets)]
+        sets = [_stand_ins(matches, site, carriers, source, ordered=True) for _ in range(settings.n_sets)]
         control = directions.controls.get("random")
-        made.append(
+        checks.append(
             SiteCheck(
                 direction=directions.direction(emotion, site),
                 kept=kept,
@@ -101,11 +114,11 @@ def site_checks(
                 ).reshape(-1, len(carriers)),
                 random_vectors=np.zeros((0, directions.vectors.shape[2]), np.float32)
                 if control is None
-                else control.vectors[place][:n_sets],
-                mean=directions.mean[place],
+                else control.vectors[row][: settings.n_sets],
+                mean=directions.mean[row],
             )
         )
-    return made
+    return checks
 
 
 def significant_features(matches: FeatureMatches, emotion: str, site: str) -> Int[np.ndarray, "_"]:

@@ -24,7 +24,7 @@ from torch import Tensor
 from emocircuits.artifacts.direction import Direction
 from emocircuits.artifacts.push import Push
 from emocircuits.errors import Failure, UserError
-from emocircuits.experiments.resumed import Pass, resumed_metric
+from emocircuits.experiments.resumed import Edited, Rows, resumed_metric
 from emocircuits.experiments.steering import BehaviourPrompts
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.names import layer_of, residual_site
@@ -134,10 +134,8 @@ def mediation(
             values[behaviour.name] = resumed_metric(
                 model,
                 behaviour.prompts,
-                2 + len(sets),
-                plan,
+                Rows(site, 2 + len(sets), plan),
                 behaviour.metric,
-                site=site,
                 batch_tokens=settings.batch_tokens,
                 tick=shown.update,
             )
@@ -178,7 +176,7 @@ class _Held:
     masks: Mapping[str, Float[Tensor, "row d_sae"]]
     push: Push
 
-    def __call__(self, tokens: Tensor, residual: Tensor) -> Pass:
+    def __call__(self, tokens: Tensor, residual: Tensor) -> Edited:
         start = self.push.site
         free: dict[str, Tensor] = {start: self.dictionaries[start].encode(residual)}
         later = [site for site in self.dictionaries if site != start]

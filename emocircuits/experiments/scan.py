@@ -52,17 +52,31 @@ class Scan:
     n_tokens: int
 
 
+@dataclass(frozen=True)
+class ScanSettings:
+    """How much is read at once and kept.
+
+    Attributes:
+        top: passages kept per emotion.
+        min_tokens: sentences with fewer tokens are not passages.
+        window: most tokens of a piece; the context or 512 by default.
+        batch_tokens: tokens per forward pass.
+    """
+
+    top: int = 3
+    min_tokens: int = 5
+    window: int | None = None
+    batch_tokens: int = 4096
+
+
 def scan_text(
     model: LanguageModel,
     directions: EmotionDirections,
     lines: Iterable[str],
     *,
     emotions: Sequence[str] | None = None,
-    top: int = 3,
     site: str | None = None,
-    min_tokens: int = 5,
-    window: int | None = None,
-    batch_tokens: int = 4096,
+    settings: ScanSettings | None = None,
 ) -> Scan:
     """Reads a text and keeps the `top` passages of every emotion.
 
@@ -71,18 +85,16 @@ def scan_text(
         directions: the directions.
         lines: the text, line by line (an open file will do).
         emotions: which directions; all by default.
-        top: passages kept per emotion.
         site: where to read; the directions' reading site by default.
-        min_tokens: sentences with fewer tokens are not passages.
-        window: most tokens of a piece; the context or 512 by default.
-        batch_tokens: tokens per forward pass.
+        settings: how much is read at once and kept.
 
     Raises:
         UserError: no passage is long enough, or directions of another model.
     """
     emotions = tuple(directions.emotions if emotions is None else emotions)
     directions.check_model(model.name, model.content_hash, model.d_model)
-    window = min(model.n_ctx, window or MAX_WINDOW)
+    settings = settings or ScanSettings()
+    top, window = settings.top, min(model.n_ctx, settings.window or MAX_WINDOW)
     if top < 1 or window < 16:
         raise UserError(
             f"{top} passages and pieces of {window} tokens", expected="at least 1 and at least 16"
@@ -94,13 +106,15 @@ def scan_text(
         for pieces in _batched(text_pieces(model, lines, window), BATCH):
             encoded = encode_with_offsets(model, [piece.text for piece in pieces])
             ids = [tokens[: model.n_ctx] for tokens, _ in encoded]
-            readings = token_readings(model, directions, ids, emotions, site=site, batch_tokens=batch_tokens)
+            readings = token_readings(
+                model, directions, ids, emotions, site=site, batch_tokens=settings.batch_tokens
+            )
             for piece, (_, offsets), values in zip(pieces, encoded, readings, strict=True):
                 n_tokens += len(values)
                 for start, stop in piece.sentences:
                     span = tokens_of(offsets, start, stop)
                     rows = values[max(1, span.start) : span.stop]
-                    if len(rows) < min_tokens:
+                    if len(rows) < settings.min_tokens:
                         continue
                     means = rows.mean(axis=0)
                     total, squares, n_passages = total + means, squares + means**2, n_passages + 1
@@ -111,7 +125,7 @@ def scan_text(
             shown.update(sum(len(piece.sentences) for piece in pieces))
     if not n_passages:
         raise UserError(
-            f"the text has no sentence of at least {min_tokens} tokens",
+            f"the text has no sentence of at least {settings.min_tokens} tokens",
             expected="text",
             cure="lower the least number of tokens",
         )

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import Failure, UserError
-from emocircuits.experiments.resumed import Metric, equal_length_groups, resumed_metric
+from emocircuits.experiments.resumed import Metric, Rows, equal_length_groups, resumed_metric
 from emocircuits.models.language_model import LanguageModel
 
 __all__ = ["Metric", "equal_length_groups", "site_of", "steered_metric"]
@@ -64,9 +64,8 @@ def steered_metric(
     def plan(tokens: torch.Tensor, residual: torch.Tensor):
         return lambda rows, columns: (residual[columns] + vectors[rows].to(residual.dtype)[:, None, :], [])
 
-    results = resumed_metric(
-        model, prompts, len(pushes), plan, metric, site=site, batch_tokens=batch_tokens, tick=tick
-    )
+    rows = Rows(site, len(pushes), plan)
+    results = resumed_metric(model, prompts, rows, metric, batch_tokens=batch_tokens, tick=tick)
     _check_live(results, pushes, site)
     return results
 

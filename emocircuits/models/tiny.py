@@ -3,6 +3,7 @@ code run.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from emocircuits.models.family import FAMILIES
@@ -15,14 +16,21 @@ SAMPLE = (
 )
 
 
+@dataclass(frozen=True)
+class TinyShape:
+    """How small: blocks, width of the stream, heads and longest context."""
+
+    n_layers: int = 3
+    d_model: int = 32
+    n_heads: int = 4
+    n_ctx: int = 128
+
+
 def write_tiny_model(
     family: str,
     directory: str | Path,
+    shape: TinyShape = TinyShape(),
     *,
-    n_layers: int = 3,
-    d_model: int = 32,
-    n_heads: int = 4,
-    n_ctx: int = 128,
     texts: Iterable[str] = SAMPLE,
     words: Iterable[str] = (),
     vocabulary: int = 400,
@@ -33,7 +41,7 @@ def write_tiny_model(
     Args:
         family: name of a card.
         directory: where to write; made when missing.
-        n_layers, d_model, n_heads, n_ctx: sizes.
+        shape: its sizes.
         texts: what the byte-level BPE tokenizer is trained on.
         words: words that become single tokens with their leading space.
         vocabulary: largest size of the tokenizer's vocabulary, before `words`.
@@ -47,11 +55,11 @@ def write_tiny_model(
         tokenizer = _tokenizer(texts, words, vocabulary)
         settings = {
             "vocab_size": len(tokenizer),
-            "hidden_size": d_model,
-            "num_hidden_layers": n_layers,
-            "num_attention_heads": n_heads,
-            "intermediate_size": 2 * d_model,
-            "max_position_embeddings": n_ctx,
+            "hidden_size": shape.d_model,
+            "num_hidden_layers": shape.n_layers,
+            "num_attention_heads": shape.n_heads,
+            "intermediate_size": 2 * shape.d_model,
+            "max_position_embeddings": shape.n_ctx,
             "bos_token_id": 0,
             "eos_token_id": 1,
             "pad_token_id": 2,

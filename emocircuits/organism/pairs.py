@@ -58,8 +58,7 @@ def minimal_pairs(
     seed: int,
     split: str,
     tokenizer: PreTrainedTokenizerFast,
-    levels_clean: Mapping[str, int] = DESPERATE,
-    levels_corrupt: Mapping[str, int] = CALM,
+    levels: tuple[Mapping[str, int], Mapping[str, int]] = (DESPERATE, CALM),
     *,
     failures: int = 0,
 ) -> list[Pair]:
@@ -71,8 +70,7 @@ def minimal_pairs(
         seed: seed of the sequence.
         split: `train` or `held_out`; both level vectors of a pair belong to it.
         tokenizer: the organism's tokenizer; sentence lengths are counted with it.
-        levels_clean: levels of the clean prompts; appraisals left out are drawn, the same for both sides.
-        levels_corrupt: levels of the corrupt prompts.
+        levels: of the clean and of the corrupt prompts; appraisals left out are drawn, the same for both.
         failures: failed attempts before the decision (coding only).
 
     Raises:
@@ -83,15 +81,9 @@ def minimal_pairs(
         raise UserError(
             f"failures {failures} in '{name}'", expected=f"0 to {MAX_FAILURES} in coding, 0 in inbox"
         )
+    lengths = _Lengths(tokenizer)
     return [
-        _pair(
-            Draw(f"pair/{name}/{split}/{seed}/{number}", split),
-            name,
-            tokenizer,
-            levels_clean,
-            levels_corrupt,
-            failures,
-        )
+        _pair(Draw(f"pair/{name}/{split}/{seed}/{number}", split), name, lengths, levels, failures)
         for number in range(n)
     ]
 
@@ -99,14 +91,13 @@ def minimal_pairs(
 def _pair(
     draw: Draw,
     name: str,
-    tokenizer: PreTrainedTokenizerFast,
-    levels_clean: Mapping[str, int],
-    levels_corrupt: Mapping[str, int],
+    lengths: "_Lengths",
+    levels: tuple[Mapping[str, int], Mapping[str, int]],
     failures: int,
 ) -> Pair:
     scene = scenario(name)
     who = agent(scene.agent)
-    sides = _levels(draw, levels_clean, levels_corrupt)
+    sides = _levels(draw, *levels)
     same = [appraisal for appraisal in APPRAISALS if sides[0][appraisal] == sides[1][appraisal]]
     shown = [*dict.fromkeys([*ALWAYS_SHOWN, *(a for a in APPRAISALS if a not in same)])]
     shown += draw.sample(
@@ -115,11 +106,8 @@ def _pair(
     banks = (scene.bank, agent_phrases())
     plan = [(a, wide) for a in shown for wide in ((0, 1) if draw.chance(0.3) else (draw.randint(0, 1),))]
     draw.shuffle(plan)
-    used: set[str] = set()
-    pieces = [
-        (a, *_matched(draw, banks[wide], a, sides[0][a], sides[1][a], who, tokenizer, used))
-        for a, wide in plan
-    ]
+    wording = _Wording(draw, who, lengths, set())
+    pieces = [(a, *wording.matched(banks[wide], a, sides[0][a], sides[1][a])) for a, wide in plan]
     stem = [("decision", *_twice(draw.choice(scene.slots["decision"])))]
     opening = [("opening", *_twice(draw.choice(scene.slots["opening"])))]
     if name == "inbox":
@@ -134,12 +122,12 @@ def _pair(
         pieces.append((f"failure_{count}", *_twice(draw.choice(scene.slots["fail"]))))
         if draw.chance(0.65):
             a = draw.choice(list(DRIFT))
-            levels = [draw.level_near(drifted(side[a], a, count)) for side in sides]
-            pieces.append((f"after_{count}", *_matched(draw, banks[1], a, *levels, who, tokenizer, used)))
+            drifted_levels = [draw.level_near(drifted(side[a], a, count)) for side in sides]
+            pieces.append((f"after_{count}", *wording.matched(banks[1], a, *drifted_levels)))
     pieces = [*opening, *pieces, *stem]
     slots, start = [], 1
     for label, clean, _ in pieces:
-        stop = start + _length(tokenizer, clean)
+        stop = start + lengths.of(clean)
         slots.append(Slot(label, start, stop))
         start = stop
     chances = []
@@ -169,42 +157,53 @@ def _twice(text: str) -> tuple[str, str]:
     return text, text
 
 
-def _matched(
-    draw: Draw,
-    bank: Bank,
-    appraisal: str,
-    first: int,
-    second: int,
-    who: Person,
-    tokenizer: PreTrainedTokenizerFast,
-    used: set[str],
-) -> tuple[str, str]:
-    """Sentences of two levels with the same number of tokens (one sentence for both where the
-    levels agree).
+@dataclass(frozen=True)
+class _Wording:
+    """Words the two sides of one pair, no sentence twice.
+
+    Attributes:
+        draw: source of the choices.
+        who: the person of the scene.
+        lengths: token counts of sentences.
+        used: sentences that were taken; filled on the way.
     """
-    if first == second:
-        return _twice(draw.told(who, draw.sentence(bank, appraisal, first, used)[1]))
-    by_length: dict[int, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
-    for side, level in enumerate((first, second)):
-        for _, text in bank[appraisal, level]:
-            if text not in used:
-                by_length[_length(tokenizer, who.fill(text))][side].append(text)
-    choices = [
-        (a, b) for length in sorted(by_length) for a in by_length[length][0] for b in by_length[length][1]
-    ]
-    if not choices:
-        raise UserError(f"no sentences of equal length show {appraisal} {first:+d} and {second:+d}")
-    pair = draw.choice(choices)
-    used.update(pair)
-    return who.fill(pair[0]), who.fill(pair[1])
+
+    draw: Draw
+    who: Person
+    lengths: "_Lengths"
+    used: set[str]
+
+    def matched(self, bank: Bank, appraisal: str, first: int, second: int) -> tuple[str, str]:
+        """Sentences of two levels with the same number of tokens (one sentence for both where the levels
+        agree).
+        """
+        if first == second:
+            sentence = self.draw.sentence(bank, appraisal, first, self.used)[1]
+            return _twice(self.draw.told(self.who, sentence))
+        by_length: dict[int, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+        for side, level in enumerate((first, second)):
+            for _, text in bank[appraisal, level]:
+                if text not in self.used:
+                    by_length[self.lengths.of(self.who.fill(text))][side].append(text)
+        choices = [
+            (a, b) for length in sorted(by_length) for a in by_length[length][0] for b in by_length[length][1]
+        ]
+        if not choices:
+            raise UserError(f"no sentences of equal length show {appraisal} {first:+d} and {second:+d}")
+        pair = self.draw.choice(choices)
+        self.used.update(pair)
+        return self.who.fill(pair[0]), self.who.fill(pair[1])
 
 
-_LENGTHS: dict[int, dict[str, int]] = {}
+class _Lengths:
+    """Numbers of tokens of sentences inside a text, each counted once."""
 
+    def __init__(self, tokenizer: PreTrainedTokenizerFast):
+        self._tokenizer = tokenizer
+        self._known: dict[str, int] = {}
 
-def _length(tokenizer: PreTrainedTokenizerFast, text: str) -> int:
-    """Number of tokens of a sentence inside a text."""
-    known = _LENGTHS.setdefault(id(tokenizer), {})
-    if text not in known:
-        known[text] = len(tokenizer.encode(text, add_special_tokens=False))
-    return known[text]
+    def of(self, text: str) -> int:
+        """Tokens of a sentence."""
+        if text not in self._known:
+            self._known[text] = len(self._tokenizer.encode(text, add_special_tokens=False))
+        return self._known[text]

@@ -39,18 +39,16 @@ def _attend(
     key: Float[torch.Tensor, "prompt kv_head pos d_head"],
     value: Float[torch.Tensor, "prompt kv_head pos d_head"],
     attention_mask: torch.Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    is_causal: bool | None = None,
-    sliding_window: int | None = None,
-    **more: Any,
+    **options: Any,
 ) -> tuple[Float[torch.Tensor, "prompt pos head d_head"], None]:
     """Causal attention as Hugging Face's modules ask for it, whole or within a window of `sliding_window`
     keys.
     """
-    asked = [name for name in UNKNOWN if more.get(name) is not None]
-    if asked or attention_mask is not None or dropout or is_causal is False or key.shape[2] != query.shape[2]:
+    asked = [name for name in UNKNOWN if options.get(name) is not None]
+    plain = attention_mask is None and not options.get("dropout") and options.get("is_causal") is not False
+    if asked or not plain or key.shape[2] != query.shape[2]:
         raise NotImplementedError(f"fused attention with {asked or 'a mask, dropout or a cache'}")
+    scaling, sliding_window = options.get("scaling"), options.get("sliding_window")
     groups = query.shape[1] // key.shape[1]
     key, value = (part.repeat_interleave(groups, dim=1) if groups > 1 else part for part in (key, value))
     if sliding_window is None or sliding_window >= query.shape[2]:

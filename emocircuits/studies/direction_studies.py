@@ -16,7 +16,7 @@ from emocircuits.directions import ESTIMATORS
 from emocircuits.errors import UserError
 from emocircuits.experiments.geometry import best_correlation
 from emocircuits.experiments.readings import token_readings
-from emocircuits.experiments.scan import Scan, scan_file
+from emocircuits.experiments.scan import Scan, ScanSettings, scan_file
 from emocircuits.experiments.speakers import role_readings, role_similarity, speaker_directions
 from emocircuits.io.documents import write_csv
 from emocircuits.organism.corpus import document
@@ -158,7 +158,9 @@ def scan_texts(
     directions = run.directions
     for emotion in emotions or []:
         directions.vector(emotion, site or directions.read_site)
-    return scan_file(run.model, directions, path, emotions=emotions, top=top, site=site)
+    return scan_file(
+        run.model, directions, path, emotions=emotions, site=site, settings=ScanSettings(top=top)
+    )
 
 
 def study_speakers(

@@ -41,7 +41,7 @@ def train_on_texts(
     settings = chosen.sae
     lines = read_lines(texts)
 
-    from emocircuits.collect.live_stream import LiveStream
+    from emocircuits.collect.live_stream import LiveSettings, LiveStream
     from emocircuits.models import load_model
     from emocircuits.ranks import use_threads
     from emocircuits.sae import train_from_stream
@@ -58,7 +58,7 @@ def train_on_texts(
         tuple(sites) or model.sites,
         settings.batch_size,
         chosen.seed,
-        skip_positions=settings.skip_positions,
+        LiveSettings(skip_positions=settings.skip_positions),
     )
     about = {"model_name": model.name, "model_hash": model.content_hash, "stream_hash": stream.origin}
     return train_from_stream(

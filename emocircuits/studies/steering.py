@@ -7,7 +7,7 @@ import pandas as pd
 from emocircuits.experiments.causal_check import COLUMNS as CHECKED
 from emocircuits.experiments.causal_check import CausalSettings, causal_check
 from emocircuits.experiments.coherence import CoherenceSettings, coherence
-from emocircuits.experiments.feature_controls import held_sets, site_checks
+from emocircuits.experiments.feature_controls import ControlSettings, held_sets, site_checks
 from emocircuits.experiments.mediation import MediationSettings, mediation
 from emocircuits.experiments.steering import BehaviourPrompts, DoseResponse, DoseSettings, dose_response
 from emocircuits.runs.run import Run
@@ -105,15 +105,11 @@ def causal_table(run: Run, emotions: list[str]) -> pd.DataFrame:
     recipe, directions, matches = run.recipe, run.directions, run.matches
     saes, count, found = run.saes, recipe.steer.check_prompts, []
     calm, pressed = steering_prompts(run, count), steering_prompts(run, count, pressed=True)
+    controls = ControlSettings(
+        share=recipe.match.carrier_share, n_sets=recipe.steer.random_sets, seed=recipe.seed
+    )
     for emotion in emotions:
-        checks = site_checks(
-            matches,
-            directions,
-            emotion,
-            share=recipe.match.carrier_share,
-            n_sets=recipe.steer.random_sets,
-            seed=recipe.seed,
-        )
+        checks = site_checks(matches, directions, emotion, settings=controls)
         if checks:
             found.append(
                 causal_check(

@@ -125,17 +125,19 @@ def _planted(run: Run) -> list[LabelledText]:
 
 def _self_written(run: Run) -> list[LabelledText]:
     """Stories that the model writes itself, frozen in the run directory."""
-    from emocircuits.collect.self_written import write_stories
+    from emocircuits.collect.self_written import StoryPlan, write_stories
 
     settings = run.recipe.collect
     return write_stories(
         run.model,
-        settings.emotions,
-        settings.stories_per_emotion,
-        seed=run.recipe.seed,
-        out_path=run.path("stories.jsonl"),
-        n_neutral=settings.neutral_texts,
-        held_out_share=run.recipe.collect.held_out_share,
+        StoryPlan(
+            tuple(settings.emotions),
+            settings.stories_per_emotion,
+            n_neutral=settings.neutral_texts,
+            held_out_share=run.recipe.collect.held_out_share,
+            seed=run.recipe.seed,
+        ),
+        run.path("stories.jsonl"),
     )
 
 
@@ -144,20 +146,22 @@ def _asked(run: Run) -> list[LabelledText]:
     dialogues.
     """
     from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
-    from emocircuits.collect.self_written import StorySettings, write_stories
+    from emocircuits.collect.self_written import StoryPlan, StorySettings, write_stories
 
     settings, share = run.recipe.collect, run.recipe.collect.held_out_share
     stories = write_stories(
         run.model,
-        settings.emotions,
-        settings.stories_per_emotion,
-        seed=run.recipe.seed,
-        out_path=run.path("stories.jsonl"),
-        held_out_share=share,
-        material=asked_material(run.model),
+        StoryPlan(
+            tuple(settings.emotions),
+            settings.stories_per_emotion,
+            held_out_share=share,
+            seed=run.recipe.seed,
+        ),
+        run.path("stories.jsonl"),
         settings=StorySettings(
             new_tokens=ASKED_TOKENS, min_new_tokens=ASKED_TOKENS // 4, temperature=1.0, batch_size=16
         ),
+        material=asked_material(workspace.model),
     )
     return stories + neutral_dialogues(settings.neutral_texts, run.recipe.seed, share)
 

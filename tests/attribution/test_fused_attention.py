@@ -14,7 +14,7 @@ from emocircuits import attribute
 from emocircuits.attribution import PairBatch, attribution_patching
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
-from emocircuits.models.tiny import write_tiny_model
+from emocircuits.models.tiny import TinyShape, write_tiny_model
 from emocircuits.passes import attention as fused_module
 from emocircuits.passes import recompute
 from emocircuits.passes.attention import NAME, fused_attention
@@ -32,7 +32,9 @@ def always(monkeypatch):
 
 def tiny(folder, family: str = "llama", **sizes):
     """A small bridge in float64, so that both ways take the same features."""
-    return load_model(str(write_tiny_model(family, folder, **sizes)), dtype="float64", checks=False).bridge
+    return load_model(
+        str(write_tiny_model(family, folder, TinyShape(**sizes))), dtype="float64", checks=False
+    ).bridge
 
 
 def pairs(model, length: int = LENGTH, n: int = 2) -> PairBatch:
@@ -167,7 +169,7 @@ def test_an_error_inside_leaves_nothing_behind(tmp_path, always):
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3"])
 def test_what_a_backward_pass_keeps_grows_in_line_with_the_positions(family, tmp_path, always):
-    model = load_model(str(write_tiny_model(family, tmp_path, n_ctx=1024)), checks=False).bridge
+    model = load_model(str(write_tiny_model(family, tmp_path, TinyShape(n_ctx=1024))), checks=False).bridge
     kept = {}
     for length in (256, 1024):
         storages = {}

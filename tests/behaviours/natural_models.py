@@ -2,7 +2,7 @@
 
 from emocircuits.behaviours.natural import NATURAL, read_scenario
 from emocircuits.models import load_model
-from emocircuits.models.tiny import write_tiny_model
+from emocircuits.models.tiny import TinyShape, write_tiny_model
 
 NAMES = ("blackmail", "reward_hacking", "sycophancy")
 VOCABULARIES = [("llama", 500), ("qwen2", 1500)]
@@ -14,10 +14,9 @@ def natural_model(family, vocabulary, directory):
     write_tiny_model(
         family,
         directory,
+        TinyShape(n_layers=1, n_ctx=4096),
         texts=[(NATURAL / f"{name}.toml").read_text() for name in NAMES],
         words=[word for scenario in scenarios for word in (*scenario.targets, *scenario.honest)],
         vocabulary=vocabulary,
-        n_ctx=4096,
-        n_layers=1,
     )
     return load_model(str(directory), checks=False)

@@ -108,7 +108,7 @@ def child(what: str, length: int) -> None:
     """Prints the peak resident MiB of this process after one prompt."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        model = tiny_model(folder, n_ctx=4096, n_layers=2)
+        model = tiny_model(folder, shape=TinyShape(n_ctx=4096, n_layers=2))
         ids = torch.randint(3, model.d_vocab, (2, length), generator=torch.Generator().manual_seed(0))
         if what == "readings":
             long_readings(model, tiny_directions(model), ids[0].tolist(), ["sad"], chunk=256)
@@ -135,12 +135,12 @@ def pattern_cost(clock, repeats: int = 3) -> None:
     from planted.paper_model import random_saes
 
     from emocircuits.attribution import PairBatch, attribution_patching
-    from emocircuits.models.tiny import write_tiny_model
+    from emocircuits.models.tiny import TinyShape, write_tiny_model
     from emocircuits.passes import attention as fused_attention
 
     with tempfile.TemporaryDirectory() as folder:
         model = load_model(
-            str(write_tiny_model("llama", folder, n_layers=4, d_model=256, n_heads=8, n_ctx=4096)),
+            str(write_tiny_model("llama", folder, TinyShape(n_layers=4, d_model=256, n_heads=8, n_ctx=4096))),
             checks=False,
         ).bridge
     saes = random_saes("topk", 4, 256, dtype=torch.float32)

@@ -3,10 +3,10 @@
 import pytest
 
 from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
-from emocircuits.collect.self_written import StorySettings, read_report, write_stories
+from emocircuits.collect.self_written import StoryPlan, StorySettings, read_report, write_stories
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
-from emocircuits.models.tiny import write_tiny_model
+from emocircuits.models.tiny import TinyShape, write_tiny_model
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
 
@@ -14,7 +14,7 @@ TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<a
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     made = load_model(
-        str(write_tiny_model("llama", tmp_path_factory.mktemp("chat"), n_ctx=512)), checks=False
+        str(write_tiny_model("llama", tmp_path_factory.mktemp("chat"), TinyShape(n_ctx=512))), checks=False
     )
     made.tokenizer.chat_template = TEMPLATE
     return made
@@ -51,19 +51,16 @@ def test_stories_are_the_continuation_without_the_request(model, tmp_path):
     def write():
         return write_stories(
             model,
-            ["calm", "sad"],
-            2,
-            0,
+            StoryPlan(("calm", "sad"), 2, held_out_share=0.5),
             tmp_path / "s.jsonl",
-            held_out_share=0.5,
             settings=settings,
             material=asked_material(model),
         )
 
-    import emocircuits.collect.story_desk as desk
+    import emocircuits.collect.story_writer as story_writer
 
     with pytest.MonkeyPatch.context() as patch:  # a random model writes no sentences
-        patch.setattr(desk, "whole_sentences", lambda opening, text: text)
+        patch.setattr(story_writer, "whole_sentences", lambda opening, text: text)
         texts = write()
     assert texts and all(
         "<assistant>" not in text.text and "Write a short story" not in text.text for text in texts

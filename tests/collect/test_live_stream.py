@@ -7,7 +7,7 @@ import pytest
 
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.collect import LabelledText, collect_residuals
-from emocircuits.collect.live_stream import LiveStream
+from emocircuits.collect.live_stream import LiveSettings, LiveStream
 from emocircuits.collect.residuals import encode_texts
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
@@ -43,10 +43,7 @@ def test_an_epoch_holds_every_row_once_at_every_site(model, texts, tokens, tmp_p
         model.sites,
         16,
         5,
-        skip_tokens=[banned],
-        window=window,
-        dtype="float32",
-        batch_tokens=64,
+        LiveSettings(skip_tokens=(banned,), window=window, dtype="float32", batch_tokens=64),
     )
     assert stream.n_rows == len(rows)
     steps = -(-2 * len(rows) // 16)
@@ -69,7 +66,7 @@ def test_an_epoch_holds_every_row_once_at_every_site(model, texts, tokens, tmp_p
 
 def test_a_batch_is_a_pure_function_of_seed_and_step(model, tokens):
     def stream(seed=5, sites=model.sites):
-        return LiveStream(model, tokens, sites, 16, seed, window=60, batch_tokens=64)
+        return LiveStream(model, tokens, sites, 16, seed, LiveSettings(window=60, batch_tokens=64))
 
     forward = stream()
     batches = [forward.batch(step) for step in range(30)]
@@ -94,7 +91,7 @@ def test_only_one_window_of_texts_is_run_at_a_time(model, tokens, monkeypatch):
             yield lambda batch: (seen.append(sum(map(len, batch))), read(batch))[1]
 
     monkeypatch.setattr(module, "row_reader", counted)
-    stream = LiveStream(model, tokens, model.sites[:1], 4, 0, window=50, batch_tokens=64)
+    stream = LiveStream(model, tokens, model.sites[:1], 4, 0, LiveSettings(window=50, batch_tokens=64))
     stream.batch(0)
     assert 30 <= sum(seen) <= 130  # one window, not the corpus
     seen.clear()
@@ -105,10 +102,10 @@ def test_only_one_window_of_texts_is_run_at_a_time(model, tokens, monkeypatch):
 def test_wrong_input(model, tokens):
     for change, word in (
         ({"sites": ["blocks.9.hook_resid_post"]}, "unknown site"),
-        ({"dtype": "float16"}, "unknown dtype 'float16'"),
+        ({"settings": LiveSettings(dtype="float16")}, "unknown dtype 'float16'"),
         ({"tokens": [tokens[0], tokens[0][:0]]}, "text number 1 has no tokens"),
         ({"tokens": [np.zeros(model.n_ctx + 1, dtype=np.int64)]}, "text number 0 has too many tokens"),
-        ({"skip_positions": 99}, "no rows to draw from"),
+        ({"settings": LiveSettings(skip_positions=99)}, "no rows to draw from"),
         ({"batch_size": 0}, "batch_size 0"),
     ):
         arguments = {"tokens": tokens, "sites": model.sites, "batch_size": 8, "seed": 0, **change}

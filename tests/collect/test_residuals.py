@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from emocircuits.artifacts.store.activation_store import ActivationStore
-from emocircuits.collect import LabelledText, collect_residuals
+from emocircuits.collect import LabelledText, StoreSettings, collect_residuals
 from emocircuits.collect import residuals as module
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
@@ -39,7 +39,9 @@ def model(request, tmp_path_factory):
 
 
 def test_rows_equal_hugging_face_one_text_at_a_time(model, tmp_path):
-    store = collect_residuals(model, texts(), tmp_path / "a.h5", dtype="float32", batch_tokens=96)
+    store = collect_residuals(
+        model, texts(), tmp_path / "a.h5", dtype="float32", settings=StoreSettings(batch_tokens=96)
+    )
     plain = AutoModelForCausalLM.from_pretrained(model.directory, attn_implementation="eager").eval()
     assert store.sites == model.sites and store.metadata["model_hash"] == model.content_hash
     for number, text in enumerate(texts()):
@@ -55,8 +57,12 @@ def test_rows_equal_hugging_face_one_text_at_a_time(model, tmp_path):
 
 
 def test_one_at_a_time_and_eight_at_a_time_agree(model, tmp_path):
-    one = collect_residuals(model, texts(), tmp_path / "one.h5", dtype="float32", batch_tokens=1)
-    many = collect_residuals(model, texts(), tmp_path / "many.h5", dtype="float32", batch_tokens=8 * 40)
+    one = collect_residuals(
+        model, texts(), tmp_path / "one.h5", dtype="float32", settings=StoreSettings(batch_tokens=1)
+    )
+    many = collect_residuals(
+        model, texts(), tmp_path / "many.h5", dtype="float32", settings=StoreSettings(batch_tokens=8 * 40)
+    )
     for site in one.sites:
         a, b = one.read(site, slice(0, one.n_rows)), many.read(site, slice(0, many.n_rows))
         np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max())
@@ -71,8 +77,8 @@ def test_bfloat16_rounds_float32(model, tmp_path):
 
 
 def test_a_killed_run_redoes_the_unfinished_shard_only(model, tmp_path, monkeypatch):
-    options = {"batch_tokens": 24, "shard_rows": 40}
-    whole = collect_residuals(model, texts(), tmp_path / "whole.h5", **options)
+    settings = StoreSettings(batch_tokens=24, shard_rows=40)
+    whole = collect_residuals(model, texts(), tmp_path / "whole.h5", settings=settings)
     assert len(whole.shards) > 2
     real, calls, most = module.row_reader, [], whole.shards[0].n_prompts + 1
 
@@ -89,16 +95,16 @@ def test_a_killed_run_redoes_the_unfinished_shard_only(model, tmp_path, monkeypa
 
     monkeypatch.setattr(module, "row_reader", counted)
     with pytest.raises(KeyboardInterrupt):
-        collect_residuals(model, texts(), tmp_path / "killed.h5", **options)
+        collect_residuals(model, texts(), tmp_path / "killed.h5", settings=settings)
     assert not (tmp_path / "killed.h5").exists()
     calls.clear()
     most = 10**6
-    resumed = collect_residuals(model, texts(), tmp_path / "killed.h5", **options)
+    resumed = collect_residuals(model, texts(), tmp_path / "killed.h5", settings=settings)
     assert sum(calls) == len(texts()) - whole.shards[0].n_prompts
     assert resumed.content_hash == whole.content_hash
     calls.clear()
     assert (
-        collect_residuals(model, texts(), tmp_path / "killed.h5", **options).content_hash
+        collect_residuals(model, texts(), tmp_path / "killed.h5", settings=settings).content_hash
         == whole.content_hash
     )
     assert calls == []

@@ -14,7 +14,7 @@ from emocircuits.experiments.intensity import (
     read_templates,
 )
 from emocircuits.experiments.readings import token_readings
-from emocircuits.experiments.scan import scan_file, scan_text, text_pieces
+from emocircuits.experiments.scan import ScanSettings, scan_file, scan_text, text_pieces
 from emocircuits.models.spans import encode_with_offsets, tokens_of
 
 TEXT = """The doctor read the letter again. She ran home in the rain, desperate to hide the truth!
@@ -133,7 +133,9 @@ def test_pieces_cover_the_text_and_know_their_lines(read):
 
 def test_a_scan_finds_the_highest_passages(read):
     model, directions = read
-    found = scan_text(model, directions, TEXT.splitlines(keepends=True), top=2, min_tokens=3)
+    found = scan_text(
+        model, directions, TEXT.splitlines(keepends=True), settings=ScanSettings(top=2, min_tokens=3)
+    )
     values = {}
     for paragraph in TEXT.split("\n\n"):
         paragraph = paragraph.strip()
@@ -174,7 +176,7 @@ def test_bad_scans(read, tmp_path):
     with pytest.raises(UserError, match="not UTF-8"):
         scan_file(model, directions, tmp_path / "bytes.txt")
     with pytest.raises(UserError, match="0 passages"):
-        scan_text(model, directions, ["text"], top=0)
+        scan_text(model, directions, ["text"], settings=ScanSettings(top=0))
     other = tiny_directions(tiny_model(tmp_path / "other", seed=1))
     with pytest.raises(UserError, match="learned on another model"):
         scan_text(model, other, ["text"])

@@ -14,12 +14,13 @@ from emocircuits.experiments.read_prompts import read_prompts
 from emocircuits.experiments.readings import long_readings, token_readings
 from emocircuits.models import FAMILIES
 from emocircuits.models.memory import GIB, Shape, chunk_for, pairs_at_once, shape_of
+from emocircuits.models.tiny import TinyShape
 
 
 @pytest.mark.parametrize("family", FAMILIES.names())
 def test_chunked_readings_are_those_of_the_whole_prompt(family, tmp_path):
     """Sliding windows of 8 tokens are crossed by chunks of 5 and 16."""
-    model = tiny_model(tmp_path, family, n_layers=2)
+    model = tiny_model(tmp_path, family, TinyShape(n_layers=2))
     directions = tiny_directions(model)
     ids = [model.bos_id or 3, *np.random.default_rng(0).integers(3, model.d_vocab, 60).tolist()]
     whole = token_readings(model, directions, [ids], ["sad", "calm"])[0]
@@ -31,7 +32,7 @@ def test_chunked_readings_are_those_of_the_whole_prompt(family, tmp_path):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    model = tiny_model(tmp_path_factory.mktemp("long"), n_ctx=4096, n_layers=2)
+    model = tiny_model(tmp_path_factory.mktemp("long"), shape=TinyShape(n_ctx=4096, n_layers=2))
     return model, tiny_directions(model)
 
 

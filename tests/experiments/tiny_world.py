@@ -4,11 +4,11 @@ import numpy as np
 
 from emocircuits.artifacts.directions import ControlDirections, EmotionDirections
 from emocircuits.models import load_model
-from emocircuits.models.tiny import write_tiny_model
+from emocircuits.models.tiny import TinyShape, write_tiny_model
 
 
-def tiny_model(directory, family="llama", **options):
-    return load_model(str(write_tiny_model(family, directory, **options)), checks=False)
+def tiny_model(directory, family="llama", shape=TinyShape(), **options):
+    return load_model(str(write_tiny_model(family, directory, shape, **options)), checks=False)
 
 
 def tiny_directions(model, emotions=("calm", "sad", "desperate"), *, n_random=4, seed=0, scale=4.0):

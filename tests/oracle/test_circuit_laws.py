@@ -20,7 +20,7 @@ from emocircuits.graphs.components import component_graph
 from emocircuits.graphs.parts import Features
 from emocircuits.graphs.patches import Patcher
 from emocircuits.models import FAMILIES, load_model
-from emocircuits.models.tiny import write_tiny_model
+from emocircuits.models.tiny import TinyShape, write_tiny_model
 from emocircuits.passes.anatomy import open_anatomy
 from emocircuits.sae.dictionary import open_dictionaries
 
@@ -194,7 +194,7 @@ def test_a_node_without_its_edges_is_ablated_as_anyone_would(family, tmp_path):
     baseline. On every family.
     """
     bridge = load_model(
-        str(write_tiny_model(family, tmp_path, n_layers=2)), dtype="float64", checks=False
+        str(write_tiny_model(family, tmp_path, TinyShape(n_layers=2))), dtype="float64", checks=False
     ).bridge
     clean, corrupt = torch.randint(3, 200, (2, 2, 9))
     batch = PairBatch(clean, corrupt, torch.arange(2))

@@ -1,5 +1,5 @@
 """The work in progress of self-written stories: batches, the forbidden-word filter, and what a killed call
-goes on from.
+resumes from.
 """
 
 import json
@@ -25,7 +25,7 @@ class StorySettings:
 
     Attributes:
         new_tokens: tokens sampled after the opening, at most.
-        min_new_tokens: a shorter continuation is written anew.
+        min_new_tokens: a shorter continuation is written again.
         temperature: of the sampling.
         attempts: how often a story is tried before it is left out.
         batch_size: stories written together.
@@ -38,8 +38,8 @@ class StorySettings:
     batch_size: int = 64
 
 
-class Desk:
-    """One call's work in progress: which story was tried how often, and what is finished. Saved after every
+class StoryWriter:
+    """Writes the stories of one call: which was tried how often, and what is finished. Saved after every
     batch.
     """
 
