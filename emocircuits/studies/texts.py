@@ -161,7 +161,7 @@ def _asked(run: Run) -> list[LabelledText]:
         settings=StorySettings(
             new_tokens=ASKED_TOKENS, min_new_tokens=ASKED_TOKENS // 4, temperature=1.0, batch_size=16
         ),
-        material=asked_material(workspace.model),
+        material=asked_material(run.model),
     )
     return stories + neutral_dialogues(settings.neutral_texts, run.recipe.seed, share)
 

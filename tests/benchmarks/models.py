@@ -33,6 +33,7 @@ from transformers import DynamicCache
 from emocircuits.experiments.monitor import Calibration, Monitor
 from emocircuits.experiments.readings import long_readings
 from emocircuits.models import load_model
+from emocircuits.models.tiny import TinyShape, write_tiny_model
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
 
@@ -135,7 +136,6 @@ def pattern_cost(clock, repeats: int = 3) -> None:
     from planted.paper_model import random_saes
 
     from emocircuits.attribution import PairBatch, attribution_patching
-    from emocircuits.models.tiny import TinyShape, write_tiny_model
     from emocircuits.passes import attention as fused_attention
 
     with tempfile.TemporaryDirectory() as folder:

@@ -122,7 +122,9 @@ def test_twins_take_the_rows_of_the_first_of_them(model, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "row_reader", counted)
     numbers = (7, 0, 7, 11, 3)
     twins = [replace(texts()[number], id=f"twin {place}") for place, number in enumerate(numbers)]
-    both = collect_residuals(model, [*texts(), *twins], tmp_path / "both.h5", shard_rows=40)
+    both = collect_residuals(
+        model, [*texts(), *twins], tmp_path / "both.h5", settings=StoreSettings(shard_rows=40)
+    )
     assert len(both.shards) > 2 and sum(read_texts) == len(texts())
     for site in both.sites:
         for place, number in enumerate([*range(12), *numbers]):

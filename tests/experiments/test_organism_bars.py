@@ -12,7 +12,7 @@ from emocircuits.experiments.organism_bars import Bar, BarSizes, organism_direct
 from emocircuits.experiments.readings import token_readings
 from emocircuits.experiments.steering import DoseResponse
 from emocircuits.models import load_model
-from emocircuits.models.tiny import write_tiny_model
+from emocircuits.models.tiny import TinyShape, write_tiny_model
 from emocircuits.organism.corpus import generate
 from emocircuits.organism.world import scenario
 
@@ -36,7 +36,12 @@ def organism(tmp_path_factory):
     words = (*scenario("inbox").options, *scenario("coding").options)
     words = dict.fromkeys(words)
     directory = write_tiny_model(
-        "llama", tmp_path_factory.mktemp("organism"), texts=texts, words=words, vocabulary=1200, n_ctx=1024
+        "llama",
+        tmp_path_factory.mktemp("organism"),
+        TinyShape(n_ctx=1024),
+        texts=texts,
+        words=words,
+        vocabulary=1200,
     )
     model = load_model(str(directory), checks=False)
     return model, organism_directions(model, SIZES)
