@@ -16,7 +16,7 @@ from emocircuits.numerics import (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(width=32, allow_nan=False)))
 def test_bfloat16_bits_are_torchs(values):
     assert np.array_equal(

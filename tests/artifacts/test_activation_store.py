@@ -17,7 +17,7 @@ from emocircuits.errors import Failure, UserError
 from emocircuits.numerics import from_bf16_bits
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     lengths=st.lists(st.integers(1, 7), min_size=1, max_size=9),
     dtype=st.sampled_from(["bfloat16", "float32"]),

@@ -45,7 +45,7 @@ def by_definition(n_rows, seed, window, epoch):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(1, 1500),
     batch=st.integers(1, 400),

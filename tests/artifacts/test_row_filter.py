@@ -11,7 +11,7 @@ from emocircuits.artifacts.store.row_selection import RowSelection
 from emocircuits.errors import UserError
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 3000), st.sampled_from([0.0, 0.02, 0.5, 1.0]), st.integers(0, 99), st.integers(1, 5))
 def test_selection_is_rank_and_select(n, share, seed, pieces):
     rng = np.random.default_rng(seed)

@@ -171,7 +171,7 @@ def test_generated_leaves_the_prompt_alone(tiny):
         tiny.bridge(tokens)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_weights_pass_by_pass_equal_weights_at_once(data):
     """A cached run (a prompt, then single tokens) is steered like one pass over the whole, whatever the

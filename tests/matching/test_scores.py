@@ -134,7 +134,7 @@ def test_z_is_delta_over_its_standard_error():
     assert np.std(draws, axis=0)[:, [0, 1, 2, 4, 5, 6, 7, 8]] == pytest.approx(1.0, abs=0.15)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), stories=st.integers(5, 40), features=st.integers(1, 6))
 def test_auroc_equals_scikit_learn(seed, stories, features):
     rng = np.random.default_rng(seed)
@@ -150,7 +150,7 @@ def test_auroc_equals_scikit_learn(seed, stories, features):
     assert (got[3] == 0.5).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 1000),
     width=st.integers(2, 8),
