@@ -1,12 +1,17 @@
 """How every figure looks: column widths, type, colours; equal data give equal bytes."""
 
+import gc
 import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
+from fontTools import subset
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from emocircuits.errors import unknown
@@ -33,6 +38,8 @@ FORMATS = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
 }
+
+CANVASES = {"pdf": FigureCanvasPdf, "svg": FigureCanvasSVG, "png": FigureCanvasAgg}
 
 _RC = {
     "font.family": "DejaVu Sans",
@@ -101,18 +108,65 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
 def picture(figure: Figure, form: str, *, outlines: bool = False) -> bytes:
     """A figure as bytes of a format (`pdf`, `svg`, `png`), without dates and host names.
 
+    Its layout is computed once and holds for every format; `Figure.savefig` would compute it for each, and go
+    through every figure twice.
+
     Args:
         figure: the figure.
         form: the format.
         outlines: draw the text of an SVG as outlines, so that it looks the same without our font.
     """
     buffer = io.BytesIO()
-    with style(), warnings.catch_warnings():
+    with style(), warnings.catch_warnings(), _collector_off(), _lean_fonts():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # emoji in a token: a box is what the font has
+        canvas, dpi = figure.canvas, figure.dpi
+        _fix_layout(figure)
         if outlines:
             matplotlib.rcParams["svg.fonttype"] = "path"
-        figure.savefig(buffer, format=form, metadata=FORMATS[form])
+        figure.dpi = matplotlib.rcParams["savefig.dpi"]
+        getattr(CANVASES[form](figure), f"print_{form}")(buffer, metadata=FORMATS[form])
+        figure.dpi = dpi
+        figure.set_canvas(canvas)
     return buffer.getvalue()
+
+
+def _fix_layout(figure: Figure) -> None:
+    """Computes the layout with the measures that text has in a PDF, and keeps it."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        FigureCanvasPdf(figure)
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """No garbage collection: it would go through the many small objects of a picture again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@contextmanager
+def _lean_fonts() -> Iterator[None]:
+    """Embeds fonts without their layout tables: a PDF places every glyph itself, and to read those tables is
+    most of the work of embedding.
+    """
+    load = subset.load_font
+
+    def lean(path: str, options: Any, **more: Any) -> Any:
+        options.drop_tables += ["GSUB", "GPOS", "GDEF"]
+        return load(path, options, **more)
+
+    subset.load_font = lean
+    try:
+        yield
+    finally:
+        subset.load_font = load
 
 
 def plain_label(text: str) -> str:

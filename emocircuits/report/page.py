@@ -8,7 +8,7 @@ from pathlib import Path
 from emocircuits.io.atomic import write_text
 from emocircuits.report.packed import packed
 from emocircuits.report.parts import PARTS
-from emocircuits.report.pictures import pictures
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData, read_run
 from emocircuits.report.text import esc, words
 from emocircuits.report.token_boxes import token_boxes
@@ -53,10 +53,9 @@ def build_report(run_dir: str | Path) -> Path:
 
 def report_page(run_dir: str | Path) -> str:
     """The page as text; equal files give an equal page."""
-    run = read_run(run_dir)
-    drawn = pictures(run_dir)
+    run, pictures = read_run(run_dir), Pictures(run_dir)
     sections = "\n".join(
-        f'<section class="part" id="{name}"><h2>{esc(part.TITLE)}</h2>{part.build(run, drawn)}</section>'
+        f'<section class="part" id="{name}"><h2>{esc(part.TITLE)}</h2>{part.build(run, pictures)}</section>'
         for name, part in PARTS.items()
     )
     contents = "".join(f'<li><a href="#{name}">{esc(part.TITLE)}</a></li>' for name, part in PARTS.items())

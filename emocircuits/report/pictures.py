@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from emocircuits.figures import FigureCard, draw_figure, from_run, picture
+from emocircuits.figures import FigureCard, Missing, draw_figure, from_run, picture
 from emocircuits.figures.write import title_of
 from emocircuits.report.text import esc
 
@@ -16,9 +16,27 @@ ZOOM = 1.33  # figures are drawn for paper columns; a screen is read from furthe
 ESCAPES = {char: f"%{ord(char):02X}" for char in "%#&<>'"} | {"\n": " "}
 
 
-def pictures(run_dir: str | Path) -> dict[str, str]:
-    """Every figure that the run can fill: file name -> `figure` element."""
-    return {name: _element(name, card, table) for name, (card, table, _) in from_run(run_dir).items()}
+class Pictures:
+    """The figures of a run as elements of the page; each is drawn when a part of the report asks for it."""
+
+    def __init__(self, run_dir: str | Path):
+        self._run_dir = run_dir
+
+    def __getitem__(self, name: str) -> str:
+        """The `figure` element.
+
+        Raises:
+            UserError: there is no such figure, or the run does not hold what it needs.
+        """
+        card, table, _ = from_run(self._run_dir, [name])[name]
+        return _element(name, card, table)
+
+    def get(self, name: str) -> str:
+        """The `figure` element, or nothing where the run does not hold what it needs."""
+        try:
+            return self[name]
+        except Missing:
+            return ""
 
 
 def svg_address(svg: str) -> str:

@@ -9,6 +9,7 @@ from fixtures.make_run import make_run
 
 from emocircuits.report.contrast import contrast
 from emocircuits.report.parts.answer import build, verdict
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import read_run
 
 
@@ -21,7 +22,7 @@ def test_a_null_result_is_said_plainly(tmp_path):
     run = read_run(tmp_path)
     assert contrast(run, "blackmail").outside("desperate") is False
     assert "no effect specific to the emotion was found" in verdict(run, "blackmail")
-    assert "not beyond all controls" in build(run, {})
+    assert "not beyond all controls" in build(run, Pictures(tmp_path))
     steering.loc[(steering.kind == "shuffled") & (steering.direction == "shuffled_0"), "rate"] = 0.99
     steering.loc[flat & (steering.strength > 0), "rate"] = 0.9
     steering.to_csv(tmp_path / "steering.csv", index=False)
@@ -34,7 +35,7 @@ def test_a_null_result_is_said_plainly(tmp_path):
 
 
 def test_a_slope_that_is_not_significant_is_said(tmp_path):
-    text = build(read_run(make_run(tmp_path)), {})
+    text = build(read_run(make_run(tmp_path)), Pictures(tmp_path))
     cards = re.findall(r'<article class="verdict">(.*?)</article>', text, re.S)
     assert "beyond all controls" in cards[0]
     assert "p = 0.0476" in cards[0]

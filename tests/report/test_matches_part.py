@@ -6,6 +6,7 @@ import re
 from fixtures.make_run import make_run
 
 from emocircuits.report.parts.matches import build
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import read_run
 
 
@@ -15,6 +16,6 @@ def test_matched_features_of_a_known_sae_link_to_their_pages(tmp_path):
     for site, name in ((first, "gemma-2-2b/12-res"), (second, 'x/y"onclick="z')):
         (run / "saes" / site).mkdir(parents=True, exist_ok=True)
         (run / "saes" / site / "cfg.json").write_text(json.dumps({"metadata": {"neuronpedia_id": name}}))
-    links = set(re.findall(r'<a href="(https?:[^"]*)"', build(read_run(run), {})))
+    links = set(re.findall(r'<a href="(https?:[^"]*)"', build(read_run(run), Pictures(run))))
     features = read_run(run).matches.query("site == @first").feature
     assert links == {f"https://www.neuronpedia.org/gemma-2-2b/12-res/{feature}" for feature in features}

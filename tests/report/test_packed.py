@@ -5,7 +5,6 @@ import re
 import zlib
 
 from emocircuits.report.packed import packed, place
-from emocircuits.report.pictures import svg_address
 from emocircuits.report.tables import details, long_details
 
 TEXT = '</script><img src=x onerror="window.pwned=1">\u2028 🙂 ' * 3000
@@ -24,11 +23,3 @@ def test_only_long_blocks_are_packed():
     assert long_details("All", "<p>short</p>", "matches.csv") == details("All", "<p>short</p>")
     long = long_details("All", TEXT, "a<b.csv")
     assert "<img" not in long and "<code>a&lt;b.csv</code> of the run" in long
-
-
-def test_a_picture_is_an_address_without_markup():
-    svg = """<?xml version="1.0"?><!DOCTYPE svg><svg width='1'>
- <!-- it's a label --><metadata>when</metadata><use href="#a" x="50%"/></svg>"""
-    address = svg_address(svg)
-    assert not re.search(r"[<>'#&\n]", address) and "label" not in address and "when" not in address
-    assert 'href="%23a" x="50%25"' in address

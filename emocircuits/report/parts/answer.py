@@ -3,6 +3,7 @@
 from typing import Any
 
 from emocircuits.report.contrast import CONTROLS, Contrast, contrast
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import Cell, estimate, table
 from emocircuits.report.text import esc, interval, number, words
@@ -20,7 +21,7 @@ CIRCUIT = {
 }
 
 
-def build(run: RunData, pictures: dict[str, str]) -> str:
+def build(run: RunData, pictures: Pictures) -> str:
     """The verdicts and the table with controls."""
     cards = "".join(
         f'<article class="verdict"><h3>{words(name)} {badge(run, name)}</h3>'

@@ -1,12 +1,13 @@
 """What was asked, and what the words mean."""
 
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.text import esc, listed, words
 
 TITLE = "What was asked"
 
 
-def build(run: RunData, pictures: dict[str, str]) -> str:
+def build(run: RunData, pictures: Pictures) -> str:
     """The question, the prompts, the metric."""
     behaviours = listed([f"<em>{words(name)}</em>" for name in run.summary["behaviours"]])
     emotion, opposite = esc(run.emotion), esc(run.opposite)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import estimate, table
 from emocircuits.report.text import esc, flat
@@ -24,7 +25,7 @@ EXACT = {
 STABILITY = {"jaccard": "stability (Jaccard)", "rank_correlation": "rank correlation"}
 
 
-def build(run: RunData, pictures: dict[str, str]) -> str:
+def build(run: RunData, pictures: Pictures) -> str:
     """The two pictures, a table under each, and the controls."""
     scores = {name.replace("_", " "): score for name, score in run.scores.items() if isinstance(score, dict)}
     controls = [row for name, score in scores.items() for row in _controls(name, score.get("controls", {}))]

@@ -2,6 +2,7 @@
 
 from emocircuits.artifacts.run_evidence import with_scores
 from emocircuits.report.packed import place
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import details
 from emocircuits.report.text import esc, words
@@ -16,7 +17,7 @@ TOKENS = (
 )
 
 
-def build(run: RunData, pictures: dict[str, str]) -> str:
+def build(run: RunData, pictures: Pictures) -> str:
     """A place for every circuit, which the viewer fills."""
     blocks = []
     for name in run.circuits:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from emocircuits.artifacts.feature_page import feature_page
 from emocircuits.io.documents import read_json
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import Cell, frame, long_details, named
 from emocircuits.report.text import esc, number
@@ -22,7 +23,7 @@ HEADS = {
 }
 
 
-def build(run: RunData, pictures: dict[str, str]) -> str:
+def build(run: RunData, pictures: Pictures) -> str:
     """How many there are, the two emotions' own, the null, and all of them."""
     matches = _linked(run)
     own = matches[matches.emotion.isin([run.emotion, run.opposite])].sort_values(
@@ -35,7 +36,7 @@ def build(run: RunData, pictures: dict[str, str]) -> str:
         f"matches, significant after correction for all tests. Of <em>{esc(run.emotion)}</em>: {first}; of "
         f"<em>{esc(run.opposite)}</em>: {second}.</p>"
         + frame(own, named(own, HEADS), tall=True, caption=f"{run.emotion} and {run.opposite}")
-        + pictures.get("match_null", "")
+        + pictures.get("match_null")
         + long_details(f"All {len(matches)} matches", frame(matches, tall=True), "matches.csv")
     )
 

@@ -1,5 +1,6 @@
 """The model, and how often it does what was asked about without steering."""
 
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import Cell, facts, table
 from emocircuits.report.text import esc, interval
@@ -7,7 +8,7 @@ from emocircuits.report.text import esc, interval
 TITLE = "The model"
 
 
-def build(run: RunData, pictures: dict[str, str]) -> str:
+def build(run: RunData, pictures: Pictures) -> str:
     """Size, seed and hash; the rates on each side of the prompts."""
     digest = str(run.manifest["model"].get("content_hash", ""))
     about = [
@@ -30,4 +31,4 @@ def build(run: RunData, pictures: dict[str, str]) -> str:
         if isinstance(values, dict)
     ]
     heads = ["behaviour", "prompts", "rate", "95 % interval", "true rate"]
-    return facts(about) + (table(heads, rates) if rates else "") + pictures.get("decision_failures", "")
+    return facts(about) + (table(heads, rates) if rates else "") + pictures.get("decision_failures")

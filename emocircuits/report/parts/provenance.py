@@ -4,6 +4,7 @@ import platform
 from importlib import metadata
 
 from emocircuits.io.documents import read_json
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import Cell, details, facts, table
 from emocircuits.report.text import esc, flat, shown
@@ -12,7 +13,7 @@ TITLE = "Provenance"
 VERSIONS = ("numpy", "scipy", "torch", "transformers", "transformer-lens", "sae-lens", "h5py", "matplotlib")
 
 
-def build(run: RunData, pictures: dict[str, str]) -> str:
+def build(run: RunData, pictures: Pictures) -> str:
     """What the numbers came from, stage by stage."""
     stages = run.manifest["stages"]
     about = [

@@ -1,5 +1,6 @@
 """The sparse autoencoders: sizes and quality at every site."""
 
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import frame, named
 
@@ -16,7 +17,7 @@ HEADS = {
 }
 
 
-def build(run: RunData, pictures: dict[str, str]) -> str:
+def build(run: RunData, pictures: Pictures) -> str:
     """What they are for, and a row per site."""
     return (
         "<p>Sparse autoencoders split the residual stream into features. What they leave unexplained stays "

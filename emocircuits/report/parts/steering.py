@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from emocircuits.report.contrast import CONTROLS, steered_column
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import Cell, estimate, table
 from emocircuits.report.text import number, words
@@ -12,7 +13,7 @@ from emocircuits.report.text import number, words
 TITLE = "Steering"
 
 
-def build(run: RunData, pictures: dict[str, str]) -> str:
+def build(run: RunData, pictures: Pictures) -> str:
     """The picture, and a table per behaviour."""
     tables = "".join(
         f"<h3>{words(name)}</h3>{steering_table(run, name)}" for name in dict.fromkeys(run.steering.behaviour)

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import Cell, frame, table
 from emocircuits.report.text import esc, interval, number, words
@@ -29,7 +30,7 @@ OVERLAP_HEADS = (
 )
 
 
-def build(run: RunData, pictures: dict[str, str]) -> str:
+def build(run: RunData, pictures: Pictures) -> str:
     """One sentence and one table per behaviour, with the same for every control."""
     files = RunFiles(run.directory)
     rows = files.table("trace.csv")
@@ -44,7 +45,7 @@ def build(run: RunData, pictures: dict[str, str]) -> str:
         "the attention and MLPs of later blocks (deeper computation). The amounts are integrated over the "
         "strength and add up to the whole effect; <i>remainder</i> is what the integration misses. In the "
         "real interventions only the logits see the push, or everything but the logits.</p>"
-        + pictures.get("trace", "")
+        + pictures.get("trace")
         + "".join(blocks)
         + _paths(files.table("paths.csv"))
         + _overlap(files.document("overlap.json"))
