@@ -8,7 +8,6 @@ from typing import Any
 
 from emocircuits.collect.prompts import LabelledText
 from emocircuits.errors import UserError
-from emocircuits.io.atomic import write_text
 from emocircuits.io.documents import read_jsonl
 
 FIELDS = {item.name: item.type for item in fields(LabelledText)}
@@ -26,13 +25,8 @@ def read_stories(path: str | Path) -> list[LabelledText]:
     return read_jsonl(path, "story", "texts", _text)
 
 
-def save_stories(path: str | Path, texts: Sequence[LabelledText]) -> None:
-    """Writes texts so that `read_stories` reads them back equal (atomic)."""
-    write_text(path, stories_jsonl(texts))
-
-
 def stories_jsonl(texts: Sequence[LabelledText]) -> str:
-    """The contents of the file."""
+    """The contents of a file that `read_stories` reads back equal."""
     return "".join(json.dumps(asdict(text), ensure_ascii=False) + "\n" for text in texts)
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy.cluster import hierarchy
 from scipy.cluster.vq import kmeans2
-from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
 from emocircuits.errors import UserError
@@ -102,19 +100,6 @@ def cosine_matrix(vectors: Float[np.ndarray, "emotion d_model"]) -> Float[np.nda
     """Cosines between all directions."""
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.clip(unit @ unit.T, -1, 1)
-
-
-def heatmap_order(vectors: Float[np.ndarray, "emotion d_model"]) -> Int[np.ndarray, "emotion"]:
-    """Order in which a hierarchical clustering (average linkage, cosine distance, optimal leaves) puts the
-    emotions.
-    """
-    if len(vectors) < 3:
-        return np.arange(len(vectors))
-    distance = 1 - cosine_matrix(vectors).astype(np.float64)
-    np.fill_diagonal(distance, 0)
-    condensed = squareform((distance + distance.T) / 2, checks=False)
-    tree = hierarchy.linkage(condensed, "average")
-    return hierarchy.leaves_list(hierarchy.optimal_leaf_ordering(tree, condensed)).astype(np.int64)
 
 
 def emotion_clusters(

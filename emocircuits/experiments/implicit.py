@@ -27,8 +27,8 @@ def read_implicit(path: str | Path = DEFAULT) -> list[tuple[str, str]]:
     """
     try:
         return [
-            (str(one["emotion"]), str(one["text"]))
-            for one in tomllib.loads(Path(path).read_text(encoding="utf-8"))["prompt"]
+            (str(prompt["emotion"]), str(prompt["text"]))
+            for prompt in tomllib.loads(Path(path).read_text(encoding="utf-8"))["prompt"]
         ]
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(
@@ -67,16 +67,16 @@ def implicit_readings(
             "no prompt's emotion has a direction", expected=f"some of {', '.join(directions.emotions[:20])}"
         )
     texts = [model.chat_text([{"role": "user", "content": text}]) or text for _, text in asked]
-    found = token_readings(
+    readings = token_readings(
         model, directions, [model.encode(text) for text in texts], list(directions.emotions), site=site
     )
-    last = np.array([values[-1] for values in found])
+    last = np.array([values[-1] for values in readings])
     last = last - last.mean(axis=0) if len(last) > 1 else last
     rows = []
     for (emotion, _), values in zip(asked, last, strict=True):
-        place = directions.emotions.index(emotion)
-        rank = int((values > values[place]).sum()) + 1
+        column = directions.emotions.index(emotion)
+        rank = int((values > values[column]).sum()) + 1
         rows.append(
-            (emotion, float(values[place]), float(np.delete(values, place).mean()), rank, len(values))
+            (emotion, float(values[column]), float(np.delete(values, column).mean()), rank, len(values))
         )
     return pd.DataFrame(rows, columns=["emotion", "reading", "mean_other", "rank", "n"])

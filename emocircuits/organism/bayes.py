@@ -74,8 +74,3 @@ def _posterior(shown: tuple[tuple[str, int], ...], emotion: str | None) -> Float
 def expected(truth: Truth, shown: Mapping[str, int], emotion: str | None = None) -> float:
     """P(action | text): `truth` averaged over the level vectors the text leaves open."""
     return float(posterior(shown, emotion) @ truth(all_combinations()))
-
-
-def level_means(shown: Mapping[str, int], emotion: str | None = None) -> Float[np.ndarray, "appraisal"]:
-    """Expected levels given the text."""
-    return posterior(shown, emotion) @ all_combinations()

@@ -11,7 +11,7 @@ from emocircuits.collect import self_written, story_writer
 from emocircuits.collect.prompts import LabelledText
 from emocircuits.collect.sampling import choose, sample_continuations
 from emocircuits.collect.self_written import StoryPlan, StorySettings, read_report, report_path, write_stories
-from emocircuits.collect.story_files import read_stories, save_stories
+from emocircuits.collect.story_files import read_stories, stories_jsonl
 from emocircuits.collect.story_material import fill, plan_openings, story_material
 from emocircuits.collect.story_writer import whole_sentences
 from emocircuits.errors import Failure, UserError
@@ -346,12 +346,12 @@ def test_bad_requests(tmp_path):
 # ------------------------------------------------------------------------------------------------------------
 
 
-def test_save_read_is_identity(tmp_path):
+def test_written_and_read_is_identity(tmp_path):
     texts = [
         LabelledText("a", "He “ran”.", "sad", "park", split="held_out", named=True),
         LabelledText("b", "A cup.", kind="neutral"),
     ]
-    save_stories(tmp_path / "t.jsonl", texts)
+    (tmp_path / "t.jsonl").write_text(stories_jsonl(texts), encoding="utf-8")
     assert read_stories(tmp_path / "t.jsonl") == texts
 
 

@@ -17,7 +17,6 @@ from emocircuits.experiments.geometry import (
     coordinate_correlations,
     cosine_matrix,
     emotion_clusters,
-    heatmap_order,
     layer_similarity,
     principal_components,
 )
@@ -68,17 +67,6 @@ def test_coordinates_of_some_emotions_only():
     ].unique().tolist() == [20]
     with pytest.raises(UserError, match="2 of 40"):
         coordinate_correlations(vectors, emotions, coordinates.iloc[:2])
-
-
-def test_heatmap_order_puts_clusters_together():
-    source = np.random.default_rng(0)
-    centres = source.standard_normal((3, 16))
-    groups = np.tile(np.arange(3), 5)
-    vectors = centres[groups] + 0.05 * source.standard_normal((15, 16))
-    ordered = groups[heatmap_order(vectors)]
-    assert np.count_nonzero(np.diff(ordered)) == 2
-    assert sorted(heatmap_order(vectors)) == list(range(15))
-    np.testing.assert_allclose(np.diag(cosine_matrix(vectors)), 1)
 
 
 def test_intervals_of_correlations_equal_scipy():

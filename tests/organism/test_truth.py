@@ -67,6 +67,6 @@ def test_all_levels_shown_leaves_nothing_open():
 
 
 def test_a_named_emotion_fixes_the_prior():
-    means = bayes.level_means({}, "desperate")
+    means = bayes.posterior({}, "desperate") @ bayes.all_combinations()
     expected = level_probabilities(lexicon().coordinates[lexicon().index("desperate")]) @ np.array(LEVELS)
     assert np.allclose(means, expected)
