@@ -9,10 +9,6 @@ from emocircuits.experiments.implicit import implicit_readings
 from emocircuits.experiments.readings import token_readings
 
 PROMPTS = [("sad", "She packed the boxes."), ("calm", "The lake was still."), ("glad", "They come home.")]
-    ("sad", "She packed the boxes."),
-    ("calm", "The lake was still."),
-    ("glad", "They are coming home."),
-]
 
 
 def test_ranks_are_those_of_the_readings_at_the_last_token(tmp_path):
