@@ -15,7 +15,7 @@ class StageRecord:
     """One finished stage.
 
     Attributes:
-        key: hash of the stage's settings, its inputs' hashes and the code version.
+        key: hash of the stage's settings, its inputs' hashes and the code it depends on.
         outputs: path in the run directory -> content hash.
         seconds: wall time of the stage, resumed parts not included.
         peak_rss_mb: largest resident memory of the process (and its children) up to the end of the stage,

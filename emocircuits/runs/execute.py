@@ -17,6 +17,7 @@ from emocircuits.ranks import apart, barrier, joined, ranks
 from emocircuits.runs.budget import budgeted
 from emocircuits.runs.recipe import Recipe, load_recipe
 from emocircuits.runs.run import MANIFEST, Run
+from emocircuits.runs.sources import source_hash
 from emocircuits.runs.stage import Output, Stage, settings_of, stages
 
 
@@ -132,7 +133,7 @@ def stage_key(stage: Stage, run: Run, manifest: RunManifest) -> str | None:
             "device_map": recipe.device_map,
             "memory_gb": recipe.memory_gb,
             "threads": recipe.threads,
-            "code": code_version(),
+            "code": source_hash(stage.work.__module__),
             "inputs": {name: manifest.stages[name].outputs for name in stage.needs},
         }
     )

@@ -24,7 +24,6 @@ from emocircuits.runs.sections import (
 from emocircuits.sae.settings import SAESettings
 from emocircuits.settings import ABOUT, Key, check, keys, setting, typed
 
-EMBEDDED = Path(__file__).parent / "recipes"
 BEHAVIOURS = ("blackmail", "deception", "preference", "reward_hacking", "sycophancy")
 
 
@@ -104,7 +103,7 @@ def recipe_keys() -> tuple[Key, ...]:
 
 
 def _read_table(source: str | Path | None) -> dict[str, Any]:
-    embedded = {path.stem: path for path in EMBEDDED.glob("*.toml")}
+    embedded = {path.stem: path for path in (Path(__file__).parent / "recipes").glob("*.toml")}
     if source is None:
         path = embedded["organism"]
     elif str(source) in embedded:

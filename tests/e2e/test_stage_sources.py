@@ -1,0 +1,42 @@
+"""What a stage really runs lies in the modules that it is said to depend on."""
+
+import sys
+import threading
+
+import pytest
+from families.family_world import SETTINGS
+
+from emocircuits.provenance import PACKAGE
+from emocircuits.runs import execute
+from emocircuits.runs.recipe import recipe_from_dict
+from emocircuits.runs.sources import closure
+from emocircuits.stages import ORDER
+
+MACHINERY = {PACKAGE / name for name in ("runs/execute.py", "runs/budget.py", "models/__init__.py")}
+
+
+@pytest.mark.slow
+def test_every_function_that_a_stage_calls_counts(tmp_path, monkeypatch):
+    real, outside = execute._timed, {}
+
+    def timed(stage, run):
+        called = set()
+
+        def watch(frame, event, argument):
+            if event == "call" and frame.f_code.co_name != "<module>":
+                called.add(frame.f_code.co_filename)
+
+        threading.setprofile(watch)
+        sys.setprofile(watch)
+        try:
+            return real(stage, run)
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
+            counts = {str(source.path) for source in closure(stage.work.__module__)[0]}
+            counts |= {str(path) for path in MACHINERY}
+            outside[stage.name] = {name for name in called if name.startswith(str(PACKAGE))} - counts
+
+    monkeypatch.setattr(execute, "_timed", timed)
+    execute.run_pipeline(recipe_from_dict({**SETTINGS, "model": "planted"}), tmp_path / "run")
+    assert outside == {name: set() for name in ORDER}
