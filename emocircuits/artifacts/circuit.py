@@ -276,12 +276,12 @@ def plain_json(value: Any, what: str) -> Any:
     Raises:
         UserError: NaN, infinity, or a type JSON has no form for.
     """
-    if value is None or isinstance(value, (bool, np.bool_)):
-        return None if value is None else bool(value)
+    if value is None or (type(value) is str and value.isascii()):  # most of a circuit's details
+        return value
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
     if isinstance(value, str):
-        return (
-            value.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if _lone(value) else str(value)
-        )
+        return str(value).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     if isinstance(value, (int, np.integer)):
         return int(value)
     if isinstance(value, (float, np.floating)):
@@ -300,10 +300,6 @@ def _drawing(name: str) -> ModuleType:
     something.
     """
     return import_module(f"emocircuits.viewer.{name}")
-
-
-def _lone(text: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _number(value: Any, what: str) -> float | None:

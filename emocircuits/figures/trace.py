@@ -4,6 +4,7 @@ and MLPs.
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emocircuits.artifacts.run_files import RunFiles
@@ -32,49 +33,19 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     behaviours, width = list(dict.fromkeys(table.behaviour)), widths(venue)[1]
     routes = [route for route in ROUTES if (table.part == route).any()]
     figure = new_figure(width, 1.0 + 0.34 * len(routes))
-    for number, (axes, name) in enumerate(
-        zip(figure.subplots(1, len(behaviours), squeeze=False)[0], behaviours, strict=True)
-    ):
+    panels = figure.subplots(1, len(behaviours), squeeze=False)[0]
+    for number, (axes, name) in enumerate(zip(panels, behaviours, strict=True)):
         rows = table[table.behaviour == name]
         emotions = list(dict.fromkeys(rows[rows.kind == "emotion"].direction))
         axes.axvline(0, color=GRID, lw=0.8, zorder=0)
+        labelled: set[str] = set()
         for direction, group in rows.groupby("direction", sort=False):
             kind = group.kind.iloc[0]
-            marker, size, colour = MARKS[kind]
-            place = emotions.index(direction) if kind == "emotion" else None
-            colour = (POSITIVE, NEGATIVE, INK)[min(place, 2)] if place is not None else colour
-            shift = 0.3 if place is None else -0.22 + 0.2 * place
-            for row in group[group.split.isin(["routes", "whole"])].itertuples():
-                y = routes.index(row.part) + shift
-                if place is not None:
-                    axes.plot([row.ci_low, row.ci_high], [y, y], color=colour, lw=1.2, zorder=2)
-                first = row.part == routes[0]
-                label = direction if place is not None else {"content": "content", "random": "random"}[kind]
-                known = axes.get_legend_handles_labels()[1]
-                axes.scatter(
-                    row.amount,
-                    y,
-                    s=size,
-                    marker=marker,
-                    color=colour,
-                    linewidths=0,
-                    alpha=1 if place is not None else 0.7,
-                    zorder=3,
-                    label=label if first and label not in known else None,
-                )
-            for row in group[group.split == "real"].itertuples():
-                if place is not None and row.part in REAL:
-                    label = "real intervention" if place == 0 else None
-                    axes.scatter(
-                        row.amount,
-                        routes.index(REAL[row.part]) + shift,
-                        s=60,
-                        facecolors="none",
-                        edgecolors=colour,
-                        linewidths=0.9,
-                        zorder=4,
-                        label=label,
-                    )
+            if kind == "emotion":
+                _emotion(axes, group, routes, direction, emotions.index(direction))
+            else:
+                _control(axes, group, routes, "" if kind in labelled else kind)
+                labelled.add(kind)
         axes.set_yticks(np.arange(len(routes)), routes if number == 0 else [])
         axes.set(ylim=(len(routes) - 0.4, -0.6), xlabel="change of the logit difference")
         axes.locator_params(axis="x", nbins=5)
@@ -84,6 +55,31 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         handles, labels, loc="outside lower center", ncols=len(labels), handletextpad=0.2, columnspacing=1.2
     )
     return figure
+
+
+def _emotion(axes: Axes, rows: pd.DataFrame, routes: list[str], name: str, place: int) -> None:
+    """Marks with intervals, and rings where only one route saw the push."""
+    marker, size, _ = MARKS["emotion"]
+    colour, shift = (POSITIVE, NEGATIVE, INK)[min(place, 2)], -0.22 + 0.2 * place
+    found = rows[rows.split.isin(["routes", "whole"])]
+    y = [routes.index(part) + shift for part in found.part]
+    axes.hlines(y, found.ci_low, found.ci_high, color=colour, lw=1.2, zorder=2, capstyle="projecting")
+    axes.scatter(found.amount, y, s=size, marker=marker, color=colour, linewidths=0, zorder=3, label=name)
+    real = rows[(rows.split == "real") & rows.part.isin(list(REAL))]
+    y = [routes.index(REAL[part]) + shift for part in real.part]
+    label = "real intervention" if place == 0 else None
+    style = {"s": 60, "facecolors": "none", "edgecolors": colour, "linewidths": 0.9, "zorder": 4}
+    axes.scatter(real.amount, y, label=label, **style)
+
+
+def _control(axes: Axes, rows: pd.DataFrame, routes: list[str], label: str) -> None:
+    kind = rows.kind.iloc[0]
+    marker, size, colour = MARKS[kind]
+    found = rows[rows.split.isin(["routes", "whole"])]
+    y = [routes.index(part) + 0.3 for part in found.part]
+    axes.scatter(
+        found.amount, y, s=size, marker=marker, color=colour, linewidths=0, alpha=0.7, zorder=3, label=label
+    )
 
 
 def load(run: RunFiles) -> dict[str, pd.DataFrame]:
