@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from torch.nn.functional import embedding_bag
 
 from emocircuits.errors import UserError
 from emocircuits.names import layer_of
@@ -87,6 +88,29 @@ class Dictionary:
             return dense.view(*x.shape[:-1], self.d_sae)
         features = self.sae.encode(x.detach().to(self.decoder.dtype))
         return features.to_dense() if features.is_sparse else features
+
+    @torch.no_grad()
+    def active(self, x: Float[torch.Tensor, "row d_in"]) -> Selection:
+        """What is not 0 in `encode`; of a TopK SAE only the selected entries are ever looked at."""
+        x = x.detach().to(self.decoder)
+        if self.top_k is not None:
+            chosen = self.select(x)
+            fires = chosen.values > 0
+            if bool(fires.all()):
+                return chosen
+            values, features, rows = (part[fires] for part in (chosen.values, chosen.features, chosen.rows))
+        else:
+            dense = self.encode(x)
+            rows, features = dense.nonzero(as_tuple=True)
+            values = dense[rows, features]
+        return Selection(values, features, rows, (len(x), self.d_sae))
+
+    @torch.no_grad()
+    def decode_active(self, chosen: Selection) -> Float[torch.Tensor, "row d_in"]:
+        """The reconstruction from active features: a weighted sum of their decoder rows."""
+        return self.decoder_bias + embedding_bag(
+            chosen.features, self.decoder, chosen.row_starts, mode="sum", per_sample_weights=chosen.values
+        )
 
     def decode(self, features: Float[torch.Tensor, "*batch d_sae"]) -> Float[torch.Tensor, "*batch d_in"]:
         """Reconstruction; gradients reach the features and never the SAE's weights."""

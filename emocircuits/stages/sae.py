@@ -1,18 +1,17 @@
 """sae: one sparse autoencoder per site, trained by sae-lens, and what each is worth."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from emocircuits.errors import UserError
+from emocircuits.experiments.sae_quality import quality_rows
 from emocircuits.io.atomic import write_bytes
 from emocircuits.io.documents import write_csv
-from emocircuits.progress import track
 from emocircuits.ranks import ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
-from emocircuits.sae import load_sae, quality_row, train_saes
+from emocircuits.sae import load_sae, train_saes
 from emocircuits.sae.loading.pretrained import adopt, find_pretrained, parse_pretrained
 from emocircuits.sae.loading.registered import registered_for, shipped_registry
 from emocircuits.sae.settings import SAESettings
@@ -53,9 +52,7 @@ def sae(run: Run) -> Output:
         )
     if not ranks().first:
         return Output(())
-    rows: list[dict[str, Any]] = []
-    for site in track(store.sites, "measure SAEs", total=len(store.sites)):
-        rows.append(quality_row(model.bridge, run.sae(site), store, site))
+    rows = quality_rows(model.bridge, {site: run.sae(site) for site in store.sites}, store)
     write_csv(run.path("saes.csv"), pd.DataFrame(rows))
     warnings = [
         f"the SAE at {row['site']} leaves {row['fvu']:.0%} of the variance unexplained"

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError
-from emocircuits.progress import track
+from emocircuits.experiments.sae_quality import quality_rows
 from emocircuits.runs.run import Run
-from emocircuits.sae import held_out_rows, load_sae, quality_row
+from emocircuits.sae import held_out_rows, load_sae
 from emocircuits.sae.loading.registered import Quality, entry_of, find_registered, open_registered, register
 from emocircuits.sae.rows import evenly_spaced
 
@@ -51,18 +51,20 @@ def register_saes(
         raise UserError(
             f"{saes} has no SAE for any of {', '.join(store.sites)}", expected="<site>/cfg.json and weights"
         )
-    rows, entries = [], []
-    for site in track(found, "measure SAEs"):
-        sae = load_sae(saes / site, site=site, d_in=store.d_model, model_hash=model.content_hash)
-        row = quality_row(model.bridge, sae, store, site)
+    loaded = {
+        site: load_sae(saes / site, site=site, d_in=store.d_model, model_hash=model.content_hash)
+        for site in found
+    }
+    rows, entries = quality_rows(model.bridge, loaded, store), []
+    for row in rows:
+        site = row["site"]
         quality = Quality(
             **{key: row[key] for key in ("l0", "fvu", "ce_loss_recovered", "dead_fraction", "tokens")},
             data=f"held-out rows of {store.n_prompts} texts of the recipe {run.recipe.name}",
             data_hash=store.content_hash,
         )
         about = {"model": model.name, "model_hash": model.content_hash, "revision": "", "recipe": recipe}
-        entries.append(entry_of(sae, saes / site, registry, name=name, quality=quality, **about))
-        rows.append(row)
+        entries.append(entry_of(loaded[site], saes / site, registry, name=name, quality=quality, **about))
     register(registry, entries)
     return rows
 
@@ -76,15 +78,11 @@ def check_saes(
         UserError: an unknown name, SAEs of another model, or L0 or FVU far from what was recorded.
     """
     run = _open(directory, trust_remote_code)
-    store, rows = run.store, []
-    for site in track(
-        [site for site in store.sites if site in find_registered(registry, name)], "measure SAEs"
-    ):
-        sae = open_verified(run, store, registry, name, site)
-        rows.append(quality_row(run.model.bridge, sae, store, site))
-    if not rows:
+    store, known = run.store, find_registered(registry, name)
+    saes = {site: open_verified(run, store, registry, name, site) for site in store.sites if site in known}
+    if not saes:
         raise UserError(f"{name} has no SAE for any site of {store.path}", expected=", ".join(store.sites))
-    return rows
+    return quality_rows(run.model.bridge, saes, store)
 
 
 def open_verified(run: Run, store: ActivationStore, registry: Path, name: str, site: str) -> SAE:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError, unknown
+from emocircuits.experiments.sae_quality import quality_rows
 from emocircuits.io.documents import write_csv
 from emocircuits.names import short_site
 from emocircuits.progress import say, track
@@ -22,7 +23,6 @@ from emocircuits.sae import (
     held_out_rows,
     load_sae,
     pca_fvu,
-    quality_row,
     reconstruction,
     train_saes,
     training_rows,
@@ -144,7 +144,7 @@ class _Study:
         return self.run.store
 
     def measured(self, site: str, sae: Any) -> dict[str, Any]:
-        row = quality_row(self.run.model.bridge, sae, self.store, site)
+        row = quality_rows(self.run.model.bridge, {site: sae}, self.store)[0]
         learned, held = training_rows(self.store), held_out_rows(self.store)
         return {**row, "pca_fvu": pca_fvu(self.store, site, learned, held, round(row["l0"]))}
 

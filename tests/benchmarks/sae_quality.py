@@ -22,13 +22,13 @@ from sae_lens import SAE, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
 
 from emocircuits.artifacts.store.activation_store import ActivationStore
+from emocircuits.experiments.sae_quality import quality_rows
 from emocircuits.models import load_model
 from emocircuits.progress import quiet
 from emocircuits.sae import (
     SAESettings,
     held_out_rows,
     load_sae,
-    quality_row,
     reconstruction,
     train_saes,
     training_rows,
@@ -126,7 +126,7 @@ def main() -> None:
         with quiet():
             for kind, settings in (("topk", topk), ("matching_pursuit", pursuit)):
                 paths = train_saes(store, sites, replace(settings, workers=arguments.workers), folder / kind)
-                rows += [quality_row(model.bridge, load_sae(paths[site]), store, site) for site in sites]
+                rows += quality_rows(model.bridge, {site: load_sae(paths[site]) for site in sites}, store)
         for row in rows:
             misses = [
                 key

@@ -22,8 +22,8 @@ from torch import Tensor
 from emocircuits.errors import UserError, unknown
 from emocircuits.io.atomic import write_text
 from emocircuits.provenance import sha256_file
+from emocircuits.sae.dictionary import open_dictionaries
 from emocircuits.sae.loading.handle import load_sae
-from emocircuits.sae.quality import encode_dense
 
 # How far L0 (as a ratio) and FVU may be off on other rows of the same model: the organism's SAEs differ by
 # less than a third of this between kinds of text, while a forgotten scale, another layer or a wrong
@@ -237,10 +237,13 @@ def check_quality(sae: SAE, activations: Float[Tensor, "row d_in"], entry: Regis
     """
     if len(activations) < 2:
         raise UserError(f"{len(activations)} rows to measure {entry.name} on", expected="a few thousand")
-    acts = torch.cat([encode_dense(sae, block) for block in activations.split(4096)])
+    dictionary, active, lost = open_dictionaries({entry.site: sae})[entry.site], 0, 0.0
+    for block in activations.split(2048):
+        acts = dictionary.active(block)
+        active += len(acts.values)
+        lost += float((block - dictionary.decode_active(acts).cpu()).double().square().sum())
     x = activations.double()
-    lost = (x - sae.decode(acts).cpu().double()).square().sum()
-    l0, fvu = float((acts != 0).sum() / len(x)), float(lost / (x - x.mean(0)).square().sum())
+    l0, fvu = active / len(x), lost / float((x - x.mean(0)).square().sum())
     recorded = entry.quality
     if (
         not (recorded.l0 / L0_RATIO <= l0 <= recorded.l0 * L0_RATIO)
