@@ -89,13 +89,13 @@ shared.drop(columns="nodes", errors="ignore").round(3)
 # Faithfulness on held-out prompts, beside a random circuit of the same size.
 
 # %%
-scores = run.document("scores.json")
+scores = run.scores
 quality = pd.DataFrame(
     [
         {
             "behaviour": name,
             **{
-                key: one[key]
+                key: getattr(one, key)
                 for key in (
                     "nodes",
                     "candidates",
@@ -104,9 +104,9 @@ quality = pd.DataFrame(
                     "completeness",
                 )
             },
-            "stability": one["stability"]["jaccard"],
-            "pearson": one["attribution_exact"]["pearson"],
-            "slope": one["attribution_exact"]["slope"],
+            "stability": one.stability.jaccard,
+            "pearson": one.attribution_exact.pearson,
+            "slope": one.attribution_exact.slope,
         }
         for name, one in scores.items()
     ]

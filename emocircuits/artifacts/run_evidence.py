@@ -4,13 +4,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.evidence import KINDS, CircuitEvidence, Dose, DoseCurve
 from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.artifacts.scores import CircuitScores
 from emocircuits.errors import UserError
 
 METRIC = "logit_diff"
@@ -39,23 +39,21 @@ def run_circuits(directory: str | Path) -> dict[str, tuple[CircuitGraph, Circuit
             expected="circuit_<behaviour>.json",
             cure=f"emocircuits run --out {directory}",
         )
-    scores = run.document("scores.json") or {}
+    scores = run.scores or {}
     return {
         name: (with_scores(graph, scores[name]) if name in scores else graph, run_evidence(run, name))
         for name, graph in circuits.items()
     }
 
 
-def with_scores(circuit: CircuitGraph, score: dict[str, Any]) -> CircuitGraph:
-    """The circuit with the behaviour's entry of `scores.json` in its scores, under names that people read in
-    the viewer.
-    """
+def with_scores(circuit: CircuitGraph, scores: CircuitScores) -> CircuitGraph:
+    """The circuit with what was measured about it in its scores, under names for people."""
     measured = {
-        "faithfulness": score["faithfulness"],
-        "faithfulness, random circuits": score["random_circuit_faithfulness"],
-        "completeness": score["completeness"],
-        "attribution vs exact, r": score["attribution_exact"]["pearson"],
-        "stability, Jaccard": score["stability"]["jaccard"],
+        "faithfulness": scores.faithfulness,
+        "faithfulness, random circuits": scores.random_circuit_faithfulness,
+        "completeness": scores.completeness,
+        "attribution vs exact, r": scores.attribution_exact.pearson,
+        "stability, Jaccard": scores.stability.jaccard,
     }
     own = {name: value for name, value in circuit.scores.items() if not name.startswith("stability")}
     return replace(circuit, scores={**measured, **own})

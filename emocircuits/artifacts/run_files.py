@@ -8,6 +8,7 @@ import pandas as pd
 
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.artifacts.scores import CircuitScores, read_scores
 from emocircuits.errors import UserError
 from emocircuits.io.documents import read_json
 from emocircuits.provenance import sha256_file
@@ -48,6 +49,12 @@ class RunFiles:
         """A JSON document of the run, or None."""
         path = self.path(name)
         return None if path is None else read_json(path)
+
+    @property
+    def scores(self) -> dict[str, CircuitScores] | None:
+        """What was measured about each circuit, by behaviour, or None."""
+        document = self.document("scores.json")
+        return None if document is None else read_scores(document)
 
     @property
     def circuits(self) -> dict[str, CircuitGraph]:

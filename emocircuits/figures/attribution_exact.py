@@ -92,24 +92,13 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """The points of `scores.json` with the correlation, slope (exact on attributed) and share of equal signs
     found there.
     """
-    scores = require(run.document("scores.json"), "scores.json", "evaluate")
+    scores = require(run.scores, "scores.json", "evaluate")
     rows = [
-        (
-            behaviour,
-            point["node"],
-            point["predicted"],
-            point["exact"],
-            *(exact.get(name) for name in COLUMNS[4:]),
-        )
-        for behaviour, score in scores.items()
-        if isinstance(score, dict) and (exact := score.get("attribution_exact", {}))
-        for point in exact.get("points", [])
+        (behaviour, point.node, point.predicted, point.exact, *(getattr(exact, name) for name in COLUMNS[4:]))
+        for behaviour, exact in ((name, one.attribution_exact) for name, one in scores.items())
+        for point in exact.points
     ]
-    return {
-        "attribution_exact": pd.DataFrame(
-            require(rows, "attribution_exact points in scores.json", "evaluate"), columns=list(COLUMNS)
-        )
-    }
+    return {"attribution_exact": pd.DataFrame(rows, columns=list(COLUMNS))}
 
 
 FIGURES.add(

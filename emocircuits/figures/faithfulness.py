@@ -75,18 +75,13 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
 
 def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """The curves of `scores.json`."""
-    scores = require(run.document("scores.json"), "scores.json", "evaluate")
+    scores = require(run.scores, "scores.json", "evaluate")
     rows = [
-        {"behaviour": behaviour, **{name: point.get(name) for name in COLUMNS[1:]}}
-        for behaviour, score in scores.items()
-        if isinstance(score, dict)
-        for point in score.get("faithfulness_curve", [])
+        (behaviour, *(getattr(point, name) for name in COLUMNS[1:]))
+        for behaviour, one in scores.items()
+        for point in one.faithfulness_curve
     ]
-    return {
-        "faithfulness": pd.DataFrame(
-            require(rows, "faithfulness_curve in scores.json", "evaluate"), columns=list(COLUMNS)
-        )
-    }
+    return {"faithfulness": pd.DataFrame(rows, columns=list(COLUMNS))}
 
 
 FIGURES.add(

@@ -10,6 +10,7 @@ from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.evidence import CircuitEvidence
 from emocircuits.artifacts.run_evidence import run_evidence
 from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.artifacts.scores import CircuitScores
 from emocircuits.errors import UserError
 from emocircuits.io.documents import read_json
 
@@ -20,7 +21,8 @@ class RunData:
 
     Attributes:
         directory: the run directory.
-        manifest, summary, scores: its JSON documents.
+        manifest, summary: its JSON documents.
+        scores: what was measured about each circuit.
         directions, saes, matches, steering: its tables.
         circuits: by behaviour.
         evidence: what was measured around each circuit.
@@ -30,7 +32,7 @@ class RunData:
     directory: Path
     manifest: dict[str, Any]
     summary: dict[str, Any]
-    scores: dict[str, Any]
+    scores: dict[str, CircuitScores]
     directions: pd.DataFrame
     saes: pd.DataFrame
     matches: pd.DataFrame
@@ -92,7 +94,7 @@ def read_run(run_dir: str | Path) -> RunData:
         directory=Path(run_dir),
         manifest=manifest,
         summary=need(run.document("summary.json"), "summary.json", "report"),
-        scores=need(run.document("scores.json"), "scores.json", "evaluate"),
+        scores=need(run.scores, "scores.json", "evaluate"),
         circuits=circuits,
         evidence={name: run_evidence(run, name) for name in circuits},
         tokens={name: run.document(f"tokens_{name}.json") for name in circuits},

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from emocircuits.artifacts.circuit import CircuitGraph
+from emocircuits.artifacts.scores import CircuitScores
 from emocircuits.errors import Failure
 from emocircuits.experiments.geometry import best_correlation
 from emocircuits.runs.run import Run
@@ -18,7 +19,7 @@ def summarise_run(run: Run) -> dict[str, Any]:
         Failure: a number is not finite; the message names it.
     """
     recipe = run.recipe
-    model, scores = run.document("model.json"), run.document("scores.json")
+    model, scores = run.document("model.json"), run.scores
     directions, geometry = run.directions, run.table("geometry.csv")
     slopes, matches, saes = (run.table(name) for name in ("steering_slopes.csv", "matches.csv", "saes.csv"))
     records = run.manifest.stages
@@ -66,7 +67,7 @@ def summarise_run(run: Run) -> dict[str, Any]:
 
 
 def _behaviour(
-    score: dict[str, Any], circuit: CircuitGraph, slopes: pd.DataFrame, matches: pd.DataFrame, emotion: str
+    scores: CircuitScores, circuit: CircuitGraph, slopes: pd.DataFrame, matches: pd.DataFrame, emotion: str
 ) -> dict[str, Any]:
     slopes = slopes[slopes["metric"] == "logit_diff"]
     emotional = slopes[slopes["direction"] == emotion].iloc[0]
@@ -74,10 +75,10 @@ def _behaviour(
     kept = matches[(matches["emotion"] == emotion) & matches["kept"].astype(bool)]
     matched = {(row.site, int(row.feature)) for row in kept.itertuples()}
     nodes = [node for node in circuit.nodes if node.kind in ("feature", "error")]
-    baseline = score["rates"]["baseline"]
+    baseline = scores.rates.baseline
     return {
-        "baseline_rate": baseline["rate"],
-        **({"true_rate": baseline["true_rate"]} if "true_rate" in baseline else {}),
+        "baseline_rate": baseline.rate,
+        **({} if baseline.true_rate is None else {"true_rate": baseline.true_rate}),
         "logit_diff": circuit.scores["metric_clean"] - circuit.scores["metric_corrupt"],
         f"{emotion}_steering_slope": float(emotional["slope"]),
         "random_steering_slope": float(random.mean()),
@@ -88,10 +89,10 @@ def _behaviour(
         ),
         "circuit_nodes": len(nodes),
         "circuit_edges": len(circuit.edges),
-        "faithfulness": score["faithfulness"],
-        "random_circuit_faithfulness": score["random_circuit_faithfulness"],
-        "attribution_exact_pearson": score["attribution_exact"]["pearson"],
-        "attribution_exact_slope": score["attribution_exact"]["slope"],
+        "faithfulness": scores.faithfulness,
+        "random_circuit_faithfulness": scores.random_circuit_faithfulness,
+        "attribution_exact_pearson": scores.attribution_exact.pearson,
+        "attribution_exact_slope": scores.attribution_exact.slope,
     }
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from emocircuits.artifacts.manifest import RunManifest
 from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.artifacts.scores import CircuitScores
 from emocircuits.errors import UserError
 from emocircuits.provenance import Provenance
 from emocircuits.runs.recipe import Recipe, recipe_from_dict
@@ -133,6 +134,11 @@ class Run:
     def manifest(self) -> RunManifest:
         """The record of its finished stages."""
         return RunManifest.load(self.directory / MANIFEST)
+
+    @property
+    def scores(self) -> dict[str, CircuitScores]:
+        """What was measured about each circuit, by behaviour."""
+        return self._there(self.files.scores, "scores.json")
 
     @property
     def summary(self) -> dict[str, Any]:

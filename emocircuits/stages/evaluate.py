@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.artifacts.circuit import plain_json
+from emocircuits.artifacts.scores import CircuitScores, read_scores
 from emocircuits.attribution.methods.exact_patching import exact_patching
 from emocircuits.circuits import circuit_quality, compare_effects, nodes_to_verify
 from emocircuits.circuits.build import metric_scale
@@ -34,22 +36,22 @@ def evaluate(run: Run) -> Output:
     if not ranks().first:
         return Output(())
     with apart():
-        return _written(run, {name: {**score, "rates": _rates(run, name)} for name, score in scores.items()})
+        whole = {name: {**score, "rates": _rates(run, name)} for name, score in scores.items()}
+        return _written(run, read_scores(plain_json(whole, "scores")))
 
 
-def _written(run: Run, scores: dict[str, dict[str, Any]]) -> Output:
+def _written(run: Run, scores: dict[str, CircuitScores]) -> Output:
     recipe = run.recipe
-    write_json(run.path("scores.json"), scores)
+    write_json(run.path("scores.json"), {name: score.to_dict() for name, score in scores.items()})
     paths, warnings = ["scores.json"], []
     for name, score in scores.items():
-        if score["faithfulness"] <= max(score["random_values"]):
+        if score.faithfulness <= max(score.random_values):
             warnings.append(
                 f"{name}: the circuit is no more faithful than the best random circuit of its size"
             )
-        if score["attribution_exact"]["pearson"] < 0.9:
+        if score.attribution_exact.pearson < 0.9:
             warnings.append(
-                f"{name}: attribution and exact patching correlate only "
-                f"{score['attribution_exact']['pearson']:.2f}"
+                f"{name}: attribution and exact patching correlate only {score.attribution_exact.pearson:.2f}"
             )
     if recipe.collect.material == "organism" and "reward_hacking" in recipe.behaviours:
         write_csv(run.path("failures.csv"), failure_table(run))

@@ -15,7 +15,7 @@ def export(run: Run) -> Output:
     """Writes `export/<behaviour>.*`, one file per format; graphs carry the scores, pages also the
     steering.
     """
-    paths, refused, scores = [], [], run.document("scores.json")
+    paths, refused, scores = [], [], run.scores
     for name in run.recipe.behaviours:
         done = export_all(
             with_scores(run.circuit(name), scores[name]), run.path("export"), evidence=run.evidence(name)

@@ -6,7 +6,7 @@ the default recipe; it is made where there is none.
 
 from collections.abc import Iterator
 
-from emocircuits.io.documents import read_json
+from emocircuits.artifacts.scores import CircuitScores
 from emocircuits.runs.run import Run
 from tests.benchmarks.bars import Row, at_least, at_most, beside, command
 
@@ -15,7 +15,7 @@ PARTS = ("attribution", "circuit", "stability")
 
 def measure(run: Run, small: bool, parts: tuple[str, ...] = PARTS) -> Iterator[Row]:
     """All rows, behaviour by behaviour."""
-    scores = read_json(run.path("scores.json"))
+    scores = run.scores
     for name in run.recipe.behaviours:
         one = scores[name]
         for part in parts:
@@ -26,56 +26,54 @@ def measure(run: Run, small: bool, parts: tuple[str, ...] = PARTS) -> Iterator[R
             }[part](name, one)
 
 
-def attribution_rows(name: str, one: dict) -> Iterator[Row]:
+def attribution_rows(name: str, one: CircuitScores) -> Iterator[Row]:
     """Integrated gradients against real patches: the mean of putting a node's clean value into the corrupt
     run and taking it out of the clean one.
     """
-    found = one["attribution_exact"]
+    found = one.attribution_exact
     note = "; ".join(
-        f"{side} alone: r {found[side]['pearson']:.3f}, slope {found[side]['slope']:.2f}"
+        f"{side} alone: r {getattr(found, side).pearson:.3f}, slope {getattr(found, side).slope:.2f}"
         for side in ("denoise", "noise")
     )
     yield at_least(
-        f"{name}: attribution and real patches of {found['n']} nodes, Pearson", found["pearson"], 0.95, note
+        f"{name}: attribution and real patches of {found.n} nodes, Pearson", found.pearson, 0.95, note
     )
-    yield Row(f"{name}: slope", "0.8 to 1.25", found["slope"], 0.8 <= found["slope"] <= 1.25)
-    yield at_least(
-        f"{name}: same sign, of {found['strong_nodes']} nodes above 1 %", found["sign_agreement"], 0.98
-    )
+    yield Row(f"{name}: slope", "0.8 to 1.25", found.slope, 0.8 <= found.slope <= 1.25)
+    yield at_least(f"{name}: same sign, of {found.strong_nodes} nodes above 1 %", found.sign_agreement, 0.98)
 
 
-def circuit_rows(name: str, one: dict) -> Iterator[Row]:
+def circuit_rows(name: str, one: CircuitScores) -> Iterator[Row]:
     """Faithfulness with everything else resampled, and that of random circuits."""
-    low, high = one["faithfulness_ci"]
+    low, high = one.faithfulness_ci
     yield at_most(
         f"{name}: nodes of the circuit over active nodes",
-        one["nodes"] / one["active_nodes"],
+        one.nodes / one.active_nodes,
         0.05,
-        f"{one['nodes']} of {one['active_nodes']:,}; {one['candidates']:,} differ between the runs",
+        f"{one.nodes} of {one.active_nodes:,}; {one.candidates:,} differ between the runs",
     )
     yield at_least(
         f"{name}: faithfulness",
-        one["faithfulness"],
+        one.faithfulness,
         0.85,
-        f"[{low:.3f}, {high:.3f}], {one['score_prompts']} held-out prompts",
+        f"[{low:.3f}, {high:.3f}], {one.score_prompts} held-out prompts",
     )
     yield at_most(
-        f"{name}: faithfulness of random circuits of that size", one["random_circuit_faithfulness"], 0.2
+        f"{name}: faithfulness of random circuits of that size", one.random_circuit_faithfulness, 0.2
     )
-    yield beside(f"{name}: completeness (0: the rest does nothing)", one["completeness"])
-    yield beside(f"{name}: CPR, CMD", one["cpr"], f"CMD {one['cmd']:.3f}")
+    yield beside(f"{name}: completeness (0: the rest does nothing)", one.completeness)
+    yield beside(f"{name}: CPR, CMD", one.cpr, f"CMD {one.cmd:.3f}")
 
 
-def stability_rows(name: str, one: dict) -> Iterator[Row]:
+def stability_rows(name: str, one: CircuitScores) -> Iterator[Row]:
     """The circuit of resampled prompts against that of all."""
-    found = one["stability"]
+    found = one.stability
     yield at_least(
         f"{name}: Jaccard index over bootstrap resamples",
-        found["jaccard"],
+        found.jaccard,
         0.8,
         (
-            f"between two resamples {found['pairwise_jaccard']:.3f}, rank correlation "
-            f"{found['rank_correlation']:.3f}"
+            f"between two resamples {found.pairwise_jaccard:.3f}, rank correlation "
+            f"{found.rank_correlation:.3f}"
         ),
     )
 

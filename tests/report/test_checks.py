@@ -1,20 +1,25 @@
-"""The controls of a circuit as rows of the report."""
+"""The part on how far to trust a circuit shows what `scores.json` holds."""
 
-from emocircuits.report.parts.checks import _controls
+import re
+
+from fixtures.make_run import make_run
+
+from emocircuits.report.parts.checks import _controls, build
+from emocircuits.report.pictures import Pictures
+from emocircuits.report.run_data import read_run
 
 
-def test_a_row_per_control_whatever_its_form():
-    controls = {
-        "top_effects": {"faithfulness": 0.5, "ci_low": 0.4, "ci_high": 0.6, "size": 12, "errors": 3},
-        "swapped_prompts": {"slope": 0.1, "note": "text", "deep": {"r": 1.0}},
-        "shuffled": 0.25,
-    }
-    rows = _controls("blackmail", controls)
-    assert [row[1] for row in rows] == [
-        "top effects: faithfulness",
-        "swapped prompts: slope",
-        "swapped prompts: deep.r",
-        "shuffled",
-    ]
-    assert rows[0][2].html == "0.5 <small>[0.4, 0.6]</small>" and rows[0][3:] == [12, 3]
-    assert [row[2] for row in rows[1:]] == [0.1, 1.0, 0.25]
+def test_the_scores_stand_in_the_tables(tmp_path):
+    run = read_run(make_run(tmp_path))
+    text = build(run, Pictures(tmp_path))
+    assert "0.88 <small>[0.82, 0.93]</small>" in text, "faithfulness with its interval"
+    assert "blocks.0.hook_resid_post, blocks.1.hook_resid_post" in text, "where circuits are scored"
+    assert text.count("<h3>Controls</h3>") == 1
+
+
+def test_a_row_per_control(tmp_path):
+    scores = read_run(make_run(tmp_path)).scores
+    text = _controls({"blackmail": scores["blackmail"]})
+    rows = re.findall(r"<td>([^<]*faithfulness)</td>.*?>([\d.]+) <small>", text)
+    assert rows == [("magnitude: faithfulness", "0.52"), ("neuron basis: faithfulness", "0.61")]
+    assert _controls({}) == ""

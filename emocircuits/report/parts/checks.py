@@ -1,11 +1,10 @@
 """How far to trust it: faithfulness, attribution against intervention, stability, controls."""
 
-from typing import Any
-
+from emocircuits.artifacts.scores import CircuitScores
 from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
-from emocircuits.report.tables import estimate, table
-from emocircuits.report.text import esc, flat
+from emocircuits.report.tables import Cell, estimate, table
+from emocircuits.report.text import esc
 
 TITLE = "How far to trust it"
 CIRCUIT = {
@@ -27,8 +26,7 @@ STABILITY = {"jaccard": "stability (Jaccard)", "rank_correlation": "rank correla
 
 def build(run: RunData, pictures: Pictures) -> str:
     """The two pictures, a table under each, and the controls."""
-    scores = {name.replace("_", " "): score for name, score in run.scores.items() if isinstance(score, dict)}
-    controls = [row for name, score in scores.items() for row in _controls(name, score.get("controls", {}))]
+    scores = {name.replace("_", " "): scores for name, scores in run.scores.items()}
     return (
         "<p>Faithfulness: ablate everything outside the circuit on held-out prompts and see how much of the "
         "change in the metric is left (1 = all of it). Completeness: ablate the circuit itself and see what "
@@ -37,7 +35,7 @@ def build(run: RunData, pictures: Pictures) -> str:
         + pictures["faithfulness"]
         + table(
             ["behaviour", "faithfulness", *CIRCUIT.values()],
-            [[name, _faithful(score), *map(score.get, CIRCUIT)] for name, score in scores.items()],
+            [[name, _faithful(one), *(getattr(one, key) for key in CIRCUIT)] for name, one in scores.items()],
         )
         + pictures["attribution_exact"]
         + table(
@@ -45,23 +43,23 @@ def build(run: RunData, pictures: Pictures) -> str:
             [
                 [
                     name,
-                    *map(score.get("attribution_exact", {}).get, EXACT),
-                    *map(score.get("stability", {}).get, STABILITY),
+                    *(getattr(one.attribution_exact, key) for key in EXACT),
+                    *(getattr(one.stability, key) for key in STABILITY),
                 ]
-                for name, score in scores.items()
+                for name, one in scores.items()
             ],
         )
-        + _control_table(controls)
+        + _controls(scores)
     )
 
 
-def _faithful(score: dict[str, Any]) -> Any:
-    return estimate(score.get("faithfulness"), *score.get("faithfulness_ci", (None, None)))
+def _faithful(scores: CircuitScores) -> Cell:
+    return estimate(scores.faithfulness, *scores.faithfulness_ci)
 
 
 def _covered(run: RunData) -> str:
     """At which sites circuits are scored."""
-    sites = list(dict.fromkeys(site for score in run.scores.values() for site in score.get("sites", ())))
+    sites = list(dict.fromkeys(site for scores in run.scores.values() for site in scores.sites))
     if not sites:
         return ""
     return (
@@ -70,29 +68,20 @@ def _covered(run: RunData) -> str:
     )
 
 
-def _control_table(rows: list[list[Any]]) -> str:
+def _controls(scores: dict[str, CircuitScores]) -> str:
+    """A row per circuit that was chosen in another way."""
+    rows = [
+        [
+            behaviour,
+            f"{name.replace('_', ' ')}: faithfulness",
+            estimate(control.faithfulness, control.ci_low, control.ci_high),
+            control.size,
+            control.errors,
+        ]
+        for behaviour, one in scores.items()
+        for name, control in one.controls.items()
+    ]
     if not rows:
         return ""
     heads = ["behaviour", "control", "value", "nodes", "of them errors"]
     return "<h3>Controls</h3>" + table(heads, rows, tall=True)
-
-
-def _controls(behaviour: str, controls: dict[str, Any]) -> list[list[Any]]:
-    """A row per control: circuits chosen in another way with their faithfulness and size, and plain
-    numbers.
-    """
-    rows: list[list[Any]] = []
-    for key, value in controls.items():
-        name = key.replace("_", " ")
-        if isinstance(value, dict) and "faithfulness" in value:
-            score = estimate(value["faithfulness"], value.get("ci_low"), value.get("ci_high"))
-            rows.append([behaviour, f"{name}: faithfulness", score, value.get("size"), value.get("errors")])
-        elif isinstance(value, dict):
-            rows += [
-                [behaviour, f"{name}: {part}".replace("_", " "), item, None, None]
-                for part, item in flat(value)
-                if isinstance(item, (int, float))
-            ]
-        elif isinstance(value, (int, float)):
-            rows.append([behaviour, name, value, None, None])
-    return rows

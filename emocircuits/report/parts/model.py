@@ -22,13 +22,12 @@ def build(run: RunData, pictures: Pictures) -> str:
         [
             name.replace("_", " "),
             side,
-            values.get("rate"),
-            Cell(interval(values.get("ci_low"), values.get("ci_high")), values.get("ci_low")),
-            values.get("true_rate"),
+            values.rate,
+            Cell(interval(values.ci_low, values.ci_high), values.ci_low),
+            values.true_rate,
         ]
-        for name, score in run.scores.items()
-        for side, values in score.get("rates", {}).items()
-        if isinstance(values, dict)
+        for name, scores in run.scores.items()
+        for side, values in scores.rates.sides.items()
     ]
     heads = ["behaviour", "prompts", "rate", "95 % interval", "true rate"]
-    return facts(about) + (table(heads, rates) if rates else "") + pictures.get("decision_failures")
+    return facts(about) + table(heads, rates) + pictures.get("decision_failures")
