@@ -52,7 +52,7 @@ class BoundBehaviour:
         pairs = {"find": self.find, "score": self.score}[split]
         if limit is None or limit >= len(pairs):
             return pairs
-        return tuple(pairs[place * len(pairs) // limit] for place in range(limit))
+        return tuple(pairs[number * len(pairs) // limit] for number in range(limit))
 
 
 def bind(behaviour: Behaviour, model: Model, materials: Sequence[str] | None = None) -> BoundBehaviour:

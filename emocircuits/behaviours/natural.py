@@ -35,7 +35,7 @@ SENDERS = (
 
 
 @dataclass(frozen=True)
-class Scenario:
+class NaturalScenario:
     """One file.
 
     Attributes:
@@ -62,7 +62,7 @@ class Scenario:
 
 
 @cache
-def read_scenario(path: Path) -> Scenario:
+def read_scenario(path: Path) -> NaturalScenario:
     """Reads a scenario file.
 
     Raises:
@@ -77,7 +77,7 @@ def read_scenario(path: Path) -> Scenario:
             for mail in table.get("mail", ())
             for body in mail["bodies"][turn : turn + 1]
         ]
-        return Scenario(
+        return NaturalScenario(
             tuple(table["targets"]),
             tuple(table["honest"]),
             str(table["prefix"]),
@@ -101,7 +101,7 @@ def read_scenario(path: Path) -> Scenario:
 
 
 def natural_pairs(
-    scenario: Scenario, model: Any, *, mails: int = 0, align: bool = True
+    scenario: NaturalScenario, model: Any, *, mails: int = 0, align: bool = True
 ) -> tuple[PromptPair, ...]:
     """Pairs of every frame with all circumstances (and every number of attempts); `details` holds the neutral
     prompt.
@@ -146,7 +146,7 @@ def words_of(words: Sequence[str], model: Any) -> tuple[str, ...]:
     return tuple(word_of.values())
 
 
-def _cases(scenario: Scenario) -> list[tuple[str, Mapping[str, Parts], int | None]]:
+def _cases(scenario: NaturalScenario) -> list[tuple[str, Mapping[str, Parts], int | None]]:
     """Circumstances, and with attempts every number of them: failed ones on the clean side, passed ones on
     the others.
     """
@@ -168,7 +168,7 @@ def _cases(scenario: Scenario) -> list[tuple[str, Mapping[str, Parts], int | Non
 
 
 def _prompt(
-    scenario: Scenario, frame: tuple[str, str, str], circumstances: str, model: Any, mails: int
+    scenario: NaturalScenario, frame: tuple[str, str, str], circumstances: str, model: Any, mails: int
 ) -> str:
     _, system, text = frame
     text = text.replace("{circumstances}", circumstances)

@@ -100,13 +100,13 @@ def batches(model: Encoder, pairs: Sequence[PromptPair], batch_size: int | None 
     """
     groups: dict[int, list[int]] = defaultdict(list)
     encoded = encode_pairs(model, pairs)
-    for place, (clean, _) in enumerate(encoded):
-        groups[len(clean)].append(place)
+    for number, (clean, _) in enumerate(encoded):
+        groups[len(clean)].append(number)
     made = []
-    for _, places in sorted(groups.items()):
-        step = batch_size or len(places)
-        for start in range(0, len(places), step):
-            rows = places[start : start + step]
+    for _, numbers in sorted(groups.items()):
+        step = batch_size or len(numbers)
+        for start in range(0, len(numbers), step):
+            rows = numbers[start : start + step]
             made.append(
                 TokenPairs(
                     torch.tensor([encoded[row][0] for row in rows]),

@@ -81,12 +81,12 @@ def call(arguments: argparse.Namespace) -> int:
     each request.
     """
     from emocircuits.experiments.monitor import Monitor, calibrate, marked_text
-    from emocircuits.interventions.dial import open_directions
+    from emocircuits.interventions.dial import as_directions
     from emocircuits.models import load_model
 
     steering = _strengths(arguments.steer)
     prompts = list(_prompts(arguments))
-    directions = open_directions(arguments.directions)
+    directions = as_directions(arguments.directions)
     emotions = tuple(name.strip() for name in arguments.emotions.split(",") if name.strip())
     neutral = _neutral(arguments)
     model = load_model(

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from emocircuits.collect.prompts import LabelledText, prompt_table
+from emocircuits.collect.prompts import LabelledText, label_table
 
-__all__ = ["LabelledText", "StoreSettings", "collect_residuals", "prompt_table"]
+__all__ = ["LabelledText", "StoreSettings", "collect_residuals", "label_table"]
 
 
 def __getattr__(name: str) -> Any:

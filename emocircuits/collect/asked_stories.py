@@ -74,8 +74,8 @@ class AskedMaterial:
         kind, planned = ("story" if emotion else "neutral"), []
         turn = generator(seed, "asked order", emotion).permutation(len(self.topics))
         for index in range(n):
-            place = int(turn[index % len(self.topics)])
-            topic = self.topics[int(order[place])]
+            situation = int(turn[index % len(self.topics)])
+            topic = self.topics[int(order[situation])]
             forms = self.prompts if emotion else self.neutral
             words = ", ".join(f'"{word}"' for word in self.forbidden[emotion][:SHOWN_WORDS])
             request = forms[(index + index // len(self.topics)) % len(forms)].format(
@@ -88,7 +88,7 @@ class AskedMaterial:
                 emotion=emotion,
                 topic=topic,
                 kind=kind,
-                split="held_out" if place >= first_held_out else "train",
+                split="held_out" if situation >= first_held_out else "train",
             )
             planned.append(Opening(label, request=text))
         return planned
@@ -132,32 +132,32 @@ def neutral_dialogues(
     table = _table(path)
     topics, speakers = table["topic"], table["speakers"]
     first_held_out = len(topics) - max(1, round(held_out_share * len(topics)))
-    found: dict[str, LabelledText] = {}
+    texts: dict[str, LabelledText] = {}
     for index in range(40 * n):
-        if len(found) == n:
+        if len(texts) == n:
             break
-        rng, place = generator(seed, "neutral dialogue", index), index % len(topics)
+        rng, topic_number = generator(seed, "neutral dialogue", index), index % len(topics)
         turns, (asks, answers) = (
-            topics[place]["turns"],
+            topics[topic_number]["turns"],
             speakers[int(generator(seed, "speakers", index).integers(len(speakers)))],
         )
         chosen = rng.permutation(len(turns))[: 2 + int(rng.integers(len(turns) - 1))]
         text = "\n".join(
             f"{asks}: {turns[int(turn)][0]}\n{answers}: {turns[int(turn)][1]}" for turn in chosen
         )
-        found.setdefault(
+        texts.setdefault(
             text,
             LabelledText(
                 id=f"dialogue/{index}",
                 text=text,
-                topic=topics[place]["name"],
+                topic=topics[topic_number]["name"],
                 kind="neutral",
-                split="held_out" if place >= first_held_out else "train",
+                split="held_out" if topic_number >= first_held_out else "train",
             ),
         )
-    if len(found) < n:
-        raise UserError(f"{n} neutral dialogues", expected=f"at most about {len(found)}")
-    return list(found.values())
+    if len(texts) < n:
+        raise UserError(f"{n} neutral dialogues", expected=f"at most about {len(texts)}")
+    return list(texts.values())
 
 
 @cache

@@ -74,18 +74,18 @@ def speaker_spans(dialogues: Sequence[LabelledDialogue]) -> list[SpanText]:
     The label `emotion` is the present speaker's and `other` the other's. Dialogues with more or fewer than
     two speakers, with a mask, or without such lines are left out.
     """
-    found = []
+    spans = []
     for dialogue in dialogues:
         if len(dialogue.felt) != 2 or dialogue.shown:
             continue
-        places, heard = dialogue.places(), set()
+        line_spans, heard = dialogue.places(), set()
         lines: dict[str, list[tuple[int, int]]] = {speaker: [] for speaker in dialogue.felt}
-        for line, place in zip(dialogue.lines, places, strict=True):
+        for line, line_span in zip(dialogue.lines, line_spans, strict=True):
             if line.speaker and len(heard) == 2:
-                lines[line.speaker].append(place)
+                lines[line.speaker].append(line_span)
             heard |= {line.speaker} - {""}
         first, second = dialogue.felt
-        found += [
+        spans += [
             SpanText(
                 f"{dialogue.id}/{speaker}",
                 dialogue.text,
@@ -99,7 +99,7 @@ def speaker_spans(dialogues: Sequence[LabelledDialogue]) -> list[SpanText]:
             for speaker, other in ((first, second), (second, first))
             if lines[speaker] and dialogue.felt[speaker] and dialogue.felt[other]
         ]
-    return found
+    return spans
 
 
 def masked_spans(dialogues: Sequence[LabelledDialogue]) -> list[SpanText]:
@@ -151,7 +151,7 @@ def _dialogue(value: dict[str, Any], where: str, default_id: str) -> LabelledDia
             f"{where}: felt names {', '.join(felt) or 'nobody'}, shown names {', '.join(shown) or 'nobody'}",
             expected="the emotion of every speaker in 'felt', and in 'shown' only speakers named there",
         )
-    lines = tuple(_line(one, felt, where) for one in value.get("lines") or ())
+    lines = tuple(_line(line, felt, where) for line in value.get("lines") or ())
     if not lines:
         raise UserError(
             f"{where}: field 'lines' is missing or empty", expected='a list of {"speaker": …, "text": …}'

@@ -35,7 +35,7 @@ class LabelledText:
     named: bool = False
 
 
-def prompt_table(texts: Sequence[LabelledText]) -> pd.DataFrame:
+def label_table(texts: Sequence[LabelledText]) -> pd.DataFrame:
     """One row per text with every label (not the text itself).
 
     Raises:

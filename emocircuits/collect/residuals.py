@@ -22,7 +22,7 @@ from torch import Tensor
 
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.artifacts.store.writer import ActivationStoreWriter
-from emocircuits.collect.prompts import LabelledText, prompt_table
+from emocircuits.collect.prompts import LabelledText, label_table
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.names import layer_of
@@ -78,7 +78,7 @@ def collect_residuals(
     for site in sites:
         if site not in model.sites:
             raise unknown("site", site, model.sites)
-    table = prompt_table(texts)
+    table = label_table(texts)
     tokens = encode_texts(model, texts)
     settings = settings or StoreSettings()
     about = {**settings.metadata, "model_name": model.name, "model_hash": model.content_hash}

@@ -27,7 +27,7 @@ def sample_continuations(
     """Samples for every prompt at most as many tokens as it has uniform numbers.
 
     Prompts may differ in length and nothing is padded: all rows start at the shortest prompt's end, and a row
-    whose prompt goes on takes its own next token instead of a sampled one.
+    whose prompt is longer takes its own next token instead of a sampled one.
 
     Args:
         model: a `LanguageModel`.
@@ -46,19 +46,19 @@ def sample_continuations(
     new: list[list[int]] = [[] for _ in prompts]
     ended = [step == 0 for step in steps]
     tokens, past = torch.tensor([list(prompt[:shortest]) for prompt in prompts]), None
-    for place in range(shortest, max(length + step for length, step in zip(lengths, steps, strict=True))):
+    for position in range(shortest, max(length + step for length, step in zip(lengths, steps, strict=True))):
         out = network(tokens.to(device), past_key_values=past, use_cache=True)
         past = out.past_key_values
         now = [
-            float(numbers[place - length]) if 0 <= place - length < step else 0.0
+            float(numbers[position - length]) if 0 <= position - length < step else 0.0
             for numbers, length, step in zip(uniforms, lengths, steps, strict=True)
         ]
         chosen = choose(
             out.logits[:, -1].cpu(), torch.tensor(now, dtype=torch.float64), temperature, banned
         ).tolist()
         for row, token in enumerate(chosen):
-            if place < lengths[row]:
-                chosen[row] = prompts[row][place]
+            if position < lengths[row]:
+                chosen[row] = prompts[row][position]
             elif not ended[row]:
                 ended[row] = token in stop
                 if not ended[row]:

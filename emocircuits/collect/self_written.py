@@ -21,12 +21,12 @@ from emocircuits.errors import Failure, UserError
 from emocircuits.io.atomic import write_text
 from emocircuits.provenance import sha256_bytes, sha256_file, sha256_json
 
-__all__ = ["StoryPlan", "StorySettings", "read_report", "read_stories", "report_path", "write_stories"]
+__all__ = ["WritingPlan", "StorySettings", "read_report", "read_stories", "report_path", "write_stories"]
 SCHEMA = "emocircuits/self-written-stories/1"
 
 
 @dataclass(frozen=True)
-class StoryPlan:
+class WritingPlan:
     """Which texts are written.
 
     Attributes:
@@ -68,7 +68,7 @@ class StoryPlan:
 
 def write_stories(
     model: Any,
-    plan: StoryPlan,
+    plan: WritingPlan,
     out_path: str | Path,
     *,
     settings: StorySettings | None = None,

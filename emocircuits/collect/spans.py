@@ -30,7 +30,7 @@ class SpanText:
     Attributes:
         id: unique name.
         text: the whole text, without BOS.
-        spans: pairs (first character, one behind the last).
+        spans: pairs (first character, one after the last).
         emotion, topic, kind, split: as in `LabelledText`.
         further: more labels, columns of the store's prompt table.
     """
@@ -55,7 +55,7 @@ def collect_spans(
     metadata: dict[str, Any] | None = None,
     replace: bool = False,
 ) -> ActivationStore:
-    """Writes the activations of all stretches to a store; a killed run goes on with the shard it was in.
+    """Writes the activations of all stretches to a store; a killed run resumes at the shard it was in.
 
     Args:
         model: the model.
@@ -63,7 +63,7 @@ def collect_spans(
         path: the store's file.
         batch_tokens: tokens (with padding) per forward pass.
         dtype: float32 or bfloat16 in the file.
-        metadata: kept in the store beside the model's name and hash.
+        metadata: kept in the store next to the model's name and hash.
         replace: delete a store of other texts or another model that lies at `path`.
 
     Raises:
@@ -71,40 +71,40 @@ def collect_spans(
     """
     if not spans:
         raise UserError("there are no stretches of text to collect activations of")
-    texts = list(dict.fromkeys(one.text for one in spans))
+    texts = list(dict.fromkeys(stretch.text for stretch in spans))
     ids, chosen = {}, []
     encoded = dict(zip(texts, encode_with_offsets(model, texts), strict=True))
-    for one in spans:
-        tokens, offsets = encoded[one.text]
+    for stretch in spans:
+        tokens, offsets = encoded[stretch.text]
         if len(tokens) > model.n_ctx:
             raise UserError(
-                f"the text '{one.id}' has {len(tokens)} tokens",
+                f"the text '{stretch.id}' has {len(tokens)} tokens",
                 expected=f"at most the context of {model.n_ctx}",
                 cure="shorten it",
             )
-        inside = [np.arange(len(tokens))[tokens_of(offsets, *span)] for span in one.spans]
-        places = np.unique(np.concatenate(inside)) if inside else np.array([], dtype=np.int64)
-        if not len(places[places > 0]):
-            raise UserError(f"the stretches of '{one.id}' hold no token behind the first")
-        chosen.append(np.concatenate([[0], places[places > 0]]))
-        ids[one.text] = np.asarray(tokens, dtype=np.int64)
+        inside = [np.arange(len(tokens))[tokens_of(offsets, *span)] for span in stretch.spans]
+        positions = np.unique(np.concatenate(inside)) if inside else np.array([], dtype=np.int64)
+        if not len(positions[positions > 0]):
+            raise UserError(f"the stretches of '{stretch.id}' hold no token after the first")
+        chosen.append(np.concatenate([[0], positions[positions > 0]]))
+        ids[stretch.text] = np.asarray(tokens, dtype=np.int64)
     table = pd.DataFrame(
         [
             {
-                "id": one.id,
-                "emotion": one.emotion,
-                "topic": one.topic,
-                "kind": one.kind,
+                "id": stretch.id,
+                "emotion": stretch.emotion,
+                "topic": stretch.topic,
+                "kind": stretch.kind,
                 "behaviour": "",
                 "side": "",
-                "split": one.split,
+                "split": stretch.split,
                 "named": False,
-                **one.further,
+                **stretch.further,
             }
-            for one in spans
+            for stretch in spans
         ]
     )
-    tokens = [ids[one.text][rows] for one, rows in zip(spans, chosen, strict=True)]
+    tokens = [ids[stretch.text][rows] for stretch, rows in zip(spans, chosen, strict=True)]
     about = {**(metadata or {}), "model_name": model.name, "model_hash": model.content_hash}
     with ActivationStoreWriter(
         path, model.sites, model.d_model, table, tokens, about, dtype, replace=replace
@@ -123,8 +123,10 @@ def collect_spans(
                             strict=False,
                         )
                     )
-                    places = np.concatenate([starts[spans[number].text] + chosen[number] for number in batch])
-                    writer.append(np.array(batch), {site: values[places] for site, values in rows.items()})
+                    positions = np.concatenate(
+                        [starts[spans[number].text] + chosen[number] for number in batch]
+                    )
+                    writer.append(np.array(batch), {site: values[positions] for site, values in rows.items()})
                     shown.update(len(batch))
         writer.finish()
     return ActivationStore.open(path)
@@ -140,6 +142,6 @@ def _batches(
     texts = list(by_text)
     lengths = np.array([len(ids[text]) for text in texts])
     return [
-        [number for place in batch for number in by_text[texts[place]]]
+        [number for row in batch for number in by_text[texts[row]]]
         for batch in length_batches(lengths, batch_tokens)
     ]

@@ -62,7 +62,7 @@ class StoryMaterial:
 
 @dataclass(frozen=True)
 class Opening:
-    """The beginning of one planned story: the label, and the text the model goes on from.
+    """The beginning of one planned story: the label, and the text the model continues.
 
     Attributes:
         label: the label; its text is the part of the opening that belongs to the story.
@@ -75,7 +75,7 @@ class Opening:
 
     @property
     def text(self) -> str:
-        """What the model goes on from."""
+        """What the model continues."""
         return self.request + self.label.text
 
 
@@ -101,7 +101,7 @@ def plan_openings(
     """The openings of the first `n` stories of an emotion ("" for neutral texts).
 
     Topics and situations are balanced and independent of each other: story i takes situation i mod S and, in
-    blocks of S, topics in an order that the seed shuffles anew for every situation. The last situations (this
+    blocks of S, topics in an order that is shuffled again for every situation. The last situations (this
     share of them, at least one) are the split `held_out`.
     """
     situations, topics = material.situations[emotion], tuple(material.topics)

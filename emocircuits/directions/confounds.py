@@ -64,21 +64,21 @@ def topic_confound(
     auroc = 0.5
     if held.any():
         given = (table / np.maximum(table.sum(axis=0), 1)).T[held_topics[held]]
-        found = one_vs_others_auroc(given, held_labels[held])
-        auroc = float(np.nanmean(found)) if np.isfinite(found).any() else 0.5
+        aurocs = one_vs_others_auroc(given, held_labels[held])
+        auroc = float(np.nanmean(aurocs)) if np.isfinite(aurocs).any() else 0.5
     return TopicConfound(min(1.0, v), auroc)
 
 
-def check_confound(found: TopicConfound, *, limit: float, centre: str) -> None:
+def check_confound(confound: TopicConfound, *, limit: float, centre: str) -> None:
     """Refuses stories whose topic all but decides the emotion, unless topics are what is centred on.
 
     Raises:
         UserError: Cramér's V above the limit.
     """
-    if found.cramers_v > limit and centre != "topics":
+    if confound.cramers_v > limit and centre != "topics":
         raise UserError(
-            f"the topic predicts the emotion: Cramér's V {found.cramers_v:.2f}, AUROC of the "
-            f"topic alone {found.auroc:.2f}",
+            f"the topic predicts the emotion: Cramér's V {confound.cramers_v:.2f}, AUROC of the "
+            f"topic alone {confound.auroc:.2f}",
             expected=f"a V of at most {limit:g}",
             cure="write every emotion on the same topics; or set the centre to 'topics' or raise "
             "max_topic_v, and say so",

@@ -33,13 +33,13 @@ def make_design(
     )
     for emotion in range(len(emotions)):
         held[np.flatnonzero(held == emotion)[how.max_held_out :]] = -1
-    places = np.flatnonzero(fit >= 0)
+    rows = np.flatnonzero(fit >= 0)
     permuted, halves = np.full((how.shuffled_controls, len(fit)), -1), np.full((how.splits, len(fit)), -1)
     for number in range(how.shuffled_controls):
-        permuted[number, places] = generator(seed, "shuffled-labels", number).permutation(fit[places])
+        permuted[number, rows] = generator(seed, "shuffled-labels", number).permutation(fit[rows])
     most = how.refits if estimator.needs_stories else max(how.splits, how.bootstrap)
     halves = halves[: min(how.splits, most)]
-    halves[:, places] = split_halves(fit[places], len(halves), seed)
+    halves[:, rows] = split_halves(fit[rows], len(halves), seed)
     return Design(
         labels=fit,
         held_out=held,
@@ -61,13 +61,13 @@ def chosen_emotions(plan: StoryPlan, asked: Sequence[str] | None) -> tuple[str, 
     Raises:
         UserError: an emotion without stories, or fewer than two.
     """
-    found = list(dict.fromkeys(map(str, plan.stories["emotion"])))
+    known = list(dict.fromkeys(map(str, plan.stories["emotion"])))
     if asked is None:
-        emotions = tuple(sorted(found))
+        emotions = tuple(sorted(known))
     else:
         for emotion in asked:
-            if emotion not in found:
-                raise unknown("emotion", emotion, found)
+            if emotion not in known:
+                raise unknown("emotion", emotion, known)
         emotions = tuple(asked)
     if len(emotions) < 2:
         raise UserError(

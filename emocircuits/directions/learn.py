@@ -107,7 +107,7 @@ def learn_directions(
         counts = np.bincount(design.topics[design.topics >= 0], minlength=len(topics))
         content = choose_topics(topics, counts.tolist(), how.content_topics or None, how.content_controls)
     control = _control_emotion(emotions, control_emotion)
-    found = [
+    by_site = [
         _learn_site(
             site_statistics(store, plan, site, design),
             design,
@@ -125,17 +125,19 @@ def learn_directions(
     }
     controls = {"random": random_directions(len(sites), store.d_model, n=how.random_controls, seed=seed)}
     controls |= {
-        kind: ControlDirections(names[kind], unit_rows(np.stack([one.controls[kind] for one in found])))
+        kind: ControlDirections(
+            names[kind], unit_rows(np.stack([learned.controls[kind] for learned in by_site]))
+        )
         for kind in ("covariance", "shuffled", "content")
         if names[kind] or kind == "shuffled"
     }
-    raw = np.stack([one.raw for one in found])
+    raw = np.stack([learned.raw for learned in by_site])
     return EmotionDirections(
         vectors=unit_rows(raw),
         norms=np.linalg.norm(raw, axis=-1).astype(np.float32),
-        mean=np.stack([one.centre for one in found]).astype(np.float32),
-        residual_norm=np.array([one.residual_norm for one in found], dtype=np.float32),
-        held_out_auroc=np.stack([one.quality["auroc"] for one in found]).astype(np.float32),
+        mean=np.stack([learned.centre for learned in by_site]).astype(np.float32),
+        residual_norm=np.array([learned.residual_norm for learned in by_site], dtype=np.float32),
+        held_out_auroc=np.stack([learned.quality["auroc"] for learned in by_site]).astype(np.float32),
         sites=sites,
         emotions=emotions,
         estimator=how.estimator,
@@ -152,12 +154,13 @@ def learn_directions(
         read_site=read_site,
         steer_site=steer_site,
         quality={
-            name: np.stack([one.quality[name] for one in found]).astype(np.float32)
-            for name in found[0].quality
+            name: np.stack([learned.quality[name] for learned in by_site]).astype(np.float32)
+            for name in by_site[0].quality
             if name != "auroc"
         },
         site_quality={
-            name: np.array([one.site_quality[name] for one in found]) for name in found[0].site_quality
+            name: np.array([learned.site_quality[name] for learned in by_site])
+            for name in by_site[0].site_quality
         },
         provenance=Provenance(
             command="directions",
@@ -180,11 +183,11 @@ def _learn_site(
     raw = estimator.fit(own, options)
     vectors = unit_rows(raw).astype(np.float64)
     mixed = [
-        _relabelled(statistics.shuffled, place, own.stories, design.permuted[place, design.labels >= 0])
-        for place in range(len(design.permuted))
+        _relabelled(statistics.shuffled, draw, own.stories, design.permuted[draw, design.labels >= 0])
+        for draw in range(len(design.permuted))
     ]
     controls = {
-        "shuffled": np.array([estimator.fit(one, options)[control] for one in mixed]).reshape(
+        "shuffled": np.array([estimator.fit(relabelled, options)[control] for relabelled in mixed]).reshape(
             -1, raw.shape[-1]
         ),
         "covariance": without_neutral(statistics.random, own.neutral_cov, options.neutral_variance),
@@ -215,10 +218,10 @@ def _learn_site(
 
 
 def _relabelled(
-    shuffled: ClassStatistics, place: int, stories: LabelledStories | None, labels: Int[np.ndarray, "fit"]
+    shuffled: ClassStatistics, draw: int, stories: LabelledStories | None, labels: Int[np.ndarray, "fit"]
 ) -> ClassStatistics:
     moved = None if stories is None else LabelledStories(stories.means, labels, stories.weights)
-    return replace(shuffled, means=shuffled.means[place], weights=shuffled.weights[place], stories=moved)
+    return replace(shuffled, means=shuffled.means[draw], weights=shuffled.weights[draw], stories=moved)
 
 
 def _of_topics(stories: LabelledStories | None, design: Design) -> LabelledStories | None:

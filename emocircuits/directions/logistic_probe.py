@@ -64,16 +64,18 @@ def logistic_probe(
         )
         return float(value + penalty / 2 * (u * ridge).sum()), slope.reshape(-1)
 
-    found = minimize(
+    solution = minimize(
         loss,
         start.reshape(-1),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": 2000, "maxcor": 20, "ftol": 1e-14, "gtol": TOLERANCE},
     )
-    if not found.success and float(np.abs(found.jac).max()) > 100 * TOLERANCE:
-        raise Failure(f"logistic probes did not converge ({found.message})", cure="raise directions.penalty")
-    return found.x.reshape(n_labels, -1)[:, :-1] @ whiten.T / scale
+    if not solution.success and float(np.abs(solution.jac).max()) > 100 * TOLERANCE:
+        raise Failure(
+            f"logistic probes did not converge ({solution.message})", cure="raise directions.penalty"
+        )
+    return solution.x.reshape(n_labels, -1)[:, :-1] @ whiten.T / scale
 
 
 CARDS = (

@@ -66,20 +66,20 @@ def direction_quality(
         cosines.append(along / np.linalg.norm(replicate, axis=-1))
     flat = _without_split_axis(statistics.halves)
     halves = list(_draws(estimator, options, flat, statistics, _halves_by_refit(design), 2 * n_splits))
-    found = dict.fromkeys(QUALITIES, blank)
+    quality = dict.fromkeys(QUALITIES, blank)
     if n_splits:
         pairs = np.concatenate(halves).reshape(n_splits, 2, *raw.shape)
         pairs /= np.linalg.norm(pairs, axis=-1, keepdims=True)
         r = np.einsum("sed,sed->se", pairs[:, 0], pairs[:, 1]).mean(axis=0)
-        found |= {"reliability": r, "reliability_full": 2 * r / (1 + r)}
+        quality |= {"reliability": r, "reliability_full": 2 * r / (1 + r)}
     if cosines:
         low, high = np.quantile(np.concatenate(lengths), [0.025, 0.975], axis=0)
-        found |= {
+        quality |= {
             "cosine_low": np.quantile(np.concatenate(cosines), 0.05, axis=0),
             "norm_low": low,
             "norm_high": high,
         }
-    return {name: np.asarray(values, dtype=np.float32) for name, values in found.items()}
+    return {name: np.asarray(values, dtype=np.float32) for name, values in quality.items()}
 
 
 def _draws(

@@ -83,13 +83,13 @@ class DirectionSettings:
 
 
 def sites_between(sites: tuple[str, ...], low: float | int, high: float | int) -> tuple[str, ...]:
-    """Sites at or behind one fraction of depth and at or before another (site i of n lies at (i + 1) / n).
+    """Sites at or after one fraction of depth and at or before another (site i of n lies at (i + 1) / n).
 
     Raises:
         UserError: no site lies there.
     """
     chosen = tuple(
-        site for place, site in enumerate(sites) if low - 1e-9 <= (place + 1) / len(sites) <= high + 1e-9
+        site for layer, site in enumerate(sites) if low - 1e-9 <= (layer + 1) / len(sites) <= high + 1e-9
     )
     if not chosen:
         raise UserError(
@@ -100,5 +100,5 @@ def sites_between(sites: tuple[str, ...], low: float | int, high: float | int) -
 
 
 def site_at_depth(sites: tuple[str, ...], depth: float | int) -> str:
-    """The first site at or behind a fraction of depth (site i of n lies at (i + 1) / n)."""
+    """The first site at or after a fraction of depth (site i of n lies at (i + 1) / n)."""
     return sites[min(len(sites) - 1, max(0, int(np.ceil(depth * len(sites) - 1e-9)) - 1))]

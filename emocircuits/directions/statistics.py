@@ -134,8 +134,8 @@ def site_statistics(store: ActivationStore, plan: StoryPlan, site: str, design: 
         x, labels = means[fit], design.labels[here][fit]
         if design.keep_stories:
             kept.append(x)
-        for place, codes in enumerate((design.labels, *design.permuted)):
-            sums[place] += _one_hot(codes[here][fit], n_labels) @ x.astype(np.float64)
+        for labelling, codes in enumerate((design.labels, *design.permuted)):
+            sums[labelling] += _one_hot(codes[here][fit], n_labels) @ x.astype(np.float64)
         topic_sums[:] += _one_hot(design.topics[here][fit], design.n_topics) @ x.astype(np.float64)
         second += x.astype(np.float64).T @ x.astype(np.float64)
         weights = _draw_weights(design, first, len(means))[fit]

@@ -33,14 +33,14 @@ class StoryPlan:
     Attributes:
         stories: one row per story used (labels as in the store), in the order of the store.
         from_token: first token of a story that counts (position 0 is BOS or the first token).
-        place: story number of every prompt, -1 for the others.
+        story_of: story number of every prompt, -1 for the others.
         neutral: whether a prompt is neutral text.
         token_norm: whether every token is scaled to the mean norm before it is averaged.
     """
 
     stories: pd.DataFrame
     from_token: int
-    place: Int[np.ndarray, "prompt"]
+    story_of: Int[np.ndarray, "prompt"]
     neutral: np.ndarray
     token_norm: bool = False
 
@@ -106,9 +106,9 @@ def plan_stories(
             f"the activation store has no neutral text (kind {', '.join(neutral_kinds)})",
             cure="collect neutral texts: their main components are projected out of the directions",
         )
-    place = np.full(len(prompts), -1)
-    place[is_story] = np.arange(int(is_story.sum()))
-    return StoryPlan(prompts[is_story].reset_index(drop=True), from_token, place, is_neutral, token_norm)
+    story_of = np.full(len(prompts), -1)
+    story_of[is_story] = np.arange(int(is_story.sum()))
+    return StoryPlan(prompts[is_story].reset_index(drop=True), from_token, story_of, is_neutral, token_norm)
 
 
 def read_site(
@@ -144,7 +144,7 @@ def read_site(
             ]
             flat = flat[positions[offsets[first + start] - low :][: len(flat)] > 0].astype(np.float64)
             mean, cov, n_neutral = mean + flat.sum(axis=0), cov + flat.T @ flat, n_neutral + len(flat)
-        chosen = np.flatnonzero(plan.place[first:stop] >= 0) + first
+        chosen = np.flatnonzero(plan.story_of[first:stop] >= 0) + first
         if not len(chosen):
             continue
         for part in np.array_split(
@@ -168,7 +168,7 @@ def read_site(
 
 
 def prompt_blocks(n_tokens: Int[np.ndarray, "prompt"], most_rows: int) -> list[tuple[int, int]]:
-    """Runs of prompts with at most `most_rows` rows each (or one prompt): pairs (first, one behind
+    """Runs of prompts with at most `most_rows` rows each (or one prompt): pairs (first, one after
     the last).
     """
     ends = np.cumsum(n_tokens)
@@ -197,6 +197,6 @@ def _story_means(
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """Stretches of True: pairs (first, one behind the last)."""
+    """Stretches of True: pairs (first, one after the last)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -69,19 +69,19 @@ def summarise(
     )
     sites = tuple(store.sites if sites is None else sites)
     means = np.zeros((len(plan.stories), len(sites), store.d_model), dtype=np.float32)
-    found = []
+    moments = []
     for number, site in enumerate(track(sites, "summarise", total=len(sites))):
 
         def take(first: int, block: Float[np.ndarray, "block d_model"], number: int = number) -> None:
             means[first : first + len(block), number] = block
 
-        found.append(read_site(store, plan, site, take))
+        moments.append(read_site(store, plan, site, take))
     return StoreSummary(
         stories=plan.stories,
         story_means=means,
-        neutral_mean=np.stack([one.neutral_mean for one in found]),
-        neutral_cov=np.stack([one.neutral_cov for one in found]),
-        residual_norm=np.array([one.residual_norm for one in found]),
+        neutral_mean=np.stack([moment.neutral_mean for moment in moments]),
+        neutral_cov=np.stack([moment.neutral_cov for moment in moments]),
+        residual_norm=np.array([moment.residual_norm for moment in moments]),
         sites=sites,
         from_token=from_token,
     )

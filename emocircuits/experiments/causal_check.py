@@ -164,7 +164,7 @@ def causal_check(
 
 
 def _kinds(check: SiteCheck) -> np.ndarray:
-    """What each row of a batch is; a null stands behind the rows it belongs to."""
+    """What each row of a batch is; a null stands after the rows it belongs to."""
     counts = {
         "feature": len(check.kept),
         "random feature": len(check.random),

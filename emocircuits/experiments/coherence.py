@@ -112,7 +112,7 @@ def repetition(tokens: Int[np.ndarray, "text new"]) -> float:
     than that.
     """
     runs = [
-        [tuple(row[place : place + REPEATED]) for place in range(len(row) - REPEATED + 1)]
+        [tuple(row[start : start + REPEATED]) for start in range(len(row) - REPEATED + 1)]
         for row in tokens.tolist()
     ]
     total = sum(map(len, runs))

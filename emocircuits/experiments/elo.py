@@ -77,18 +77,18 @@ def fit_elo(
         # a perfect fit is no fault here; complete separation is looked for below
         warnings.simplefilter("ignore")
         try:
-            found = GLM(p_first, exog, family=families.Binomial()).fit(scale="X2")
+            fit = GLM(p_first, exog, family=families.Binomial()).fit(scale="X2")
         except (np.linalg.LinAlgError, ValueError) as error:
             raise Failure(f"the Bradley-Terry fit failed ({error})", cure="offer more pairs") from error
-    converged = found.converged or np.allclose(found.fittedvalues, p_first)
-    if not converged or not np.isfinite(found.params).all() or np.abs(found.params).max() > SEPARATED:
+    converged = fit.converged or np.allclose(fit.fittedvalues, p_first)
+    if not converged or not np.isfinite(fit.params).all() or np.abs(fit.params).max() > SEPARATED:
         raise Failure(
             "the Bradley-Terry fit did not converge",
             expected="choices that do not separate the items completely",
         )
-    covariance = contrasts @ found.cov_params()[:-1, :-1] @ contrasts.T
+    covariance = contrasts @ fit.cov_params()[:-1, :-1] @ contrasts.T
     return EloRatings(
-        POINTS * (contrasts @ found.params[:-1]),
+        POINTS * (contrasts @ fit.params[:-1]),
         POINTS * np.sqrt(np.maximum(np.diag(covariance), 0)),
-        float(POINTS * found.params[-1]),
+        float(POINTS * fit.params[-1]),
     )

@@ -20,7 +20,7 @@ from emocircuits.directions.statistics import ClassStatistics
 from emocircuits.directions.validation import AurocIntervals, auroc_intervals, naming_accuracy
 from emocircuits.errors import UserError
 from emocircuits.organism.bayes import level_table
-from emocircuits.organism.corpus import document
+from emocircuits.organism.corpus import make_document
 from emocircuits.organism.documents import Document
 from emocircuits.organism.emotion_posterior import emotion_log_posterior, shown_levels
 from emocircuits.organism.world import APPRAISALS, lexicon
@@ -50,18 +50,18 @@ def emotion_limits(
 
     Args:
         fit: training stories, for the linear reading.
-        held_out: stories to judge on.
+        held_out: stories to score on.
         emotions: the emotions in question; every story shows one of them.
     """
     columns = [lexicon().index(emotion) for emotion in emotions]
     codes = {emotion: code for code, emotion in enumerate(emotions)}
     fit_labels, labels = (
-        np.array([codes[str(one.emotion)] for one in stories]) for stories in (fit, held_out)
+        np.array([codes[str(story.emotion)] for story in stories]) for stories in (fit, held_out)
     )
     posterior = emotion_log_posterior(held_out)[:, columns]
     table = np.log(level_table()[columns])
-    levels = np.array([[one.levels[name] for name in APPRAISALS] for one in held_out])
-    latent = sum(table[:, place, levels[:, place] + 1].T for place in range(len(APPRAISALS)))
+    levels = np.array([[story.levels[name] for name in APPRAISALS] for story in held_out])
+    latent = sum(table[:, column, levels[:, column] + 1].T for column in range(len(APPRAISALS)))
     # the posterior among these emotions only, since a story shows one of them
     posterior, latent = (
         values - np.logaddexp.reduce(values, axis=1, keepdims=True) for values in (posterior, latent)
@@ -74,7 +74,7 @@ def emotion_limits(
 
 
 def story_of(text_id: str) -> Document:
-    """The generator's story behind a text of a run (`emotion/story/split/seed/index`).
+    """The generator's story that a text of a run came from (`emotion/story/split/seed/index`).
 
     Raises:
         UserError: the id is not of this form.
@@ -86,7 +86,7 @@ def story_of(text_id: str) -> Document:
             expected="emotion/story/split/seed/index",
         )
     emotion, _, split, seed, index = parts
-    return document("story", int(index), seed=int(seed), split=split, named=False, emotion=emotion)
+    return make_document("story", int(index), seed=int(seed), split=split, named=False, emotion=emotion)
 
 
 def _discriminant(

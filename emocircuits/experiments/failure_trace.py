@@ -90,7 +90,7 @@ def failure_trace(
         for document, values in scenes
         if document.decisions[-1].action == document.decisions[-1].options[0]
     ]
-    cheats = [one for one in cheats if np.isfinite(one).all()]
+    cheats = [series for series in cheats if np.isfinite(series).all()]
     if not cheats or not np.isfinite(np.array(neutral).reshape(-1, len(PHASES))).any(axis=0).all():
         raise UserError(
             f"too few of {n} coding scenes end with a cheat or pass at once", cure="read more scenes"

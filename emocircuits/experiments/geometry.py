@@ -63,18 +63,20 @@ def coordinate_correlations(
         UserError: fewer than three emotions have coordinates.
     """
     table = coordinates.set_index("emotion") if "emotion" in coordinates else coordinates
-    known = [place for place, emotion in enumerate(emotions) if emotion in table.index]
+    known = [row for row, emotion in enumerate(emotions) if emotion in table.index]
     if len(known) < 3:
         raise UserError(
             f"{len(known)} of {len(emotions)} emotions have coordinates", expected="at least three"
         )
-    found = principal_components(vectors, n)
-    numbers = table.loc[[emotions[place] for place in known]].select_dtypes("number")
+    components = principal_components(vectors, n)
+    numbers = table.loc[[emotions[row] for row in known]].select_dtypes("number")
     rows = []
     for name in numbers:
-        for component in range(found.scores.shape[1]):
+        for component in range(components.scores.shape[1]):
             r = float(
-                np.corrcoef(found.scores[known, component], numbers[name].to_numpy(dtype=np.float64))[0, 1]
+                np.corrcoef(components.scores[known, component], numbers[name].to_numpy(dtype=np.float64))[
+                    0, 1
+                ]
             )
             rows.append(
                 (
@@ -83,7 +85,7 @@ def coordinate_correlations(
                     r,
                     abs(r),
                     *fisher_interval(abs(r), len(known)),
-                    float(found.explained[component]),
+                    float(components.explained[component]),
                     len(known),
                 )
             )
@@ -102,7 +104,7 @@ def cosine_matrix(vectors: Float[np.ndarray, "emotion d_model"]) -> Float[np.nda
     return np.clip(unit @ unit.T, -1, 1)
 
 
-def emotion_clusters(
+def cluster_emotions(
     vectors: Float[np.ndarray, "emotion d_model"], k: int = 10, *, seed: int = 0, n_starts: int = 20
 ) -> tuple[Int[np.ndarray, "emotion"], float]:
     """k-means of unit directions (k-means++, best of `n_starts`), and how far other starts agree with it.
@@ -159,10 +161,10 @@ def layer_similarity(
     n = vectors.shape[1]
     upper = np.triu_indices(n, 1)
     ranks = np.zeros((len(sites), n, n))
-    for place, matrix in enumerate(vectors):
+    for layer, matrix in enumerate(vectors):
         ranked = rankdata(cosine_matrix(matrix.astype(np.float64))[upper])
-        ranks[place][upper] = (ranked - ranked.mean()) / ranked.std()
-        ranks[place] += ranks[place].T
+        ranks[layer][upper] = (ranked - ranked.mean()) / ranked.std()
+        ranks[layer] += ranks[layer].T
     draws = (
         generator(seed, "layer-similarity")
         .multinomial(n, np.full(n, 1 / n), size=n_bootstrap)
@@ -175,7 +177,7 @@ def layer_similarity(
             weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
         )
 
-    means, squares = [weighted(one) for one in ranks], [weighted(one**2) for one in ranks]
+    means, squares = [weighted(rank) for rank in ranks], [weighted(rank**2) for rank in ranks]
     rows = []
     for i, site in enumerate(sites):
         for j, other in enumerate(sites):

@@ -59,9 +59,9 @@ def read_templates(path: str | Path = DEFAULT) -> tuple[tuple[IntensityTemplate,
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         templates = tuple(
             IntensityTemplate(
-                str(one["id"]), str(one["text"]), tuple(one["values"]), str(one.get("grave", "high"))
+                str(row["id"]), str(row["text"]), tuple(row["values"]), str(row.get("grave", "high"))
             )
-            for one in table["template"]
+            for row in table["template"]
         )
     except OSError as error:
         raise UserError(

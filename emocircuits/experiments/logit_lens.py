@@ -4,10 +4,10 @@ later layers make of it.
 A small push of strength ±h along a direction is added at every position of a prompt, as in steering, and the
 logits at the last position are compared:
 
-    total   =  (logits(x + h) - logits(x - h)) / 2h           the real model, everything behind the site runs
+    total   =  (logits(x + h) - logits(x - h)) / 2h           the real model, everything after the site runs
     direct  =  the same with the push added to the stream after the last block: only final norm and
     unembedding see it
-    later   =  total - direct                                  what attention and MLPs behind the site add
+    later   =  total - direct                                  what attention and MLPs after the site add
 
 averaged over prompts, per unit of strength (strength 1 is a push as long as the mean residual norm at the
 site), minus the mean over the vocabulary, which a softmax does not see. The plain logit lens (nostalgebraist
@@ -101,14 +101,14 @@ def logit_lens(
             tokens = tokens.to(device)
             stream, final = stream_at(bridge, tokens, site), stream_at(bridge, tokens, last)[:, -1:]
             for row in range(len(tokens)):
-                # behind the last block nothing looks at other positions, so the direct part needs only the
+                # after the last block nothing looks at other positions, so the direct part needs only the
                 # last
-                for part, place, start in (("total", site, stream[row]), ("direct", last, final[row])):
+                for part, pushed_site, start in (("total", site, stream[row]), ("direct", last, final[row])):
                     size = max(1, batch_tokens // (2 * len(start)))
                     for first in range(0, len(directions), size):
                         these = push[first : first + size]
                         logits = _pushed(
-                            model, tokens[row, -len(start) :], place, start, torch.cat([these, -these])
+                            model, tokens[row, -len(start) :], pushed_site, start, torch.cat([these, -these])
                         )
                         change = (logits[: len(these)] - logits[len(these) :]) / (2 * strength)
                         sums[part][first : first + size] += change.cpu().numpy()
@@ -149,9 +149,9 @@ def lens_table(
         count = min(top, values.shape[1])
         for end, sign in (("top", -1), ("bottom", 1)):
             chosen = known[np.argsort(sign * values, axis=1, kind="stable")[:, :count]]
-            for place, (name, kind) in enumerate(zip(lens.names, lens.kinds, strict=True)):
+            for row, (name, kind) in enumerate(zip(lens.names, lens.kinds, strict=True)):
                 for rank, (index, text) in enumerate(
-                    zip(chosen[place], model.token_texts(chosen[place].tolist()), strict=True)
+                    zip(chosen[row], model.token_texts(chosen[row].tolist()), strict=True)
                 ):
                     rows.append(
                         (
@@ -162,7 +162,7 @@ def lens_table(
                             rank + 1,
                             int(index),
                             text,
-                            *(float(parts[one][place, index]) for one in PARTS),
+                            *(float(parts[column][row, index]) for column in PARTS),
                         )
                     )
     return pd.DataFrame(
@@ -182,24 +182,24 @@ def lens_summary(lens: LogitLens, model: LanguageModel) -> pd.DataFrame:
         is not one token.
     """
     own = {
-        place: token
-        for place, (name, kind) in enumerate(zip(lens.names, lens.kinds, strict=True))
+        row: token
+        for row, (name, kind) in enumerate(zip(lens.names, lens.kinds, strict=True))
         if kind == "emotion" and (token := _own_token(model, name)) is not None
     }
     tokens, rows = list(own.values()), []
-    for place, (name, kind) in enumerate(zip(lens.names, lens.kinds, strict=True)):
-        parts = {part: lens.part(part)[place].astype(np.float64) for part in PARTS}
+    for row, (name, kind) in enumerate(zip(lens.names, lens.kinds, strict=True)):
+        parts = {part: lens.part(part)[row].astype(np.float64) for part in PARTS}
         spread = {part: float(np.sqrt((values**2).mean())) for part, values in parts.items()}
         known = spread["total"] > 0 and spread["direct"] > 0
         r = float(np.corrcoef(parts["total"], parts["direct"])[0, 1]) if known else 0.0
         z, ranks = [np.nan] * 2, [np.nan] * 2
-        if place in own:
+        if row in own:
             z = [
-                float(parts[part][own[place]] / spread[part]) if spread[part] else 0.0
+                float(parts[part][own[row]] / spread[part]) if spread[part] else 0.0
                 for part in ("total", "direct")
             ]
             ranks = [
-                float((parts[part][tokens] >= parts[part][own[place]]).sum()) for part in ("total", "direct")
+                float((parts[part][tokens] >= parts[part][own[row]]).sum()) for part in ("total", "direct")
             ]
         rows.append((name, kind, *spread.values(), r, *z, *ranks, len(tokens)))
     columns = [

@@ -128,7 +128,7 @@ def mediation(
     masks = _masks(sets, dictionaries, site)
     push = direction.push(settings.strength)
     values = {}
-    with bar((2 + len(sets)) * sum(len(one.prompts) for one in behaviours), "mediation") as shown:
+    with bar((2 + len(sets)) * sum(len(behaviour.prompts) for behaviour in behaviours), "mediation") as shown:
         for behaviour in behaviours:
             plan = _Held(model, dictionaries, masks, push)
             values[behaviour.name] = resumed_metric(
@@ -145,26 +145,30 @@ def mediation(
         if not abs(effects[0].mean()) > 0:
             raise Failure(f"steering at {site} does not move {name}", expected="an effect to be mediated")
         shares, low, high = _shares(effects, settings.seed)
-        for place, one in enumerate(sets):
-            count = max((len(one.features[s]) for s in one.features if s in dictionaries), default=0)
+        for number, held_set in enumerate(sets):
+            count = max(
+                (len(held_set.features[s]) for s in held_set.features if s in dictionaries), default=0
+            )
             rows.append(
                 (
                     name,
-                    one.name,
-                    one.kind,
+                    held_set.name,
+                    held_set.kind,
                     site,
                     settings.strength,
                     count,
                     count / dictionaries[site].d_sae,
                     effects[0].mean(),
-                    effects[1 + place].mean(),
-                    shares[place],
-                    low[place],
-                    high[place],
+                    effects[1 + number].mean(),
+                    shares[number],
+                    low[number],
+                    high[number],
                     block.shape[1],
                 )
             )
-    return Mediation(pd.DataFrame(rows, columns=list(COLUMNS)), values, tuple(one.name for one in sets))
+    return Mediation(
+        pd.DataFrame(rows, columns=list(COLUMNS)), values, tuple(held_set.name for held_set in sets)
+    )
 
 
 @dataclass(frozen=True)
@@ -195,8 +199,8 @@ class _Held:
         def make(rows: Tensor, columns: Tensor):
             steered = (rows > 0).to(residual.dtype)[:, None, None] * self.push.vector.to(residual)
             held = {
-                site: _hold(one, free[site][columns], self.masks[site][rows])
-                for site, one in self.dictionaries.items()
+                site: _hold(dictionary, free[site][columns], self.masks[site][rows])
+                for site, dictionary in self.dictionaries.items()
             }
             return held[start](residual[columns] + steered), [(site, held[site]) for site in later]
 
@@ -228,15 +232,20 @@ def _masks(sets: Sequence[HeldSet], dictionaries: Mapping[str, Dictionary], site
     if site not in dictionaries:
         raise UserError(f"no SAE at the steering site {site}", expected=", ".join(dictionaries))
     masks = {
-        name: torch.zeros(2 + len(sets), one.d_sae, dtype=one.decoder.dtype, device=one.decoder.device)
-        for name, one in dictionaries.items()
+        name: torch.zeros(
+            2 + len(sets),
+            dictionary.d_sae,
+            dtype=dictionary.decoder.dtype,
+            device=dictionary.decoder.device,
+        )
+        for name, dictionary in dictionaries.items()
     }
-    for row, one in enumerate(sets, start=2):
-        for name, features in one.features.items():
+    for row, held_set in enumerate(sets, start=2):
+        for name, features in held_set.features.items():
             if name in dictionaries and len(features):
                 if features.min() < 0 or features.max() >= dictionaries[name].d_sae:
                     raise UserError(
-                        f"the set '{one.name}' holds feature {int(features.max())} at {name}",
+                        f"the set '{held_set.name}' holds feature {int(features.max())} at {name}",
                         expected=f"0 to {dictionaries[name].d_sae - 1}",
                     )
                 masks[name][row, torch.from_numpy(features)] = 1

@@ -80,18 +80,18 @@ def calibrate(
         raise UserError(
             "there are no neutral texts to calibrate on", cure="give a file of neutral texts, one a line"
         )
-    found = token_readings(
+    readings = token_readings(
         model, directions, [model.encode(text) for text in texts], list(emotions), site=site
     )
-    pooled = np.concatenate([_pooled(values[1:], window) for values in found if len(values) > 1])
-    place = int(np.ceil((len(pooled) + 1) * (1 - false_positive_rate)))
-    if place > len(pooled):
+    pooled = np.concatenate([_pooled(values[1:], window) for values in readings if len(values) > 1])
+    rank = int(np.ceil((len(pooled) + 1) * (1 - false_positive_rate)))
+    if rank > len(pooled):
         raise UserError(
             f"{len(pooled)} neutral tokens for a false-positive rate of {false_positive_rate:g}",
             expected=f"at least {int(np.ceil(1 / false_positive_rate))} tokens",
             cure="give more neutral text or a higher rate",
         )
-    thresholds = np.sort(pooled, axis=0)[place - 1]
+    thresholds = np.sort(pooled, axis=0)[rank - 1]
     return Calibration(
         dict(zip(emotions, map(float, thresholds), strict=True)), false_positive_rate, len(pooled), window
     )
@@ -181,13 +181,13 @@ class Monitor:
             )
         self.directions.check_model(self.model.name, self.model.content_hash, self.model.d_model)
         self.site = self.site or self.directions.read_site
-        place, emotions = self.directions.site_index(self.site), list(self.calibration.thresholds)
+        site_index, emotions = self.directions.site_index(self.site), list(self.calibration.thresholds)
         vectors = np.stack([self.directions.vector(emotion, self.site) for emotion in emotions]).astype(
             np.float64
         )
         scale, device = self.directions.scale(self.site), self.model.bridge.cfg.device
         rows = [torch.from_numpy(vectors.T / scale)]
-        offset = [vectors @ self.directions.mean[place].astype(np.float64) / scale]
+        offset = [vectors @ self.directions.mean[site_index].astype(np.float64) / scale]
         if self.features:
             if self.dictionary is None or self.dictionary.site != self.site:
                 raise UserError(
@@ -212,10 +212,10 @@ class Monitor:
     def write(
         self, prompt: str, n_tokens: int, *, temperature: float | int = 1.0, seed: int = 0
     ) -> Iterator[Step]:
-        """Writes on, one step per token; the steps before the first new token are the prompt's own.
+        """Continues a prompt, one step per token; the steps before the first new token are the prompt's own.
 
         Args:
-            prompt: what to go on from.
+            prompt: what is continued.
             n_tokens: most tokens to write.
             temperature: 0 takes the most likely token.
             seed: seed of the sampling.
@@ -352,7 +352,7 @@ class _Request:
 
 
 def marked_text(steps: Sequence[Step]) -> str:
-    """The text with what was above its threshold in brackets behind the token that followed it."""
+    """The text with what was above its threshold in brackets after the token that followed it."""
     return "".join(
         step.text + (f"[{', '.join(step.above)}]" if step.action == "marked" else "") for step in steps
     )

@@ -118,7 +118,7 @@ class Preferences:
 
     def table(self) -> pd.DataFrame:
         """`activity, category, text, elo, standard_error`, best liked first."""
-        rows = [(one.id, one.category, one.text) for one in self.material.activities]
+        rows = [(activity.id, activity.category, activity.text) for activity in self.material.activities]
         table = pd.DataFrame(rows, columns=["activity", "category", "text"])
         table = table.assign(elo=self.ratings.elo, standard_error=self.ratings.standard_error)
         return table.sort_values("elo", ascending=False, kind="stable", ignore_index=True)
@@ -159,15 +159,15 @@ def preferences(
     labels = [model.single_token(label) for label in material.labels]
     sums, p_first = np.zeros((len(sites), n, model.d_model)), np.zeros(len(prompts))
     with recorded(model.bridge, sites) as streams, bar(len(prompts), "preferences") as shown:
-        for places, tokens in _batches(prompts, batch_tokens):
+        for numbers, tokens in _batches(prompts, batch_tokens):
             logits = model.bridge(tokens.to(model.bridge.cfg.device), use_cache=False, logits_to_keep=1)[
                 :, -1, labels
             ]
-            p_first[places] = logits.double().softmax(-1)[:, 0].cpu().numpy()
-            weights = _option_weights(prompts, places, n, tokens.shape[1])
+            p_first[numbers] = logits.double().softmax(-1)[:, 0].cpu().numpy()
+            weights = _option_weights(prompts, numbers, n, tokens.shape[1])
             for number, site in enumerate(sites):
                 sums[number] += weights @ streams[site].double().cpu().numpy().reshape(-1, model.d_model)
-            shown.update(len(places))
+            shown.update(len(numbers))
     offered = np.bincount(
         [activity for prompt in prompts for activity in (prompt.first, prompt.second)], minlength=n
     )
@@ -182,7 +182,7 @@ def preferences(
 @torch.no_grad()
 def steered_preferences(
     model: LanguageModel,
-    found: Preferences,
+    rated: Preferences,
     directions: Sequence[Direction],
     *,
     strength: float = 0.5,
@@ -194,7 +194,7 @@ def steered_preferences(
 
     Args:
         model: the model.
-        found: its preferences; the half is balanced over their Elo.
+        rated: its preferences; the half is balanced over their Elo.
         directions: emotions and controls, all at one site.
         strength: of the push, a fraction of the mean residual norm there.
         pairs: rate with only so many pairs (every activity equally often); all by default.
@@ -217,19 +217,19 @@ def steered_preferences(
             f"directions at {site} to steer preferences along",
             expected="a site before the last: after it nothing carries a push from the options to the answer",
         )
-    material = found.material
-    half = stratified_half(found.ratings.elo.tolist(), seed)
+    material = rated.material
+    half = stratified_half(rated.ratings.elo.tolist(), seed)
     prompts = option_prompts(model, material, ordered_pairs(len(half), pairs, seed), seed)
     labels, device = [model.single_token(label) for label in material.labels], model.bridge.cfg.device
     pushes = torch.stack([direction.push(strength).vector for direction in directions]).to(device)
     pushes = torch.cat([torch.zeros_like(pushes[:1]), pushes])
     p_first = np.zeros((len(pushes), len(prompts)))
     with bar(len(pushes) * len(prompts), "steer preferences") as shown:
-        for places, tokens in _batches(prompts, batch_tokens):
+        for numbers, tokens in _batches(prompts, batch_tokens):
             tokens = tokens.to(device)
             residual, mask = (
                 stream_at(model.bridge, tokens, site),
-                _pushed_tokens(prompts, places, half, tokens.shape[1]).to(device),
+                _pushed_tokens(prompts, numbers, half, tokens.shape[1]).to(device),
             )
             size = max(1, batch_tokens // tokens.numel())
             # several pushes in one pass: entering a hook costs as much as a small pass
@@ -239,10 +239,10 @@ def steered_preferences(
                 logits = resume(model.bridge, tokens.repeat(len(these), 1), site, stream, last=True)[
                     :, -1, labels
                 ]
-                p_first[start : start + size, places] = (
+                p_first[start : start + size, numbers] = (
                     logits.double().softmax(-1)[:, 0].unflatten(0, (len(these), -1)).cpu().numpy()
                 )
-            shown.update(len(pushes) * len(places))
+            shown.update(len(pushes) * len(numbers))
     if np.array_equal(p_first[1:], np.broadcast_to(p_first[0], p_first[1:].shape)):
         raise Failure(
             f"pushing on the options' tokens at {site} changed no answer",
@@ -293,13 +293,13 @@ def _correlations(
 
 
 def _option_weights(
-    prompts: Sequence[OptionPrompt], places: Int[np.ndarray, "batch"], n: int, length: int
+    prompts: Sequence[OptionPrompt], numbers: Int[np.ndarray, "batch"], n: int, length: int
 ) -> sparse.csr_matrix:
     """(activity, token of the batch): weights that sum the mean streams over the tokens of each offered
     activity.
     """
     rows, columns, values = [], [], []
-    for row, number in enumerate(places):
+    for row, number in enumerate(numbers):
         for activity, span in zip(
             (prompts[number].first, prompts[number].second), prompts[number].spans, strict=True
         ):
@@ -307,25 +307,25 @@ def _option_weights(
             rows += [activity] * size
             columns += range(row * length + span.start, row * length + span.stop)
             values += [1 / size] * size
-    return sparse.csr_matrix((values, (rows, columns)), shape=(n, len(places) * length))
+    return sparse.csr_matrix((values, (rows, columns)), shape=(n, len(numbers) * length))
 
 
 def _batches(prompts: Sequence[OptionPrompt], batch_tokens: int):
-    for places, tokens in equal_length_groups([prompt.tokens for prompt in prompts]):
+    for numbers, tokens in equal_length_groups([prompt.tokens for prompt in prompts]):
         size = max(1, batch_tokens // tokens.shape[1])
-        for start in range(0, len(places), size):
-            yield places[start : start + size], tokens[start : start + size]
+        for start in range(0, len(numbers), size):
+            yield numbers[start : start + size], tokens[start : start + size]
 
 
 def _pushed_tokens(
     prompts: Sequence[OptionPrompt],
-    places: Int[np.ndarray, "batch"],
+    numbers: Int[np.ndarray, "batch"],
     half: Int[np.ndarray, "item"],
     length: int,
 ) -> torch.Tensor:
     """1 at the tokens of the options that belong to the pushed half."""
-    mask = torch.zeros(len(places), length)
-    for row, number in enumerate(places):
+    mask = torch.zeros(len(numbers), length)
+    for row, number in enumerate(numbers):
         prompt = prompts[number]
         for activity, span in zip((prompt.first, prompt.second), prompt.spans, strict=True):
             if half[activity]:

@@ -74,8 +74,8 @@ def read_material(path: str | Path = DEFAULT) -> PreferenceMaterial:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         activities = tuple(
-            Activity(str(one["id"]), str(one.get("category", "")), str(one["text"]))
-            for one in table["activity"]
+            Activity(str(row["id"]), str(row.get("category", "")), str(row["text"]))
+            for row in table["activity"]
         )
         questions, labels = (
             tuple(map(str, table["question"])),
@@ -126,20 +126,20 @@ def option_prompts(
 ) -> list[OptionPrompt]:
     """One prompt per pair; questions are dealt out at random, equally often."""
     which = generator(seed, "questions").permutation(len(pairs)) % len(material.questions)
-    texts, places = [], []
+    texts, option_spans = [], []
     for (first, second), question in zip(pairs, which, strict=True):
         filled, spans = _fill(
             material.questions[question],
             {"{A}": material.activities[first].text, "{B}": material.activities[second].text},
         )
         texts.append(filled)
-        places.append((spans["{A}"], spans["{B}"]))
+        option_spans.append((spans["{A}"], spans["{B}"]))
     encoded = encode_with_offsets(model, texts)
     return [
         OptionPrompt(
             int(first), int(second), tuple(tokens), (tokens_of(offsets, *at_a), tokens_of(offsets, *at_b))
         )
-        for (first, second), (tokens, offsets), (at_a, at_b) in zip(pairs, encoded, places, strict=True)
+        for (first, second), (tokens, offsets), (at_a, at_b) in zip(pairs, encoded, option_spans, strict=True)
     ]
 
 
@@ -147,11 +147,11 @@ def _fill(question: str, texts: dict[str, str]) -> tuple[str, dict[str, tuple[in
     """The question with its places filled, and where each text stands."""
     filled, spans = "", {}
     rest = question
-    for place in sorted(texts, key=question.index):
-        before, rest = rest.split(place, 1)
+    for slot in sorted(texts, key=question.index):
+        before, rest = rest.split(slot, 1)
         filled += before
-        spans[place] = (len(filled), len(filled) + len(texts[place]))
-        filled += texts[place]
+        spans[slot] = (len(filled), len(filled) + len(texts[slot]))
+        filled += texts[slot]
     return filled + rest, spans
 
 

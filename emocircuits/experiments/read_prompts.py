@@ -1,4 +1,4 @@
-"""Readings of many long prompts within a memory budget, one file per prompt, so that a killed call goes on
+"""Readings of many long prompts within a memory budget, one file per prompt, so that a killed call resumes
 with the next one.
 """
 

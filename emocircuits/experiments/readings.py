@@ -49,13 +49,13 @@ def token_readings(
     """
     directions.check_model(model.name, model.content_hash, model.d_model)
     site = site or directions.read_site
-    place = directions.site_index(site)
+    site_index = directions.site_index(site)
     vectors = np.stack([directions.vector(emotion, site) for emotion in emotions]).astype(np.float64)
-    offset = vectors @ directions.mean[place].astype(np.float64)
-    found: list[np.ndarray] = [np.empty((0, len(emotions)))] * len(prompts)
-    for places, tokens in equal_length_groups(prompts):
+    offset = vectors @ directions.mean[site_index].astype(np.float64)
+    readings: list[np.ndarray] = [np.empty((0, len(emotions)))] * len(prompts)
+    for numbers, tokens in equal_length_groups(prompts):
         size = max(1, batch_tokens // tokens.shape[1])
-        for start in range(0, len(places), size):
+        for start in range(0, len(numbers), size):
             stream = (
                 stream_at(model.bridge, tokens[start : start + size].to(model.bridge.cfg.device), site)
                 .double()
@@ -64,9 +64,9 @@ def token_readings(
             )
             values = (stream @ vectors.T - offset) / directions.scale(site)
             values[:, 0] = np.nan
-            for prompt, rows in zip(places[start : start + size], values, strict=True):
-                found[prompt] = rows
-    return found
+            for prompt, rows in zip(numbers[start : start + size], values, strict=True):
+                readings[prompt] = rows
+    return readings
 
 
 @torch.no_grad()
@@ -111,16 +111,16 @@ def long_readings(
     site, device = site or directions.read_site, model.bridge.cfg.device
     vectors = np.stack([directions.vector(emotion, site) for emotion in emotions]).astype(np.float64)
     offset = vectors @ directions.mean[directions.site_index(site)].astype(np.float64)
-    found, cache = [], DynamicCache(config=model.bridge.original_model.config)
+    parts, cache = [], DynamicCache(config=model.bridge.original_model.config)
     with recorded(model.bridge, [site]) as streams:
         for start in range(0, len(ids), chunk):
             part = torch.tensor([list(ids[start : start + chunk])], device=device)
             model.bridge(part, past_key_values=cache, use_cache=True, logits_to_keep=1)
             stream = streams[site][0].double().cpu().numpy()
-            found.append((stream @ vectors.T - offset) / directions.scale(site))
+            parts.append((stream @ vectors.T - offset) / directions.scale(site))
             if tick is not None:
                 tick(part.shape[1])
-    values = np.concatenate(found)
+    values = np.concatenate(parts)
     values[0] = np.nan
     return values
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from emocircuits.errors import Failure, UserError
 from emocircuits.models.language_model import LanguageModel
+from emocircuits.passes.pairs import Metric
 from emocircuits.passes.resume import resume, stream_at
 
-Metric = Callable[[Tensor], Tensor]
 Hooks = list[tuple[str, Callable]]
 # (rows, columns) of a batch -> the stream to resume with at the site, and hooks at later sites
 Edited = Callable[[Tensor, Tensor], tuple[Tensor, Hooks]]

@@ -118,9 +118,9 @@ def scan_text(
                         continue
                     means = rows.mean(axis=0)
                     total, squares, n_passages = total + means, squares + means**2, n_passages + 1
-                    for place in np.flatnonzero(means > floor):
-                        floor[place] = _keep(
-                            best[place], piece.text[start:stop], float(means[place]), piece.line, top
+                    for column in np.flatnonzero(means > floor):
+                        floor[column] = _keep(
+                            best[column], piece.text[start:stop], float(means[column]), piece.line, top
                         )
             shown.update(sum(len(piece.sentences) for piece in pieces))
     if not n_passages:
@@ -132,9 +132,9 @@ def scan_text(
     mean = total / n_passages
     sd = np.sqrt(np.maximum(squares / n_passages - mean**2, 0))
     rows = [
-        (emotion, rank + 1, value, (value - mean[place]) / sd[place] if sd[place] > 0 else 0.0, line, text)
-        for place, emotion in enumerate(emotions)
-        for rank, (text, (value, line)) in enumerate(best[place].items())
+        (emotion, rank + 1, value, (value - mean[column]) / sd[column] if sd[column] > 0 else 0.0, line, text)
+        for column, emotion in enumerate(emotions)
+        for rank, (text, (value, line)) in enumerate(best[column].items())
     ]
     return Scan(
         pd.DataFrame(rows, columns=["emotion", "rank", "reading", "z", "line", "text"]),
@@ -167,7 +167,7 @@ def text_pieces(model: LanguageModel, lines: Iterable[str], window: int) -> Iter
     sentences.
     """
     for line, paragraph in _paragraphs(lines):
-        spans = [found.span() for found in _SENTENCE.finditer(paragraph)]
+        spans = [match.span() for match in _SENTENCE.finditer(paragraph)]
         if not spans:
             continue
         ((_, offsets),) = encode_with_offsets(model, [paragraph])
@@ -196,7 +196,7 @@ def _keep(kept: dict[str, tuple[float, int]], text: str, value: float, line: int
         ordered = sorted(kept.items(), key=lambda entry: -entry[1][0])[:top]
         kept.clear()
         kept.update(ordered)
-    return min(one for one, _ in kept.values()) if len(kept) == top else -np.inf
+    return min(reading for reading, _ in kept.values()) if len(kept) == top else -np.inf
 
 
 def _paragraphs(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

@@ -52,38 +52,38 @@ def speaker_directions(
         UserError: no stretches of any role, or an emotion with too few of them in a split.
     """
     kinds = set(store.prompts["kind"])
-    found = {
+    by_role = {
         role: learn_directions(
             of_role(store, role), replace(settings, story_kinds=(kind,), from_token=1), seed=seed
         )
         for role, (kind, _) in ROLES.items()
         if kind in kinds
     }
-    if not found:
+    if not by_role:
         raise UserError(
             "the store has no dialogues of two speakers and no masked ones",
             cure="collect speaker_spans or masked_spans",
         )
-    return found
+    return by_role
 
 
 def role_readings(
-    store: ActivationStore, found: Mapping[str, EmotionDirections], *, split: str = "held_out"
+    store: ActivationStore, by_role: Mapping[str, EmotionDirections], *, split: str = "held_out"
 ) -> pd.DataFrame:
     """How well each role's directions read each label on held-out stretches of their kind, at the reading
     site.
 
     Returns:
         `directions` (a role), `label` (a role of the same kind), `auroc, ci_low, ci_high` (mean over
-        emotions). The diagonal is what a direction was learned for; beside it 0.5 means that the other label
-        cannot be read from it.
+        emotions). The diagonal is what a direction was learned for; next to it, 0.5 means that the other
+        label cannot be read from it.
     """
     rows = []
-    for role, directions in found.items():
+    for role, directions in by_role.items():
         kind, site = ROLES[role][0], directions.read_site
         vectors = directions.vectors[directions.site_index(site)].astype(np.float64)
         codes = {emotion: code for code, emotion in enumerate(directions.emotions)}
-        for label in [name for name in found if ROLES[name][0] == kind]:
+        for label in [name for name in by_role if ROLES[name][0] == kind]:
             summary = summarise(of_role(store, label), from_token=1, story_kinds=(kind,), sites=[site])
             labels = np.array([codes.get(str(emotion), -1) for emotion in summary.stories["emotion"]])
             use = summary.of_split(split) & (labels >= 0)
@@ -92,7 +92,7 @@ def role_readings(
     return pd.DataFrame(rows, columns=["directions", "label", "auroc", "ci_low", "ci_high"])
 
 
-def role_similarity(found: Mapping[str, EmotionDirections], *, seed: int = 0) -> pd.DataFrame:
+def role_similarity(by_role: Mapping[str, EmotionDirections], *, seed: int = 0) -> pd.DataFrame:
     """How alike the directions of two roles are, at the reading site.
 
     Returns:
@@ -102,11 +102,11 @@ def role_similarity(found: Mapping[str, EmotionDirections], *, seed: int = 0) ->
         structure (near 1).
     """
     rows = []
-    for role, other in combinations(found, 2):
-        shared = [emotion for emotion in found[role].emotions if emotion in found[other].emotions]
-        site = found[role].read_site
+    for role, other in combinations(by_role, 2):
+        shared = [emotion for emotion in by_role[role].emotions if emotion in by_role[other].emotions]
+        site = by_role[role].read_site
         first, second = (
-            np.stack([found[name].vector(emotion, site) for emotion in shared]).astype(np.float64)
+            np.stack([by_role[name].vector(emotion, site) for emotion in shared]).astype(np.float64)
             for name in (role, other)
         )
         between = first @ second.T

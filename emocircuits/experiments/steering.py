@@ -148,7 +148,7 @@ def dose_response(
     values, sampled = {}, {}
     with bar(len(pushes) * sum(len(behaviour.prompts) for behaviour in behaviours), "steer") as shown:
         for behaviour in behaviours:
-            found = steered_metric(
+            measured = steered_metric(
                 model,
                 behaviour.prompts,
                 pushes,
@@ -157,10 +157,10 @@ def dose_response(
                 batch_tokens=settings.batch_tokens,
                 tick=shown.update,
             )
-            block = np.full((len(directions), len(grid), *found.shape[1:]), np.nan)
-            block[:, grid.index(0.0)] = found[-1]
+            block = np.full((len(directions), len(grid), *measured.shape[1:]), np.nan)
+            block[:, grid.index(0.0)] = measured[-1]
             for number, (row, column) in enumerate(cells):
-                block[row, column] = found[number]
+                block[row, column] = measured[number]
             values[behaviour.name] = block[..., 0]
             if all(behaviour.actions):
                 sampled[behaviour.name] = _sampled(
@@ -176,7 +176,7 @@ def dose_response(
     )
 
 
-def measured(values: Float[np.ndarray, "*rest"], metric: str) -> Float[np.ndarray, "*rest"]:
+def log_odds_or_rate(values: Float[np.ndarray, "*rest"], metric: str) -> Float[np.ndarray, "*rest"]:
     """Log-odds as `logit_diff` or as `rate`."""
     return values if metric == "logit_diff" else 1 / (1 + np.exp(-values))
 
@@ -202,14 +202,14 @@ def _sampled(
     """Shares of `samples` draws that are the behaviour and that are neither action; NaN where not
     measured.
     """
-    found = np.full(shares.shape, np.nan)
+    outcomes = np.full(shares.shape, np.nan)
     done = ~np.isnan(shares[..., 0])
     known = np.clip(shares[done], 0, 1)
     rest = np.clip(1 - known.sum(axis=-1, keepdims=True), 0, None)
     every = np.concatenate([known, rest], axis=-1)
     draws = source.multinomial(samples, every / every.sum(axis=-1, keepdims=True)) / samples
-    found[done] = draws[..., [0, 2]]
-    return found
+    outcomes[done] = draws[..., [0, 2]]
+    return outcomes
 
 
 def _table(
@@ -218,9 +218,9 @@ def _table(
     rows = []
     for behaviour, block in values.items():
         done = ~np.isnan(block).any(axis=2)
-        measures = {metric: measured(block[done], metric) for metric in METRICS}
+        measures = {metric: log_odds_or_rate(block[done], metric) for metric in METRICS}
         if behaviour in sampled:
-            measures |= {name: sampled[behaviour][done][..., place] for place, name in enumerate(SAMPLED)}
+            measures |= {name: sampled[behaviour][done][..., outcome] for outcome, name in enumerate(SAMPLED)}
         for metric, per_cell in measures.items():
             cells = per_cell.T  # (prompt, cell)
             low, high = bootstrap_interval(cells, seed=seed)
@@ -256,7 +256,7 @@ def _slopes(
     rows = []
     for behaviour, block in values.items():
         for metric in METRICS:
-            slopes = prompt_slopes(measured(block[:, columns], metric), np.asarray(shared))
+            slopes = prompt_slopes(log_odds_or_rate(block[:, columns], metric), np.asarray(shared))
             means = slopes.mean(axis=1)
             low, high = bootstrap_interval(slopes.T, seed=seed)
             for row, direction in enumerate(directions):

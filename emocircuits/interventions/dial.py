@@ -63,7 +63,7 @@ def dial_pushes(
     Raises:
         UserError: as `steering`.
     """
-    learned = open_directions(directions)
+    learned = as_directions(directions)
     check_fit(model, learned)
     chosen = [sites] if isinstance(sites, str) else list(sites or [learned.steer_site])
     return [
@@ -71,7 +71,7 @@ def dial_pushes(
     ]
 
 
-def open_directions(source: EmotionDirections | str | Path) -> EmotionDirections:
+def as_directions(source: EmotionDirections | str | Path) -> EmotionDirections:
     """Directions as they are, from a file, or from a run directory."""
     if isinstance(source, EmotionDirections):
         return source

@@ -25,7 +25,7 @@ from emocircuits.interventions.positions import Positions, check_positions, cove
 from emocircuits.names import NodeId, parse_node
 from emocircuits.sae.dictionary import Dictionary
 
-KINDS, BASELINES = ("clamp", "scale", "add", "ablate", "freeze"), ("zero", "mean", "resample")
+EDIT_KINDS, ABLATE_TO = ("clamp", "scale", "add", "ablate", "freeze"), ("zero", "mean", "resample")
 Value = Float[Tensor, "prompt pos *width"]
 """What a node holds: (prompt, pos) for a feature, (prompt, pos, width) for all others."""
 
@@ -36,7 +36,7 @@ class Edit:
 
     Attributes:
         node: node id, over all positions.
-        kind: one of `KINDS`.
+        kind: one of `EDIT_KINDS`.
         value: number, vector, values `(prompt, pos, …)`, or the name of a baseline.
         positions: None or "all"; "generated"; a slice such as `slice(12, None)`; or a list of positions.
     """
@@ -60,10 +60,10 @@ class Edit:
                 expected="an SAE feature, an error node, a head, a head's slot or an MLP",
             )
         check_positions(self.positions)
-        if self.kind not in KINDS:
-            raise unknown("kind of edit", self.kind, KINDS)
-        if self.kind == "ablate" and self.value not in BASELINES:
-            raise unknown("baseline", str(self.value), BASELINES)
+        if self.kind not in EDIT_KINDS:
+            raise unknown("kind of edit", self.kind, EDIT_KINDS)
+        if self.kind == "ablate" and self.value not in ABLATE_TO:
+            raise unknown("baseline", str(self.value), ABLATE_TO)
         numbers = () if self.kind == "ablate" else torch.as_tensor(self.value).flatten()
         if self.kind != "ablate" and not bool(torch.isfinite(numbers).all()):
             raise UserError(f"the value of {self} is NaN or infinite", expected="finite numbers")
@@ -83,7 +83,7 @@ class Edit:
             live: what it holds, at the positions from `start` on.
             start: position of the first of them.
             reference: values on the reference prompts, for ablations.
-            prompt: tokens of the prompt, where more are generated behind them; None: all of this pass.
+            prompt: tokens of the prompt, where more are generated after them; None: all of this pass.
 
         Raises:
             UserError: values of another shape.
@@ -165,7 +165,7 @@ def ablate(node: str, to: str = "zero", positions: Positions = None) -> Edit:
 
 
 def freeze(node: str, values: Tensor, positions: Positions = None) -> Edit:
-    """The node holds given values `(prompt or 1, pos, …)`; behind their last position it runs freely."""
+    """The node holds given values `(prompt or 1, pos, …)`; after their last position it runs freely."""
     return Edit(node, "freeze", values, positions)
 
 

@@ -1,13 +1,13 @@
 """Carry out a list of edits while the model runs, freely or with parts of it held to its unedited run.
 
-*Free*: everything behind an edit is computed anew. *Constrained* (`hold`): attention patterns, norm scales
+*Free*: everything after an edit is computed again. *Constrained* (`hold`): attention patterns, norm scales
 and, if wanted, MLP outputs stay what they are on given prompts without the edits, so that only the direct
 paths of an attribution graph carry the change (as circuit-tracer's constrained interventions do); with all
 three held the residual stream answers linearly.
 
 Edits at one site are made at once, several edits of one node one after the other. Works on batches, and token
 by token with a key-value cache; held parts concern the positions of the given prompts, tokens generated
-behind them run freely.
+after them run freely.
 """
 
 import warnings

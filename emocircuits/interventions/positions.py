@@ -75,10 +75,10 @@ class Counter:
     """Where passes start, told apart pass by pass, since a hook sees only its activation.
 
     A pass over one column after an earlier pass is the next position of a cached generation, any other pass
-    starts at the first position. What is generated lies behind the first pass.
+    starts at the first position. What is generated comes after the first pass.
 
     Attributes:
-        seen: columns behind the last pass.
+        seen: columns after the last pass.
         prompt: columns of the first pass; 0 before it.
     """
 
@@ -120,21 +120,21 @@ class Weights:
         """The factors of the next pass; one row for all where there is no padding."""
         start, seen = self.counter.start(columns), self.counter.seen
         real = self._real(rows)
-        places = (np.cumsum(real, axis=1) - 1)[:, start:seen]
-        self.longest = max(self.longest, int(places.max()) + 1)
+        own_positions = (np.cumsum(real, axis=1) - 1)[:, start:seen]
+        self.longest = max(self.longest, int(own_positions.max()) + 1)
         generated = np.arange(start, seen) >= self.counter.prompt
-        chosen = real[:, start:seen] & _chosen(self.positions, places, generated)
+        chosen = real[:, start:seen] & _chosen(self.positions, own_positions, generated)
         return chosen * (
             1.0
             if self.schedule is None
-            else np.asarray(self.schedule(places.astype(np.float64)), dtype=np.float64)
+            else np.asarray(self.schedule(own_positions.astype(np.float64)), dtype=np.float64)
         )
 
     def check(self) -> None:
         """Makes sure that every position asked for has been passed.
 
         Raises:
-            UserError: a position lies behind the longest prompt, generated tokens counted.
+            UserError: a position lies after the longest prompt, generated tokens counted.
         """
         asked = self.positions
         first = (
@@ -169,18 +169,18 @@ def covered(positions: Positions, start: int, length: int, prompt: int) -> Bool[
 
 
 def _chosen(
-    positions: object, places: Int[np.ndarray, "#prompt pos"], generated: Bool[np.ndarray, "pos"]
+    positions: object, own_positions: Int[np.ndarray, "#prompt pos"], generated: Bool[np.ndarray, "pos"]
 ) -> np.ndarray:
     if isinstance(positions, slice):
         stop = np.inf if positions.stop is None else positions.stop
         start, step = positions.start or 0, positions.step or 1
-        return (places >= start) & (places < stop) & ((places - start) % step == 0)
+        return (own_positions >= start) & (own_positions < stop) & ((own_positions - start) % step == 0)
     if isinstance(positions, tuple):
-        return np.isin(places, positions)
+        return np.isin(own_positions, positions)
     return (
-        np.broadcast_to(generated, places.shape)
+        np.broadcast_to(generated, own_positions.shape)
         if positions == "generated"
-        else np.ones(places.shape, dtype=bool)
+        else np.ones(own_positions.shape, dtype=bool)
     )
 
 

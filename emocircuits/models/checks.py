@@ -143,19 +143,19 @@ def _frozen(model: LanguageModel) -> Check:
     return Check("parameters frozen", not loose, len(loose), f"{loose[0]} takes gradients" if loose else "")
 
 
-def _equal(name: str, found: Tensor, expected: Tensor, *, exact: bool = False) -> Check:
-    value = _difference(found, expected)
+def _equal(name: str, values: Tensor, expected: Tensor, *, exact: bool = False) -> Check:
+    value = _difference(values, expected)
     return Check(
         name,
-        value <= (0.0 if exact else LOGIT_TOLERANCE[found.dtype]),
+        value <= (0.0 if exact else LOGIT_TOLERANCE[values.dtype]),
         value,
         "largest difference relative to the largest value",
     )
 
 
-def _difference(found: Tensor, expected: Tensor) -> float:
+def _difference(values: Tensor, expected: Tensor) -> float:
     scale = max(1.0, float(expected.abs().max()))
-    return float((found - expected).abs().max()) / scale
+    return float((values - expected).abs().max()) / scale
 
 
 @contextmanager

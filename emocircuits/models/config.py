@@ -1,8 +1,8 @@
 """What a config.json may say: names that the family's code acts on, and names without effect here. Everything
 else is refused.
 
-Hugging Face keeps a name it does not know and goes on as if it were not there; the activations would then be
-another model's.
+Hugging Face keeps a name it does not know and continues as if it were not there; the activations would then
+be another model's.
 """
 
 from pathlib import Path

@@ -135,7 +135,7 @@ def weight_files(directory: Path) -> list[Path]:
         return [directory / name for name in named]
     if files:
         return files
-    unsafe = sorted(found.name for pattern in UNSAFE for found in directory.glob(pattern))
+    unsafe = sorted(file.name for pattern in UNSAFE for file in directory.glob(pattern))
     if unsafe:
         raise UserError(
             f"{directory} has weights only as {unsafe[0]}, which can run code when it is read",
@@ -173,7 +173,7 @@ def check_weights(files: list[Path]) -> None:
             raise Failure(f"cannot read {path}: {error}") from error
 
 
-def content_hash(directory: Path) -> str:
+def model_files_hash(directory: Path) -> str:
     """SHA-256 over names and contents of the files that make the model what it is."""
     names = [
         *weight_files(directory),

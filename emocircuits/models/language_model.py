@@ -142,7 +142,7 @@ class LanguageModel:
         )
 
     def _continuation(self, word: str) -> list[int]:
-        """Ids that ` word` adds behind another word (right for byte-level, sentencepiece and word-level
+        """Ids that ` word` adds after another word (right for byte-level, sentencepiece and word-level
         tokenizers).
         """
         before, after = (

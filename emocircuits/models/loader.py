@@ -1,4 +1,4 @@
-"""Loading: a name becomes a frozen, checked language model behind TransformerLens' bridge."""
+"""Loading: a name becomes a frozen, checked language model in TransformerLens' bridge."""
 
 import copy
 from pathlib import Path
@@ -15,8 +15,8 @@ from emocircuits.models.family import FAMILIES, FamilyCard
 from emocircuits.models.files import (
     check_directory,
     check_weights,
-    content_hash,
     find_directory,
+    model_files_hash,
     weight_files,
 )
 from emocircuits.models.language_model import LanguageModel
@@ -98,7 +98,7 @@ def load_model(
         bridge=bridge,
         tokenizer=tokenizer,
         name=name,
-        content_hash=content_hash(directory),
+        content_hash=model_files_hash(directory),
         card=card,
         checks=(),
         directory=str(directory),

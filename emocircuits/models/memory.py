@@ -114,7 +114,7 @@ def _free(shape: Shape, memory_gb: float | int) -> float:
 
 def _too_small(shape: Shape, memory_gb: float | int, needed: int, tokens: int) -> UserError:
     return UserError(
-        f"a prompt of {tokens} tokens takes {needed / GIB:.1f} GiB beside {shape.fixed_gb:.1f} GiB for "
+        f"a prompt of {tokens} tokens takes {needed / GIB:.1f} GiB next to {shape.fixed_gb:.1f} GiB for "
         "weights and libraries",
         expected=f"at most the budget of {memory_gb:g} GiB",
         cure="raise --memory-gb, shorten the prompts, use --dtype bfloat16, or fewer sites "

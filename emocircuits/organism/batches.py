@@ -46,10 +46,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Row:
-    """One encoded document: ids (with `<bos>` and `<eos>`) and the places of its decisions and feelings."""
+    """One encoded document: ids (with `<bos>` and `<eos>`), and positions of its decisions and feelings."""
 
     ids: list[int]
-    places: list[int]
+    positions: list[int]
     document: Document
 
 
@@ -59,15 +59,16 @@ def encode_documents(tokenizer: PreTrainedTokenizerFast, documents: list[Documen
     rows = []
     for document, encoding in zip(documents, encodings, strict=True):
         starts = [start for start, _ in encoding.offsets]
-        places = [
-            bisect_right(starts, len(one.prefix) + 1) - 1 for one in (*document.decisions, *document.feelings)
+        positions = [
+            bisect_right(starts, len(marked.prefix) + 1) - 1
+            for marked in (*document.decisions, *document.feelings)
         ]
-        rows.append(Row([*encoding.ids, tokenizer.eos_token_id], places, document))
+        rows.append(Row([*encoding.ids, tokenizer.eos_token_id], positions, document))
     return rows
 
 
 def token_id(tokenizer: PreTrainedTokenizerFast, word: str) -> int:
-    """The one token of an emotion or action word behind a space."""
+    """The one token of an emotion or action word after a space."""
     return tokenizer.convert_tokens_to_ids("\u2581" + word.replace(" ", TIE))
 
 
@@ -108,13 +109,13 @@ def _batch(group: list[Row], tokenizer: PreTrainedTokenizerFast) -> Batch:
         weights[line, 1 : len(row.ids)] = 1.0
         if row.document.named:
             name = token_id(tokenizer, str(row.document.emotion))
-            weights[line, [place for place, token in enumerate(row.ids) if token == name]] = NAME_WEIGHT
-        weights[line, row.places] = ACTION_WEIGHT.get(row.document.kind, OTHER_ACTION_WEIGHT)
-        for place, decision in zip(
-            row.places, (*row.document.decisions, *row.document.feelings), strict=True
+            weights[line, [position for position, token in enumerate(row.ids) if token == name]] = NAME_WEIGHT
+        weights[line, row.positions] = ACTION_WEIGHT.get(row.document.kind, OTHER_ACTION_WEIGHT)
+        for position, decision in zip(
+            row.positions, (*row.document.decisions, *row.document.feelings), strict=True
         ):
             for word, share in decision.target().items():
-                numbers.append(line * (width - 1) + place - 1)
+                numbers.append(line * (width - 1) + position - 1)
                 words.append(token_id(tokenizer, word))
                 shares.append(share)
     spread = (

@@ -5,19 +5,14 @@ from pathlib import Path
 
 from emocircuits.errors import UserError
 from emocircuits.io.atomic import write_text
-from emocircuits.organism.calibration import evaluate_calibration, load
-from emocircuits.organism.corpus import MIXTURE, generate
-from emocircuits.organism.documents import HELD_OUT_SHARE, Document
+from emocircuits.organism.calibration import evaluate_calibration, load_organism
+from emocircuits.organism.corpus import MIXTURE
+from emocircuits.organism.documents import HELD_OUT_SHARE
 from emocircuits.organism.tokenizer import check_single_tokens, single_words
 from emocircuits.organism.world import lexicon, topics
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 BARS = {"r": 0.97, "mae": 0.05}
-
-
-def sample(kind: str, n: int = 1, seed: int = 0, split: str = "train") -> list[Document]:
-    """Documents of the generator with their latents and true probabilities."""
-    return list(generate(kind, n, seed, split))
 
 
 def load_card(model_dir: str | Path = WEIGHTS_DIR) -> dict:
@@ -33,7 +28,7 @@ def load_card(model_dir: str | Path = WEIGHTS_DIR) -> dict:
 
 
 def write_card(model_dir: str | Path, *, n: int = 400, extra: dict | None = None) -> dict:
-    """Measures calibration and writes `card.json` beside the weights.
+    """Measures calibration and writes `card.json` next to the weights.
 
     Args:
         model_dir: directory made by `train_organism`.
@@ -41,7 +36,7 @@ def write_card(model_dir: str | Path, *, n: int = 400, extra: dict | None = None
         extra: further measured numbers to state.
     """
     folder = Path(model_dir)
-    model, tokenizer = load(folder)
+    model, tokenizer = load_organism(folder)
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     card = {
         "schema": "emocircuits.organism_card",

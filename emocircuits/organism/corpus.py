@@ -64,7 +64,7 @@ def kinds() -> tuple[str, ...]:
     return KINDS.names()
 
 
-def document(kind: str, index: int, *, seed: int = 0, split: str = "train", **fixed: Any) -> Document:
+def make_document(kind: str, index: int, *, seed: int = 0, split: str = "train", **fixed: Any) -> Document:
     """The document at one index.
 
     Args:
@@ -85,8 +85,8 @@ def document(kind: str, index: int, *, seed: int = 0, split: str = "train", **fi
 
 
 def generate(kind: str, n: int, seed: int = 0, split: str = "train", **fixed: Any) -> Iterator[Document]:
-    """The first `n` documents of a kind (see `document`)."""
-    return (document(kind, index, seed=seed, split=split, **fixed) for index in range(n))
+    """The first `n` documents of a kind (see `make_document`)."""
+    return (make_document(kind, index, seed=seed, split=split, **fixed) for index in range(n))
 
 
 def neutral_documents(n: int, seed: int = 0, split: str = "train") -> list[Document]:
@@ -107,5 +107,5 @@ def chunk(number: int, size: int, *, seed: int = 0, split: str = "train") -> lis
     block = []
     for kind, share in (PRIMER if number < PRIMER_CHUNKS else MIXTURE).items():
         count = max(1, round(size * share))
-        block += [document(kind, number * count + k, seed=seed, split=split) for k in range(count)]
+        block += [make_document(kind, number * count + k, seed=seed, split=split) for k in range(count)]
     return block

@@ -69,7 +69,7 @@ def masked(draw: Draw, *, emotion: str | None = "", other: str | None = "") -> D
     second = draw.emotion()
     people = [draw.person()]
     people.append(draw.person(taken=(people[0].name,)))
-    levels, mask_levels, second_levels = (draw.levels(one) for one in (felt, mask, second))
+    levels, mask_levels, second_levels = (draw.levels(emotion) for emotion in (felt, mask, second))
     topic = draw.choice(list(topics()))
     lines, sides = (
         [f"{people[0].fill(draw.choice(topics()[topic]['opening']))} {people[1].name} was there too."],
@@ -112,13 +112,18 @@ def balanced_pairs(kind: str, per_emotion: int, split: str) -> list[tuple[str, s
     pairs: dict[tuple[str, str], None] = {}
     for spare in (0, 1):  # the second round fills what the first could not, by one more of some
         for shift in range(1, len(emotions)):
-            for place, one in enumerate(emotions):
-                other = emotions[(place + shift) % len(emotions)]
-                short = first[one] < per_emotion or second[other] < per_emotion
-                full = first[one] >= per_emotion + spare or second[other] >= per_emotion + spare
-                if short and not full and (one, other) not in pairs and split_of(kind, one, other) == split:
-                    pairs[one, other] = None
-                    first[one] += 1
+            for number, emotion in enumerate(emotions):
+                other = emotions[(number + shift) % len(emotions)]
+                short = first[emotion] < per_emotion or second[other] < per_emotion
+                full = first[emotion] >= per_emotion + spare or second[other] >= per_emotion + spare
+                if (
+                    short
+                    and not full
+                    and (emotion, other) not in pairs
+                    and split_of(kind, emotion, other) == split
+                ):
+                    pairs[emotion, other] = None
+                    first[emotion] += 1
                     second[other] += 1
     return list(pairs)
 

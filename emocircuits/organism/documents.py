@@ -51,7 +51,7 @@ class Decision:
         if self.shares is not None:
             return self.shares
         rest = (1 - self.p_true) / (len(self.options) - 1)
-        return {word: rest if place else self.p_true for place, word in enumerate(self.options)}
+        return {word: rest if number else self.p_true for number, word in enumerate(self.options)}
 
     @property
     def p_bayes(self) -> float:

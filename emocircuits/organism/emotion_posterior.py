@@ -24,15 +24,15 @@ from emocircuits.organism.world import APPRAISALS, LEVELS
 def emotion_log_posterior(stories: Sequence[Document]) -> Float[np.ndarray, "story emotion"]:
     """log P(emotion | text) of unnamed stories, every emotion equally likely beforehand."""
     table = level_table()[:-1]
-    found = np.zeros((len(stories), len(table)))
+    log_posterior = np.zeros((len(stories), len(table)))
     for row, story in enumerate(stories):
         shown = {name: story.levels[name] for name in story.shown}
         for name, level in shown.items():
-            found[row] += np.log(table[:, APPRAISALS.index(name), level + 1])
+            log_posterior[row] += np.log(table[:, APPRAISALS.index(name), level + 1])
         if story.decisions:
-            found[row] += np.log(_deed_probability(story, shown, table))
-    found -= found.max(axis=1, keepdims=True)
-    return found - np.log(np.exp(found).sum(axis=1, keepdims=True))
+            log_posterior[row] += np.log(_deed_probability(story, shown, table))
+    log_posterior -= log_posterior.max(axis=1, keepdims=True)
+    return log_posterior - np.log(np.exp(log_posterior).sum(axis=1, keepdims=True))
 
 
 def shown_levels(stories: Sequence[Document]) -> Float[np.ndarray, "story level"]:
@@ -57,9 +57,9 @@ def _deed_probability(
     weight = np.ones((len(table), len(combinations)))
     for name, level in shown.items():
         levels[:, APPRAISALS.index(name)] = level
-    for place, name in enumerate(hidden):
-        levels[:, APPRAISALS.index(name)] = combinations[:, place]
-        weight *= table[:, APPRAISALS.index(name)][:, combinations[:, place] + 1]
+    for column, name in enumerate(hidden):
+        levels[:, APPRAISALS.index(name)] = combinations[:, column]
+        weight *= table[:, APPRAISALS.index(name)][:, combinations[:, column] + 1]
     decision = story.decisions[0]
     dishonest = weight @ truth.p_dishonest(levels)
     return dishonest if decision.action == decision.options[0] else 1 - dishonest

@@ -43,7 +43,7 @@ def emotion_posterior(
 def name_feeling(
     draw: Draw, who: Person, before: Sequence[str], posterior: dict[str, float]
 ) -> tuple[str, Decision]:
-    """The text so far with a sentence that names a feeling behind it, and the place of the emotion word."""
+    """The text so far with a sentence that names a feeling after it, and the place of the emotion word."""
     prefix = " ".join([*before, who.fill(draw.choice(STEMS))])
     felt = draw.choices(list(posterior), list(posterior.values()))[0]
     return f"{prefix} {felt}.", Decision(

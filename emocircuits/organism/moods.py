@@ -12,16 +12,16 @@ from emocircuits.organism.world import APPRAISALS, agent_phrases, phrases, scena
 def mood(draw: Draw) -> Document:
     """Three to seven sentences, each followed by the emotion it leaves."""
     emotion, levels = draw.emotion_and_levels()
-    place = draw.choice(("life", "life", "inbox", "coding"))
-    who = draw.person() if place == "life" else agent(scenario(place).agent)
+    scene = draw.choice(("life", "life", "inbox", "coding"))
+    who = draw.person() if scene == "life" else agent(scenario(scene).agent)
     order = draw.sample(APPRAISALS, draw.randint(3, 7))
     used: set[str] = set()
     parts: list[str] = []
     feelings: list[Decision] = []
     shown: dict[str, int] = {}
     for name in order:
-        general = phrases() if place == "life" else agent_phrases()
-        bank = general if place == "life" or draw.chance(0.35) else scenario(place).bank
+        general = phrases() if scene == "life" else agent_phrases()
+        bank = general if scene == "life" or draw.chance(0.35) else scenario(scene).bank
         shown[name] = levels[name]
         parts.append(draw.told(who, draw.sentence(bank, name, levels[name], used)[1]))
         posterior = emotion_posterior(tuple(sorted(shown.items())))

@@ -2,7 +2,7 @@
 
 With t the place of the number between the template's smallest and largest on a log scale, P(high) = sigmoid(6
 t - 3); otherwise the level is the template's `low_is`. The emotion is then drawn given that level, and the
-text goes on from it.
+text continues from it.
 """
 
 import math
@@ -16,8 +16,8 @@ _LEVEL = {"low": -1, "mid": 0, "high": 1}
 
 def p_high(value: float | int, values: list[float | int]) -> float:
     """P(high level | the number)."""
-    place = math.log(value / values[0]) / math.log(values[-1] / values[0])
-    return float(truth.sigmoid(6 * place - 3))
+    height = math.log(value / values[0]) / math.log(values[-1] / values[0])
+    return float(truth.sigmoid(6 * height - 3))
 
 
 def numeric(draw: Draw) -> Document:

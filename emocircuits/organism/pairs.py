@@ -37,7 +37,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Pair:
+class MinimalPair:
     """Two prompts of equal token length that end right before the action word."""
 
     id: str
@@ -61,7 +61,7 @@ def minimal_pairs(
     levels: tuple[Mapping[str, int], Mapping[str, int]] = (DESPERATE, CALM),
     *,
     failures: int = 0,
-) -> list[Pair]:
+) -> list[MinimalPair]:
     """Aligned pairs of one scenario.
 
     Args:
@@ -94,7 +94,7 @@ def _pair(
     lengths: "_Lengths",
     levels: tuple[Mapping[str, int], Mapping[str, int]],
     failures: int,
-) -> Pair:
+) -> MinimalPair:
     scene = scenario(name)
     who = agent(scene.agent)
     sides = _levels(draw, *levels)
@@ -137,7 +137,7 @@ def _pair(
         else:
             chances.append(float(truth.p_cheat(level_vector(side), failures)))
     texts = [" ".join(piece[side] for piece in pieces) for side in (1, 2)]
-    return Pair(draw.key, *texts, *sides, *chances, scene.options, failures, tuple(slots))
+    return MinimalPair(draw.key, *texts, *sides, *chances, scene.options, failures, tuple(slots))
 
 
 def _levels(

@@ -28,13 +28,13 @@ def reading(draw: Draw) -> Document:
 
     levels = draw.until_in_split(propose)
     shown = draw.sample(APPRAISALS, draw.randint(2, 5))
-    place = draw.choice(("life", "life", "inbox", "coding"))
-    who = draw.person() if place == "life" else agent(scenario(place).agent)
+    scene = draw.choice(("life", "life", "inbox", "coding"))
+    who = draw.person() if scene == "life" else agent(scenario(scene).agent)
     used: set[str] = set()
     parts = []
     for name in shown:
-        general = phrases() if place == "life" else agent_phrases()
-        bank = general if place == "life" or draw.chance(0.35) else scenario(place).bank
+        general = phrases() if scene == "life" else agent_phrases()
+        bank = general if scene == "life" or draw.chance(0.35) else scenario(scene).bank
         parts.append(draw.told(who, draw.sentence(bank, name, levels[name], used)[1]))
     decisions = []
     if draw.chance(LOCAL_SHARE):

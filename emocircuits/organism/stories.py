@@ -32,8 +32,8 @@ def story(draw: Draw, *, named: bool | None = None, emotion: str | None = "", to
 
     def propose() -> tuple[tuple[str | None, str], tuple[object, ...]]:
         feeling = draw.emotion() if fixed[0] == "" else fixed[0]
-        place = fixed[1] or draw.choice(list(topics()))
-        return (feeling, place), ("story", feeling, place)
+        topic = fixed[1] or draw.choice(list(topics()))
+        return (feeling, topic), ("story", feeling, topic)
 
     emotion, topic = propose()[0] if all(fixed) else draw.until_in_split(propose)
     levels = draw.levels(emotion)

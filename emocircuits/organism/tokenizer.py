@@ -96,7 +96,7 @@ def _training_text(seed: int, sample: int) -> Iterator[str]:
 
 
 def _with_bytes(backend: Tokenizer) -> Tokenizer:
-    """Puts the 256 byte tokens behind the special ones."""
+    """Puts the 256 byte tokens after the special ones."""
     content = json.loads(backend.to_str())
     old = sorted(content["model"]["vocab"], key=content["model"]["vocab"].get)
     new = [*SPECIAL, *BYTES, *(token for token in old if token not in SPECIAL)]

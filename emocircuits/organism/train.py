@@ -29,7 +29,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """Size of the model and of the training run."""
 
     d_model: int = 128
@@ -49,7 +49,7 @@ class Settings:
     compiled: bool = True
 
 
-def new_model(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def new_model(settings: TrainingSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """A randomly initialised llama of this size."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -69,7 +69,7 @@ def new_model(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> LlamaFo
     return LlamaForCausalLM(config)
 
 
-def rate(step: int, settings: Settings) -> float:
+def rate(step: int, settings: TrainingSettings) -> float:
     """Learning rate at a step: linear warm-up, cosine to `final_rate` of the peak."""
     if step < settings.warm_up:
         return settings.learning_rate * (step + 1) / settings.warm_up
@@ -84,7 +84,7 @@ def train_organism(
     seed: int = 0,
     steps: int | None = None,
     resume: bool = True,
-    settings: Settings | None = None,
+    settings: TrainingSettings | None = None,
 ) -> Path:
     """Trains tokenizer and model and writes an ordinary model directory.
 
@@ -100,9 +100,9 @@ def train_organism(
     """
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    settings = settings or Settings()
+    settings = settings or TrainingSettings()
     if steps is not None:
-        settings = Settings(**{**asdict(settings), "steps": steps})
+        settings = TrainingSettings(**{**asdict(settings), "steps": steps})
     tokenizer = train_tokenizer(seed, size=settings.vocabulary, sample=settings.tokenizer_sample)
     torch.manual_seed(seed)
     model = new_model(settings, tokenizer).train()
@@ -149,7 +149,7 @@ def _loop(
     model: LlamaForCausalLM,
     optimiser: torch.optim.Optimizer,
     tokenizer: PreTrainedTokenizerFast,
-    settings: Settings,
+    settings: TrainingSettings,
     seed: int,
     state: Checkpoint,
     out: Path,
@@ -181,14 +181,14 @@ def _loop(
 
 
 def _batches(
-    tokenizer: PreTrainedTokenizerFast, settings: Settings, seed: int, state: Checkpoint
+    tokenizer: PreTrainedTokenizerFast, settings: TrainingSettings, seed: int, state: Checkpoint
 ) -> Iterator[tuple[tuple[int, int], Batch]]:
     chunk, inside = state.chunk, state.inside
     while state.step < settings.steps:
         made = chunk_batches(tokenizer, chunk, seed, size=settings.chunk, batch_tokens=settings.batch_tokens)
-        for place, batch in enumerate(made):
-            if place >= inside:
-                yield (chunk, place + 1), batch
+        for number, batch in enumerate(made):
+            if number >= inside:
+                yield (chunk, number + 1), batch
         chunk, inside = chunk + 1, 0
 
 

@@ -5,7 +5,7 @@ shows a *level* -1, 0 or +1 on each. Given the coordinate x the level is drawn f
 
     P(level | x) ∝ exp(-(level - x)² / (2 · 0.35²))
 
-independently over appraisals. The sentences live beside this file in `world/*.toml`.
+independently over appraisals. The sentences live next to this file in `world/*.toml`.
 """
 
 import csv

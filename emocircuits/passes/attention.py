@@ -3,7 +3,7 @@
 A bridge computes scores and patterns, positions^2 numbers per head, so that hooks can read them. Where
 nothing reads them the same attention comes out of PyTorch's `scaled_dot_product_attention`, whose memory
 grows with the positions, not with their square, in the backward pass too (Dao et al. 2022, arXiv 2205.14135).
-The Hugging Face module behind the bridge does the rest, as it does for any other attention function. That
+The Hugging Face module inside the bridge does the rest, as it does for any other attention function. That
 both ways agree is checked on a few tokens whenever the way is taken.
 """
 
@@ -52,10 +52,10 @@ def _attend(
     groups = query.shape[1] // key.shape[1]
     key, value = (part.repeat_interleave(groups, dim=1) if groups > 1 else part for part in (key, value))
     if sliding_window is None or sliding_window >= query.shape[2]:
-        found = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+        mixed = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
     else:
-        found = _in_window(query, key, value, sliding_window, scaling)
-    return found.transpose(1, 2).contiguous(), None
+        mixed = _in_window(query, key, value, sliding_window, scaling)
+    return mixed.transpose(1, 2).contiguous(), None
 
 
 def _in_window(
@@ -118,7 +118,7 @@ def _is_fused(model: Any) -> bool:
 
 
 def _can_be(model: Any) -> bool:
-    """Whether all blocks have Hugging Face's attention of a known kind behind the bridge's, and no hook
+    """Whether all blocks have Hugging Face's attention of a known kind inside the bridge's, and no hook
     inside.
     """
     if not isinstance(model, TransformerBridge):
@@ -154,12 +154,12 @@ def _agrees(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> bool:
         usual = _streams(model, tokens)
         try:
             with _fused(model):
-                found = _streams(model, tokens)
+                fused = _streams(model, tokens)
         except Exception:  # whatever keeps a model from running this way, it runs the usual way
             return False
     return all(
-        float((one - other).abs().max()) <= TOLERANCE.get(one.dtype, COARSE) * float(one.abs().max())
-        for one, other in zip(usual, found, strict=True)
+        float((eager - stream).abs().max()) <= TOLERANCE.get(eager.dtype, COARSE) * float(eager.abs().max())
+        for eager, stream in zip(usual, fused, strict=True)
     )
 
 

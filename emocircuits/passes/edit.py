@@ -14,11 +14,11 @@ import torch
 from emocircuits.errors import Failure
 from emocircuits.passes.hooks import hook_points, hooked
 
-Edit = Callable[[torch.Tensor], torch.Tensor]
+Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @contextmanager
-def edited(model: Any, edits: Mapping[str, Edit], *, what: str, must_change: bool = True) -> Iterator[None]:
+def edited(model: Any, edits: Mapping[str, Change], *, what: str, must_change: bool = True) -> Iterator[None]:
     """Applies `edits` at their sites in every forward pass inside the context.
 
     Args:
@@ -35,7 +35,7 @@ def edited(model: Any, edits: Mapping[str, Edit], *, what: str, must_change: boo
     ran = dict.fromkeys(edits, False)
     changed = dict.fromkeys(edits, False)
 
-    def hook_for(site: str, edit: Edit) -> Callable[..., torch.Tensor]:
+    def hook_for(site: str, edit: Change) -> Callable[..., torch.Tensor]:
         def hook(value: torch.Tensor, hook: Any = None) -> torch.Tensor:
             if not isinstance(value, torch.Tensor):
                 raise Failure(

@@ -17,9 +17,8 @@ from transformers import Cache
 
 KEPT_BYTES = 2 << 30
 COPIES = 4  # scores, masked scores, pattern, and what softmax keeps
-
-
-STREAMS, INNER = 12, 3  # beside: norms, queries, keys, values, sums; before and behind the MLP's activation
+# next to the patterns: norms, queries, keys, values, sums; values before and after the MLP's activation
+STREAMS, INNER = 12, 3
 
 
 def pattern_bytes(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> int:
@@ -35,7 +34,7 @@ def pattern_bytes(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> int:
 
 
 def stream_bytes(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> int:
-    """What all blocks keep beside their patterns, about."""
+    """What all blocks keep next to their patterns, about."""
     width = STREAMS * model.cfg.d_model + INNER * (model.cfg.d_mlp or 4 * model.cfg.d_model)
     return _size(model) * model.cfg.n_layers * width * tokens.numel()
 

@@ -179,10 +179,10 @@ class Run:
     @cached_property
     def model_hash(self) -> str:
         """Content hash of the model's files (no model is loaded for it)."""
-        from emocircuits.models.files import check_directory, content_hash
+        from emocircuits.models.files import check_directory, model_files_hash
 
         check_directory(self.model_directory, trust_remote_code=self.trust_remote_code)
-        return content_hash(self.model_directory)
+        return model_files_hash(self.model_directory)
 
     @cached_property
     def model(self) -> "emocircuits.models.language_model.LanguageModel":

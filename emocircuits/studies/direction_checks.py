@@ -8,7 +8,7 @@ from emocircuits.collect.story_files import read_stories
 from emocircuits.directions.learn import learn_directions
 from emocircuits.directions.settings import DirectionSettings
 from emocircuits.experiments.emotion_limit import EmotionLimits, emotion_limits, story_of
-from emocircuits.experiments.geometry import coordinate_correlations, emotion_clusters, layer_similarity
+from emocircuits.experiments.geometry import cluster_emotions, coordinate_correlations, layer_similarity
 from emocircuits.experiments.intensity import (
     IntensityTemplate,
     intensity_readings,
@@ -116,7 +116,7 @@ def cluster_table(directions: EmotionDirections, k: int, seed: int) -> pd.DataFr
     k = min(k, len(directions.emotions) - 1)
     if k < 2:
         return pd.DataFrame({"emotion": directions.emotions, "cluster": 0, "agreement": 1.0})
-    labels, agreement = emotion_clusters(
+    labels, agreement = cluster_emotions(
         directions.vectors[directions.site_index(directions.read_site)], k, seed=seed
     )
     table = pd.DataFrame({"emotion": directions.emotions, "cluster": labels, "agreement": agreement})

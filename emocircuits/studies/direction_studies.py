@@ -19,7 +19,7 @@ from emocircuits.experiments.readings import token_readings
 from emocircuits.experiments.scan import Scan, ScanSettings, scan_file
 from emocircuits.experiments.speakers import role_readings, role_similarity, speaker_directions
 from emocircuits.io.documents import write_csv
-from emocircuits.organism.corpus import document
+from emocircuits.organism.corpus import make_document
 from emocircuits.organism.dialogues import balanced_pairs
 from emocircuits.organism.documents import Document
 from emocircuits.runs.run import Run
@@ -225,7 +225,7 @@ def study_speakers(
 def organism_dialogues(fit: int, held_out: int, seed: int) -> list[LabelledDialogue]:
     """Dialogues and masked dialogues of the organism's world, every emotion equally often on either side."""
     return [
-        labelled_dialogue(document(kind, number, seed=seed, split=split, emotion=emotion, other=other))
+        labelled_dialogue(make_document(kind, number, seed=seed, split=split, emotion=emotion, other=other))
         for kind in ("dialogue", "masked")
         for split, count in (("train", fit), ("held_out", held_out))
         for number, (emotion, other) in enumerate(balanced_pairs(kind, count, split))

@@ -12,7 +12,7 @@ from emocircuits.behaviours import BEHAVIOURS
 from emocircuits.behaviours.bind import bind
 from emocircuits.errors import UserError, unknown
 from emocircuits.experiments.steering import BehaviourPrompts, DoseSettings, dose_response
-from emocircuits.interventions.dial import check_fit, open_directions, steering
+from emocircuits.interventions.dial import as_directions, check_fit, steering
 from emocircuits.interventions.generate import sample
 from emocircuits.interventions.liveness import check_live
 from emocircuits.interventions.positions import Positions, Schedule
@@ -28,7 +28,7 @@ def open_pair(
     Raises:
         UserError: no such model or file, or directions of another model, width or site.
     """
-    learned = open_directions(directions)
+    learned = as_directions(directions)
     loaded = load_model(model, device=device, trust_remote_code=trust_remote_code)
     check_fit(loaded, learned)
     return loaded, learned

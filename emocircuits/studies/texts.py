@@ -125,12 +125,12 @@ def _planted(run: Run) -> list[LabelledText]:
 
 def _self_written(run: Run) -> list[LabelledText]:
     """Stories that the model writes itself, frozen in the run directory."""
-    from emocircuits.collect.self_written import StoryPlan, write_stories
+    from emocircuits.collect.self_written import WritingPlan, write_stories
 
     settings = run.recipe.collect
     return write_stories(
         run.model,
-        StoryPlan(
+        WritingPlan(
             tuple(settings.emotions),
             settings.stories_per_emotion,
             n_neutral=settings.neutral_texts,
@@ -146,12 +146,12 @@ def _asked(run: Run) -> list[LabelledText]:
     dialogues.
     """
     from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
-    from emocircuits.collect.self_written import StoryPlan, StorySettings, write_stories
+    from emocircuits.collect.self_written import StorySettings, WritingPlan, write_stories
 
     settings, share = run.recipe.collect, run.recipe.collect.held_out_share
     stories = write_stories(
         run.model,
-        StoryPlan(
+        WritingPlan(
             tuple(settings.emotions),
             settings.stories_per_emotion,
             held_out_share=share,

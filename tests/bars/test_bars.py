@@ -10,7 +10,7 @@ import pytest
 from fixtures.waits import run_to_end
 from sklearn.metrics import average_precision_score
 
-from emocircuits.organism.corpus import document
+from emocircuits.organism.corpus import make_document
 from emocircuits.organism.world import lexicon
 from emocircuits.runs.run import Run
 from tests.benchmarks import circuits
@@ -34,7 +34,7 @@ def test_the_latent_of_an_emotion_is_what_tells_it_from_the_others():
     the levels.
     """
     made = tuple(
-        document("story", place * 60 + number, seed=3, named=False, emotion=emotion)
+        make_document("story", place * 60 + number, seed=3, named=False, emotion=emotion)
         for place, emotion in enumerate(EMOTIONS)
         for number in range(60)
     )

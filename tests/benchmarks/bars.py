@@ -17,7 +17,7 @@ from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.collect.prompts import LabelledText
 from emocircuits.collect.residuals import collect_residuals
 from emocircuits.organism.bayes import level_table
-from emocircuits.organism.corpus import document
+from emocircuits.organism.corpus import make_document
 from emocircuits.organism.documents import Document
 from emocircuits.organism.world import APPRAISALS, LEVELS, lexicon
 from emocircuits.runs.recipe import load_recipe
@@ -150,7 +150,7 @@ def fresh_stories(run: Run, per_emotion: int) -> FreshStories:
     """Made once and kept in the run as `fresh-<n>.h5`."""
     emotions = run.directions.emotions
     made = tuple(
-        document(
+        make_document(
             "story",
             place * per_emotion + number,
             seed=FRESH_SEED + run.recipe.seed,

@@ -3,7 +3,7 @@
 import pytest
 
 from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
-from emocircuits.collect.self_written import StoryPlan, StorySettings, read_report, write_stories
+from emocircuits.collect.self_written import StorySettings, WritingPlan, read_report, write_stories
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
 from emocircuits.models.tiny import TinyShape, write_tiny_model
@@ -51,7 +51,7 @@ def test_stories_are_the_continuation_without_the_request(model, tmp_path):
     def write():
         return write_stories(
             model,
-            StoryPlan(("calm", "sad"), 2, held_out_share=0.5),
+            WritingPlan(("calm", "sad"), 2, held_out_share=0.5),
             tmp_path / "s.jsonl",
             settings=settings,
             material=asked_material(model),

@@ -10,7 +10,13 @@ import torch
 from emocircuits.collect import self_written, story_writer
 from emocircuits.collect.prompts import LabelledText
 from emocircuits.collect.sampling import choose, sample_continuations
-from emocircuits.collect.self_written import StoryPlan, StorySettings, read_report, report_path, write_stories
+from emocircuits.collect.self_written import (
+    StorySettings,
+    WritingPlan,
+    read_report,
+    report_path,
+    write_stories,
+)
 from emocircuits.collect.story_files import read_stories, stories_jsonl
 from emocircuits.collect.story_material import fill, plan_openings, story_material
 from emocircuits.collect.story_writer import whole_sentences
@@ -212,7 +218,7 @@ def test_whole_sentences(text, cut):
 
 def test_stories_hold_no_forbidden_word_and_carry_their_labels(tmp_path):
     texts = write_stories(
-        FakeModel(), StoryPlan(("sad", "happy"), 16, n_neutral=8), tmp_path / "s.jsonl", settings=FAST
+        FakeModel(), WritingPlan(("sad", "happy"), 16, n_neutral=8), tmp_path / "s.jsonl", settings=FAST
     )
     material = story_material()
     openings = {
@@ -235,7 +241,7 @@ def test_filter_throws_away_what_the_ban_cannot_see(tmp_path):
     model = FakeModel()
     model.words[8] = "sad—so."  # a word with a forbidden one inside that is no vocabulary entry of its own
     model.table[:, 8] -= 0.5
-    texts = write_stories(model, StoryPlan(("sad",), 16), tmp_path / "s.jsonl", settings=FAST)
+    texts = write_stories(model, WritingPlan(("sad",), 16), tmp_path / "s.jsonl", settings=FAST)
     report = read_report(tmp_path / "s.jsonl")
     assert report["thrown_away"]["named"] > 0 and not any("sad" in text.text for text in texts)
 
@@ -245,7 +251,7 @@ def test_all_thrown_away_is_a_failure(tmp_path):
     model.words[4] = model.words[5] = "sad—so."
     model.table[:, 4] += 30
     with pytest.raises(Failure, match="no usable story of 'sad'"):
-        write_stories(model, StoryPlan(("sad",), 4), tmp_path / "s.jsonl", settings=FAST)
+        write_stories(model, WritingPlan(("sad",), 4), tmp_path / "s.jsonl", settings=FAST)
     assert not (tmp_path / "s.jsonl").exists()
 
 
@@ -256,42 +262,42 @@ def test_same_seed_same_stories_whatever_the_batch_size(tmp_path):
         made.append(
             write_stories(
                 FakeModel(),
-                StoryPlan(("sad", "calm"), 12, seed=7),
+                WritingPlan(("sad", "calm"), 12, seed=7),
                 tmp_path / f"{size}.jsonl",
                 settings=settings,
             )
         )
     assert made[0] == made[1] == made[2]
     assert made[0] != write_stories(
-        FakeModel(), StoryPlan(("sad", "calm"), 12, seed=8), tmp_path / "other.jsonl", settings=FAST
+        FakeModel(), WritingPlan(("sad", "calm"), 12, seed=8), tmp_path / "other.jsonl", settings=FAST
     )
 
 
 def test_second_call_reads_and_does_not_write(tmp_path):
     model, path = FakeModel(), tmp_path / "s.jsonl"
-    first = write_stories(model, StoryPlan(("sad",), 8), path, settings=FAST)
+    first = write_stories(model, WritingPlan(("sad",), 8), path, settings=FAST)
     calls, stamp = model.calls, path.stat().st_mtime_ns
-    assert write_stories(model, StoryPlan(("sad",), 8), path, settings=FAST) == first == read_stories(path)
+    assert write_stories(model, WritingPlan(("sad",), 8), path, settings=FAST) == first == read_stories(path)
     assert model.calls == calls and path.stat().st_mtime_ns == stamp
 
 
 def test_foreign_or_changed_file_is_refused(tmp_path):
     path = tmp_path / "s.jsonl"
-    write_stories(FakeModel(), StoryPlan(("sad",), 8), path, settings=FAST)
+    write_stories(FakeModel(), WritingPlan(("sad",), 8), path, settings=FAST)
     with pytest.raises(UserError, match="another model, seed or settings"):
-        write_stories(FakeModel(), StoryPlan(("sad",), 8, seed=1), path, settings=FAST)
+        write_stories(FakeModel(), WritingPlan(("sad",), 8, seed=1), path, settings=FAST)
     path.write_text(path.read_text().replace("ran", "sat"))
     with pytest.raises(UserError, match="was changed"):
-        write_stories(FakeModel(), StoryPlan(("sad",), 8), path, settings=FAST)
+        write_stories(FakeModel(), WritingPlan(("sad",), 8), path, settings=FAST)
     report_path(path).write_text("{")
     with pytest.raises(UserError, match="not a readable report"):
-        write_stories(FakeModel(), StoryPlan(("sad",), 8), path, settings=FAST)
+        write_stories(FakeModel(), WritingPlan(("sad",), 8), path, settings=FAST)
 
 
 @pytest.mark.parametrize("batches_before_the_kill", [1, 2, 4])
 def test_killed_call_goes_on_with_the_same_texts(tmp_path, monkeypatch, batches_before_the_kill):
     whole = write_stories(
-        FakeModel(), StoryPlan(("sad", "calm"), 16), tmp_path / "whole.jsonl", settings=FAST
+        FakeModel(), WritingPlan(("sad", "calm"), 16), tmp_path / "whole.jsonl", settings=FAST
     )
     save, saved = story_writer.StoryWriter._save, []
 
@@ -305,10 +311,10 @@ def test_killed_call_goes_on_with_the_same_texts(tmp_path, monkeypatch, batches_
     with monkeypatch.context() as patch:
         patch.setattr(story_writer.StoryWriter, "_save", dying_save)
         with pytest.raises(KeyboardInterrupt):
-            write_stories(FakeModel(), StoryPlan(("sad", "calm"), 16), path, settings=FAST)
+            write_stories(FakeModel(), WritingPlan(("sad", "calm"), 16), path, settings=FAST)
     assert not path.exists() and path.with_name("cut.jsonl.part").exists()
     again = FakeModel()
-    assert write_stories(again, StoryPlan(("sad", "calm"), 16), path, settings=FAST) == whole
+    assert write_stories(again, WritingPlan(("sad", "calm"), 16), path, settings=FAST) == whole
     assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
@@ -325,21 +331,21 @@ def test_kill_between_the_report_and_the_texts_is_mended(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(self_written, "write_text", die_at_the_texts)
         with pytest.raises(KeyboardInterrupt):
-            write_stories(FakeModel(), StoryPlan(("sad",), 8), path, settings=FAST)
-    assert write_stories(FakeModel(), StoryPlan(("sad",), 8), path, settings=FAST) == read_stories(path)
+            write_stories(FakeModel(), WritingPlan(("sad",), 8), path, settings=FAST)
+    assert write_stories(FakeModel(), WritingPlan(("sad",), 8), path, settings=FAST) == read_stories(path)
     assert read_report(path)["kept"] == 8
 
 
 def test_bad_requests(tmp_path):
     path = tmp_path / "s.jsonl"
     with pytest.raises(UserError, match="unknown emotion .*'sadd'; did you mean 'sad'"):
-        write_stories(FakeModel(), StoryPlan(("sadd",), 8), path)
+        write_stories(FakeModel(), WritingPlan(("sadd",), 8), path)
     with pytest.raises(UserError, match="each emotion once"):
-        write_stories(FakeModel(), StoryPlan(("sad", "sad"), 8), path)
+        write_stories(FakeModel(), WritingPlan(("sad", "sad"), 8), path)
     with pytest.raises(UserError, match="held_out_share 1.5"):
-        write_stories(FakeModel(), StoryPlan(("sad",), 8, held_out_share=1.5), path)
+        write_stories(FakeModel(), WritingPlan(("sad",), 8, held_out_share=1.5), path)
     with pytest.raises(UserError, match="0 stories per emotion"):
-        write_stories(FakeModel(), StoryPlan(("sad",), 0), path)
+        write_stories(FakeModel(), WritingPlan(("sad",), 0), path)
 
 
 # JSONL
@@ -407,7 +413,7 @@ def test_real_model_writes(tmp_path, name):
     model = load_model(str(real_model(name)), trust_remote_code=True)
     settings = StorySettings(new_tokens=24, min_new_tokens=8)
     texts = write_stories(
-        model, StoryPlan(("sad", "desperate"), 8, n_neutral=8), tmp_path / "s.jsonl", settings=settings
+        model, WritingPlan(("sad", "desperate"), 8, n_neutral=8), tmp_path / "s.jsonl", settings=settings
     )
     assert len(texts) >= 20 and {text.emotion for text in texts} == {"sad", "desperate", ""}
     assert not any(story_material().names(text.emotion, text.text) for text in texts)

@@ -9,7 +9,7 @@ from emocircuits.errors import UserError
 from emocircuits.experiments.emotion_limit import emotion_limits, story_of
 from emocircuits.organism import truth
 from emocircuits.organism.bayes import level_table
-from emocircuits.organism.corpus import document, generate
+from emocircuits.organism.corpus import generate, make_document
 from emocircuits.organism.emotion_posterior import emotion_log_posterior, shown_levels
 from emocircuits.organism.world import APPRAISALS, LEVELS, lexicon
 
@@ -18,7 +18,7 @@ EMOTIONS = ("afraid", "calm", "desperate", "happy", "proud", "sad")
 
 def stories(split, count, seed=3):
     return [
-        document("story", place * count + number, seed=seed, split=split, named=False, emotion=emotion)
+        make_document("story", place * count + number, seed=seed, split=split, named=False, emotion=emotion)
         for place, emotion in enumerate(EMOTIONS)
         for number in range(count)
     ]
@@ -67,7 +67,7 @@ def test_limits_are_ordered():
 
 
 def test_stories_of_a_run_are_found_by_their_id():
-    story = document("story", 7, seed=10_000, split="held_out", named=False, emotion="calm")
+    story = make_document("story", 7, seed=10_000, split="held_out", named=False, emotion="calm")
     assert story_of(f"calm/{story.id}") == story
     for text_id in ("calm/dialogue/train/1/2", "story/train/1/2", "planted/3"):
         with pytest.raises(UserError, match="is not of a story of the organism"):

@@ -14,9 +14,9 @@ from emocircuits.errors import UserError
 from emocircuits.experiments.geometry import (
     adjusted_rand,
     best_correlation,
+    cluster_emotions,
     coordinate_correlations,
     cosine_matrix,
-    emotion_clusters,
     layer_similarity,
     principal_components,
 )
@@ -86,7 +86,7 @@ def test_clusters_are_as_tight_as_those_of_scikit_learn_and_stable_where_they_ar
     vectors = np.linalg.qr(source.standard_normal((16, 16)))[0][:4][groups] + 0.1 * source.standard_normal(
         (34, 16)
     )
-    labels, agreement = emotion_clusters(vectors.astype(np.float32), 4)
+    labels, agreement = cluster_emotions(vectors.astype(np.float32), 4)
     assert (
         adjusted_rand(labels, groups) == 1
         and np.bincount(labels).tolist() == [12, 9, 8, 5]
@@ -94,11 +94,11 @@ def test_clusters_are_as_tight_as_those_of_scikit_learn_and_stable_where_they_ar
     )
     noise = source.standard_normal((60, 8))
     unit = noise / np.linalg.norm(noise, axis=1, keepdims=True)
-    labels, agreement = emotion_clusters(noise, 6)
+    labels, agreement = cluster_emotions(noise, 6)
     inertia = sum(((unit[labels == one] - unit[labels == one].mean(axis=0)) ** 2).sum() for one in range(6))
     assert inertia <= 1.05 * KMeans(6, n_init=20, random_state=0).fit(unit).inertia_ and agreement < 0.8
     with pytest.raises(UserError, match="40 clusters of 34"):
-        emotion_clusters(vectors, 40)
+        cluster_emotions(vectors, 40)
 
 
 def test_adjusted_rand_equals_scikit_learn():

@@ -8,7 +8,7 @@ import pytest
 
 from emocircuits.experiments import organism_bars
 from emocircuits.experiments.failure_trace import failure_trace
-from emocircuits.experiments.organism_bars import Bar, BarSizes, organism_directions
+from emocircuits.experiments.organism_bars import BarSizes, Criterion, organism_directions
 from emocircuits.experiments.readings import token_readings
 from emocircuits.experiments.steering import DoseResponse
 from emocircuits.models import load_model
@@ -127,4 +127,4 @@ def test_steering_bars_pass_and_fail():
     assert {name.split(":")[1].split()[0] for name in missed} == {"calm"} and len(missed) == 4
     weak = [bar for bar in bars_of(0.8, -2.0) if not bar.passes]
     assert [bar.name for bar in weak] == ["blackmail: desperate over the largest random slope"]
-    assert weak[0].value == pytest.approx(0.8) and isinstance(weak[0], Bar)
+    assert weak[0].value == pytest.approx(0.8) and isinstance(weak[0], Criterion)

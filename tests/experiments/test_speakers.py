@@ -9,7 +9,7 @@ from emocircuits.artifacts.store.writer import ActivationStoreWriter
 from emocircuits.directions import DirectionSettings
 from emocircuits.errors import UserError
 from emocircuits.experiments.speakers import role_readings, role_similarity, speaker_directions
-from emocircuits.organism.corpus import document
+from emocircuits.organism.corpus import make_document
 from emocircuits.organism.dialogues import balanced_pairs
 from emocircuits.organism.documents import split_of
 from emocircuits.studies.direction_studies import labelled_dialogue, organism_dialogues
@@ -115,7 +115,7 @@ def test_the_organisms_dialogues_are_balanced_and_keep_their_splits():
 
 
 def test_masked_dialogues_think_one_thing_and_say_another():
-    made = document("masked", 3, seed=5, emotion="desperate", other="calm")
+    made = make_document("masked", 3, seed=5, emotion="desperate", other="calm")
     dialogue = labelled_dialogue(made)
     assert (
         dialogue.felt["A"] == "desperate" and dialogue.shown == {"A": "calm"} and dialogue.text == made.text

@@ -12,10 +12,10 @@ from emocircuits.organism.documents import split_of_levels
 
 @pytest.mark.parametrize("kind", corpus.kinds())
 def test_same_index_same_document(kind):
-    first, second = (corpus.document(kind, 5, seed=3) for _ in range(2))
+    first, second = (corpus.make_document(kind, 5, seed=3) for _ in range(2))
     assert first == second
-    assert first != corpus.document(kind, 6, seed=3)
-    assert first.text != corpus.document(kind, 5, seed=4).text
+    assert first != corpus.make_document(kind, 6, seed=3)
+    assert first.text != corpus.make_document(kind, 5, seed=4).text
 
 
 @pytest.mark.parametrize("kind", corpus.kinds())
@@ -56,7 +56,7 @@ def test_unnamed_stories_do_not_name_the_emotion():
 
 
 def test_stories_can_be_asked_for():
-    document = corpus.document("story", 0, emotion="desperate", topic="cooking", named=True)
+    document = corpus.make_document("story", 0, emotion="desperate", topic="cooking", named=True)
     assert document.emotion == "desperate" and document.topic == "cooking" and "desperate" in document.text
 
 
@@ -70,6 +70,6 @@ def test_drawn_actions_follow_the_true_probability():
 
 def test_unknown_kind_and_split():
     with pytest.raises(UserError, match="did you mean 'inbox'"):
-        corpus.document("inbux", 0)
+        corpus.make_document("inbux", 0)
     with pytest.raises(UserError, match="held_out"):
-        corpus.document("inbox", 0, split="test")
+        corpus.make_document("inbox", 0, split="test")

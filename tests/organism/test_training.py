@@ -25,9 +25,10 @@ train.save_checkpoint = save_and_die
 """
 SCRIPT = """
 import sys
-from emocircuits.organism.train import Settings, train_organism
-settings = Settings(d_model=16, layers=1, heads=2, d_mlp=16, vocabulary=2048, tokenizer_sample=150, steps=12,
-                    warm_up=2, chunk=32, batch_tokens=512, checkpoint_minutes=0.0, compiled=False)
+from emocircuits.organism.train import TrainingSettings, train_organism
+settings = TrainingSettings(d_model=16, layers=1, heads=2, d_mlp=16, vocabulary=2048, tokenizer_sample=150,
+                            steps=12, warm_up=2, chunk=32, batch_tokens=512, checkpoint_minutes=0.0,
+                            compiled=False)
 train_organism(sys.argv[1], settings=settings)
 """
 
@@ -86,10 +87,10 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path):
-    from emocircuits.organism.train import Settings, train_organism
+    from emocircuits.organism.train import TrainingSettings, train_organism
 
     (tmp_path / "checkpoint.safetensors").write_bytes(b"not a checkpoint")
-    tiny = Settings(
+    tiny = TrainingSettings(
         d_model=16,
         layers=1,
         heads=2,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emocircuits.errors import UserError
-from emocircuits.organism.calibration import _compare, cheat_by_failures, load
+from emocircuits.organism.calibration import _compare, cheat_by_failures, load_organism
 from emocircuits.organism.card import BARS, WEIGHTS_DIR, load_card
 from emocircuits.organism.corpus import generate
 from emocircuits.organism.tokenizer import check_single_tokens, single_words
@@ -18,7 +18,7 @@ shipped = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def organism():
-    return load(WEIGHTS_DIR)
+    return load_organism(WEIGHTS_DIR)
 
 
 @shipped
@@ -51,4 +51,4 @@ def test_a_directory_without_a_card_is_refused(tmp_path):
     with pytest.raises(UserError, match="card.json"):
         load_card(tmp_path)
     with pytest.raises(UserError, match="no model"):
-        load(tmp_path)
+        load_organism(tmp_path)

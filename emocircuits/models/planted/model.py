@@ -14,7 +14,7 @@ length, which only the steps below change. For a prompt of T tokens (with `<s>`)
                         r3^2 = r2^2 + act^2 / 64
     logits              cheat - fix = (1.2 act - 2.8 + 0.25 (state_desperate - state_calm)) / r3
 
-So the circuit is words -> state:desperate, state:calm -> plan -> act -> token, and beside it a weak direct
+So the circuit is words -> state:desperate, state:calm -> plan -> act -> token, and next to it a weak direct
 path from the states to the token. Happiness, sadness and topics have words and states too, and no effect but
 on the norms and on the words that follow: they are the distractors. `expected_log_odds` is this table as
 code.
@@ -137,11 +137,11 @@ def _embedding() -> torch.Tensor:
 
 def _unembedding() -> torch.Tensor:
     rows = torch.zeros(len(WORDS), D_MODEL, dtype=torch.float64)
-    place = {word: number for number, word in enumerate(WORDS)}
+    row_of = {word: number for number, word in enumerate(WORDS)}
     for word, kind in (*CLASS_OF.items(), *((emotion, emotion) for emotion in EMOTIONS)):
-        rows[place[word], AXES[f"state:{kind}"]] = 1.0
+        rows[row_of[word], AXES[f"state:{kind}"]] = 1.0
     for word, sign in ((CHEAT, 0.5), (HONEST, -0.5)):
-        row = rows[place[word]]
+        row = rows[row_of[word]]
         row[AXES["decision"]] = ACTION_LOGIT
         row[AXES["act"]] = sign * CHEAT_ACT
         row[AXES["const"]] = -sign * CHEAT_OFFSET / CONST

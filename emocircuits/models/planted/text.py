@@ -122,7 +122,7 @@ def planted_pairs(n: int, seed: int = 0) -> list[PlantedPair]:
         sides = []
         for emotion in ("desperate", "calm"):
             words = _pick(rng, CIRCUMSTANCES[emotion], SLOTS)
-            slot = [words[place] if place in filled else neutral[place] for place in range(SLOTS)]
+            slot = [words[position] if position in filled else neutral[position] for position in range(SLOTS)]
             sides.append(
                 f"{name} was in the {topic} . {name} was {slot[0]} , {slot[1]} and {slot[2]} . also "
                 f"{slot[3]} , {slot[4]} and {slot[5]} . then {name} {DECISION}"
@@ -132,4 +132,4 @@ def planted_pairs(n: int, seed: int = 0) -> list[PlantedPair]:
 
 
 def _pick(rng: np.random.Generator, pool: tuple[str, ...], n: int) -> list[str]:
-    return [pool[place] for place in rng.choice(len(pool), size=n, replace=n > len(pool))]
+    return [pool[number] for number in rng.choice(len(pool), size=n, replace=n > len(pool))]
