@@ -2,7 +2,8 @@
 
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
-from emocircuits.export.svg import MAX_NODES, draw
+from emocircuits.export.svg import draw
+from emocircuits.limits import PICTURE_NODES
 
 
 def render(graph: CircuitGraph) -> bytes:
@@ -10,4 +11,6 @@ def render(graph: CircuitGraph) -> bytes:
     return draw(graph, "pdf")
 
 
-EXPORTERS.add(Exporter("pdf", f"the same picture of the {MAX_NODES} strongest nodes as PDF", ".pdf", render))
+EXPORTERS.add(
+    Exporter("pdf", f"the same picture of the {PICTURE_NODES} strongest nodes as PDF", ".pdf", render)
+)

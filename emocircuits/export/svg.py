@@ -2,7 +2,8 @@
 
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
-from emocircuits.viewer.strongest import MAX_NODES, strongest
+from emocircuits.limits import PICTURE_NODES
+from emocircuits.viewer.strongest import strongest
 
 
 def draw(graph: CircuitGraph, kind: str) -> bytes:
@@ -21,4 +22,4 @@ def render(graph: CircuitGraph) -> bytes:
     return draw(graph, "svg")
 
 
-EXPORTERS.add(Exporter("svg", f"vector picture of the {MAX_NODES} strongest nodes", ".svg", render))
+EXPORTERS.add(Exporter("svg", f"vector picture of the {PICTURE_NODES} strongest nodes", ".svg", render))

@@ -19,6 +19,7 @@ from emocircuits.figures.style import (
     plain_label,
     widths,
 )
+from emocircuits.limits import CHECKED_FEATURES, SIGNIFICANCE
 from emocircuits.names import short_site
 
 COLUMNS = (
@@ -36,7 +37,6 @@ COLUMNS = (
     "q_value",
 )
 TITLES = {"steer": "pushed: slope of the log-odds", "ablate": "taken out: change of the log-odds"}
-MOST = 16
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -64,7 +64,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, lines: list[tuple]) -> None:
     axes.axvline(0, color=GRID, lw=0.8, zorder=0)
     axes.hlines(y, rows.random_low, rows.random_high, color=NEUTRAL, alpha=0.35, lw=4)
     axes.hlines(y, rows.ci_low, rows.ci_high, color=MUTED, lw=0.9)
-    axes.scatter(rows.effect, y, c=np.where(rows.q_value <= 0.05, POSITIVE, INK), s=12, zorder=3)
+    axes.scatter(rows.effect, y, c=np.where(rows.q_value <= SIGNIFICANCE, POSITIVE, INK), s=12, zorder=3)
     labels = [
         f"{short_site(site)} {what if what != 'feature' else int(feature)}" for site, what, feature in lines
     ]
@@ -85,7 +85,7 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
         .groupby([table.site, table.feature])
         .max()[lambda values: values.index.get_level_values("feature") >= 0]
     )
-    listed = set(size.nlargest(MOST).index)
+    listed = set(size.nlargest(CHECKED_FEATURES).index)
     shown = [
         what != "feature" or (site, feature) in listed
         for site, what, feature in zip(table.site, table.what, table.feature, strict=True)
@@ -100,8 +100,8 @@ FIGURES.add(
         "Every kept match of the emotion, all carriers of its direction together, and the direction "
         "itself: pushed on prompts without pressure (slope per unit of strength), taken out on prompts in "
         "desperate circumstances. Thin: 95 % intervals over prompts; grey: 95 % of features that fire as "
-        f"often (of random directions for the direction); orange: q ≤ 0.05. At most {MOST} features, those "
-        "with the largest effects.",
+        f"often (of random directions for the direction); orange: q ≤ {SIGNIFICANCE}. At most "
+        f"{CHECKED_FEATURES} features, those with the largest effects.",
         COLUMNS,
         draw,
         load,

@@ -23,12 +23,12 @@ from emocircuits.figures.style import (
     plain_label,
     widths,
 )
+from emocircuits.limits import PICTURE_LABELS, PICTURE_NODES
 from emocircuits.sanitise import plain_text
 from emocircuits.viewer.layout import grid
-from emocircuits.viewer.strongest import MAX_NODES, strongest
+from emocircuits.viewer.strongest import strongest
 
 COLUMNS = ("record", "id", "target", "label", "effect", "ci_low", "ci_high")
-LABELS = 24
 
 
 def draw_graph(graph: CircuitGraph, venue: str = "page") -> Figure:
@@ -117,7 +117,7 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """One table per behaviour: the example circuit's strongest nodes."""
     tables = {}
     for name, graph in require(run.circuits, "circuit_<behaviour>.json", "circuit").items():
-        shown = strongest(graph.example or graph, MAX_NODES)
+        shown = strongest(graph.example or graph, PICTURE_NODES)
         rows = [
             ("node", node.id, "", plain_text(node.label or node.id), node.effect, node.ci_low, node.ci_high)
             for node in shown.nodes
@@ -206,7 +206,7 @@ def _labels(axes, graph: CircuitGraph, at: dict, radii: dict, width: float) -> N
         (n for n in graph.nodes if n.kind not in ("token", "error")),
         key=lambda n: (n.kind != "target", -abs(n.effect or 0.0)),
     )
-    for node in order[:LABELS]:
+    for node in order[:PICTURE_LABELS]:
         text = plain_text(node.label or node.id)
         text = text if len(text) <= 24 else text[:23] + "…"
         (x, y), r, w = at[node.id], radii[node.id] * (1.5 if node.kind == "target" else 1), 0.058 * len(text)

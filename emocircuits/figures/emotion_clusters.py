@@ -9,9 +9,9 @@ from emocircuits.figures.card import FIGURES, FigureCard, Missing, columns, requ
 from emocircuits.figures.emotion_pca import axis_of
 from emocircuits.figures.emotion_pca import load as load_components
 from emocircuits.figures.style import GRID, INK, MARKERS, SERIES, new_figure, plain_label, widths
+from emocircuits.limits import CLUSTER_EXEMPLARS
 
 COLUMNS = ("emotion", "cluster", "x", "y", "x_name", "y_name", "central", "agreement")
-EXEMPLARS = 4
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -26,7 +26,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
             SERIES[int(cluster) % len(SERIES)],
             MARKERS[(int(cluster) + int(cluster) // len(SERIES)) % len(MARKERS)],
         )
-        names = rows.sort_values("central").emotion.head(EXEMPLARS)
+        names = rows.sort_values("central").emotion.head(CLUSTER_EXEMPLARS)
         axes.scatter(
             rows.x,
             rows.y,

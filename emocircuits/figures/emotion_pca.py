@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import DIVERGING, INK, MUTED, new_figure, plain_label, widths
+from emocircuits.limits import PLANE_LABELS
 
 COLUMNS = (
     "emotion",
@@ -20,7 +21,6 @@ COLUMNS = (
     "explained_pc2",
     "explained_pc3",
 )
-MAX_LABELS = 16
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
@@ -96,7 +96,7 @@ def _names(axes: Axes, rows: pd.DataFrame, across: str, up: str) -> None:
             spot = dots[i] + np.array([0.0, -0.036 if below else 0.036])
             free = all(abs(spot[0] - t[0]) > half + t[2] or abs(spot[1] - t[1]) > 0.05 for t in taken)
             if (
-                len(taken) < MAX_LABELS
+                len(taken) < PLANE_LABELS
                 and free
                 and not np.any((np.abs(dots - spot)[:, 0] < half) & (np.abs(dots - spot)[:, 1] < 0.03))
             ):

@@ -9,9 +9,9 @@ from scipy.spatial.distance import squareform
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.figures.card import FIGURES, FigureCard, require
 from emocircuits.figures.style import DIVERGING, new_figure, plain_label, widths
+from emocircuits.limits import SIMILARITY_LABELS
 
 COLUMNS = ("emotion", "other", "cosine", "row", "column")
-MAX_LABELS = 56
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -22,7 +22,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     figure = new_figure(width, width * 0.86)
     axes = figure.subplots()
     image = axes.imshow(matrix, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="none")
-    every = max(1, -(-len(names) // MAX_LABELS))
+    every = max(1, -(-len(names) // SIMILARITY_LABELS))
     shown = range(0, len(names), every)
     size = min(7.0, max(4.5, 330 / max(len(names) / every, 1) / 2.2))
     axes.set_xticks(list(shown), [plain_label(names[i]) for i in shown], rotation=90, fontsize=size)

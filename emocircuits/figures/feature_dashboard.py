@@ -14,10 +14,10 @@ from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.errors import UserError
 from emocircuits.figures.card import FIGURES, FigureCard, Missing, require
 from emocircuits.figures.style import INK, MUTED, NEGATIVE, POSITIVE, new_figure, plain_label, widths
+from emocircuits.limits import DASHBOARD_EXAMPLES, DASHBOARD_TOKENS, DASHBOARD_WORDS, SIGNIFICANCE
 from emocircuits.sanitise import plain_text
 
 COLUMNS = ("node", "part", "row", "place", "text", "value")
-SIGNIFICANT, EXAMPLES, TOKENS, SHOWN = 0.05, 4, 22, 6
 MONO, ADVANCE = "DejaVu Sans Mono", 0.602  # width of a character of that font, in font sizes
 
 
@@ -41,7 +41,7 @@ def _lists(axes: Axes, table: pd.DataFrame) -> None:
         ("top", "tokens it raises"),
         ("bottom", "tokens it lowers"),
     ):
-        rows = table[table.part == part].sort_values("place").head(SHOWN)
+        rows = table[table.part == part].sort_values("place").head(DASHBOARD_WORDS)
         if not len(rows):
             continue
         axes.text(0, y, title, fontsize=6.5, color=MUTED, va="top")
@@ -133,7 +133,7 @@ def _chosen(circuit: CircuitGraph) -> Node | None:
 
 def _sure(emotion: dict[str, Any]) -> bool:
     q = emotion.get("q_value")
-    return q is not None and q <= SIGNIFICANT
+    return q is not None and q <= SIGNIFICANCE
 
 
 def _table(node: Node) -> pd.DataFrame:
@@ -146,10 +146,10 @@ def _table(node: Node) -> pd.DataFrame:
         for part in ("top", "bottom"):
             rows += [
                 (name, part, 0, place, text, 0.0, False)
-                for place, text in enumerate(details.get(f"{part}_tokens", ())[:SHOWN])
+                for place, text in enumerate(details.get(f"{part}_tokens", ())[:DASHBOARD_WORDS])
             ]
-        for row, example in enumerate(details["examples"][:EXAMPLES]):
-            pairs = list(zip(example["tokens"], example["values"], strict=True))[-TOKENS:]
+        for row, example in enumerate(details["examples"][:DASHBOARD_EXAMPLES]):
+            pairs = list(zip(example["tokens"], example["values"], strict=True))[-DASHBOARD_TOKENS:]
             bare = len(pairs) > 1 and not any(text[:1].isspace() for text, _ in pairs)
             rows += [
                 (name, "example", row, place, text, value, bare) for place, (text, value) in enumerate(pairs)

@@ -17,11 +17,11 @@ from emocircuits.figures.style import (
     plain_label,
     widths,
 )
+from emocircuits.limits import LENS_TOKENS
 from emocircuits.sanitise import plain_text
 
 COLUMNS = ("panel", "token", "place", "direct", "later", "rank_total", "rank_direct", "n_names")
 FIRST = ("desperate", "calm")
-TOKENS = 7
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -39,7 +39,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
             y, [plain_label(plain_text(str(text)).strip() or "␣") for text in rows.token], fontsize=6
         )
         axes.axvline(0, color=GRID, lw=0.8, zorder=0)
-        axes.axhline(-(TOKENS - 0.5), color=GRID, lw=0.8, zorder=0)
+        axes.axhline(-(LENS_TOKENS - 0.5), color=GRID, lw=0.8, zorder=0)
         axes.tick_params(axis="y", length=0)
         axes.set_title(plain_label(name))
         axes.set_xlabel("logits per unit of strength")
@@ -76,7 +76,7 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     names = [name for name in FIRST if name in names] or names[:2]
     rows = []
     for name in names:
-        own = tokens[(tokens.direction == name) & (tokens.part == "total") & (tokens["rank"] <= TOKENS)]
+        own = tokens[(tokens.direction == name) & (tokens.part == "total") & (tokens["rank"] <= LENS_TOKENS)]
         ordered = pd.concat(
             [
                 own[own.end == "top"].sort_values("rank"),

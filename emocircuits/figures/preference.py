@@ -19,9 +19,9 @@ from emocircuits.figures.style import (
     plain_label,
     widths,
 )
+from emocircuits.limits import PREFERENCE_LABELS
 
 COLUMNS = ("panel", "name", "group", "x", "y", "low", "high")
-MAX_LABELS = 14
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -82,7 +82,7 @@ def _names(axes: Axes, rows: pd.DataFrame) -> None:
     taken: list[np.ndarray] = []
     for place in np.argsort(-np.hypot(x / span[0], y / span[1]), kind="stable"):
         spot = np.array([x[place], y[place]]) / span
-        if len(taken) < MAX_LABELS and all(
+        if len(taken) < PREFERENCE_LABELS and all(
             abs(spot - other)[1] > 0.055 or abs(spot - other)[0] > 0.24 for other in taken
         ):
             taken.append(spot)

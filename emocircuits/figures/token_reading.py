@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.figures.card import FIGURES, FigureCard, columns, require
 from emocircuits.figures.style import GRID, LINES, SERIES, new_figure, plain_label, widths
+from emocircuits.limits import TRANSCRIPT_TOKENS
 from emocircuits.sanitise import plain_text
 
 COLUMNS = ("transcript", "position", "token", "emotion", "value")
-MAX_TOKENS = 64
 
 
 def draw(table: pd.DataFrame, venue: str) -> Figure:
@@ -30,7 +30,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
                 label=plain_label(str(emotion)),
             )
         words = rows.drop_duplicates("position").sort_values("position")
-        if len(words) <= MAX_TOKENS:
+        if len(words) <= TRANSCRIPT_TOKENS:
             axes.set_xticks(
                 words.position.tolist(),
                 [plain_label(_short(plain_text(str(text)).strip() or "␣")) for text in words.token],

@@ -9,16 +9,15 @@ from typing import Any
 from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.artifacts.evidence import CircuitEvidence, Control
 from emocircuits.artifacts.feature_page import known_page
+from emocircuits.limits import PAGE_LINKS, PAGE_NODES, PAGE_PATHS
 from emocircuits.names import format_node, layer_of, parse_node
 from emocircuits.viewer.clusters import emotion_clusters
 from emocircuits.viewer.influence import cumulative, influence
 from emocircuits.viewer.layout import Band, grid
 from emocircuits.viewer.path_shares import emotions_of, fractions, largest_shares, reach, starting_points
 
-MAX_NODES, MAX_LINKS = 20_000, 50_000
 FORMAT = 2
 KINDS = ("feature", "error", "token", "target", "component")
-PATHS = 8
 
 
 @dataclass
@@ -116,14 +115,14 @@ def _view(
 
 def _within_budget(graph: CircuitGraph) -> tuple[CircuitGraph, dict[str, Any]]:
     """The strongest part that a page can show, with what was left out and the sums that shares refer to."""
-    if len(graph.nodes) <= MAX_NODES and len(graph.edges) <= MAX_LINKS:
+    if len(graph.nodes) <= PAGE_NODES and len(graph.edges) <= PAGE_LINKS:
         return graph, {}
     fixed = ("token", "target")
     order = sorted(graph.nodes, key=lambda node: (node.kind not in fixed, -abs(node.effect or 0.0)))
-    kept = {node.id for node in order[:MAX_NODES]}
+    kept = {node.id for node in order[:PAGE_NODES]}
     nodes = tuple(node for node in graph.nodes if node.id in kept)
     inside = (edge for edge in graph.edges if edge.source in kept and edge.target in kept)
-    edges = tuple(sorted(inside, key=lambda edge: -abs(edge.weight))[:MAX_LINKS])
+    edges = tuple(sorted(inside, key=lambda edge: -abs(edge.weight))[:PAGE_LINKS])
     into, out = dict.fromkeys(kept, 0.0), dict.fromkeys(kept, 0.0)
     for edge in graph.edges:
         if edge.source in kept:
@@ -217,7 +216,7 @@ def _paths(graph: CircuitGraph, evidence: CircuitEvidence, index: dict[str, int]
             total = reach(links, sources, target)
             chosen = given.pop((start, target), None) or [
                 [_short(path.share), path.sign, *(index[node] for node in path.nodes)]
-                for path in largest_shares(links, sources, target, k=PATHS, effects=effects)
+                for path in largest_shares(links, sources, target, k=PAGE_PATHS, effects=effects)
             ]
             if chosen:
                 found.append(

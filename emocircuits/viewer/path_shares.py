@@ -19,8 +19,7 @@ import networkx as nx
 
 from emocircuits.artifacts.circuit import CircuitGraph, Node
 from emocircuits.errors import UserError
-
-SIGNIFICANT = 0.05
+from emocircuits.limits import SIGNIFICANCE
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def emotions_of(node: Node) -> list[str]:
     matches = [
         match
         for match in node.details.get("emotions", ())
-        if (match.get("q_value") if match.get("q_value") is not None else 1.0) <= SIGNIFICANT
+        if (match.get("q_value") if match.get("q_value") is not None else 1.0) <= SIGNIFICANCE
     ]
     return [str(match["emotion"]) for match in sorted(matches, key=lambda match: match["q_value"])]
 

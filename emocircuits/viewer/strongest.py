@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 from emocircuits.artifacts.circuit import CircuitGraph
+from emocircuits.limits import PICTURE_NODES
 
-MAX_NODES = 40
 
-
-def strongest(graph: CircuitGraph, limit: int = MAX_NODES) -> CircuitGraph:
+def strongest(graph: CircuitGraph, limit: int = PICTURE_NODES) -> CircuitGraph:
     """The circuit with only its `limit` strongest nodes (metric and tokens with a kept link always stay)."""
     if len(graph.nodes) <= limit:
         return graph

@@ -75,7 +75,7 @@ def test_an_empty_circuit_and_a_foreign_format_say_so(open_page, full):
 def test_a_circuit_beyond_the_budget_says_what_is_left_out(open_page, monkeypatch):
     import emocircuits.viewer.data as module
 
-    monkeypatch.setattr(module, "MAX_LINKS", 10)
+    monkeypatch.setattr(module, "PAGE_LINKS", 10)
     whole = make_circuit()
     page, watch = open_page(html.page(whole))
     notice = page.locator(".ec-notice").inner_text()

@@ -97,8 +97,8 @@ def test_measured_paths_take_the_place_of_the_viewers_own():
 
 def test_beyond_the_budget_the_strongest_part_is_kept(monkeypatch):
     circuit = make_circuit()
-    monkeypatch.setattr(module, "MAX_LINKS", 5)
-    monkeypatch.setattr(module, "MAX_NODES", 12)
+    monkeypatch.setattr(module, "PAGE_LINKS", 5)
+    monkeypatch.setattr(module, "PAGE_NODES", 12)
     view = viewer_data(circuit)["views"][0]
     assert view["dropped"]["nodes"] == [12, len(circuit.example.nodes)]
     assert view["dropped"]["links"] == [5, len(circuit.example.edges)]

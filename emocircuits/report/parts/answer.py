@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from emocircuits.limits import SIGNIFICANCE
 from emocircuits.report.contrast import CONTROLS, Contrast, contrast
 from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
@@ -9,7 +10,6 @@ from emocircuits.report.tables import Cell, estimate, table
 from emocircuits.report.text import esc, interval, number, words
 
 TITLE = "The answer"
-LEVEL = 0.05
 CIRCUIT = {
     "desperation_features": "matched features",
     "circuit_nodes": "nodes",
@@ -45,7 +45,7 @@ def verdict(run: RunData, behaviour: str) -> str:
     if p is not None:
         sentences.append(
             f"The slope over all strengths, against those of the random directions: p = {number(p)}."
-            if p <= LEVEL
+            if p <= SIGNIFICANCE
             else "<b>The slope over all strengths is not significant against those of the random directions "
             f"(p = {number(p)}).</b>"
         )
@@ -98,7 +98,7 @@ def badge(run: RunData, behaviour: str) -> str:
     steered = contrast(run, behaviour)
     beyond = steered.outside(run.emotion) if steered else None
     p = run.summary["behaviours"].get(behaviour, {}).get("p_value")
-    if beyond and p is not None and p > LEVEL:
+    if beyond and p is not None and p > SIGNIFICANCE:
         return '<span class="badge no">not significant</span>'
     name, text = {
         True: ("yes", "beyond all controls"),
