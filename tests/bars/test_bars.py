@@ -78,7 +78,7 @@ def test_rows_say_whether_they_hold(capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["directions", "matching"])
 def test_the_command_prints_every_row(name):
-    done = run_to_end([sys.executable, "-m", f"tests.benchmarks.{name}", "--quick"])
+    done = run_to_end([sys.executable, "-m", f"tests.benchmarks.{name}", "--quick"], seconds=500)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| yes |") + done.stdout.count("| no |") >= 8
 
