@@ -7,11 +7,13 @@
         def __post_init__(self) -> None:
             check(self, "match")
 
-`check` refuses a wrong value with an error that names its dotted key; `keys` lists the keys of a class.
+`check` refuses a wrong value with an error that names its dotted key; `keys` lists the keys of a class. What
+only the rooms know, say which names are registered, is checked with `known` and `about`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -130,6 +132,26 @@ def typed(key: str, value: Any, wanted: Any) -> Any:
     return value
 
 
+def known(key: str, value: str, names: Iterable[str]) -> None:
+    """Refuses a name that nothing answers to.
+
+    Raises:
+        UserError: names the key, the value, the nearest name and all of them.
+    """
+    names = tuple(names)
+    if value not in names:
+        raise unknown(key, value, names)
+
+
+@contextmanager
+def about(key: str) -> Iterator[None]:
+    """Mistakes inside this context are those of a key, and named so."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error.what}", expected=error.expected, cure=error.cure) from error
+
+
 def type_words(wanted: Any) -> str:
     """A type in words: `int`, `list of str`, `bool or nothing`."""
     if get_origin(wanted) is tuple:
@@ -143,17 +165,17 @@ def _dotted(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _check_limits(key: str, value: Any, about: About) -> None:
-    if about.choices and not about.open and value not in about.choices:
-        raise unknown(key, str(value), about.choices)
+def _check_limits(key: str, value: Any, limits: About) -> None:
+    if limits.choices and not limits.open:
+        known(key, str(value), limits.choices)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return
     if not math.isfinite(value):
         raise UserError(f"{key} is {value}", expected="a finite number")
     outside: Sequence[tuple[bool, str]] = (
-        (about.above is not None and not value > about.above, _above_words(about.above)),
-        (about.least is not None and value < about.least, _least_words(about.least)),
-        (about.most is not None and value > about.most, f"at most {about.most or 0:g}"),
+        (limits.above is not None and not value > limits.above, _above_words(limits.above)),
+        (limits.least is not None and value < limits.least, _least_words(limits.least)),
+        (limits.most is not None and value > limits.most, f"at most {limits.most or 0:g}"),
     )
     for wrong, expected in outside:
         if wrong:

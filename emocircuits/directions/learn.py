@@ -19,7 +19,7 @@ from emocircuits.directions.design import chosen_emotions, make_design, story_to
 from emocircuits.directions.estimator import Estimator, EstimatorOptions, without_neutral
 from emocircuits.directions.estimators import ESTIMATORS
 from emocircuits.directions.resampling import direction_quality
-from emocircuits.directions.settings import DirectionSettings, site_at_depth, sites_between
+from emocircuits.directions.settings import DirectionSettings, chosen_sites
 from emocircuits.directions.statistics import (
     ClassStatistics,
     Design,
@@ -29,7 +29,7 @@ from emocircuits.directions.statistics import (
 )
 from emocircuits.directions.story_blocks import plan_stories
 from emocircuits.directions.validation import auroc_intervals, naming_accuracy, standardised_projections
-from emocircuits.errors import UserError, unknown
+from emocircuits.errors import unknown
 from emocircuits.progress import track
 from emocircuits.provenance import Provenance
 
@@ -71,16 +71,7 @@ def learn_directions(
     how = settings or DirectionSettings()
     estimator = ESTIMATORS.get(how.estimator)
     options = EstimatorOptions(how.neutral_variance, how.centre, how.penalty)
-    sites = sites_between(store.sites, how.from_depth, how.to_depth)
-    read_site, steer_site = (site_at_depth(store.sites, depth) for depth in (how.read_depth, how.steer_depth))
-    for name, site in (("read_depth", read_site), ("steer_depth", steer_site)):
-        if site not in sites:
-            raise UserError(
-                f"directions.{name} means {site}, which lies outside the depths {how.from_depth:g} to "
-                f"{how.to_depth:g}",
-                expected=f"one of {', '.join(sites)}",
-                cure=f"change directions.{name}, directions.from_depth or directions.to_depth",
-            )
+    sites, read_site, steer_site = chosen_sites(store.sites, how)
     plan = plan_stories(
         store,
         from_token=how.from_token,

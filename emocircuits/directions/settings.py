@@ -82,6 +82,25 @@ class DirectionSettings:
         check(self, "directions")
 
 
+def chosen_sites(sites: tuple[str, ...], how: DirectionSettings) -> tuple[tuple[str, ...], str, str]:
+    """The sites that have directions, and the default sites for reading and for steering.
+
+    Raises:
+        UserError: no site lies between the depths, or a default site lies outside them.
+    """
+    between = sites_between(sites, how.from_depth, how.to_depth)
+    read_site, steer_site = (site_at_depth(sites, depth) for depth in (how.read_depth, how.steer_depth))
+    for name, site in (("read_depth", read_site), ("steer_depth", steer_site)):
+        if site not in between:
+            raise UserError(
+                f"directions.{name} means {site}, which lies outside the depths {how.from_depth:g} to "
+                f"{how.to_depth:g}",
+                expected=f"one of {', '.join(between)}",
+                cure=f"change directions.{name}, directions.from_depth or directions.to_depth",
+            )
+    return between, read_site, steer_site
+
+
 def sites_between(sites: tuple[str, ...], low: float | int, high: float | int) -> tuple[str, ...]:
     """Sites at or after one fraction of depth and at or before another (site i of n lies at (i + 1) / n).
 
@@ -95,6 +114,7 @@ def sites_between(sites: tuple[str, ...], low: float | int, high: float | int) -
         raise UserError(
             f"no site lies between the depths {low:g} and {high:g}",
             expected=f"a stretch of 0 to 1 over {len(sites)} sites",
+            cure="change directions.from_depth or directions.to_depth",
         )
     return chosen
 

@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from emocircuits.errors import Failure, UserError, unknown
 from emocircuits.models.family import FAMILIES
@@ -114,6 +115,17 @@ def check_directory(directory: Path, *, trust_remote_code: bool) -> dict:
     if not config.get("auto_map") and config.get("model_type") not in known:
         raise unknown("model family", str(config.get("model_type")), known)
     return config
+
+
+def sizes_in(config: dict[str, Any]) -> tuple[int, int] | None:
+    """Number of layers and width of the residual stream, where a configuration says them."""
+    inner = config.get("text_config")
+    table = inner if isinstance(inner, dict) else config
+    found = [
+        next((table[name] for name in names if isinstance(table.get(name), int)), None)
+        for names in (("num_hidden_layers", "n_layer", "num_layers"), ("hidden_size", "n_embd", "d_model"))
+    ]
+    return (found[0], found[1]) if None not in found else None
 
 
 def weight_files(directory: Path) -> list[Path]:

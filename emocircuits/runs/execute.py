@@ -3,7 +3,7 @@
 import fcntl
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,8 @@ def run_pipeline(
     wanted = set(stages().names()) if until is None else {until, *_ancestors(until)}
     with joined(recipe.device) as me, locked(directory) if me.first else nullcontext():
         run = Run(directory, recipe, trust_remote_code=trust_remote_code)
-        manifest = _by_the_first(run, lambda: _open_manifest(run))
+        checked = wanted if only is None else {only}
+        manifest = _by_the_first(run, lambda: _open_manifest(run, checked))
         forced = False
         for stage in stages():
             name = stage.name
@@ -104,6 +105,7 @@ def plan_lines(
         stages().get(start)
     manifest = _read_manifest(directory)
     run = Run(directory, recipe, trust_remote_code=trust_remote_code)
+    check_settings(run, stages().names())
     lines, stale, forced = [], set(), False
     for stage in stages():
         name = stage.name
@@ -115,6 +117,17 @@ def plan_lines(
             stale.add(name)
         lines.append((name, "up to date" if fresh else "to do", stage.summary))
     return lines
+
+
+def check_settings(run: Run, names: Collection[str]) -> None:
+    """Refuses what would fail in some stage, before anything is computed or written.
+
+    Raises:
+        UserError: a value that cannot work; names its key.
+    """
+    for stage in stages():
+        if stage.name in names:
+            stage.check(run)
 
 
 def stage_key(stage: Stage, run: Run, manifest: RunManifest) -> str | None:
@@ -171,7 +184,8 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _open_manifest(run: Run) -> RunManifest:
+def _open_manifest(run: Run, checked: set[str]) -> RunManifest:
+    """The record of a run that is about to begin, once the settings of its stages were checked."""
     old = _read_manifest(run.directory)
     model = {"name": run.recipe.model, "content_hash": run.model_hash}
     if old is not None and old.model["content_hash"] != model["content_hash"]:
@@ -180,6 +194,7 @@ def _open_manifest(run: Run) -> RunManifest:
             expected=f"a run of '{model['name']}' or an empty directory",
             cure="choose another --out",
         )
+    check_settings(run, checked)
     manifest = RunManifest(
         recipe=run.recipe.to_dict(),
         model=model,

@@ -12,6 +12,7 @@ from emocircuits.artifacts.manifest import RunManifest
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.artifacts.scores import CircuitScores
 from emocircuits.errors import UserError
+from emocircuits.names import residual_site
 from emocircuits.provenance import Provenance
 from emocircuits.runs.recipe import Recipe, recipe_from_dict
 
@@ -177,12 +178,27 @@ class Run:
         return directory
 
     @cached_property
+    def model_config(self) -> dict[str, Any]:
+        """The configuration of the model, whose files are checked first (no model is loaded for it)."""
+        from emocircuits.models.files import check_directory
+
+        return check_directory(self.model_directory, trust_remote_code=self.trust_remote_code)
+
+    @cached_property
     def model_hash(self) -> str:
         """Content hash of the model's files (no model is loaded for it)."""
-        from emocircuits.models.files import check_directory, model_files_hash
+        from emocircuits.models.files import model_files_hash
 
-        check_directory(self.model_directory, trust_remote_code=self.trust_remote_code)
+        assert self.model_config
         return model_files_hash(self.model_directory)
+
+    @property
+    def planned_sites(self) -> tuple[str, ...]:
+        """The sites of the model before it is loaded: as its configuration says, or () where it does not."""
+        from emocircuits.models.files import sizes_in
+
+        sizes = sizes_in(self.model_config)
+        return () if sizes is None else tuple(residual_site(layer) for layer in range(sizes[0]))
 
     @cached_property
     def model(self) -> "emocircuits.models.language_model.LanguageModel":
@@ -294,10 +310,14 @@ class Run:
         Raises:
             UserError: there is none.
         """
-        sites, depth = tuple(self.model.sites), self.recipe.circuit.from_depth
+        return self.sites_of_circuits(self.model.sites)
+
+    def sites_of_circuits(self, sites: Sequence[str]) -> tuple[str, ...]:
+        """Those of some sites that a circuit covers; see `circuit_sites`."""
+        depth = self.recipe.circuit.from_depth
         after = tuple(site for number, site in enumerate(sites, 1) if number / len(sites) > depth + 1e-9)
         if not after:
-            raise UserError(f"circuit.from_depth {depth} leaves no site", expected="below 1")
+            raise UserError(f"circuit.from_depth is {depth:g}, which leaves no site", expected="below 1")
         return after
 
     @property

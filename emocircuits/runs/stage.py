@@ -28,6 +28,8 @@ class Stage:
         summary: one line for `--help` and `--dry-run`.
         needs: stages whose outputs it reads.
         settings: tables and keys of the recipe that shape the result.
+        check: refuses settings that cannot work, before the first stage of a run begins; each error names its
+            key. It loads no model.
         work: does it; may be interrupted at any moment and called again.
         shared: whether all ranks of a job (`emocircuits.ranks`) work on it; else the first does it alone.
     """
@@ -37,6 +39,7 @@ class Stage:
     needs: tuple[str, ...]
     settings: tuple[str, ...]
     work: Callable[[Run], Output]
+    check: Callable[[Run], None]
     shared: bool = False
 
 
@@ -48,10 +51,11 @@ def stage(
     *,
     needs: tuple[str, ...] = (),
     settings: tuple[str, ...] = (),
+    check: Callable[[Run], None] = lambda run: None,
     shared: bool = False,
 ) -> Callable[[Callable[[Run], Output]], Stage]:
     """Makes a function the stage of its name; see `Stage`."""
-    return lambda work: STAGES.add(Stage(work.__name__, summary, needs, settings, work, shared))
+    return lambda work: STAGES.add(Stage(work.__name__, summary, needs, settings, work, check, shared))
 
 
 def stages() -> Registry[Stage]:

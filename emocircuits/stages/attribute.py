@@ -6,12 +6,19 @@ from emocircuits.attribution import METHODS
 from emocircuits.ranks import ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
+from emocircuits.settings import known
+
+
+def check(run: Run) -> None:
+    """The method exists."""
+    known("attribute.method", run.recipe.attribute.method, METHODS.names())
 
 
 @stage(
     "the effect of SAE features and error nodes",
     needs=("plan", "directions", "sae"),
     settings=("attribute", "behaviours"),
+    check=check,
     shared=True,
 )
 def attribute(run: Run) -> Output:

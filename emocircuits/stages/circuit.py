@@ -25,9 +25,16 @@ from emocircuits.studies.tracing import path_table, trace_table
 from emocircuits.studies.viewer_evidence import viewer_evidence
 
 
+def check(run: Run) -> None:
+    """Some sites lie after the depth at which circuits start."""
+    if run.planned_sites:
+        run.sites_of_circuits(run.planned_sites)
+
+
 @stage(
     "choose, join and verify the circuit's nodes; trace the emotion to the tokens",
     needs=("plan", "collect", "directions", "sae", "match", "attribute"),
+    check=check,
     settings=("circuit", "attribute", "trace", "behaviours", "emotion", "opposite"),
 )
 def circuit(run: Run) -> Output:

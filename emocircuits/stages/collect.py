@@ -7,13 +7,14 @@ from emocircuits.io.atomic import write_text
 from emocircuits.ranks import barrier, ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
-from emocircuits.studies.texts import TEXTS, collected_texts, texts_for
+from emocircuits.studies.texts import TEXTS, check_material, collected_texts, texts_for
 
 
 @stage(
     "read the residual stream of the texts at every layer",
     needs=("plan",),
     settings=("collect", "emotion", "opposite"),
+    check=check_material,
     shared=True,
 )
 def collect(run: Run) -> Output:

@@ -6,27 +6,47 @@ import pandas as pd
 
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.directions.confounds import TopicConfound
+from emocircuits.directions.estimators import ESTIMATORS
+from emocircuits.directions.settings import chosen_sites
 from emocircuits.io.documents import write_csv
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
+from emocircuits.settings import about, known
 from emocircuits.studies.direction_checks import (
     cluster_table,
     coordinate_table,
     geometry_table,
+    intensity_material,
     intensity_tables,
     learned_directions,
     lens_tables,
     organism_limits,
+    preference_material,
     preference_study,
     similarity_table,
     site_table,
 )
 
 
+def check(run: Run) -> None:
+    """The estimator exists, depths leave sites, and files are there and right."""
+    recipe = run.recipe
+    known("directions.estimator", recipe.directions.estimator, ESTIMATORS.names())
+    if run.planned_sites:
+        chosen_sites(run.planned_sites, recipe.directions)
+    with about("checks.intensity"):
+        if recipe.checks.intensity:
+            intensity_material(recipe.checks.intensity)
+    with about("preference.material"):
+        if recipe.preference.material:
+            preference_material(recipe.preference.material)
+
+
 @stage(
     "emotion directions with controls, intervals and checks",
     needs=("collect",),
     settings=("directions", "checks", "preference", "collect.emotions", "emotion"),
+    check=check,
 )
 def directions(run: Run) -> Output:
     """Writes `directions.h5` and one table per check (see docs/directions.md)."""

@@ -2,15 +2,35 @@
 
 from dataclasses import asdict
 
+import torch
+
+from emocircuits.behaviours import BEHAVIOURS
+from emocircuits.errors import UserError
 from emocircuits.io.documents import write_json
 from emocircuits.models.files import revision_of
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
+from emocircuits.settings import known
+
+
+def check(run: Run) -> None:
+    """Behaviours exist, and the device is there."""
+    names = run.recipe.behaviours
+    for name in names:
+        known("behaviours", name, BEHAVIOURS.names())
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"behaviours is {', '.join(names) or 'empty'}", expected="at least one, each once")
+    try:
+        torch.empty(0, device=run.recipe.device)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"device is '{run.recipe.device}' ({why})", expected="one that is here") from error
 
 
 @stage(
     "load and check the model, bind the behaviours to it",
     settings=("behaviours",),
+    check=check,
 )
 def plan(run: Run) -> Output:
     """Writes `model.json`."""

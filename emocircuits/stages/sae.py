@@ -1,29 +1,35 @@
 """sae: one sparse autoencoder per site, trained by sae-lens, and what each is worth."""
 
-from pathlib import Path
-
 import pandas as pd
 
-from emocircuits.errors import UserError
 from emocircuits.experiments.sae_quality import quality_rows
-from emocircuits.io.atomic import write_bytes
 from emocircuits.io.documents import write_csv
+from emocircuits.models.files import sizes_in
 from emocircuits.ranks import ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
-from emocircuits.sae import load_sae, train_saes
-from emocircuits.sae.loading.pretrained import adopt, find_pretrained, parse_pretrained
-from emocircuits.sae.loading.registered import registered_for, shipped_registry
-from emocircuits.sae.settings import SAESettings
-from emocircuits.studies.sae_registry import checked_rows, open_verified, registered_directories
+from emocircuits.sae.architectures import ARCHITECTURES
+from emocircuits.sae.training.train import train_saes
+from emocircuits.settings import known
+from emocircuits.studies.sae_sources import PAIR, check_sources, sites_to_train, take_given
 
 SUGGESTED_FVU, SUGGESTED_DEAD = 0.25, 0.1
+
+
+def check(run: Run) -> None:
+    """The architecture exists, k fits, and SAEs that are given are there."""
+    known("sae.architecture", run.recipe.sae.architecture, ARCHITECTURES.names())
+    sizes = sizes_in(run.model_config)
+    if sizes is not None:
+        run.recipe.sae.d_sae(sizes[1])
+        check_sources(run.recipe.sae_source, run.planned_sites)
 
 
 @stage(
     "an SAE on the residual stream after every layer",
     needs=("plan", "collect"),
     settings=("sae", "sae_source"),
+    check=check,
     shared=True,
 )
 def sae(run: Run) -> Output:
@@ -31,96 +37,28 @@ def sae(run: Run) -> Output:
 
     The ranks of a job share the training; the first alone measures.
     """
-    recipe, store, model = run.recipe, run.store, run.model
-    how, out = recipe.sae_source, run.path("saes")
-    given = parse_pretrained(how.pretrained, store.sites)
+    recipe, sites = run.recipe, run.store.sites
     if ranks().first:
-        _adopt_pretrained(run, given)
-    left = [site for site in store.sites if site not in given]
-    registry, name = _registered(run)
-    if how.directory or name:
-        if ranks().first:
-            _adopt(run, registry, name, left)
-    elif left:
-        train_saes(
-            store,
-            left,
-            recipe.sae,
-            out,
-            seed=recipe.seed,
-            device=recipe.device,
-        )
+        take_given(run)
+    left = sites_to_train(run)
+    if left:
+        train_saes(run.store, left, recipe.sae, run.path("saes"), seed=recipe.seed, device=recipe.device)
     if not ranks().first:
         return Output(())
-    rows = quality_rows(model.bridge, {site: run.sae(site) for site in store.sites}, store)
+    rows = quality_rows(run.model.bridge, {site: run.sae(site) for site in sites}, run.store)
     write_csv(run.path("saes.csv"), pd.DataFrame(rows))
-    warnings = [
+    files = [f"saes/{site}/{name}" for site in sites for name in PAIR]
+    return Output((*files, "saes.csv"), tuple(_warnings(rows)))
+
+
+def _warnings(rows: list[dict]) -> list[str]:
+    unexplained = [
         f"the SAE at {row['site']} leaves {row['fvu']:.0%} of the variance unexplained"
         for row in rows
         if row["fvu"] > SUGGESTED_FVU
     ]
-    warnings += [
+    return unexplained + [
         f"{row['dead_fraction']:.0%} of the features at {row['site']} never fire"
         for row in rows
         if row["dead_fraction"] > SUGGESTED_DEAD
     ]
-    files = [
-        f"saes/{site}/{name}" for site in store.sites for name in ("cfg.json", "sae_weights.safetensors")
-    ]
-    return Output((*files, "saes.csv"), tuple(warnings))
-
-
-def _registered(run: Run) -> tuple[Path, str]:
-    """The registry and the name in it of the SAEs to use; "" where SAEs are trained or come from a
-    directory.
-    """
-    recipe, how = run.recipe, run.recipe.sae_source
-    registry = Path(how.registry) if how.registry else shipped_registry()
-    if how.registered != "auto":
-        return registry, how.registered
-    usual = recipe.sae.shaping == SAESettings().shaping
-    return registry, registered_for(
-        registry, run.model.content_hash, run.store.sites
-    ) if usual and not how.directory else ""
-
-
-def _adopt_pretrained(run: Run, given: dict[str, str]) -> None:
-    """Converts pretrained SAEs into the run, once each was measured on the run's activations."""
-    store, model = run.store, run.model
-    for site, name in given.items():
-        adopt(
-            find_pretrained(name),
-            run.path("saes") / site,
-            site=site,
-            d_in=model.d_model,
-            model_name=model.name,
-            model_hash=model.content_hash,
-            prepend_bos=model.bos_id is not None,
-            activations=checked_rows(store, site),
-        )
-
-
-def _adopt(run: Run, registry: Path, name: str, sites: list[str]) -> None:
-    """Copies given SAEs `<site>/cfg.json, sae_weights.safetensors` into the run, once each was opened and
-    fits.
-    """
-    how, store = run.recipe.sae_source, run.store
-    if how.directory and name:
-        raise UserError(
-            "the recipe has both sae_source.directory and sae_source.registered", expected="one of them"
-        )
-    if name:
-        sources = registered_directories(registry, name, sites)
-    else:
-        sources = {site: Path(how.directory) / site for site in sites}
-    for site, source in sources.items():
-        if not source.is_dir():
-            raise UserError(
-                f"there is no SAE for {site} in {source}", expected=f"{source}/cfg.json and weights"
-            )
-        if name:
-            open_verified(run, store, registry, name, site)
-        else:
-            load_sae(source, site=site, d_in=run.model.d_model)
-        for file in ("cfg.json", "sae_weights.safetensors"):
-            write_bytes(run.path("saes") / site / file, (source / file).read_bytes())

@@ -21,9 +21,21 @@ from emocircuits.studies.steering import (
 FILES = ("steering.csv", "steering_slopes.csv", "coherence.csv", "mediation.csv", "causal.csv")
 
 
+def check(run: Run) -> None:
+    """The recipe's emotion is steered, and at some strength."""
+    how = run.recipe.steer
+    if run.recipe.emotion not in how.emotions:
+        raise UserError(
+            f"steer.emotions lacks '{run.recipe.emotion}'", expected="the recipe's emotion among them"
+        )
+    if not set(how.strengths) - {0.0}:
+        raise UserError(f"steer.strengths is {list(how.strengths)}", expected="a strength other than 0")
+
+
 @stage(
     "steering dose–response with controls, mediation, and a causal check of every match",
     needs=("plan", "collect", "directions", "sae", "match"),
+    check=check,
     settings=("steer", "behaviours", "emotion", "opposite", "match.carrier_share"),
 )
 def steer(run: Run) -> Output:
@@ -32,10 +44,6 @@ def steer(run: Run) -> Output:
     """
     recipe, directions = run.recipe, run.directions
     emotions = [emotion for emotion in recipe.steer.emotions if emotion in directions.emotions]
-    if recipe.emotion not in emotions:
-        raise UserError(
-            f"steer.emotions lacks '{recipe.emotion}'", expected="the recipe's emotion among them"
-        )
     _check_live(run)
     found = steering_curves(run, emotions)
     tables = (

@@ -22,7 +22,7 @@ from emocircuits.experiments.preference import (
     preferences,
     steered_preferences,
 )
-from emocircuits.experiments.preference_material import read_material
+from emocircuits.experiments.preference_material import PreferenceMaterial, read_material
 from emocircuits.organism.world import APPRAISALS, lexicon, scenes
 from emocircuits.runs.run import Run
 from emocircuits.runs.sections import PreferenceSettings
@@ -166,6 +166,11 @@ def intensity_material(source: str) -> tuple[tuple[IntensityTemplate, ...], tupl
     )
 
 
+def preference_material(source: str) -> PreferenceMaterial:
+    """What is asked: `organism` (or "") for the activities that ship, or a TOML file."""
+    return read_material() if source in ("", "organism") else read_material(source)
+
+
 def preference_study(
     run: Run, directions: EmotionDirections, how: PreferenceSettings
 ) -> tuple[pd.DataFrame, pd.DataFrame, Preferences]:
@@ -175,7 +180,7 @@ def preference_study(
         Elo of every activity; per direction `site, direction, kind, r, ci_low, ci_high` (reading against Elo;
         NaN for controls) and `strength, delta_elo, delta_low, delta_high`; and the preferences themselves.
     """
-    material = read_material() if how.material in ("", "organism") else read_material(how.material)
+    material = preference_material(how.material)
     seed = run.recipe.seed
     found = preferences(run.model, directions, material, pairs=how.pairs or None, seed=seed)
     site = found.best_site(but=run.model.sites[-1])

@@ -3,15 +3,23 @@ JSONL file.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from emocircuits.collect import LabelledText
+from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
+from emocircuits.collect.self_written import StorySettings, WritingPlan, write_stories
+from emocircuits.collect.story_files import read_stories
+from emocircuits.collect.story_material import story_material
 from emocircuits.errors import UserError, unknown
+from emocircuits.models.planted.text import EMOTIONS, planted_stories
+from emocircuits.organism.corpus import generate, neutral_documents
+from emocircuits.organism.world import lexicon
 from emocircuits.registry import Registry
 from emocircuits.runs.run import Run
+from emocircuits.settings import about, known
 
 TEXTS = "texts.jsonl"
 ASKED_TOKENS = 220  # about 150 words
@@ -25,11 +33,13 @@ class TextSource:
         name: its name, a value of `collect.material`.
         summary: one line.
         texts: run -> all its texts.
+        emotions: the emotions that it can show, or None where that is not known before the texts are there.
     """
 
     name: str
     summary: str
     texts: Callable[[Run], list[LabelledText]]
+    emotions: Callable[[], Sequence[str]] | None = None
 
 
 SOURCES: Registry[TextSource] = Registry("material")
@@ -43,16 +53,40 @@ def texts_for(run: Run) -> list[LabelledText]:
         UserError: an unknown material, an unknown emotion, or an emotion without stories in both splits.
     """
     material = run.recipe.collect.material
-    if material in SOURCES:
-        texts = SOURCES.get(material).texts(run)
-    elif Path(material).suffix == ".jsonl":
-        from emocircuits.collect.self_written import read_stories
+    if Path(material).suffix == ".jsonl":
+        return _from_file(run)
+    texts = SOURCES.get(material).texts(run)
+    _check(texts, run.recipe)
+    return texts
 
-        texts = read_stories(material)
-    else:
+
+def check_material(run: Run) -> None:
+    """Refuses a material that is not there, or that cannot show the emotions of the recipe.
+
+    Raises:
+        UserError: names the key.
+    """
+    recipe, material = run.recipe, run.recipe.collect.material
+    if Path(material).suffix == ".jsonl":
+        with about("collect.material"):
+            _from_file(run)
+        return
+    known("collect.material", material, SOURCES.names())
+    emotions = SOURCES.get(material).emotions
+    possible = None if emotions is None else tuple(emotions())
+    for name in recipe.collect.emotions if possible is not None else ():
+        known("collect.emotions", name, possible)
+    shown = recipe.collect.emotions or possible
+    for key, name in (("emotion", recipe.emotion), ("opposite", recipe.opposite)) if shown else ():
+        known(key, name, shown)
+    if shown is not None and len(shown) < 2:
         raise UserError(
-            f"unknown material '{material}'", expected=f"a .jsonl file or one of {', '.join(SOURCES.names())}"
+            f"collect.emotions is {', '.join(shown)}", expected="at least two: directions are contrasts"
         )
+
+
+def _from_file(run: Run) -> list[LabelledText]:
+    texts = read_stories(run.recipe.collect.material)
     _check(texts, run.recipe)
     return texts
 
@@ -71,17 +105,12 @@ def collected_texts(run: Run) -> list[LabelledText]:
 
 def _organism(run: Run) -> list[LabelledText]:
     """Documents of the organism's world that it was not trained on."""
-    from emocircuits.organism.corpus import generate, neutral_documents
-    from emocircuits.organism.world import lexicon
-
     recipe = run.recipe
-    settings, known = recipe.collect, lexicon().emotions
+    settings = recipe.collect
     seed = 10_000 + recipe.seed  # texts the organism was not trained on
     texts = []
     held_out = max(2, round(settings.stories_per_emotion * recipe.collect.held_out_share))
-    for emotion in settings.emotions or known:
-        if emotion not in known:
-            raise unknown("emotion", emotion, known)
+    for emotion in settings.emotions or lexicon().emotions:
         for split, count in (("train", settings.stories_per_emotion), ("held_out", held_out)):
             texts += [
                 _labelled(document, f"{emotion}/{document.id}")
@@ -101,8 +130,6 @@ def _organism(run: Run) -> list[LabelledText]:
 
 def _planted(run: Run) -> list[LabelledText]:
     """Stories in the words of the planted model."""
-    from emocircuits.models.planted.model import planted_stories
-
     settings = run.recipe.collect
     share = run.recipe.collect.held_out_share
     count = settings.stories_per_emotion * 5 + settings.neutral_texts
@@ -125,8 +152,6 @@ def _planted(run: Run) -> list[LabelledText]:
 
 def _self_written(run: Run) -> list[LabelledText]:
     """Stories that the model writes itself, frozen in the run directory."""
-    from emocircuits.collect.self_written import WritingPlan, write_stories
-
     settings = run.recipe.collect
     return write_stories(
         run.model,
@@ -145,9 +170,6 @@ def _asked(run: Run) -> list[LabelledText]:
     """Stories that a chat model writes when it is asked to, frozen in the run directory, and neutral
     dialogues.
     """
-    from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
-    from emocircuits.collect.self_written import StorySettings, WritingPlan, write_stories
-
     settings, share = run.recipe.collect, run.recipe.collect.held_out_share
     stories = write_stories(
         run.model,
@@ -164,6 +186,14 @@ def _asked(run: Run) -> list[LabelledText]:
         material=asked_material(run.model),
     )
     return stories + neutral_dialogues(settings.neutral_texts, run.recipe.seed, share)
+
+
+def _in_the_lexicon() -> tuple[str, ...]:
+    return tuple(lexicon().emotions)
+
+
+def _with_situations() -> tuple[str, ...]:
+    return story_material().emotions
 
 
 def _labelled(document: Any, identity: str = "") -> LabelledText:
@@ -206,9 +236,9 @@ def _check(texts: list[LabelledText], recipe: Any) -> None:
 
 
 for source in (
-    TextSource("organism", "documents of the organism's world that it was not trained on", _organism),
-    TextSource("planted", "stories in the words of the planted model", _planted),
-    TextSource("self_written", "stories that the model writes itself", _self_written),
-    TextSource("asked", "stories that a chat model writes when it is asked to", _asked),
+    TextSource("organism", "documents of the organism's world, new to the model", _organism, _in_the_lexicon),
+    TextSource("planted", "stories in the words of the planted model", _planted, lambda: EMOTIONS),
+    TextSource("self_written", "stories that the model writes itself", _self_written, _with_situations),
+    TextSource("asked", "stories that a chat model writes when it is asked to", _asked, _in_the_lexicon),
 ):
     SOURCES.add(source)

@@ -30,7 +30,7 @@ from emocircuits.progress import quiet
 from emocircuits.runs.run import Run
 from emocircuits.sae import load_sae
 from emocircuits.sae.loading.registered import shipped_registry
-from emocircuits.studies.sae_registry import registered_directories
+from emocircuits.studies.sae_sources import registered_directories
 from emocircuits.studies.steering import steering_prompts
 from tests.benchmarks.bars import FreshStories, Row, at_least, at_most, beside, command, fresh_stories
 

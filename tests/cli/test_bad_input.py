@@ -37,7 +37,7 @@ def planted(tmp_path):
         ("nonsense", "expected key=value"),
         ('behaviours=["blackmale"]', "did you mean 'blackmail'"),
         ("emotion=desprate", "did you mean 'desperate'"),
-        ("collect.material=organsim", "unknown material 'organsim'"),
+        ("collect.material=organsim", "unknown collect.material 'organsim'"),
     ],
 )
 def test_recipe_mistakes(capsys, tmp_path, override, expected):
