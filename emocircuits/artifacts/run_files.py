@@ -1,17 +1,22 @@
-"""The files of a run directory by name, each read when it is asked for; no model is needed."""
+"""The files of a run directory by name, each read when it is asked for; no model is needed.
+
+What an artifact is, is imported where it is asked for: who reads a table depends on no circuit.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from emocircuits.artifacts.circuit import CircuitGraph
-from emocircuits.artifacts.directions import EmotionDirections
-from emocircuits.artifacts.scores import CircuitScores, read_scores
 from emocircuits.errors import UserError
 from emocircuits.io.documents import read_json
 from emocircuits.provenance import sha256_file
+
+if TYPE_CHECKING:
+    import emocircuits.artifacts.circuit
+    import emocircuits.artifacts.directions
+    import emocircuits.artifacts.scores
 
 
 @dataclass
@@ -51,19 +56,25 @@ class RunFiles:
         return None if path is None else read_json(path)
 
     @property
-    def scores(self) -> dict[str, CircuitScores] | None:
+    def scores(self) -> "dict[str, emocircuits.artifacts.scores.CircuitScores] | None":
         """What was measured about each circuit, by behaviour, or None."""
+        from emocircuits.artifacts.scores import read_scores
+
         document = self.document("scores.json")
         return None if document is None else read_scores(document)
 
     @property
-    def circuits(self) -> dict[str, CircuitGraph]:
+    def circuits(self) -> "dict[str, emocircuits.artifacts.circuit.CircuitGraph]":
         """Circuits by behaviour."""
+        from emocircuits.artifacts.circuit import CircuitGraph
+
         names = sorted(path.name for path in Path(self.directory).glob("circuit_*.json"))
         return {name[len("circuit_") : -len(".json")]: CircuitGraph.load(self.path(name)) for name in names}
 
     @property
-    def directions(self) -> EmotionDirections | None:
+    def directions(self) -> "emocircuits.artifacts.directions.EmotionDirections | None":
         """The emotion directions, or None."""
+        from emocircuits.artifacts.directions import EmotionDirections
+
         path = self.path("directions.h5")
         return None if path is None else EmotionDirections.load(path)

@@ -10,7 +10,6 @@ import pandas as pd
 
 from emocircuits.artifacts.manifest import RunManifest
 from emocircuits.artifacts.run_files import RunFiles
-from emocircuits.artifacts.scores import CircuitScores
 from emocircuits.errors import UserError
 from emocircuits.names import residual_site
 from emocircuits.provenance import Provenance
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import emocircuits.artifacts.directions
     import emocircuits.artifacts.evidence
     import emocircuits.artifacts.matches
+    import emocircuits.artifacts.scores
     import emocircuits.artifacts.store.activation_store
     import emocircuits.models.language_model
 
@@ -137,7 +137,7 @@ class Run:
         return RunManifest.load(self.directory / MANIFEST)
 
     @property
-    def scores(self) -> dict[str, CircuitScores]:
+    def scores(self) -> "dict[str, emocircuits.artifacts.scores.CircuitScores]":
         """What was measured about each circuit, by behaviour."""
         return self._there(self.files.scores, "scores.json")
 

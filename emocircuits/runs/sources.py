@@ -5,8 +5,8 @@ comments and docstrings; the data files that they read; and the versions of the 
 
 * A package's `__init__` counts only where a name is defined in it; a name that it merely passes on counts as
   its own module.
-* An import inside a function counts once code that counts mentions the function's name. What a `Run` imports
-  counts for modules that import `Run` and mention it.
+* An import inside a function counts once code that counts mentions the function's name. What a `Run` and its
+  `RunFiles` import counts for modules that import these and mention it.
 * Whoever reads a registry depends on the modules of its room that add to it.
 * `if TYPE_CHECKING` does not count, nor does a module that is imported by a name computed at run time: a run
   loads its stages in this way.
@@ -21,7 +21,7 @@ from emocircuits.runs.module_source import ROOT, Import, Source, Unit, module_fi
 
 LIBRARIES = ("torch", "transformers", "transformer-lens", "sae-lens")
 READERS = {"__file__", "resources"}
-RUN = "emocircuits.runs.run"
+FACADES = {"emocircuits.runs.run": "Run", "emocircuits.artifacts.run_files": "RunFiles"}
 
 
 def source_hash(module: str) -> str:
@@ -101,10 +101,11 @@ class _Walk:
 
     def _called(self, name: str, source: Source) -> bool:
         by = self.mentioned.get(name, set())
-        if source.name != RUN:
+        if source.name not in FACADES:
             return bool(by)
-        inside = RUN in self.mentioned.get(f"self.{name}", set())
-        return inside or any((RUN, "Run") in self.seen[other].top.imports for other in by)
+        inside = source.name in self.mentioned.get(f"self.{name}", set())
+        wanted = (source.name, FACADES[source.name])
+        return inside or any(wanted in self.seen[other].top.imports for other in by)
 
 
 def resolve(wanted: Import) -> list[Source]:
