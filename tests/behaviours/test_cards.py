@@ -4,7 +4,6 @@ import pytest
 
 from emocircuits.behaviours import BEHAVIOURS
 from emocircuits.behaviours.prompt_pairs import read_pairs
-from emocircuits.errors import UserError
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS.names())
@@ -29,15 +28,3 @@ def test_shipped_prompt_file(path):
         and sum(pair.split == "score" for pair in pairs) >= 12
     )
     assert not {p.clean for p in pairs if p.split == "find"} & {p.clean for p in pairs if p.split == "score"}
-
-
-def test_unknown_names_list_the_known():
-    with pytest.raises(UserError, match="did you mean 'blackmail'.*reward_hacking"):
-        BEHAVIOURS.get("blackmale")
-    with pytest.raises(UserError, match="material of behaviour 'deception'.*tinystories"):
-        BEHAVIOURS.get("deception").material("tinystory")
-
-
-def test_card_is_frozen():
-    with pytest.raises(AttributeError):
-        BEHAVIOURS.get("blackmail").title = "other"

@@ -1,11 +1,23 @@
 """A store with known stories, and the statistics of arrays made by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.artifacts.store.writer import ActivationStoreWriter
-from emocircuits.directions.statistics import ClassStatistics, LabelledStories
+from emocircuits.directions import (
+    ESTIMATORS,
+    DirectionSettings,
+)
+from emocircuits.directions.design import make_design, story_topics
+from emocircuits.directions.statistics import (
+    ClassStatistics,
+    LabelledStories,
+    site_statistics,
+)
+from emocircuits.directions.story_blocks import plan_stories
 
 SITE = "blocks.0.hook_resid_post"
 
@@ -111,3 +123,41 @@ def plain_store(
             writer.append([number], {SITE: one.astype(np.float32)})
         writer.finish()
     return ActivationStore.open(path)
+
+
+SETTINGS = DirectionSettings(
+    from_token=1,
+    neutral_variance=0.0,
+    bootstrap=7,
+    splits=3,
+    shuffled_controls=2,
+    covariance_controls=4,
+    content_controls=2,
+)
+
+
+def shuffled_stories(tmp_path, **changes):
+    x, labels = labelled(**{"per_label": 12, **changes})
+    source = np.random.default_rng(5)
+    order = source.permutation(len(x))
+    x, labels = x[order].astype(np.float32), labels[order]
+    splits = np.where(source.random(len(x)) < 0.75, "train", "held_out")
+    topics = source.integers(0, 3, len(x))
+    store = plain_store(tmp_path / "a.h5", x, labels, splits=splits, topics=topics)
+    return store, x.astype(np.float64), labels, splits == "train", topics
+
+
+def gathered(store, estimator="difference_of_means", chunk=2048):
+    plan = plan_stories(store, from_token=1)
+    emotions = tuple(sorted(set(plan.stories["emotion"])))
+    design = replace(
+        make_design(
+            plan,
+            emotions,
+            *story_topics(plan, emotions, SETTINGS.fit_split),
+            SETTINGS,
+            ESTIMATORS.get(estimator),
+        ),
+        chunk=chunk,
+    )
+    return design, site_statistics(store, plan, SITE, design)

@@ -2,16 +2,14 @@
 
 import numpy as np
 import pytest
-from scipy.stats.contingency import association
+from sklearn.metrics import roc_auc_score
 
-from emocircuits.directions.confounds import check_confound, topic_confound
 from emocircuits.directions.validation import (
     auroc_intervals,
     naming_accuracy,
     one_vs_others_auroc,
     standardised_projections,
 )
-from emocircuits.errors import UserError
 
 
 def world(seed=0, n=300, columns=4, ties=False):
@@ -84,33 +82,17 @@ def test_projections_are_in_standard_deviations():
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-9)
 
 
-def test_confound_equals_scipy_but_for_the_correction():
-    source = np.random.default_rng(0)
-    labels, topics = source.integers(0, 4, 4000), source.integers(0, 5, 4000)
-    tied = np.where(source.random(4000) < 0.5, labels, topics)
-    table = np.zeros((4, 5))
-    np.add.at(table, (labels, tied), 1)
-    found = topic_confound(labels, tied, labels, tied, 4, 5)
-    assert found.cramers_v == pytest.approx(association(table.astype(int), method="cramer"), abs=0.01)
-    assert found.auroc > 0.7 and found.warning
-    independent = topic_confound(labels, topics, labels, topics, 4, 5)
-    assert (
-        independent.cramers_v < 0.03
-        and independent.auroc == pytest.approx(0.5, abs=0.03)
-        and not independent.warning
+def test_auroc_equals_scikit_learn_with_ties():
+    source = np.random.default_rng(1)
+    labels = source.integers(0, 5, 200)
+    scores = np.round(source.standard_normal((200, 5)) + (labels[:, None] == np.arange(5)), 1)  # many ties
+    found = one_vs_others_auroc(scores, labels)
+    np.testing.assert_allclose(
+        found, [roc_auc_score(labels == column, scores[:, column]) for column in range(5)], atol=1e-12
     )
-    with pytest.raises(UserError, match="the topic predicts the emotion"):
-        check_confound(found, limit=0.3, centre="emotions")
-    check_confound(found, limit=0.3, centre="topics")
 
 
-def test_few_stories_are_no_confound_and_no_topics_are_none():
-    """Every story its own topic: the raw V is 1, the corrected one is not."""
-    labels = np.repeat(np.arange(5), 4)
-    own = np.arange(20)
-    assert topic_confound(labels, own, labels, own, 5, 20).cramers_v < 0.3
-    none = np.full(20, -1)
-    assert topic_confound(labels, none, labels, none, 5, 0) == topic_confound(
-        labels, none, labels, none, 5, 1
-    )
-    assert topic_confound(labels, none, labels, none, 5, 0).cramers_v == 0
+def test_auroc_edges():
+    assert one_vs_others_auroc(np.array([[0.0], [1.0], [2.0]]), np.array([-1, -1, 0])).tolist() == [1.0]
+    assert one_vs_others_auroc(np.array([[1.0], [1.0]]), np.array([0, -1])).tolist() == [0.5]
+    assert np.isnan(one_vs_others_auroc(np.array([[1.0], [1.0]]), np.array([-1, -1]))).all()

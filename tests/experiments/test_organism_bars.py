@@ -5,46 +5,16 @@ tokens.
 import numpy as np
 import pandas as pd
 import pytest
+from experiments.tiny_organism import SIZES, tiny_organism
 
 from emocircuits.experiments import organism_bars
-from emocircuits.experiments.failure_trace import failure_trace
-from emocircuits.experiments.organism_bars import BarSizes, Criterion, organism_directions
-from emocircuits.experiments.readings import token_readings
+from emocircuits.experiments.organism_bars import Criterion
 from emocircuits.experiments.steering import DoseResponse
-from emocircuits.models import load_model
-from emocircuits.models.tiny import TinyShape, write_tiny_model
-from emocircuits.organism.corpus import generate
-from emocircuits.organism.world import scenario
-
-SIZES = BarSizes(
-    stories=3,
-    held_out_stories=2,
-    neutral=6,
-    scenes=16,
-    prompts=2,
-    strengths=(-0.5, 0.0, 0.5),
-    emotions=("desperate", "calm", "happy", "sad"),
-)
 
 
 @pytest.fixture(scope="module")
 def organism(tmp_path_factory):
-    """A random model that can read the organism's world."""
-    texts = [
-        document.text for kind in ("story", "inbox", "coding", "neutral") for document in generate(kind, 20)
-    ]
-    words = (*scenario("inbox").options, *scenario("coding").options)
-    words = dict.fromkeys(words)
-    directory = write_tiny_model(
-        "llama",
-        tmp_path_factory.mktemp("organism"),
-        TinyShape(n_ctx=1024),
-        texts=texts,
-        words=words,
-        vocabulary=1200,
-    )
-    model = load_model(str(directory), checks=False)
-    return model, organism_directions(model, SIZES)
+    return tiny_organism(tmp_path_factory.mktemp("organism"))
 
 
 def test_directions_come_with_the_content_topics(organism):
@@ -52,23 +22,6 @@ def test_directions_come_with_the_content_topics(organism):
     assert set(directions.emotions) == set(SIZES.emotions)
     assert directions.settings["n_stories"] == 12 and directions.settings["n_held_out"] == 8
     assert len(directions.controls["random"].names) == 20
-
-
-def test_trace_reads_the_tokens_before_the_action(organism):
-    model, directions = organism
-    found = failure_trace(model, directions, n=16, seed=1)
-    readings: dict[int, list[float]] = {}
-    for document in generate("coding", 16, 1, "held_out"):
-        for decision in document.decisions:
-            values = token_readings(model, directions, [model.encode(decision.prefix)], ["desperate"])[0]
-            readings.setdefault(decision.state["failures"], []).append(values[-1, 0])
-    for line in found.by_failures.itertuples():
-        assert line.n == len(readings[line.failures])
-        assert line.reading == pytest.approx(np.mean(readings[line.failures]), abs=1e-4)
-    assert found.phases["phase"].tolist() == ["before", "decision", "passed"]
-    means = found.phases.set_index("phase")["above_neutral"]
-    assert found.peak == pytest.approx(means["decision"] - means["before"])
-    assert found.fall == pytest.approx(means["decision"] - means["passed"])
 
 
 def test_every_bar_is_measured(organism, monkeypatch):

@@ -6,117 +6,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from experiments.tiny_world import tiny_directions, tiny_model
-from scipy.optimize import minimize
+from experiments.preference_world import asked_model
 
-from emocircuits.errors import Failure, UserError
-from emocircuits.experiments.elo import POINTS, fit_elo
+from emocircuits.errors import UserError
+from emocircuits.experiments.elo import fit_elo
 from emocircuits.experiments.preference import (
     Preferences,
     effect_against_reading,
-    preferences,
     steered_preferences,
 )
 from emocircuits.experiments.preference_material import (
-    PreferenceMaterial,
     option_prompts,
     ordered_pairs,
-    read_material,
     stratified_half,
 )
 
 
-def few(n=6):
-    material = read_material()
-    return PreferenceMaterial(material.activities[:: 64 // n][:n], material.questions[:3])
-
-
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    material = read_material()
-    texts = [
-        question.format(A=one.text, B=two.text)
-        for question, one, two in zip(
-            material.questions, material.activities, material.activities[8:], strict=False
-        )
-    ]
-    model = tiny_model(tmp_path_factory.mktemp("tiny"), texts=texts, words=("A", "B"))
-    directions = tiny_directions(model)
-    return model, directions, few(), preferences(model, directions, few())
-
-
-def test_planted_ratings_are_found():
-    truth = np.array([300.0, 100, 0, -50, -350])
-    pairs = ordered_pairs(5)
-    p_first = 1 / (1 + np.exp(-((truth[pairs[:, 0]] - truth[pairs[:, 1]]) / POINTS + 0.3)))
-    found = fit_elo(pairs[:, 0], pairs[:, 1], p_first, 5)
-    np.testing.assert_allclose(found.elo, truth, atol=1e-6)
-    assert (
-        found.first_advantage == pytest.approx(0.3 * POINTS, abs=1e-6) and found.standard_error.max() < 1e-5
-    )
-
-
-def test_ratings_equal_a_likelihood_by_hand():
-    source = np.random.default_rng(0)
-    pairs = np.concatenate([ordered_pairs(6)] * 3)
-    outcome = (source.random(len(pairs)) < 0.5 + 0.1 * (pairs[:, 0] - pairs[:, 1]) / 6).astype(float)
-
-    def loss(free):
-        beta, advantage = np.append(free[:5], -free[:5].sum()), free[5]
-        logits = beta[pairs[:, 0]] - beta[pairs[:, 1]] + advantage
-        return (np.logaddexp(0, logits) - outcome * logits).sum()
-
-    best = minimize(loss, np.zeros(6), method="BFGS", options={"gtol": 1e-8})
-    found = fit_elo(pairs[:, 0], pairs[:, 1], outcome, 6)
-    np.testing.assert_allclose(found.elo / POINTS, np.append(best.x[:5], -best.x[:5].sum()), atol=1e-4)
-    assert (found.standard_error > 0).all()
-
-
-@pytest.mark.parametrize(
-    "first, second, p, n, error, word",
-    [
-        ([0, 1], [1, 1], [0.5, 0.5], 2, UserError, "an item with itself"),
-        ([0, 1], [1, 0], [0.5, 1.5], 2, UserError, "outcomes outside"),
-        ([0, 1], [1, 0], [0.5, 0.5], 3, UserError, "item 2 is in no pair"),
-        ([0, 1], [1, 0], [0.5, 0.5], 2, UserError, "2 pairs to rate 2 items"),
-        ([0, 1, 0, 2, 1, 2], [1, 0, 2, 0, 2, 1], [1.0, 0, 1, 0, 1, 0], 3, Failure, "Bradley-Terry"),
-    ],
-)
-def test_bad_pairs(first, second, p, n, error, word):
-    with pytest.raises(error, match=word):
-        fit_elo(np.array(first), np.array(second), np.array(p), n)
-
-
-def test_every_activity_is_offered_equally_often():
-    assert (
-        len(ordered_pairs(64)) == 4032 and len({tuple(pair) for pair in ordered_pairs(64).tolist()}) == 4032
-    )
-    for most in (64, 128, 640):
-        pairs = ordered_pairs(64, most, seed=1)
-        assert (
-            len(pairs) == most
-            and len({tuple(pair) for pair in pairs.tolist()}) == most
-            and (pairs[:, 0] != pairs[:, 1]).all()
-        )
-        counts = [np.bincount(pairs[:, side], minlength=64) for side in (0, 1)]
-        assert {*counts[0], *counts[1]} == {most // 64}
-    np.testing.assert_array_equal(ordered_pairs(64, 128, seed=1), ordered_pairs(64, 128, seed=1))
-
-
-def test_prompts_know_where_their_options_stand(asked):
-    model, _, material, _ = asked
-    prompts = option_prompts(model, material, ordered_pairs(6), seed=2)
-    for prompt in prompts:
-        for activity, span in zip((prompt.first, prompt.second), prompt.spans, strict=True):
-            told = "".join(model.token_texts(prompt.tokens[span]))
-            assert (
-                material.activities[activity].text in told
-                and len(told) <= len(material.activities[activity].text) + 2
-            )
-        text = "".join(model.token_texts(prompt.tokens))
-        assert text.index(material.activities[prompt.first].text) < text.index(
-            material.activities[prompt.second].text
-        )
+    return asked_model(tmp_path_factory.mktemp("tiny"))
 
 
 def test_preferences_equal_one_prompt_at_a_time(asked):
@@ -247,36 +155,3 @@ def test_the_last_site_cannot_be_pushed(asked):
     chosen = directions.with_controls(("sad",), site=model.sites[-1], kinds=())
     with pytest.raises(UserError, match="a site before the last"):
         steered_preferences(model, found, chosen)
-
-
-@pytest.mark.parametrize(
-    "text, word",
-    [
-        ("question = ['{A} or {B}']\n[[activity]]\nid='a'\ntext='x'", "has 1 activities"),
-        (
-            "question = ['{A} or']\n" + "".join(f"[[activity]]\nid='{n}'\ntext='x'\n" for n in range(4)),
-            "{A} and {B} once each",
-        ),
-        (
-            "labels = ['A']\nquestion = ['{A} or {B}']\n"
-            + "".join(f"[[activity]]\nid='{n}'\ntext='x'\n" for n in range(4)),
-            "1 labels",
-        ),
-        ("question = 3", "is not right"),
-        ("= =", "is not right"),
-    ],
-)
-def test_bad_material(tmp_path, text, word):
-    path = tmp_path / "p.toml"
-    path.write_text(text)
-    with pytest.raises(UserError, match=word):
-        read_material(path)
-
-
-def test_the_organisms_material():
-    material = read_material()
-    assert (
-        len(material.activities) == 64
-        and len({one.category for one in material.activities}) == 8
-        and material.labels == ("A", "B")
-    )

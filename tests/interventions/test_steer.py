@@ -2,24 +2,18 @@
 refused.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from fixtures.make_directions import directions_for, push_along
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from fixtures.make_directions import push_along
+from interventions.bridges import native_bridge
 from planted.paper_model import random_batch, random_model
 
-import emocircuits
 from emocircuits.artifacts.push import Push
 from emocircuits.errors import Failure, UserError
-from emocircuits.interventions.dial import dial_pushes
 from emocircuits.interventions.generate import sample
-from emocircuits.interventions.liveness import check_live
-from emocircuits.interventions.positions import Weights, fade, parse_positions, parse_schedule, ramp
-from emocircuits.interventions.steer import steer, summed
+from emocircuits.interventions.positions import fade, ramp
+from emocircuits.interventions.steer import steer
 from emocircuits.models import load_model
 from emocircuits.models.tiny import write_tiny_model
 from emocircuits.names import residual_site
@@ -171,67 +165,6 @@ def test_generated_leaves_the_prompt_alone(tiny):
         tiny.bridge(tokens)
 
 
-@settings(max_examples=40)
-@given(data=st.data())
-def test_weights_pass_by_pass_equal_weights_at_once(data):
-    """A cached run (a prompt, then single tokens) is steered like one pass over the whole, whatever the
-    padding.
-    """
-    rows, prompt, new = (
-        data.draw(st.integers(1, 3)),
-        data.draw(st.integers(1, 6)),
-        data.draw(st.integers(0, 4)),
-    )
-    pads = data.draw(st.lists(st.integers(0, prompt - 1), min_size=rows, max_size=rows))
-    mask = torch.tensor([[int(column >= pad) for column in range(prompt)] for pad in pads])
-    start = data.draw(st.integers(0, 5))
-    positions = data.draw(
-        st.sampled_from([None, slice(start, None), slice(start, start + 2), [start, start + 3]])
-    )
-    schedule = data.draw(st.sampled_from([None, ramp(1, 4), fade(3)]))
-    at_once = Weights(positions, schedule, mask)
-    whole = at_once.next(rows, prompt + new)
-    steps = Weights(positions, schedule, mask)
-    parts = [steps.next(rows, prompt)] + [steps.next(rows, 1) for _ in range(new)]
-    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
-    for row, pad in enumerate(pads):
-        alone = Weights(positions, schedule).next(1, prompt + new - pad)
-        np.testing.assert_array_equal(whole[row, pad:], alone[0])
-        assert (whole[row, :pad] == 0).all()
-
-
-def test_liveness_sees_dead_and_leaking_interventions(model):
-    tokens = random_batch(2).clean
-    change = check_live(
-        model, tokens, lambda: steer(model, push_along(SITE, torch.randn(12), 0.5, 4.0)), "steer"
-    )
-    assert change > 0
-    with pytest.raises(Failure, match="changed no logit"):
-        check_live(model, tokens, lambda: edited(model, {}, what="nothing"), "nothing")
-    with pytest.raises(Failure, match="is over and the logits differ"):
-        check_live(model, tokens, lambda: _Leak(model), "leak")
-    model.reset_hooks()
-
-
-class _Leak:
-    def __init__(self, model):
-        self.model = model
-
-    def __enter__(self):
-        self.model.add_hook(SITE, lambda x, hook: x + 1)
-
-    def __exit__(self, *error):
-        return None
-
-
-@pytest.mark.parametrize("strength", [5, -300, float("nan")])
-def test_a_strength_that_is_a_length_is_refused_with_the_cure(model, strength):
-    with pytest.raises(UserError) as caught, steer(model, push_along(SITE, torch.ones(12), strength, 60.0)):
-        pass
-    if strength == 5:
-        assert "the strength is 0.0833" in str(caught.value) and "mean residual norm" in str(caught.value)
-
-
 OUTSIDE = [
     (slice(9, None), "position 9 lies outside the prompt of 7 tokens"),
     ([2, 7], "position 7"),
@@ -269,82 +202,47 @@ def test_what_cannot_be_pushed_is_refused(model):
         model(tokens)
 
 
-def test_positions_and_schedules_are_read_from_text():
-    assert parse_positions("all") == "all" and parse_positions("generated") == "generated"
-    assert parse_positions("3:9") == slice(3, 9) and parse_positions("12:") == slice(12, None)
-    assert parse_positions("4,6") == [4, 6]
-    assert (
-        parse_schedule("ramp:0:10")(np.array([5.0])) == 0.5
-        and parse_schedule("fade:4")(np.array([8.0])) == 0.25
+@pytest.fixture(scope="module")
+def bridge():
+    return native_bridge()
+
+
+@pytest.fixture(params=["bridge", "hooked_transformer"])
+def either(request):
+    return request.getfixturevalue("bridge" if request.param == "bridge" else "model")
+
+
+def test_steering_adds_a_share_of_the_norm_along_the_unit_direction(either):
+    model = either
+    tokens, direction = random_batch(3).clean, torch.randn(12)
+    seen = {}
+
+    def read(name):
+        return edited(
+            model, {SITE: lambda x: seen.setdefault(name, x.detach())}, what="read", must_change=False
+        )
+
+    with read("plain"):
+        model(tokens)
+    with steer(model, push_along(SITE, 5 * direction, -0.25, 8.0), positions=slice(3, None)), read("steered"):
+        model(tokens)
+    added = seen["steered"] - seen["plain"]
+    assert torch.allclose(added[:, :3], torch.zeros(3, 3, 12))
+    assert torch.allclose(
+        added[:, 3:], (-0.25 * 8.0 * direction / direction.norm()).expand(3, 4, 12), atol=1e-5
     )
-    for text in ("last", "1:2:3", "a,b"):
-        with pytest.raises(UserError, match="span such as"):
-            parse_positions(text)
-    for text in ("ramp:3", "rise:0:4", "fade:x", "fade"):
-        with pytest.raises(UserError, match="ramp:START:STOP"):
-            parse_schedule(text)
-    with pytest.raises(UserError, match="later end"):
-        parse_schedule("ramp:5:5")
-    with pytest.raises(UserError, match="above 0"):
-        parse_schedule("fade:0")
+    with steer(model, push_along(SITE, direction, 0.0, 8.0)):
+        assert torch.equal(model(tokens), model(tokens))
 
 
-def test_the_dial_adds_up_emotions_and_equals_steering(tiny, tmp_path):
-    directions = directions_for(tiny)
-    tokens, site = torch.arange(4, 10)[None], directions.steer_site
-    with torch.no_grad():
-        with emocircuits.steering(tiny, directions, {"calm": 0.2}):
-            dialled = tiny.bridge(tokens)
-        with steer(
-            tiny.bridge, push_along(site, directions.vector("calm", site), 0.2, directions.scale(site))
-        ):
-            torch.testing.assert_close(dialled, tiny.bridge(tokens), atol=1e-5, rtol=1e-5)
-        directions.save(tmp_path / "directions.h5")
-        for source in (tmp_path, tmp_path / "directions.h5", str(tmp_path)):
-            with emocircuits.steering(tiny.bridge, source, {"calm": 0.2}):
-                assert torch.equal(dialled, tiny.bridge(tokens))
-        with emocircuits.steering(tiny, directions, {"calm": 0.0}):
-            assert torch.equal(tiny.bridge(tokens), tiny.bridge(tokens))
-    both = summed(dial_pushes(tiny, directions, {"calm": 0.2, "desperate": -0.1}, sites=tiny.sites))
-    for site in tiny.sites:
-        wanted = 0.2 * directions.vector("calm", site) - 0.1 * directions.vector("desperate", site)
-        np.testing.assert_allclose(both[site], directions.scale(site) * wanted.astype(np.float64), atol=1e-6)
-
-
-def test_a_push_is_strength_times_norm_times_direction(tiny):
-    directions = directions_for(tiny)
-    for name, unit in (
-        ("calm", directions.vector("calm", tiny.sites[0])),
-        ("random 3", directions.controls["random"].vectors[0, 3]),
-    ):
-        push = directions.push(name, -0.25, tiny.sites[0])
-        assert (push.name, push.site) == (name, tiny.sites[0])
-        np.testing.assert_allclose(push.vector, -0.25 * 4.0 * unit, rtol=1e-6)
-    assert directions.push("calm", 0.1).site == directions.steer_site
-    with pytest.raises(UserError, match="unknown emotion or control 'clam'"):
-        directions.push("clam", 0.1)
-    with pytest.raises(UserError, match="length in residual units"):
-        directions.push("calm", 4.0)
-
-
-def test_the_dial_refuses_what_does_not_fit(tiny):
-    directions = directions_for(tiny)
-    for changed, bias, options, text in (
-        (replace(directions, model_hash="f" * 64), {"calm": 0.1}, {}, "belong to another model"),
-        (directions, {"clam": 0.1}, {}, "did you mean 'calm'"),
-        (directions, {"calm": 5}, {}, "length in residual units"),
-        (directions, {"calm": 0.1}, {"sites": "blocks.9.hook_resid_post"}, "unknown site"),
-        (
-            replace(directions, sites=(*tiny.sites[:2], "blocks.0.hook_mlp_out"), read_site=tiny.sites[0]),
-            {"calm": 0.1},
-            {},
-            "read at blocks.0.hook_mlp_out",
-        ),
-    ):
-        with pytest.raises(UserError, match=text), emocircuits.steering(tiny, changed, bias, **options):
-            tiny.bridge(torch.arange(4, 10)[None])
+def test_steering_refuses_a_direction_without_length(bridge):
     with (
-        pytest.raises(UserError, match="the model's 12"),
-        emocircuits.steering(random_model(), directions, {"calm": 0.1}),
+        pytest.raises(UserError, match="not zero"),
+        steer(bridge, push_along(SITE, torch.zeros(12), 0.1, 3.0)),
     ):
         pass
+    with (
+        pytest.raises(UserError, match="d_model 12"),
+        steer(bridge, push_along(SITE, torch.ones(5), 0.1, 3.0)),
+    ):
+        bridge(random_batch(1).clean)

@@ -5,7 +5,7 @@ import pytest
 from emocircuits.errors import UserError
 from emocircuits.organism.documents import split_of_levels
 from emocircuits.organism.pairs import minimal_pairs
-from emocircuits.organism.tokenizer import check_single_tokens, single_words, train_tokenizer
+from emocircuits.organism.tokenizer import train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +42,3 @@ def test_failures_outside_the_scene_are_refused(tokenizer):
         minimal_pairs("coding", 1, 0, "train", tokenizer, failures=6)
     with pytest.raises(UserError, match="unknown scenario"):
         minimal_pairs("kitchen", 1, 0, "train", tokenizer)
-
-
-def test_emotions_and_actions_are_single_tokens(tokenizer):
-    assert check_single_tokens(tokenizer, single_words()) == []
-
-
-def test_round_trip(tokenizer):
-    texts = [
-        "Mia felt at ease.\nTom: I was on edge, grief-stricken and worn out.",
-        "Zoë paid 16000 ¥.",
-        "blackmail",
-    ]
-    for text in texts:
-        assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True) == text
-    assert tokenizer.encode("a")[0] == tokenizer.bos_token_id

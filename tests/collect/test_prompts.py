@@ -1,0 +1,24 @@
+"""The table of labels has one row per text and refuses ids that occur twice."""
+
+import pytest
+
+from emocircuits.collect.prompts import LabelledText, label_table
+from emocircuits.errors import UserError
+
+
+def test_every_label_but_the_text_is_a_column():
+    texts = [
+        LabelledText("a", "He ran.", "sad", "park", named=True),
+        LabelledText("b", "A cup.", kind="neutral"),
+    ]
+    table = label_table(texts)
+    assert table["id"].tolist() == ["a", "b"] and "text" not in table
+    for name in table.columns:
+        assert table[name].tolist() == [getattr(text, name) for text in texts]
+
+
+def test_ids_that_occur_twice_and_no_texts_are_refused():
+    with pytest.raises(UserError, match="'a' occurs twice"):
+        label_table([LabelledText("a", "One."), LabelledText("a", "Two.")])
+    with pytest.raises(UserError, match="no texts"):
+        label_table([])
