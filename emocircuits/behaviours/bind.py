@@ -10,7 +10,7 @@ from emocircuits.behaviours.behaviour import Behaviour, Material, PromptPair
 from emocircuits.behaviours.metrics import LogOdds, log_odds
 from emocircuits.behaviours.natural import NATURAL, natural_pairs, read_scenario, words_of
 from emocircuits.behaviours.prompt_pairs import Encoder, TokenPairs, batches, encode_pairs, read_pairs
-from emocircuits.behaviours.targets import Vocabulary, resolve_both
+from emocircuits.behaviours.targets import Vocabulary, both_token_ids
 from emocircuits.errors import UserError
 
 
@@ -106,7 +106,7 @@ def _bind_natural(behaviour: Behaviour, material: Material, model: Model) -> Bou
 def _bound(
     behaviour: Behaviour, material: Material, model: Model, pairs: tuple[PromptPair, ...]
 ) -> BoundBehaviour:
-    targets, honest = resolve_both(model, material.targets, material.honest)
+    targets, honest = both_token_ids(model, material.targets, material.honest)
     encode_pairs(model, pairs)
     find, score = (tuple(pair for pair in pairs if pair.split == split) for split in ("find", "score"))
     if not find or not score:

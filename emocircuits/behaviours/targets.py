@@ -14,7 +14,7 @@ class Vocabulary(Protocol):
         """The id of a word that is one token; a `UserError` that shows the pieces where it is several."""
 
 
-def resolve(model: Vocabulary, words: Sequence[str]) -> tuple[int, ...]:
+def token_ids(model: Vocabulary, words: Sequence[str]) -> tuple[int, ...]:
     """Token ids of words, in their order.
 
     Args:
@@ -38,7 +38,7 @@ def resolve(model: Vocabulary, words: Sequence[str]) -> tuple[int, ...]:
     return tuple(seen)
 
 
-def resolve_both(
+def both_token_ids(
     model: Vocabulary, targets: Sequence[str], honest: Sequence[str]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Ids of the target words and of the honest words; a word in both lists is refused like any duplicate."""
@@ -46,5 +46,5 @@ def resolve_both(
         raise UserError(
             f"{'targets' if not targets else 'honest words'} are empty", expected="at least one word"
         )
-    ids = resolve(model, [*targets, *honest])
+    ids = token_ids(model, [*targets, *honest])
     return ids[: len(targets)], ids[len(targets) :]

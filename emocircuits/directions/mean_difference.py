@@ -14,7 +14,7 @@ from emocircuits.directions.estimator import Estimator, EstimatorOptions
 from emocircuits.directions.statistics import ClassStatistics
 
 
-def against_others(
+def mean_against_others(
     statistics: ClassStatistics, options: EstimatorOptions
 ) -> Float[np.ndarray, "*draw label d_model"]:
     """Mean of the class's stories minus the mean of all other stories."""
@@ -30,7 +30,9 @@ def vs_neutral(
 
 CARDS = (
     Estimator(
-        "one_vs_others", "mean of one emotion's stories minus the mean of all other stories", against_others
+        "one_vs_others",
+        "mean of one emotion's stories minus the mean of all other stories",
+        mean_against_others,
     ),
     Estimator("vs_neutral", "mean of one emotion's stories minus the mean of neutral text", vs_neutral),
 )

@@ -100,7 +100,7 @@ def causal_check(
     model: LanguageModel,
     saes: Mapping[str, Any],
     checks: Sequence[SiteCheck],
-    calm: Sequence[BehaviourPrompts],
+    neutral: Sequence[BehaviourPrompts],
     pressed: Sequence[BehaviourPrompts],
     settings: CausalSettings | None = None,
 ) -> pd.DataFrame:
@@ -110,7 +110,7 @@ def causal_check(
         model: the model.
         saes: site -> SAE.
         checks: one for each site, all of one emotion.
-        calm: per behaviour, prompts without pressure, to steer.
+        neutral: per behaviour, prompts without pressure, to steer.
         pressed: the same behaviours, prompts in desperate circumstances, to ablate.
         settings: strength and seed.
 
@@ -139,7 +139,7 @@ def causal_check(
             [pushed.push(settings.strength).vector for pushed in _directions(check, dictionary)]
         )
         both = np.concatenate([pushes, -pushes]).astype(np.float32)
-        for behaviour in calm:
+        for behaviour in neutral:
             values = steered_metric(
                 model,
                 behaviour.prompts,

@@ -1,11 +1,11 @@
-"""Deception on the small pretrained models: words resolve, lengths agree, the metric says something."""
+"""Deception on the small pretrained models: words are tokens, lengths agree, the metric says something."""
 
 import pytest
 import torch
 
 from emocircuits.behaviours import BEHAVIOURS
 from emocircuits.behaviours.bind import bind
-from emocircuits.behaviours.targets import resolve
+from emocircuits.behaviours.targets import token_ids
 from emocircuits.errors import UserError
 from emocircuits.models.loader import load_model
 from tests.conftest import real_model
@@ -38,6 +38,6 @@ def test_deception_is_neither_at_floor_nor_at_ceiling(name, material):
 
 def test_a_word_of_several_tokens_is_named():
     with pytest.raises(UserError, match="'cheat' is not one token.*'che' | 'at'"):
-        resolve(load("tinystories-sp2M"), ("hide", "cheat"))
+        token_ids(load("tinystories-sp2M"), ("hide", "cheat"))
     with pytest.raises(UserError, match="fits no material|'hide' is not one token"):
         bind(BEHAVIOURS.get("deception"), load("stories260K"), ["tinystories"])
