@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emocircuits.errors import UserError
-from emocircuits.sanitise import plain, plain_graph, plain_text
+from emocircuits.sanitise import sanitise, sanitise_graph, sanitise_text
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ from emocircuits.sanitise import plain, plain_graph, plain_text
     ],
 )
 def test_values_become_plain(value, expected):
-    assert plain(value) == expected
-    assert type(plain(value)) in (str, int, float, bool, type(None))
+    assert sanitise(value) == expected
+    assert type(sanitise(value)) in (str, int, float, bool, type(None))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_values_become_plain(value, expected):
 )
 def test_what_has_no_plain_form_is_refused(value):
     with pytest.raises(UserError):
-        plain(value)
+        sanitise(value)
 
 
 def test_each_attribute_gets_one_type():
@@ -50,7 +50,7 @@ def test_each_attribute_gets_one_type():
     graph.add_node("a", size=1, mixed=1, gone=None)
     graph.add_node("b", size=np.float32(2.5), mixed="text")
     graph.add_edge("a", "b", weight=np.float64(3))
-    copy = plain_graph(graph)
+    copy = sanitise_graph(graph)
     assert copy.nodes["a"] == {"size": 1.0, "mixed": "1"}
     assert type(copy.nodes["a"]["size"]) is float
     assert copy.edges["a", "b"] == {"weight": 3.0}
@@ -60,8 +60,8 @@ def test_ids_that_become_equal_are_refused():
     graph = nx.DiGraph()
     graph.add_nodes_from(["a\x00", "a\x01"])
     with pytest.raises(UserError, match="two node ids"):
-        plain_graph(graph)
+        sanitise_graph(graph)
 
 
 def test_carriage_returns_become_newlines():
-    assert plain_text("a\r\nb\rc") == "a\nb\nc"
+    assert sanitise_text("a\r\nb\rc") == "a\nb\nc"

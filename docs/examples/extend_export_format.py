@@ -5,13 +5,13 @@ from pathlib import Path
 
 from emocircuits import CircuitGraph
 from emocircuits.export import EXPORTERS, Exporter
-from emocircuits.sanitise import plain_text
+from emocircuits.sanitise import sanitise_text
 
 
 def render(graph: CircuitGraph) -> bytes:
     """A pure function of the circuit."""
     return "".join(
-        f"{plain_text(one.source)}\t{plain_text(one.target)}\t{one.weight:.6g}\n" for one in graph.edges
+        f"{sanitise_text(one.source)}\t{sanitise_text(one.target)}\t{one.weight:.6g}\n" for one in graph.edges
     ).encode()
 
 

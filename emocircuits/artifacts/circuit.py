@@ -2,7 +2,6 @@
 prompt.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
@@ -12,12 +11,12 @@ from types import ModuleType
 from typing import Any
 
 import networkx as nx
-import numpy as np
 
 from emocircuits.errors import UserError
 from emocircuits.io.documents import read_json, write_json
 from emocircuits.names import NodeId, format_node, parse_node
 from emocircuits.provenance import Provenance, sha256_json
+from emocircuits.sanitise import finite, sanitise_json
 
 SCHEMA, VERSION = "emocircuits.circuit", 1
 
@@ -62,11 +61,11 @@ class Node:
                 )
         _set(
             self,
-            label=plain_json(self.label, f"label of {self.id}"),
-            details=plain_json(self.details, f"details of {self.id}"),
+            label=sanitise_json(self.label, f"label of {self.id}"),
+            details=sanitise_json(self.details, f"details of {self.id}"),
         )
         for name in ("effect", "ci_low", "ci_high", "verified", "activation"):
-            _set(self, **{name: _number(getattr(self, name), f"{name} of node {self.id}")})
+            _set(self, **{name: finite(getattr(self, name), f"{name} of node {self.id}")})
 
     @classmethod
     def of(cls, node: NodeId | str, **values: Any) -> "Node":
@@ -105,7 +104,7 @@ class Edge:
         for name in ("weight", "ci_low", "ci_high", "verified"):
             _set(
                 self,
-                **{name: _number(getattr(self, name), f"{name} of the link {self.source} -> {self.target}")},
+                **{name: finite(getattr(self, name), f"{name} of the link {self.source} -> {self.target}")},
             )
 
 
@@ -139,10 +138,10 @@ class CircuitGraph:
             self,
             nodes=tuple(self.nodes),
             edges=tuple(self.edges),
-            tokens=tuple(plain_json(text, "a token") for text in self.tokens),
+            tokens=tuple(sanitise_json(text, "a token") for text in self.tokens),
         )
         for name in ("scores", "thresholds", "conventions"):
-            _set(self, **{name: plain_json(getattr(self, name), name)})
+            _set(self, **{name: sanitise_json(getattr(self, name), name)})
         _refuse_twice((node.id for node in self.nodes), "node")
         _refuse_twice((f"{edge.source} -> {edge.target}" for edge in self.edges), "link")
         known = {node.id for node in self.nodes}
@@ -164,10 +163,10 @@ class CircuitGraph:
         Raises:
             UserError: no such node.
         """
-        found = next((node for node in self.nodes if node.id == node_id), None)
-        if found is None:
+        match = next((node for node in self.nodes if node.id == node_id), None)
+        if match is None:
             raise UserError(f"the circuit of {self.behaviour} has no node '{node_id}'")
-        return found
+        return match
 
     @property
     def content_hash(self) -> str:
@@ -270,45 +269,11 @@ class CircuitGraph:
         return f"CircuitGraph({self.behaviour}: {len(self.nodes)} nodes, {len(self.edges)} edges{example})"
 
 
-def plain_json(value: Any, what: str) -> Any:
-    """A value as plain JSON types: numpy becomes Python, lone surrogates become U+FFFD.
-
-    Raises:
-        UserError: NaN, infinity, or a type JSON has no form for.
-    """
-    if value is None or (type(value) is str and value.isascii()):  # most of a circuit's details
-        return value
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, str):
-        return str(value).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return _number(value, what)
-    if isinstance(value, np.ndarray):
-        return plain_json(value.tolist(), what)
-    if isinstance(value, dict):
-        return {plain_json(str(key), what): plain_json(item, what) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_json(item, what) for item in value]
-    raise UserError(f"{what} holds a {type(value).__name__}", expected="text, numbers, lists or dicts")
-
-
 def _drawing(name: str) -> ModuleType:
     """A module that draws circuits: it lies above this one and is only looked up when somebody wants to see
     something.
     """
     return import_module(f"emocircuits.viewer.{name}")
-
-
-def _number(value: Any, what: str) -> float | None:
-    if value is None:
-        return None
-    number = float(value)
-    if not math.isfinite(number):
-        raise UserError(f"{what} is {number}", expected="a finite number, or None where nothing was measured")
-    return number
 
 
 def _refuse_twice(names: Iterable[str], what: str) -> None:

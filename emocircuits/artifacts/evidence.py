@@ -2,17 +2,16 @@
 optional.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from emocircuits.artifacts.circuit import plain_json
 from emocircuits.errors import UserError
 from emocircuits.io.documents import read_json, write_json
 from emocircuits.names import parse_node
+from emocircuits.sanitise import finite, sanitise_json
 
 SCHEMA, VERSION = "emocircuits.evidence", 1
 KINDS = ("emotion", "random", "content", "shuffled")
@@ -36,8 +35,8 @@ class PathShare:
     effect: Real | None = None
 
     def __post_init__(self) -> None:
-        _set(self, nodes=tuple(self.nodes), share=_number(self.share, "share of a path"))
-        _set(self, effect=_number(self.effect, "effect of a path"))
+        _set(self, nodes=tuple(self.nodes), share=finite(self.share, "share of a path"))
+        _set(self, effect=finite(self.effect, "effect of a path"))
         if len(self.nodes) < 2:
             raise UserError(f"a path of {len(self.nodes)} nodes", expected="at least two")
         for node in self.nodes:
@@ -70,13 +69,13 @@ class Control:
         _set(
             self,
             nodes={
-                node: _number(value, f"effect of {node} under {self.name}")
+                node: finite(value, f"effect of {node} under {self.name}")
                 for node, value in self.nodes.items()
             },
         )
         _set(
             self,
-            edges=tuple((a, b, _number(w, f"link {a} -> {b} under {self.name}")) for a, b, w in self.edges),
+            edges=tuple((a, b, finite(w, f"link {a} -> {b} under {self.name}")) for a, b, w in self.edges),
         )
 
 
@@ -88,7 +87,7 @@ class DoseCurve:
         direction, kind: the direction and what it is (one of `KINDS`).
         rate: rate of the behaviour.
         ci_low, ci_high: interval of the rate over prompts, or () where there is none.
-        n: prompts behind each value.
+        n: prompts of each value.
         slope: change of the log-odds per unit of strength, or None.
         p_value: of the slope against the random directions, or None.
     """
@@ -108,14 +107,14 @@ class DoseCurve:
                 f"the direction '{self.direction}' is of the kind '{self.kind}'", expected=", ".join(KINDS)
             )
         for name in ("rate", "ci_low", "ci_high"):
-            values = tuple(_number(value, f"{name} of {self.direction}") for value in getattr(self, name))
+            values = tuple(finite(value, f"{name} of {self.direction}") for value in getattr(self, name))
             if len(values) not in ((len(self.rate),) if name == "rate" else (0, len(self.rate))):
                 raise UserError(
                     f"{self.direction} has {len(values)} values of {name}", expected=f"{len(self.rate)}"
                 )
             _set(self, **{name: values})
         for name in ("slope", "p_value"):
-            _set(self, **{name: _number(getattr(self, name), f"{name} of {self.direction}")})
+            _set(self, **{name: finite(getattr(self, name), f"{name} of {self.direction}")})
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class Dose:
     curves: Sequence[DoseCurve]
 
     def __post_init__(self) -> None:
-        strengths = tuple(_number(value, "a strength") for value in self.strengths)
+        strengths = tuple(finite(value, "a strength") for value in self.strengths)
         if list(strengths) != sorted(set(strengths)):
             raise UserError("the strengths of a dose–response do not rise", expected="each once, ascending")
         _set(self, strengths=strengths, curves=tuple(self.curves))
@@ -140,7 +139,7 @@ class Dose:
 
 @dataclass(frozen=True)
 class Corrupt:
-    """The corrupt prompt beside the example's clean one.
+    """The corrupt prompt next to the example's clean one.
 
     Attributes:
         tokens: its tokens; as many as the example has.
@@ -152,23 +151,23 @@ class Corrupt:
     activations: Mapping[str, Sequence[Sequence[Real]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _set(self, tokens=tuple(plain_json(text, "a token") for text in self.tokens))
-        found = {}
+        _set(self, tokens=tuple(sanitise_json(text, "a token") for text in self.tokens))
+        activations = {}
         for node, (clean, corrupt) in self.activations.items():
             if not len(clean) == len(corrupt) == len(self.tokens):
                 raise UserError(
                     f"{node} has {len(clean)} and {len(corrupt)} activations",
                     expected=f"{len(self.tokens)} each",
                 )
-            found[node] = tuple(
-                tuple(_number(value, f"activation of {node}") for value in side) for side in (clean, corrupt)
+            activations[node] = tuple(
+                tuple(finite(value, f"activation of {node}") for value in side) for side in (clean, corrupt)
             )
-        _set(self, activations=found)
+        _set(self, activations=activations)
 
 
 @dataclass(frozen=True)
 class CircuitEvidence:
-    """What stands beside one behaviour's circuit in the viewer; a part that nobody measured is absent.
+    """What stands next to one behaviour's circuit in the viewer; a part that nobody measured is absent.
 
     Attributes:
         emotion: the emotion the run asks about; the control switch names the circuit's own values after it.
@@ -218,21 +217,12 @@ class CircuitEvidence:
 
     def save(self, path: str | Path) -> None:
         """Writes `evidence_<behaviour>.json`, atomically."""
-        write_json(path, plain_json(self.to_dict(), "evidence"), schema=SCHEMA, version=VERSION)
+        write_json(path, sanitise_json(self.to_dict(), "evidence"), schema=SCHEMA, version=VERSION)
 
     @classmethod
     def load(cls, path: str | Path) -> "CircuitEvidence":
         """Reads a file written by `save`."""
         return cls.from_dict(read_json(path, schema=SCHEMA, version=VERSION))
-
-
-def _number(value: Any, what: str) -> float | None:
-    if value is None:
-        return None
-    number = float(value)
-    if not math.isfinite(number):
-        raise UserError(f"{what} is {number}", expected="a finite number")
-    return number
 
 
 def _set(value: Any, **changes: Any) -> None:

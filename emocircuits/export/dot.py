@@ -2,7 +2,7 @@
 
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
-from emocircuits.sanitise import plain_text
+from emocircuits.sanitise import sanitise_text
 from emocircuits.viewer.layout import grid
 
 SHAPES = {
@@ -18,7 +18,9 @@ def quote(text: str) -> str:
     """A DOT string: quotes and backslashes doubled up, so that no text is read as an escape or ends the
     string.
     """
-    text = plain_text(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", " ")
+    text = (
+        sanitise_text(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", " ")
+    )
     return f'"{text}"'
 
 

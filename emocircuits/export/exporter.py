@@ -24,7 +24,7 @@ class Exporter:
         suffix: end of the file name, with its dot.
         render: the file's bytes; a pure function of the circuit (and of the evidence, where the format shows
             it).
-        shows_evidence: whether `render` takes a `CircuitEvidence` beside the circuit.
+        shows_evidence: whether `render` takes a `CircuitEvidence` after the circuit.
     """
 
     name: str

@@ -6,7 +6,7 @@ import networkx as nx
 
 from emocircuits.artifacts.circuit import CircuitGraph, Node
 from emocircuits.export.exporter import EXPORTERS, Exporter
-from emocircuits.sanitise import plain_graph
+from emocircuits.sanitise import sanitise_graph
 from emocircuits.viewer.layout import grid
 
 SCALE = 60.0  # Gephi units per grid unit
@@ -15,7 +15,7 @@ POSITIVE, NEGATIVE, NEUTRAL = (213, 94, 0), (0, 114, 178), (136, 136, 136)  # Ok
 
 def render(graph: CircuitGraph) -> bytes:
     """GEXF 1.2 text with `viz` positions; the date of networkx is left out: equal circuits, equal bytes."""
-    plain = plain_graph(graph.to_networkx())
+    plain = sanitise_graph(graph.to_networkx())
     places = grid(graph).places
     largest = max((abs(node.effect or 0.0) for node in graph.nodes), default=0.0) or 1.0
     for node in graph.nodes:

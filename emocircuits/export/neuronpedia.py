@@ -16,7 +16,7 @@ from urllib.parse import quote
 from emocircuits.artifacts.circuit import CircuitGraph, Node
 from emocircuits.errors import UserError, unknown
 from emocircuits.export.exporter import EXPORTERS, Exporter
-from emocircuits.sanitise import plain_text
+from emocircuits.sanitise import sanitise_text
 from emocircuits.viewer.clusters import emotion_clusters
 from emocircuits.viewer.influence import cumulative, influence
 from emocircuits.viewer.layout import rank
@@ -78,12 +78,12 @@ def document(
             "slug": name,
             "scan": f"./{model}" if target == "circuit-tracer" else model,
             "transcoder_list": [],
-            "prompt_tokens": [plain_text(text) for text in shown.tokens],
-            "prompt": plain_text("".join(shown.tokens)),
+            "prompt_tokens": [sanitise_text(text) for text in shown.tokens],
+            "prompt": sanitise_text("".join(shown.tokens)),
             "node_threshold": NODE_THRESHOLD,
             "schema_version": 1,
             "info": {
-                "description": f"Circuit of the behaviour '{plain_text(graph.behaviour)}'. "
+                "description": f"Circuit of the behaviour '{sanitise_text(graph.behaviour)}'. "
                 "Nodes are residual-stream SAE features and SAE errors, written as transcoder "
                 "features for the viewer; links are attribution-patching "
                 "effects on the metric, not exact linear weights.",
@@ -195,7 +195,7 @@ def _embedding(position: int, text: str, shown: CircuitGraph) -> dict[str, Any]:
     node = next((n for n in shown.nodes if n.kind == "token" and n.position == position), None)
     number = node.details.get("token_id", 0) if node else 0
     value = _common(
-        f"E_{number}_{position}", position, "E", position, "embedding", f'Emb: "{plain_text(text)}"'
+        f"E_{number}_{position}", position, "E", position, "embedding", f'Emb: "{sanitise_text(text)}"'
     )
     return {**value, "jsNodeId": f"E_{number}-{position}"}
 
@@ -209,7 +209,7 @@ def _feature(node: Node, node_id: str, layers: dict[str, int], share: float) -> 
         str(layer),
         node.position,
         "mlp reconstruction error" if error else "cross layer transcoder",
-        plain_text(node.label or node.id),
+        sanitise_text(node.label or node.id),
     )
     return {
         **value,
@@ -225,7 +225,7 @@ def _logit(
     metric: Node, node_id: str, graph: CircuitGraph, last: int, layers: dict[str, int], vocabulary: int
 ) -> dict[str, Any]:
     chance = float(metric.details.get("probability", graph.scores.get("clean_rate", 1.0)))
-    label = re.sub(r"\s+", " ", plain_text(metric.label or "logit difference"))
+    label = re.sub(r"\s+", " ", sanitise_text(metric.label or "logit difference"))
     value = _common(
         node_id,
         vocabulary,
@@ -264,7 +264,7 @@ def _supernodes(features: list[Node], ids: dict[str, str]) -> list[list[str]]:
     ]:
         if matches := emotions_of(node):
             label = emotion_clusters().get(matches[0], matches[0])
-            groups.setdefault(plain_text(label), []).append(ids[node.id])
+            groups.setdefault(sanitise_text(label), []).append(ids[node.id])
     return [[label, *members] for label, members in groups.items() if len(members) > 1]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
-from emocircuits.sanitise import plain
+from emocircuits.sanitise import sanitise
 from emocircuits.viewer.clusters import emotion_clusters
 from emocircuits.viewer.layout import grid
 from emocircuits.viewer.path_shares import emotions_of
@@ -54,7 +54,7 @@ def _csv(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([plain(value) for value in line] for line in lines)
+    writer.writerows([sanitise(value) for value in line] for line in lines)
     return text.getvalue().encode()
 
 

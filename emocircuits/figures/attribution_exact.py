@@ -12,8 +12,8 @@ from emocircuits.figures.style import (
     MUTED,
     NEGATIVE,
     POSITIVE,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 
@@ -83,7 +83,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
             aspect="equal",
         )
         axes.locator_params(nbins=5)
-        axes.set_title(plain_label(name.replace("_", " ")))
+        axes.set_title(literal(name.replace("_", " ")))
         axes.legend(loc="lower right", handletextpad=0.2, borderaxespad=0.2)
     return figure
 
@@ -94,9 +94,15 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """
     scores = require(run.scores, "scores.json", "evaluate")
     rows = [
-        (behaviour, point.node, point.predicted, point.exact, *(getattr(exact, name) for name in COLUMNS[4:]))
-        for behaviour, exact in ((name, one.attribution_exact) for name, one in scores.items())
-        for point in exact.points
+        (
+            behaviour,
+            point.node,
+            point.predicted,
+            point.exact,
+            *(getattr(circuit.attribution_exact, name) for name in COLUMNS[4:]),
+        )
+        for behaviour, circuit in scores.items()
+        for point in circuit.attribution_exact.points
     ]
     return {"attribution_exact": pd.DataFrame(rows, columns=list(COLUMNS))}
 

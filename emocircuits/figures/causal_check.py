@@ -15,8 +15,8 @@ from emocircuits.figures.style import (
     MUTED,
     NEUTRAL,
     POSITIVE,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 from emocircuits.limits import CHECKED_FEATURES, SIGNIFICANCE
@@ -54,13 +54,13 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         for column, kind in enumerate(kinds):
             axes = panels[row, column]
             _panel(axes, table[(table.behaviour == behaviour) & (table.intervention == kind)], lines)
-            axes.set_title(f"{plain_label(behaviour.replace('_', ' '))}, {TITLES[kind]}", fontsize=7.5)
+            axes.set_title(f"{literal(behaviour.replace('_', ' '))}, {TITLES[kind]}", fontsize=7.5)
     return figure
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, lines: list[tuple]) -> None:
-    place = {line: number for number, line in enumerate(lines)}
-    y = np.array([place[line] for line in zip(rows.site, rows.what, rows.feature, strict=True)])
+    line_of = {line: number for number, line in enumerate(lines)}
+    y = np.array([line_of[line] for line in zip(rows.site, rows.what, rows.feature, strict=True)])
     axes.axvline(0, color=GRID, lw=0.8, zorder=0)
     axes.hlines(y, rows.random_low, rows.random_high, color=NEUTRAL, alpha=0.35, lw=4)
     axes.hlines(y, rows.ci_low, rows.ci_high, color=MUTED, lw=0.9)

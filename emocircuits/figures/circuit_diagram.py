@@ -19,12 +19,12 @@ from emocircuits.figures.style import (
     NEGATIVE,
     NEUTRAL,
     POSITIVE,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 from emocircuits.limits import PICTURE_LABELS, PICTURE_NODES
-from emocircuits.sanitise import plain_text
+from emocircuits.sanitise import sanitise_text
 from emocircuits.viewer.layout import grid
 from emocircuits.viewer.strongest import strongest
 
@@ -74,7 +74,7 @@ def draw_graph(graph: CircuitGraph, venue: str = "page") -> Figure:
             axes.text(
                 x,
                 low - 0.05,
-                plain_label(text),
+                literal(text),
                 rotation=0 if flat else 90,
                 ha="center",
                 va="top",
@@ -119,7 +119,15 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     for name, graph in require(run.circuits, "circuit_<behaviour>.json", "circuit").items():
         shown = strongest(graph.example or graph, PICTURE_NODES)
         rows = [
-            ("node", node.id, "", plain_text(node.label or node.id), node.effect, node.ci_low, node.ci_high)
+            (
+                "node",
+                node.id,
+                "",
+                sanitise_text(node.label or node.id),
+                node.effect,
+                node.ci_low,
+                node.ci_high,
+            )
             for node in shown.nodes
         ]
         rows += [
@@ -127,7 +135,7 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
             for edge in shown.edges
         ]
         rows += [
-            ("token", f"token/p{i}", "", plain_text(text), None, None, None)
+            ("token", f"token/p{i}", "", sanitise_text(text), None, None, None)
             for i, text in enumerate(shown.tokens)
         ]
         tables[f"circuit_{name}"] = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -139,7 +147,7 @@ def _value(number: float | None) -> float | None:
 
 
 def _token(text: str) -> str:
-    shown = plain_text(text).replace("\n", "↵").strip() or "␣"
+    shown = sanitise_text(text).replace("\n", "↵").strip() or "␣"
     return shown if len(shown) <= 9 else shown[:8] + "…"
 
 
@@ -197,7 +205,7 @@ def _curve(a: tuple[float, float], b: tuple[float, float], edge: Edge, largest: 
 
 
 def _labels(axes, graph: CircuitGraph, at: dict, radii: dict, width: float) -> None:
-    """Labels beside the strongest nodes; one that finds no free place is left out."""
+    """Labels next to the strongest nodes; one that finds no free place is left out."""
     taken = [
         (x - radii[name], y - radii[name], x + radii[name], y + radii[name], name)
         for name, (x, y) in at.items()
@@ -207,7 +215,7 @@ def _labels(axes, graph: CircuitGraph, at: dict, radii: dict, width: float) -> N
         key=lambda n: (n.kind != "target", -abs(n.effect or 0.0)),
     )
     for node in order[:PICTURE_LABELS]:
-        text = plain_text(node.label or node.id)
+        text = sanitise_text(node.label or node.id)
         text = text if len(text) <= 24 else text[:23] + "…"
         (x, y), r, w = at[node.id], radii[node.id] * (1.5 if node.kind == "target" else 1), 0.058 * len(text)
         for tx, ty, align in (
@@ -231,7 +239,7 @@ def _labels(axes, graph: CircuitGraph, at: dict, radii: dict, width: float) -> N
             axes.text(
                 tx,
                 ty,
-                plain_label(text),
+                literal(text),
                 ha=align,
                 va="center",
                 fontsize=6.5,

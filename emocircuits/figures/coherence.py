@@ -11,8 +11,8 @@ from emocircuits.figures.style import (
     MARKERS,
     NEUTRAL,
     SERIES,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 
@@ -31,23 +31,23 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     for axes, measure in zip(figure.subplots(1, len(measures), squeeze=False)[0], measures, strict=True):
         rows = table[table.measure == measure]
         axes.axvline(0, color=GRID, lw=0.8, zorder=0)
-        for number, (_, one) in enumerate(rows[rows.kind != "emotion"].groupby("direction", sort=False)):
-            one = one.sort_values("strength")
+        for number, (_, curve) in enumerate(rows[rows.kind != "emotion"].groupby("direction", sort=False)):
+            curve = curve.sort_values("strength")
             axes.plot(
-                one.strength,
-                one.value,
+                curve.strength,
+                curve.value,
                 color=NEUTRAL,
                 lw=0.9,
                 label="random directions" if number == 0 else None,
             )
-        for number, (name, one) in enumerate(rows[rows.kind == "emotion"].groupby("direction", sort=False)):
-            one = one.sort_values("strength")
+        for number, (name, curve) in enumerate(rows[rows.kind == "emotion"].groupby("direction", sort=False)):
+            curve = curve.sort_values("strength")
             style = {
                 "color": SERIES[number % len(SERIES)],
                 "ls": LINES[number % len(LINES)],
                 "marker": MARKERS[number % len(MARKERS)],
             }
-            axes.plot(one.strength, one.value, label=plain_label(name), **style)
+            axes.plot(curve.strength, curve.value, label=literal(name), **style)
         axes.set(xlabel="strength (share of the residual norm)", ylabel=MEASURES[measure])
         axes.set_ylim(bottom=0)
     handles, labels = axes.get_legend_handles_labels()
@@ -71,7 +71,7 @@ FIGURES.add(
         "coherence",
         "Does steering break the model?",
         "Perplexity of neutral text under steering at every position, and how much the model repeats itself "
-        "when it goes on from such text. An effect at a strength where these rise far above the unsteered "
+        "when it continues such text. An effect at a strength where these rise far above the unsteered "
         "model says little about an emotion.",
         COLUMNS,
         draw,

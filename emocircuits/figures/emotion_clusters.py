@@ -8,7 +8,7 @@ from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.figures.card import FIGURES, FigureCard, Missing, columns, require
 from emocircuits.figures.emotion_pca import axis_of
 from emocircuits.figures.emotion_pca import load as load_components
-from emocircuits.figures.style import GRID, INK, MARKERS, SERIES, new_figure, plain_label, widths
+from emocircuits.figures.style import GRID, INK, MARKERS, SERIES, literal, new_figure, widths
 from emocircuits.limits import CLUSTER_EXEMPLARS
 
 COLUMNS = ("emotion", "cluster", "x", "y", "x_name", "y_name", "central", "agreement")
@@ -35,11 +35,11 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
             marker=marker,
             edgecolors="white",
             linewidths=0.3,
-            label=plain_label(f"{', '.join(names)} ({len(rows)})"),
+            label=literal(f"{', '.join(names)} ({len(rows)})"),
         )
         first = rows.sort_values("central").iloc[0]
         axes.annotate(
-            plain_label(first.emotion),
+            literal(first.emotion),
             (first.x, first.y),
             xytext=(0, 4),
             textcoords="offset points",
@@ -78,23 +78,23 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     across = axis_of(known, "valence")
     up = axis_of(known, "arousal", skip=across)
     vectors = directions.vectors[directions.site_index(directions.read_site)].astype(np.float64)
-    place = {emotion: number for number, emotion in enumerate(directions.emotions)}
+    number_of = {emotion: number for number, emotion in enumerate(directions.emotions)}
     centres = {
-        cluster: vectors[[place[emotion] for emotion in rows.emotion]].mean(0)
+        cluster: vectors[[number_of[emotion] for emotion in rows.emotion]].mean(0)
         for cluster, rows in clusters.groupby("cluster")
     }
     rows = [
         (
-            one.emotion,
-            one.cluster,
-            components.loc[one.emotion, across],
-            components.loc[one.emotion, up],
+            row.emotion,
+            row.cluster,
+            components.loc[row.emotion, across],
+            components.loc[row.emotion, up],
             f"{across.upper()} (follows valence)",
             f"{up.upper()} (follows arousal)",
-            float(np.linalg.norm(vectors[place[one.emotion]] - centres[one.cluster])),
-            one.agreement,
+            float(np.linalg.norm(vectors[number_of[row.emotion]] - centres[row.cluster])),
+            row.agreement,
         )
-        for one in clusters.itertuples()
+        for row in clusters.itertuples()
     ]
     return {"emotion_clusters": pd.DataFrame(rows, columns=list(COLUMNS))}
 

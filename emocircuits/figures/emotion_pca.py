@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.figures.card import FIGURES, FigureCard, columns, require
-from emocircuits.figures.style import DIVERGING, INK, MUTED, new_figure, plain_label, widths
+from emocircuits.figures.style import DIVERGING, INK, MUTED, literal, new_figure, widths
 from emocircuits.limits import PLANE_LABELS
 
 COLUMNS = (
@@ -102,7 +102,7 @@ def _names(axes: Axes, rows: pd.DataFrame, across: str, up: str) -> None:
             ):
                 taken.append(np.array([*spot, half]))
                 axes.annotate(
-                    plain_label(name),
+                    literal(name),
                     (x[i], y[i]),
                     xytext=(0, -4.5 if below else 4.5),
                     textcoords="offset points",
@@ -130,9 +130,9 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
     scores = np.zeros((len(vectors), 3))
     explained = np.zeros(3)
-    found = min(3, len(lengths))
-    scores[:, :found] = (left * lengths)[:, :found]
-    explained[:found] = (lengths**2 / (lengths**2).sum())[:found]
+    count = min(3, len(lengths))
+    scores[:, :count] = (left * lengths)[:, :count]
+    explained[:count] = (lengths**2 / (lengths**2).sum())[:count]
     table = pd.DataFrame(
         {
             "emotion": list(directions.emotions),

@@ -8,7 +8,7 @@ from scipy.spatial.distance import squareform
 
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.figures.card import FIGURES, FigureCard, require
-from emocircuits.figures.style import DIVERGING, new_figure, plain_label, widths
+from emocircuits.figures.style import DIVERGING, literal, new_figure, widths
 from emocircuits.limits import SIMILARITY_LABELS
 
 COLUMNS = ("emotion", "other", "cosine", "row", "column")
@@ -25,8 +25,8 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     every = max(1, -(-len(names) // SIMILARITY_LABELS))
     shown = range(0, len(names), every)
     size = min(7.0, max(4.5, 330 / max(len(names) / every, 1) / 2.2))
-    axes.set_xticks(list(shown), [plain_label(names[i]) for i in shown], rotation=90, fontsize=size)
-    axes.set_yticks(list(shown), [plain_label(names[i]) for i in shown], fontsize=size)
+    axes.set_xticks(list(shown), [literal(names[i]) for i in shown], rotation=90, fontsize=size)
+    axes.set_yticks(list(shown), [literal(names[i]) for i in shown], fontsize=size)
     axes.tick_params(length=0, pad=2)
     for spine in axes.spines.values():
         spine.set_visible(False)

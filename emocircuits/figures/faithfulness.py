@@ -7,7 +7,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.figures.card import FIGURES, FigureCard, require
-from emocircuits.figures.style import GRID, MUTED, NEUTRAL, POSITIVE, new_figure, plain_label, widths
+from emocircuits.figures.style import GRID, MUTED, NEUTRAL, POSITIVE, literal, new_figure, widths
 
 COLUMNS = (
     "behaviour",
@@ -66,7 +66,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
             axes.set_xticks([size for k, size in enumerate(sizes) if k == 0 or size >= 1.6 * sizes[k - 1]])
             axes.minorticks_off()
         axes.set_xlabel("nodes in the circuit")
-        axes.set_title(plain_label(name.replace("_", " ")))
+        axes.set_title(literal(name.replace("_", " ")))
         if i == 0:
             axes.set_ylabel("faithfulness")
             figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -78,8 +78,8 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     scores = require(run.scores, "scores.json", "evaluate")
     rows = [
         (behaviour, *(getattr(point, name) for name in COLUMNS[1:]))
-        for behaviour, one in scores.items()
-        for point in one.faithfulness_curve
+        for behaviour, circuit in scores.items()
+        for point in circuit.faithfulness_curve
     ]
     return {"faithfulness": pd.DataFrame(rows, columns=list(COLUMNS))}
 

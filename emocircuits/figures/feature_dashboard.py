@@ -13,9 +13,9 @@ from emocircuits.artifacts.circuit import CircuitGraph, Node
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.errors import UserError
 from emocircuits.figures.card import FIGURES, FigureCard, Missing, require
-from emocircuits.figures.style import INK, MUTED, NEGATIVE, POSITIVE, new_figure, plain_label, widths
+from emocircuits.figures.style import INK, MUTED, NEGATIVE, POSITIVE, literal, new_figure, widths
 from emocircuits.limits import DASHBOARD_EXAMPLES, DASHBOARD_TOKENS, DASHBOARD_WORDS, SIGNIFICANCE
-from emocircuits.sanitise import plain_text
+from emocircuits.sanitise import sanitise_text
 
 COLUMNS = ("node", "part", "row", "place", "text", "value")
 MONO, ADVANCE = "DejaVu Sans Mono", 0.602  # width of a character of that font, in font sizes
@@ -26,7 +26,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     width = widths(venue)[1]
     figure = new_figure(width, 2.5)
     left, right = figure.subplots(1, 2, width_ratios=[1, 2.4])
-    left.set_title(plain_label(str(table.node.iloc[0])), fontsize=7.5)
+    left.set_title(literal(table.node.iloc[0]), fontsize=7.5)
     _lists(left, table)
     _examples(right, table[table.part == "example"], 72 * width * 2.4 / 3.4)
     return figure
@@ -48,7 +48,7 @@ def _lists(axes: Axes, table: pd.DataFrame) -> None:
         y -= 0.075
         if part == "emotion":
             for row in rows.head(4).itertuples():
-                axes.text(0.02, y, plain_label(plain_text(str(row.text))), fontsize=6.5, color=INK, va="top")
+                axes.text(0.02, y, literal(row.text), fontsize=6.5, color=INK, va="top")
                 axes.text(
                     0.98,
                     y,
@@ -60,12 +60,12 @@ def _lists(axes: Axes, table: pd.DataFrame) -> None:
                 )
                 y -= 0.075
         else:
-            words = [plain_text(str(text)).strip() or "␣" for text in rows.text]
+            words = [sanitise_text(str(text)).strip() or "␣" for text in rows.text]
             for start in (0, 3):
                 axes.text(
                     0.02,
                     y,
-                    plain_label("  ".join(words[start : start + 3])),
+                    literal("  ".join(words[start : start + 3])),
                     fontsize=6.5,
                     color=INK,
                     va="top",
@@ -83,7 +83,7 @@ def _examples(axes: Axes, rows: pd.DataFrame, points: float) -> None:
     for _, example in rows.groupby("row", sort=True):
         x = 0.0
         for row in example.sort_values("place").itertuples():
-            text = plain_text(str(row.text)).replace("\n", "⏎")
+            text = sanitise_text(str(row.text)).replace("\n", "⏎")
             text = text if text[:1].isspace() or x == 0 else f" {text}" if example.bare.iloc[0] else text
             wide = ADVANCE * size * len(text)
             if x and x + wide > room:
@@ -100,7 +100,7 @@ def _examples(axes: Axes, rows: pd.DataFrame, points: float) -> None:
                         lw=0,
                     )
                 )
-            axes.text(x, y, plain_label(text), fontsize=size, family=MONO, va="center_baseline", color=INK)
+            axes.text(x, y, literal(text), fontsize=size, family=MONO, va="center_baseline", color=INK)
             x += wide
         y -= line + gap
     axes.set(xlim=(0, points), ylim=(min(y, -8 * line), line))
@@ -110,16 +110,16 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """The strongest matched feature of `circuit_<behaviour>.json`; a circuit whose features have no texts is
     left out.
     """
-    found = {}
+    tables = {}
     for behaviour, circuit in require(run.circuits, "circuit_<behaviour>.json", "circuit").items():
         node = _chosen(circuit)
         if node is not None:
-            found[f"feature_dashboard_{behaviour}"] = _table(node)
-    if not found:
+            tables[f"feature_dashboard_{behaviour}"] = _table(node)
+    if not tables:
         raise Missing(
             "no feature of the run's circuits has example texts", cure="run the stage 'circuit' again"
         )
-    return found
+    return tables
 
 
 def _chosen(circuit: CircuitGraph) -> Node | None:
@@ -127,7 +127,7 @@ def _chosen(circuit: CircuitGraph) -> Node | None:
     texts.
     """
     shown = [node for node in circuit.nodes if node.kind == "feature" and node.details.get("examples")]
-    matched = [node for node in shown if any(_sure(one) for one in node.details.get("emotions", ()))]
+    matched = [node for node in shown if any(_sure(match) for match in node.details.get("emotions", ()))]
     return max(matched or shown, key=lambda node: abs(node.effect or 0.0), default=None)
 
 
@@ -140,19 +140,20 @@ def _table(node: Node) -> pd.DataFrame:
     name, details, rows = node.label or node.id, node.details, []
     try:
         rows += [
-            (name, "emotion", 0, place, one["emotion"], one["delta"], False)
-            for place, one in enumerate(details.get("emotions", ()))
+            (name, "emotion", 0, number, match["emotion"], match["delta"], False)
+            for number, match in enumerate(details.get("emotions", ()))
         ]
         for part in ("top", "bottom"):
             rows += [
-                (name, part, 0, place, text, 0.0, False)
-                for place, text in enumerate(details.get(f"{part}_tokens", ())[:DASHBOARD_WORDS])
+                (name, part, 0, number, text, 0.0, False)
+                for number, text in enumerate(details.get(f"{part}_tokens", ())[:DASHBOARD_WORDS])
             ]
         for row, example in enumerate(details["examples"][:DASHBOARD_EXAMPLES]):
             pairs = list(zip(example["tokens"], example["values"], strict=True))[-DASHBOARD_TOKENS:]
             bare = len(pairs) > 1 and not any(text[:1].isspace() for text, _ in pairs)
             rows += [
-                (name, "example", row, place, text, value, bare) for place, (text, value) in enumerate(pairs)
+                (name, "example", row, number, text, value, bare)
+                for number, (text, value) in enumerate(pairs)
             ]
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(

@@ -19,21 +19,21 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     width = widths(venue)[1]
     figure = new_figure(width, width * 0.42)
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-    for place, name in enumerate(COORDINATES):
+    for number, name in enumerate(COORDINATES):
         rows = table[table.panel == name].sort_values("layer")
-        x = rows.layer + 0.06 * (2 * place - 1)
+        x = rows.layer + 0.06 * (2 * number - 1)
         left.errorbar(
             x,
             rows.value,
             yerr=[rows.value - rows.ci_low, rows.ci_high - rows.value],
-            color=SERIES[place],
-            marker=MARKERS[place],
+            color=SERIES[number],
+            marker=MARKERS[number],
             capsize=2,
             lw=1.4,
             label=name,
         )
         for at, row in zip(x, rows.itertuples(), strict=True):
-            below = place == 0
+            below = number == 0
             left.annotate(
                 f"PC{row.component:.0f}",
                 (at, row.ci_low if below else row.ci_high),
@@ -42,7 +42,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
                 ha="center",
                 va="top" if below else "bottom",
                 fontsize=5.5,
-                color=SERIES[place],
+                color=SERIES[number],
             )
     layers = sorted(table.layer.unique())
     left.set(xlabel="layer", ylabel="|r| with the norms", ylim=(0, 1.05), xticks=layers)
@@ -92,12 +92,12 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
         .drop_duplicates(["site", "coordinate"])
     )
     rows = [
-        (one.coordinate, layer_of(one.site), float("nan"), one.abs_r, one.ci_low, one.ci_high, one.component)
-        for one in best.itertuples()
+        (row.coordinate, layer_of(row.site), float("nan"), row.abs_r, row.ci_low, row.ci_high, row.component)
+        for row in best.itertuples()
     ]
     rows += [
-        ("likeness", layer_of(one.site), layer_of(one.other), one.rho, one.ci_low, one.ci_high, float("nan"))
-        for one in likeness.itertuples()
+        ("likeness", layer_of(row.site), layer_of(row.other), row.rho, row.ci_low, row.ci_high, float("nan"))
+        for row in likeness.itertuples()
     ]
     return {
         "geometry_layers": require(

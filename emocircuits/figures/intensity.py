@@ -12,8 +12,8 @@ from emocircuits.figures.style import (
     MARKERS,
     NEUTRAL,
     SERIES,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 
@@ -30,17 +30,17 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     left, right = figure.subplots(1, 2)
     steps = table[table.panel == "steps"]
     left.axhline(0, color=GRID, lw=0.8)
-    for place, (name, rows) in enumerate(steps.groupby("emotion", sort=False)):
+    for number, (name, rows) in enumerate(steps.groupby("emotion", sort=False)):
         rows = rows.sort_values("step")
-        colour = SERIES[place % len(SERIES)]
+        colour = SERIES[number % len(SERIES)]
         left.fill_between(rows.step, rows.ci_low, rows.ci_high, color=colour, alpha=0.14, lw=0)
         left.plot(
             rows.step,
             rows.value,
             color=colour,
-            ls=LINES[place % len(LINES)],
-            marker=MARKERS[place % len(MARKERS)],
-            label=plain_label(name),
+            ls=LINES[number % len(LINES)],
+            marker=MARKERS[number % len(MARKERS)],
+            label=literal(name),
         )
     left.set(xlabel="step of the number, towards the graver end", ylabel="reading minus its mean")
     left.legend(loc="best", ncols=2)
@@ -50,11 +50,11 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     right.axhline(0, color=GRID, lw=0.8)
     right.fill_between(x, trends.ci_low, trends.ci_high, color=NEUTRAL, alpha=0.3, lw=0, step="mid")
     right.plot(x, trends.value, color=NEUTRAL, lw=1.2)
-    for place, name in enumerate(name for name in FIRST if name in set(trends.emotion)):
+    for number, name in enumerate(name for name in FIRST if name in set(trends.emotion)):
         at = int(np.flatnonzero(trends.emotion == name)[0])
-        right.plot([at], [trends.value.iloc[at]], marker=MARKERS[place], color=SERIES[place], ms=5)
+        right.plot([at], [trends.value.iloc[at]], marker=MARKERS[number], color=SERIES[number], ms=5)
         right.annotate(
-            plain_label(name),
+            literal(name),
             (at, trends.value.iloc[at]),
             xytext=(0, 7),
             textcoords="offset points",
@@ -96,7 +96,7 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
             "ci_high": spread["mean"] + half,
         }
     )
-    steps["order"] = steps.emotion.map({name: place for place, name in enumerate(names)})
+    steps["order"] = steps.emotion.map({name: number for number, name in enumerate(names)})
     rows = trends.rename(columns={"rho": "value"}).assign(panel="trends", step=np.nan)
     return {
         "intensity": pd.concat([steps.sort_values(["order", "step"]), rows])[list(COLUMNS)].reset_index(

@@ -13,12 +13,12 @@ from emocircuits.figures.style import (
     NEGATIVE,
     NEUTRAL,
     POSITIVE,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 from emocircuits.limits import LENS_TOKENS
-from emocircuits.sanitise import plain_text
+from emocircuits.sanitise import sanitise_text
 
 COLUMNS = ("panel", "token", "place", "direct", "later", "rank_total", "rank_direct", "n_names")
 FIRST = ("desperate", "calm")
@@ -36,12 +36,12 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         axes.barh(y + 0.2, rows.direct, height=0.38, color=NEGATIVE, label="direct")
         axes.barh(y - 0.2, rows.later, height=0.38, color=POSITIVE, label="added by later layers")
         axes.set_yticks(
-            y, [plain_label(plain_text(str(text)).strip() or "␣") for text in rows.token], fontsize=6
+            y, [literal(sanitise_text(str(text)).strip() or "␣") for text in rows.token], fontsize=6
         )
         axes.axvline(0, color=GRID, lw=0.8, zorder=0)
         axes.axhline(-(LENS_TOKENS - 0.5), color=GRID, lw=0.8, zorder=0)
         axes.tick_params(axis="y", length=0)
-        axes.set_title(plain_label(name))
+        axes.set_title(literal(name))
         axes.set_xlabel("logits per unit of strength")
     axes, own = all_axes[-1], table[table.panel == "own name"]
     if len(own):
@@ -84,22 +84,22 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
             ]
         )
         rows += [
-            (name, one.token, place, one.direct, one.later, *[float("nan")] * 3)
-            for place, one in enumerate(ordered.itertuples())
+            (name, row.token, number, row.direct, row.later, *[float("nan")] * 3)
+            for number, row in enumerate(ordered.itertuples())
         ]
     known = summary.dropna(subset=["own_rank_total"])
     rows += [
         (
             "own name",
-            one.direction,
+            row.direction,
             float("nan"),
             float("nan"),
             float("nan"),
-            one.own_rank_total,
-            one.own_rank_direct,
-            one.n_names,
+            row.own_rank_total,
+            row.own_rank_direct,
+            row.n_names,
         )
-        for one in known.itertuples()
+        for row in known.itertuples()
     ]
     return {
         "logit_lens": require(

@@ -13,8 +13,8 @@ from emocircuits.figures.style import (
     NEGATIVE,
     NEUTRAL,
     POSITIVE,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 from emocircuits.names import short_site
@@ -80,8 +80,8 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         )
     axes.set_ylim(bottom=0.6)
     statistic, emotion = str(features.statistic.iloc[0]), str(features.emotion.iloc[0])
-    score = "standardised Δf" if statistic == "standardised_delta" else plain_label(statistic)
-    axes.set_xlabel(f"{score} of the feature for {plain_label(emotion)}")
+    score = "standardised Δf" if statistic == "standardised_delta" else literal(statistic)
+    axes.set_xlabel(f"{score} of the feature for {literal(emotion)}")
     axes.set_ylabel("features")
     axes.tick_params(axis="y", which="minor", color=MUTED)
     figure.legend(loc="outside lower center", ncols=2)

@@ -13,8 +13,8 @@ from emocircuits.figures.style import (
     MUTED,
     NEUTRAL,
     POSITIVE,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 
@@ -31,10 +31,10 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     """One panel per behaviour: a set on each line with its interval; random sets as dots on the last line."""
     behaviours = list(dict.fromkeys(table.behaviour))
     figure = new_figure(widths(venue)[1], 2.0)
-    for place, axes in enumerate(np.atleast_1d(figure.subplots(1, len(behaviours), sharey=True))):
-        rows = table[table.behaviour == behaviours[place]]
+    for number, axes in enumerate(np.atleast_1d(figure.subplots(1, len(behaviours), sharey=True))):
+        rows = table[table.behaviour == behaviours[number]]
         _panel(axes, rows)
-        axes.set_title(f"{plain_label(behaviours[place].replace('_', ' '))} (n = {rows.n.max():.0f})")
+        axes.set_title(f"{literal(behaviours[number].replace('_', ' '))} (n = {rows.n.max():.0f})")
         axes.set_xlabel("share of the effect that is gone when held")
     return figure
 
@@ -48,9 +48,7 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.errorbar(named.mediated, y, xerr=np.maximum(spread, 0), fmt="none", ecolor=MUTED, lw=0.9)
     colours = [POSITIVE if kind == "matched" else INK for kind in named.kind]
     axes.scatter(named.mediated, y, c=colours, s=18, zorder=3)
-    labels = [
-        f"{LABELS.get(one.kind, plain_label(one.held))} ({one.features:.0f})" for one in named.itertuples()
-    ]
+    labels = [f"{LABELS.get(row.kind, literal(row.held))} ({row.features:.0f})" for row in named.itertuples()]
     if len(random):
         axes.plot(
             random.mediated, np.full(len(random), len(named)), "o", ms=3, color=NEUTRAL, alpha=0.7, mew=0

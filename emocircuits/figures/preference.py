@@ -15,8 +15,8 @@ from emocircuits.figures.style import (
     NEGATIVE,
     NEUTRAL,
     POSITIVE,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 from emocircuits.limits import PREFERENCE_LABELS
@@ -63,12 +63,12 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         left.legend(loc="lower right", fontsize=6)
     activities = table[table.panel == "activity"]
     order = activities.groupby("group").y.mean().sort_values().index
-    for place, group in enumerate(order):
+    for line, group in enumerate(order):
         rows = activities[activities.group == group]
-        right.plot(rows.y, np.full(len(rows), place), "o", ms=3, color=NEGATIVE, alpha=0.6, mew=0)
-        right.plot([rows.y.mean()], [place], "|", ms=11, mew=1.6, color=INK)
+        right.plot(rows.y, np.full(len(rows), line), "o", ms=3, color=NEGATIVE, alpha=0.6, mew=0)
+        right.plot([rows.y.mean()], [line], "|", ms=11, mew=1.6, color=INK)
     right.axvline(0, color=GRID, lw=0.8, zorder=0)
-    right.set_yticks(range(len(order)), [plain_label(str(group)) for group in order])
+    right.set_yticks(range(len(order)), [literal(group) for group in order])
     right.tick_params(axis="y", length=0)
     right.set_xlabel("Elo (400 points: odds of ten to one)")
     right.set_title(f"{len(activities)} activities by category", fontsize=7.5)
@@ -80,15 +80,15 @@ def _names(axes: Axes, rows: pd.DataFrame) -> None:
     x, y = rows.x.to_numpy(), rows.y.to_numpy()
     span = np.array([np.ptp(x) or 1.0, np.ptp(y) or 1.0])
     taken: list[np.ndarray] = []
-    for place in np.argsort(-np.hypot(x / span[0], y / span[1]), kind="stable"):
-        spot = np.array([x[place], y[place]]) / span
+    for point in np.argsort(-np.hypot(x / span[0], y / span[1]), kind="stable"):
+        spot = np.array([x[point], y[point]]) / span
         if len(taken) < PREFERENCE_LABELS and all(
             abs(spot - other)[1] > 0.055 or abs(spot - other)[0] > 0.24 for other in taken
         ):
             taken.append(spot)
             axes.annotate(
-                plain_label(rows["name"].iloc[place]),
-                (x[place], y[place]),
+                literal(rows["name"].iloc[point]),
+                (x[point], y[point]),
                 xytext=(0, 4),
                 textcoords="offset points",
                 ha="center",
@@ -112,27 +112,27 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     pushed = emotions.dropna(subset=["delta_elo"])
     rows = [
         (
-            "emotion" if one.kind == "emotion" else "random",
-            one.direction,
-            one.kind,
-            one.r,
-            one.delta_elo,
-            one.delta_low,
-            one.delta_high,
+            "emotion" if row.kind == "emotion" else "random",
+            row.direction,
+            row.kind,
+            row.r,
+            row.delta_elo,
+            row.delta_low,
+            row.delta_high,
         )
-        for one in pushed.itertuples()
+        for row in pushed.itertuples()
     ]
     rows += [
         (
             "activity",
-            one.activity,
-            one.category,
+            row.activity,
+            row.category,
             float("nan"),
-            one.elo,
-            one.elo - 1.959964 * one.standard_error,
-            one.elo + 1.959964 * one.standard_error,
+            row.elo,
+            row.elo - 1.959964 * row.standard_error,
+            row.elo + 1.959964 * row.standard_error,
         )
-        for one in activities.itertuples()
+        for row in activities.itertuples()
     ]
     return {"preference": pd.DataFrame(rows, columns=list(COLUMNS))}
 

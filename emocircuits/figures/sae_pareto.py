@@ -16,8 +16,8 @@ from emocircuits.figures.style import (
     MUTED,
     NEUTRAL,
     SERIES,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 from emocircuits.names import short_site
@@ -38,12 +38,12 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     figure = new_figure(widths(venue)[1], 2.75)
     lost, recovered = figure.subplots(1, 2)
     groups = list(table.sort_values("l0").groupby(["architecture", "d_sae"], sort=True))
-    for place, ((name, width), rows) in enumerate(groups):
+    for number, ((name, width), rows) in enumerate(groups):
         look = {
-            "color": SERIES[place % len(SERIES)],
-            "marker": MARKERS[place % len(MARKERS)],
-            "ls": LINES[place // len(SERIES) % len(LINES)],
-            "label": plain_label(f"{name.replace('_', ' ')} {width}"),
+            "color": SERIES[number % len(SERIES)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "ls": LINES[number // len(SERIES) % len(LINES)],
+            "label": literal(f"{name.replace('_', ' ')} {width}"),
         }
         lost.plot(rows.l0, rows.fvu, **look)
         recovered.plot(rows.l0, rows.ce_loss_recovered, **look)

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.figures.card import FIGURES, FigureCard, columns, require
-from emocircuits.figures.style import GRID, INK, NEGATIVE, new_figure, plain_label, widths
+from emocircuits.figures.style import GRID, INK, NEGATIVE, literal, new_figure, widths
 from emocircuits.names import short_site
 
 COLUMNS = ("site", "l0", "fvu", "ce_loss_recovered", "dead_fraction")
@@ -52,7 +52,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         axes.tick_params(left=False)
         axes.text(top * 1.5, 0, " ", fontsize=6.8)
         if i == 0:
-            axes.set_yticks(list(places), [plain_label(_short(site)) for site in rows.site])
+            axes.set_yticks(list(places), [literal(_short(site)) for site in rows.site])
     return figure
 
 

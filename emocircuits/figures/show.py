@@ -44,10 +44,10 @@ def show_figure(
         UserError: an unknown name, or a run without its data.
     """
     known = max((card for card in FIGURES.names() if name.startswith(card)), key=len, default=None)
-    found = {} if known is None else from_run(run_dir, [known])
-    if name not in found:
-        raise unknown("figure", name, found or FIGURES.names())
-    card, table, inputs = found[name]
+    figures = {} if known is None else from_run(run_dir, [known])
+    if name not in figures:
+        raise unknown("figure", name, figures or FIGURES.names())
+    card, table, inputs = figures[name]
     files = (
         write_figure(card, table, directory, name=name, venue=venue, inputs=inputs)
         if directory is not None

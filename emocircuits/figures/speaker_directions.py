@@ -19,10 +19,10 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     left, right = figure.subplots(1, 2)
     rows = table[table.panel == "reading"].reset_index(drop=True)
     labels = list(dict.fromkeys(rows.label))
-    for place, row in enumerate(rows.itertuples()):
+    for line, row in enumerate(rows.itertuples()):
         colour = SERIES[labels.index(row.label) % len(SERIES)]
         left.bar(
-            place,
+            line,
             row.value - 0.5,
             bottom=0.5,
             width=0.7,
@@ -30,7 +30,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
             alpha=1 if row.directions == row.label else 0.35,
         )
         left.errorbar(
-            place,
+            line,
             row.value,
             yerr=[[row.value - row.ci_low], [row.ci_high - row.value]],
             color=MUTED,
@@ -63,7 +63,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         )
     right.axvline(0, color=GRID, lw=0.8)
     right.set_yticks(
-        [-place for place in range(len(names))],
+        [-line for line in range(len(names))],
         [f"{first} – {second}" for first, second in names],
         fontsize=6,
     )
@@ -88,13 +88,13 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
         "speakers/similarity.csv",
     )
     rows = [
-        ("reading", one.directions, one.label, one.auroc, one.ci_low, one.ci_high)
-        for one in readings.itertuples()
+        ("reading", row.directions, row.label, row.auroc, row.ci_low, row.ci_high)
+        for row in readings.itertuples()
     ]
-    for one in similarity.itertuples():
+    for row in similarity.itertuples():
         rows += [
-            ("same", one.role, one.other, one.same, float("nan"), float("nan")),
-            ("structure", one.role, one.other, one.structure, one.structure_low, one.structure_high),
+            ("same", row.role, row.other, row.same, float("nan"), float("nan")),
+            ("structure", row.role, row.other, row.structure, row.structure_low, row.structure_high),
         ]
     return {"speaker_directions": pd.DataFrame(rows, columns=list(COLUMNS))}
 

@@ -16,8 +16,8 @@ from emocircuits.figures.style import (
     MUTED,
     NEUTRAL,
     SERIES,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 
@@ -44,7 +44,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
             continue
         _panel(axes, table[table.behaviour == behaviours[i]], emotions)
         n = table[table.behaviour == behaviours[i]].n.max()
-        axes.set_title(f"{plain_label(behaviours[i].replace('_', ' '))} (n = {n:.0f})")
+        axes.set_title(f"{literal(behaviours[i].replace('_', ' '))} (n = {n:.0f})")
         axes.set_xlabel("strength (share of the residual norm)")
     handles: dict = {}
     for axes in panels.flat:
@@ -78,11 +78,11 @@ def _panel(axes: Axes, rows: pd.DataFrame, emotions: list[str]) -> None:
             zorder=1,
         )
     for kind, (colour, line) in CONTROLS.items():
-        for j, (_, one) in enumerate(rows[rows.kind == kind].groupby("direction")):
-            one = one.sort_values("strength")
+        for j, (_, curve) in enumerate(rows[rows.kind == kind].groupby("direction")):
+            curve = curve.sort_values("strength")
             axes.plot(
-                one.strength,
-                one.value,
+                curve.strength,
+                curve.value,
                 color=colour,
                 ls=line,
                 lw=0.7,
@@ -90,18 +90,18 @@ def _panel(axes: Axes, rows: pd.DataFrame, emotions: list[str]) -> None:
                 zorder=2,
             )
     for j, emotion in enumerate(emotions):
-        one = rows[(rows.direction == emotion) & (rows.kind == "emotion")].sort_values("strength")
-        if len(one):
+        curve = rows[(rows.direction == emotion) & (rows.kind == "emotion")].sort_values("strength")
+        if len(curve):
             axes.fill_between(
-                one.strength, one.ci_low, one.ci_high, color=SERIES[j], alpha=0.16, lw=0, zorder=3
+                curve.strength, curve.ci_low, curve.ci_high, color=SERIES[j], alpha=0.16, lw=0, zorder=3
             )
             axes.plot(
-                one.strength,
-                one.value,
+                curve.strength,
+                curve.value,
                 color=SERIES[j],
                 ls=LINES[j],
                 marker=MARKERS[j],
-                label=plain_label(emotion),
+                label=literal(emotion),
                 zorder=4,
                 lw=1.7 if emotion in FIRST else 1.0,
                 ms=3.6 if emotion in FIRST else 2.6,

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from emocircuits.errors import unknown
+from emocircuits.sanitise import sanitise_text
 
 # Widths of one and of two columns, inches.
 VENUES = {"neurips": (3.25, 5.5), "icml": (3.25, 6.75), "iclr": (3.25, 5.5), "page": (3.25, 6.75)}
@@ -169,6 +170,6 @@ def _lean_fonts() -> Iterator[None]:
         subset.load_font = load
 
 
-def plain_label(text: str) -> str:
-    """Text that matplotlib does not read as mathematics."""
-    return text.replace("$", r"\$")
+def literal(text: Any) -> str:
+    """Text that matplotlib draws as it is: no mathematics, no character that a file cannot hold."""
+    return sanitise_text(str(text)).replace("$", r"\$")

@@ -5,9 +5,9 @@ from matplotlib.figure import Figure
 
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.figures.card import FIGURES, FigureCard, columns, require
-from emocircuits.figures.style import GRID, LINES, SERIES, new_figure, plain_label, widths
+from emocircuits.figures.style import GRID, LINES, SERIES, literal, new_figure, widths
 from emocircuits.limits import TRANSCRIPT_TOKENS
-from emocircuits.sanitise import plain_text
+from emocircuits.sanitise import sanitise_text
 
 COLUMNS = ("transcript", "position", "token", "emotion", "value")
 
@@ -19,26 +19,26 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     for axes, name in zip(figure.subplots(len(transcripts), 1, squeeze=False).flat, transcripts, strict=True):
         rows = table[table.transcript == name]
         axes.axhline(0, color=GRID, lw=0.8)
-        for i, (emotion, one) in enumerate(rows.groupby("emotion", sort=False)):
-            one = one.sort_values("position")
+        for i, (emotion, curve) in enumerate(rows.groupby("emotion", sort=False)):
+            curve = curve.sort_values("position")
             axes.plot(
-                one.position,
-                one.value,
+                curve.position,
+                curve.value,
                 color=SERIES[i % len(SERIES)],
                 ls=LINES[i % len(LINES)],
                 lw=1.3,
-                label=plain_label(str(emotion)),
+                label=literal(emotion),
             )
         words = rows.drop_duplicates("position").sort_values("position")
         if len(words) <= TRANSCRIPT_TOKENS:
             axes.set_xticks(
                 words.position.tolist(),
-                [plain_label(_short(plain_text(str(text)).strip() or "␣")) for text in words.token],
+                [literal(_short(sanitise_text(str(text)).strip() or "␣")) for text in words.token],
                 rotation=90,
                 fontsize=5.5,
             )
         axes.set(ylabel="projection", xlim=(words.position.min() - 0.5, words.position.max() + 0.5))
-        axes.set_title(plain_label(str(name)))
+        axes.set_title(literal(name))
         axes.legend(loc="upper left", ncols=3)
     return figure
 
@@ -65,12 +65,12 @@ def _examples(run: RunFiles) -> pd.DataFrame:
     rows = []
     for name in sorted(path.name for path in run.directory.glob("tokens_*.json")):
         behaviour = name[len("tokens_") : -len(".json")].replace("_", " ")
-        for side, one in run.document(name)["sides"].items():
-            for emotion, values in one["readings"].items():
-                found = enumerate(zip(one["tokens"], values, strict=True))
+        for side, prompt in run.document(name)["sides"].items():
+            for emotion, values in prompt["readings"].items():
+                tokens = enumerate(zip(prompt["tokens"], values, strict=True))
                 rows += [
-                    (f"{behaviour}, {side} prompt", place, text, emotion, value)
-                    for place, (text, value) in found
+                    (f"{behaviour}, {side} prompt", position, text, emotion, value)
+                    for position, (text, value) in tokens
                     if value is not None
                 ]
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -15,8 +15,8 @@ from emocircuits.figures.style import (
     MUTED,
     NEGATIVE,
     POSITIVE,
+    literal,
     new_figure,
-    plain_label,
     widths,
 )
 
@@ -49,7 +49,7 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
         axes.set_yticks(np.arange(len(routes)), routes if number == 0 else [])
         axes.set(ylim=(len(routes) - 0.4, -0.6), xlabel="change of the logit difference")
         axes.locator_params(axis="x", nbins=5)
-        axes.set_title(plain_label(name.replace("_", " ")))
+        axes.set_title(literal(name.replace("_", " ")))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=len(labels), handletextpad=0.2, columnspacing=1.2
@@ -57,17 +57,17 @@ def draw(table: pd.DataFrame, venue: str) -> Figure:
     return figure
 
 
-def _emotion(axes: Axes, rows: pd.DataFrame, routes: list[str], name: str, place: int) -> None:
+def _emotion(axes: Axes, rows: pd.DataFrame, routes: list[str], name: str, number: int) -> None:
     """Marks with intervals, and rings where only one route saw the push."""
     marker, size, _ = MARKS["emotion"]
-    colour, shift = (POSITIVE, NEGATIVE, INK)[min(place, 2)], -0.22 + 0.2 * place
-    found = rows[rows.split.isin(["routes", "whole"])]
-    y = [routes.index(part) + shift for part in found.part]
-    axes.hlines(y, found.ci_low, found.ci_high, color=colour, lw=1.2, zorder=2, capstyle="projecting")
-    axes.scatter(found.amount, y, s=size, marker=marker, color=colour, linewidths=0, zorder=3, label=name)
+    colour, shift = (POSITIVE, NEGATIVE, INK)[min(number, 2)], -0.22 + 0.2 * number
+    marks = rows[rows.split.isin(["routes", "whole"])]
+    y = [routes.index(part) + shift for part in marks.part]
+    axes.hlines(y, marks.ci_low, marks.ci_high, color=colour, lw=1.2, zorder=2, capstyle="projecting")
+    axes.scatter(marks.amount, y, s=size, marker=marker, color=colour, linewidths=0, zorder=3, label=name)
     real = rows[(rows.split == "real") & rows.part.isin(list(REAL))]
     y = [routes.index(REAL[part]) + shift for part in real.part]
-    label = "real intervention" if place == 0 else None
+    label = "real intervention" if number == 0 else None
     style = {"s": 60, "facecolors": "none", "edgecolors": colour, "linewidths": 0.9, "zorder": 4}
     axes.scatter(real.amount, y, label=label, **style)
 
@@ -75,10 +75,10 @@ def _emotion(axes: Axes, rows: pd.DataFrame, routes: list[str], name: str, place
 def _control(axes: Axes, rows: pd.DataFrame, routes: list[str], label: str) -> None:
     kind = rows.kind.iloc[0]
     marker, size, colour = MARKS[kind]
-    found = rows[rows.split.isin(["routes", "whole"])]
-    y = [routes.index(part) + 0.3 for part in found.part]
+    marks = rows[rows.split.isin(["routes", "whole"])]
+    y = [routes.index(part) + 0.3 for part in marks.part]
     axes.scatter(
-        found.amount, y, s=size, marker=marker, color=colour, linewidths=0, alpha=0.7, zorder=3, label=label
+        marks.amount, y, s=size, marker=marker, color=colour, linewidths=0, alpha=0.7, zorder=3, label=label
     )
 
 
@@ -94,7 +94,7 @@ FIGURES.add(
         "trace",
         "Token push or deeper computation",
         "What a push along an emotion direction changes in the behaviour's logit difference, split by what "
-        "reads the push: the logits themselves (direct), or attention and MLPs behind the site. Bars are "
+        "reads the push: the logits themselves (direct), or attention and MLPs after the site. Bars are "
         "bootstrap intervals over held-out prompts, the ring is the real intervention in which only the "
         "logits see the push; content and random directions of the same norm are the controls.",
         COLUMNS,

@@ -58,7 +58,7 @@ def from_run(
     if not Path(run_dir).is_dir():
         raise Missing(f"{run_dir} is no directory", expected="a run directory")
     named = tuple(only) if only is not None else ()
-    found = {}
+    figures = {}
     for name in named or FIGURES.names():
         card, run = FIGURES.get(name), RunFiles(Path(run_dir))
         try:
@@ -67,8 +67,8 @@ def from_run(
             if card.optional and not named:
                 continue
             raise
-        found.update({file: (card, table, dict(run.read)) for file, table in tables.items()})
-    return found
+        figures.update({file: (card, table, dict(run.read)) for file, table in tables.items()})
+    return figures
 
 
 def draw_figure(card: FigureCard, table: pd.DataFrame, venue: str = "page") -> Figure:

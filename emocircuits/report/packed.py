@@ -13,7 +13,7 @@ def packed(text: str) -> str:
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")
 
 
-def place(kind: str, text: str, note: str) -> str:
+def packed_element(kind: str, text: str, note: str) -> str:
     """An element that the page fills from a packed text.
 
     Args:

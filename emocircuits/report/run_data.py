@@ -59,13 +59,13 @@ class RunData:
     @property
     def warnings(self) -> list[str]:
         """Warnings of the summary and of every stage, each once."""
-        found = [str(text) for text in self.summary.get("warnings", [])]
-        found += [
+        texts = [str(text) for text in self.summary.get("warnings", [])]
+        texts += [
             f"{name}: {text}"
             for name, stage in self.manifest["stages"].items()
             for text in stage.get("warnings", [])
         ]
-        return [text for i, text in enumerate(found) if not any(text.endswith(other) for other in found[:i])]
+        return [text for i, text in enumerate(texts) if not any(text.endswith(other) for other in texts[:i])]
 
 
 def read_run(run_dir: str | Path) -> RunData:

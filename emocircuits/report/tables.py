@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from emocircuits.limits import PACK_FROM_CHARACTERS
-from emocircuits.report.packed import place
+from emocircuits.report.packed import packed_element
 from emocircuits.report.text import esc, interval, number
 
 
@@ -95,7 +95,7 @@ def long_details(summary: str, inside: str, file: str) -> str:
     if len(inside) < PACK_FROM_CHARACTERS:
         return details(summary, inside)
     note = f"A browser that runs scripts shows the table here; it is <code>{esc(file)}</code> of the run."
-    return details(summary, place("unfolded", inside, note))
+    return details(summary, packed_element("unfolded", inside, note))
 
 
 def named(data: Any, heads: dict[str, str]) -> dict[str, str]:

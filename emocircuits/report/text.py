@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from emocircuits.sanitise import plain_text
+from emocircuits.sanitise import sanitise_text
 
 
 def esc(text: Any) -> str:
     """Text for HTML content and attributes."""
-    return html.escape(plain_text(str(text)), quote=True)
+    return html.escape(sanitise_text(str(text)), quote=True)
 
 
 def words(name: str) -> str:

@@ -15,9 +15,11 @@ def token_views(run: RunData, behaviour: str) -> list[TokenView]:
         return []
     views = [
         reading_view(
-            one["tokens"], _numbers(one["readings"]), f"{side.capitalize()} prompt, read at {kept['site']}"
+            prompt["tokens"],
+            _numbers(prompt["readings"]),
+            f"{side.capitalize()} prompt, read at {kept['site']}",
         )
-        for side, one in kept["sides"].items()
+        for side, prompt in kept["sides"].items()
     ]
     heads = kept["heads"]
     if heads:

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from emocircuits.artifacts.attribution import AttributionResult
-from emocircuits.artifacts.circuit import plain_json
 from emocircuits.artifacts.scores import CircuitScores, read_scores
 from emocircuits.attribution.methods.exact_patching import exact_patching
 from emocircuits.circuits import circuit_quality, compare_effects, nodes_to_verify
@@ -17,6 +16,7 @@ from emocircuits.passes.pairs import Metric, PairBatch
 from emocircuits.ranks import apart, ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
+from emocircuits.sanitise import sanitise_json
 from emocircuits.studies.organism_tables import failure_table, reading_table
 from emocircuits.studies.prompts import unpressed_prompts
 
@@ -37,7 +37,7 @@ def evaluate(run: Run) -> Output:
         return Output(())
     with apart():
         whole = {name: {**score, "rates": _rates(run, name)} for name, score in scores.items()}
-        return _written(run, read_scores(plain_json(whole, "scores")))
+        return _written(run, read_scores(sanitise_json(whole, "scores")))
 
 
 def _written(run: Run, scores: dict[str, CircuitScores]) -> Output:

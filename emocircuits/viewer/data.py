@@ -182,8 +182,10 @@ def _label(node: Node) -> str:
 def _columns(
     items: Sequence[Node] | Sequence[Edge], names: dict[str, str]
 ) -> dict[str, list[float | int | None]]:
-    found = {name: [_short(getattr(item, attribute)) for item in items] for name, attribute in names.items()}
-    return {name: values for name, values in found.items() if any(value is not None for value in values)}
+    columns = {
+        name: [_short(getattr(item, attribute)) for item in items] for name, attribute in names.items()
+    }
+    return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
 def _bands(bands: Sequence[Band]) -> list[dict[str, Any]]:
@@ -210,7 +212,7 @@ def _paths(graph: CircuitGraph, evidence: CircuitEvidence, index: dict[str, int]
             turned = -1 if (path.effect or 0.0) < 0 else 1
             item = [_short(path.share), turned, *(index[node] for node in path.nodes)]
             given.setdefault((path.emotion, path.nodes[-1]), []).append(item)
-    found = []
+    lists = []
     for start, sources in starting_points(graph).items():
         for target in targets:
             total = reach(links, sources, target)
@@ -219,7 +221,7 @@ def _paths(graph: CircuitGraph, evidence: CircuitEvidence, index: dict[str, int]
                 for path in largest_shares(links, sources, target, k=PAGE_PATHS, effects=effects)
             ]
             if chosen:
-                found.append(
+                lists.append(
                     {
                         "from": start,
                         "to": index[target],
@@ -228,14 +230,14 @@ def _paths(graph: CircuitGraph, evidence: CircuitEvidence, index: dict[str, int]
                         "list": chosen,
                     }
                 )
-    found += [
+    lists += [
         {"from": start, "to": index[target], "list": chosen} for (start, target), chosen in given.items()
     ]
     if given or any(path.nodes[-1] in index for path in evidence.paths):
-        for item in found:
+        for item in lists:
             item["measure"] = evidence.measure
     return sorted(
-        found,
+        lists,
         key=lambda item: (item["from"] != "", item["from"] != evidence.emotion, -(item.get("total") or 0.0)),
     )
 

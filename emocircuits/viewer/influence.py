@@ -28,14 +28,14 @@ def influence(graph: CircuitGraph) -> dict[str, float]:
             f"the links of the circuit of {graph.behaviour} form a cycle", expected="links that go forward"
         ) from error
     targets = {node.id for node in graph.nodes if node.kind == "target"}
-    found = {node.id: 0.0 for node in graph.nodes}
+    influences = {node.id: 0.0 for node in graph.nodes}
     for name in reversed(order):
         total = sum(data["weight"] for *_, data in links.in_edges(name, data=True))
-        passed = found[name] + (1.0 if name in targets else 0.0)
+        passed = influences[name] + (1.0 if name in targets else 0.0)
         if total > 0 and passed > 0:
             for source, _, data in links.in_edges(name, data=True):
-                found[source] += passed * data["weight"] / total
-    return found
+                influences[source] += passed * data["weight"] / total
+    return influences
 
 
 def cumulative(scores: dict[str, float], skip: Iterable[str] = ()) -> dict[str, float]:

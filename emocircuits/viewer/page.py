@@ -11,7 +11,7 @@ from typing import Any
 
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.evidence import CircuitEvidence
-from emocircuits.sanitise import plain_text
+from emocircuits.sanitise import sanitise_text
 from emocircuits.viewer.data import viewer_data
 
 # The viewer's modules, each after those it imports.
@@ -111,14 +111,14 @@ def page(graph: CircuitGraph, evidence: CircuitEvidence | None = None, *, title:
         evidence: what the run measured around it (steering, controls, the corrupt prompt).
         title: title of the window.
     """
-    heading = plain_text(title or f"Circuit of {graph.behaviour}")
+    heading = sanitise_text(title or f"Circuit of {graph.behaviour}")
     data = script_json(viewer_data(graph, evidence))
     return PAGE.format(title=html.escape(heading), css=viewer_css(), data=data, script=viewer_script())
 
 
 def iframe(graph: CircuitGraph, evidence: CircuitEvidence | None = None, *, height: int = 900) -> str:
     """An iframe that holds the whole page, for notebooks and documentation."""
-    label = html.escape(f"Circuit of {plain_text(graph.behaviour)}", quote=True)
+    label = html.escape(f"Circuit of {sanitise_text(graph.behaviour)}", quote=True)
     return (
         f'<iframe title="{label}" srcdoc="{html.escape(page(graph, evidence), quote=True)}" loading="lazy" '
         f'style="width:100%;height:{height}px;border:0"></iframe>'

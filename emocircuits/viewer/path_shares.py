@@ -5,7 +5,7 @@ A link's fraction is |weight| over the sum of |weight| into its target, and a pa
 its links' fractions: the part of the metric's input that arrives along exactly these links. Over all paths
 from one node the shares add up to that node's influence (`emocircuits.viewer.influence`), over all paths from
 nodes without inputs to 1; no share leaves [0, 1], also where links of both signs nearly cancel.
-(`emocircuits.circuits.paths` looks the other way: it follows what a node sends, in signed amounts of the
+(`emocircuits.circuits.paths` goes the other way: it follows what a node sends, in signed amounts of the
 metric.) The sign of a path is that of its effect on the metric. Every weight is already an effect on the
 metric, so from the second link on a link turns the sign only where it disagrees with the effect of the node
 it leaves.
@@ -79,14 +79,14 @@ def largest_shares(
         if node == target:
             continue
         own = -1 if ((effects or {}).get(node) or 0.0) < 0 else 1
-        found = []
+        candidates = []
         for _, after, data in links.out_edges(node, data=True):
             turn = (-1 if data["weight"] < 0 else 1) * own
-            found += [
+            candidates += [
                 (share * data["fraction"], (node, *path), sign * turn)
                 for share, path, sign in best.get(after, ())
             ]
-        best[node] = heapq.nlargest(k, found, key=lambda item: item[0])
+        best[node] = heapq.nlargest(k, candidates, key=lambda item: item[0])
     starts = [
         (share, path, sign, path[0])
         for source in sources

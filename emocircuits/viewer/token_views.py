@@ -1,7 +1,7 @@
 """CircuitsVis' token and attention views without a network: its script once per page, token text that cannot
 become markup.
 
-CircuitsVis' own wrappers ask google.com whether to load their script from a CDN, put the 1.3 MB script beside
+CircuitsVis' own wrappers ask google.com whether to load their script from a CDN, put the 1.3 MB script next to
 every single view, leave their container open, and insert token text as HTML. So only its script is taken from
 the installed package; the containers, the properties and the calls are written here.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emocircuits.errors import UserError
-from emocircuits.sanitise import plain_text
+from emocircuits.sanitise import sanitise_text
 from emocircuits.viewer.page import script_json
 
 PAGE = """<!doctype html>
@@ -78,21 +78,21 @@ def reading_view(tokens: Sequence[str], readings: Mapping[str, Any], title: str 
     if not readings:
         raise UserError("a token view without readings", expected="at least one")
     values = {
-        name: np.nan_to_num(np.asarray(one, dtype=np.float64), posinf=np.inf, neginf=-np.inf)
-        for name, one in readings.items()
+        name: np.nan_to_num(np.asarray(reading, dtype=np.float64), posinf=np.inf, neginf=-np.inf)
+        for name, reading in readings.items()
     }
-    for name, one in values.items():
-        if one.shape != (len(texts),):
+    for name, reading in values.items():
+        if reading.shape != (len(texts),):
             raise UserError(
-                f"the reading '{name}' has {one.size} values", expected=f"{len(texts)}, one per token"
+                f"the reading '{name}' has {reading.size} values", expected=f"{len(texts)}, reading per token"
             )
-        if not np.isfinite(one).all():
+        if not np.isfinite(reading).all():
             raise UserError(f"the reading '{name}' holds infinity", expected="finite numbers")
-    most = max(float(np.abs(one).max()) for one in values.values()) or 1.0
+    most = max(float(np.abs(reading).max()) for reading in values.values()) or 1.0
     scale = {"minValue": -most, "maxValue": most, "positiveColor": POSITIVE, "negativeColor": NEGATIVE}
     parts = tuple(
-        ("ColoredTokens", name, {"tokens": texts, "values": _short(one), **scale})
-        for name, one in values.items()
+        ("ColoredTokens", name, {"tokens": texts, "values": _short(reading), **scale})
+        for name, reading in values.items()
     )
     return TokenView(parts, title)
 
@@ -103,11 +103,11 @@ def attention_view(
     names: Sequence[str],
     title: str = "",
 ) -> TokenView:
-    """Attention patterns of some heads; the reader picks one and sees which tokens it looks at.
+    """Attention patterns of some heads; the reader picks one and sees which tokens it attends to.
 
     Args:
         tokens: texts of the tokens.
-        attention: rows sum to 1; a row is the token that looks, a column the one that is looked at.
+        attention: rows sum to 1; a row is the token that attends, a column the one that is attended to.
         names: one name per head.
         title: heading.
 
@@ -115,7 +115,7 @@ def attention_view(
         UserError: shapes or names that do not fit together.
     """
     _texts(tokens)
-    texts = [plain_text(str(text)).strip() or "␣" for text in tokens]  # the axes are text, not HTML
+    texts = [sanitise_text(str(text)).strip() or "␣" for text in tokens]  # the axes are text, not HTML
     if attention.shape != (len(names), len(texts), len(texts)) or not len(names):
         raise UserError(
             f"attention of shape {attention.shape} for {len(names)} heads",
@@ -124,7 +124,7 @@ def attention_view(
     props = {
         "tokens": texts,
         "attention": _short(attention, 3),
-        "attentionHeadNames": [plain_text(name) for name in names],
+        "attentionHeadNames": [sanitise_text(name) for name in names],
     }
     return TokenView((("AttentionHeads", "", props),), title)
 
@@ -136,8 +136,8 @@ def token_script() -> str:
     Raises:
         UserError: the package is not installed as it should be.
     """
-    found = find_spec("circuitsvis")
-    path = Path(found.origin).parent / "dist" / "cdn" / "iife.js" if found and found.origin else None
+    package = find_spec("circuitsvis")
+    path = Path(package.origin).parent / "dist" / "cdn" / "iife.js" if package and package.origin else None
     if path is None or not path.is_file():
         raise UserError("the package circuitsvis is not installed", cure="pip install circuitsvis")
     text = path.read_text(encoding="utf-8")
@@ -155,10 +155,10 @@ def view_elements(views: Sequence[TokenView], prefix: str = "token-view") -> tup
     """
     boxes, calls = [], []
     for number, view in enumerate(views):
-        inside = [f"<h4>{html.escape(plain_text(view.title))}</h4>" if view.title else ""]
-        for place, (component, heading, props) in enumerate(view.parts):
-            name = f"{prefix}-{number}-{place}"
-            inside.append(f"<h5>{html.escape(plain_text(heading))}</h5>" if heading else "")
+        inside = [f"<h4>{html.escape(sanitise_text(view.title))}</h4>" if view.title else ""]
+        for part, (component, heading, props) in enumerate(view.parts):
+            name = f"{prefix}-{number}-{part}"
+            inside.append(f"<h5>{html.escape(sanitise_text(heading))}</h5>" if heading else "")
             inside.append(f'<div id="{html.escape(name, quote=True)}"></div>')
             calls.append(
                 f"CircuitsVis.render({script_json(name)}, CircuitsVis.{component}, {script_json(props)});"
@@ -171,7 +171,7 @@ def views_page(views: Sequence[TokenView], title: str = "Tokens") -> str:
     """A self-contained page with some views."""
     boxes, calls = view_elements(views)
     return PAGE.format(
-        title=html.escape(plain_text(title)), css=CSS, views=boxes, script=token_script(), calls=calls
+        title=html.escape(sanitise_text(title)), css=CSS, views=boxes, script=token_script(), calls=calls
     )
 
 
@@ -180,7 +180,7 @@ def views_iframe(views: Sequence[TokenView], *, height: int | None = None) -> st
     high = height or sum(_height(view) for view in views)
     grow = "" if height else f' onload="{GROW}"'
     return (
-        f'<iframe title="{html.escape(plain_text(views[0].title or "Tokens"), quote=True)}" srcdoc="{html.escape(views_page(views), quote=True)}" '
+        f'<iframe title="{html.escape(sanitise_text(views[0].title or "Tokens"), quote=True)}" srcdoc="{html.escape(views_page(views), quote=True)}" '
         f'loading="lazy"{grow} style="width:100%;height:{high}px;border:0;background:#fff"></iframe>'
     )
 
@@ -198,7 +198,7 @@ def _texts(tokens: Sequence[str]) -> list[str]:
         raise UserError("a token view of no tokens", expected="at least one")
     # a tokenizer that keeps no spaces
     bare = len(tokens) > 1 and not any(str(text)[:1].isspace() for text in tokens)
-    return [html.escape(plain_text(f" {text}" if bare else str(text))) for text in tokens]
+    return [html.escape(sanitise_text(f" {text}" if bare else str(text))) for text in tokens]
 
 
 def _short(values: Float[np.ndarray, "*any"], digits: int = 4) -> list[Any]:

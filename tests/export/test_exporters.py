@@ -16,7 +16,7 @@ from emocircuits.artifacts.circuit import CircuitGraph, Node
 from emocircuits.errors import UserError
 from emocircuits.export import EXPORTERS, export_all
 from emocircuits.export.dot import quote
-from emocircuits.sanitise import plain_text
+from emocircuits.sanitise import sanitise_text
 from emocircuits.viewer.layout import grid
 from emocircuits.viewer.strongest import strongest
 
@@ -112,7 +112,7 @@ def test_xml_formats_come_back_with_the_same_nodes_links_and_weights(name, circu
         if node.effect is not None:
             assert back.nodes[node.id]["effect"] == pytest.approx(node.effect)
         if node.label:
-            assert back.nodes[node.id]["label"] == plain_text(node.label)
+            assert back.nodes[node.id]["label"] == sanitise_text(node.label)
         if node.verified is None:
             assert "verified" not in back.nodes[node.id]
 
@@ -159,10 +159,10 @@ def test_tables_come_back_with_the_same_nodes_and_links(circuit):
             assert (row[name] == "") == (value is None), name
             if value is not None:
                 assert float(row[name]) == value
-        assert row["label"] == plain_text(node.label)
+        assert row["label"] == sanitise_text(node.label)
         assert (float(row["x"]), float(row["y"])) == places[node.id]
         if node.position is not None and circuit.tokens:
-            assert row["token"] == plain_text(circuit.tokens[node.position])
+            assert row["token"] == sanitise_text(circuit.tokens[node.position])
     links = [(row["source"], row["target"], float(row["weight"])) for row in read_table("links-csv", circuit)]
     assert links == [(edge.source, edge.target, edge.weight) for edge in circuit.edges]
 

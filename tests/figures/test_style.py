@@ -9,7 +9,7 @@ import pytest
 from fontTools import subset
 
 from emocircuits.errors import UserError
-from emocircuits.figures.style import new_figure, picture, plain_label, style, widths
+from emocircuits.figures.style import literal, new_figure, picture, style, widths
 
 
 @pytest.fixture
@@ -64,6 +64,6 @@ def test_text_is_text_or_outlines(figure):
 
 
 def test_labels_and_widths():
-    assert plain_label("$x$") == r"\$x\$"
+    assert literal("$x$") == r"\$x\$"
     with pytest.raises(UserError, match="unknown venue 'icmll'; did you mean 'icml'"):
         widths("icmll")

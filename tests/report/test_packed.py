@@ -4,7 +4,7 @@ import base64
 import re
 import zlib
 
-from emocircuits.report.packed import packed, place
+from emocircuits.report.packed import packed, packed_element
 from emocircuits.report.tables import details, long_details
 
 TEXT = '</script><img src=x onerror="window.pwned=1">\u2028 🙂 ' * 3000
@@ -14,7 +14,7 @@ def test_packed_text_comes_back():
     text = packed(TEXT)
     assert zlib.decompress(base64.b64decode(text)).decode() == TEXT
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", text) and len(text) < len(TEXT) / 50
-    element = place("circuit", TEXT, "note")
+    element = packed_element("circuit", TEXT, "note")
     assert element.startswith('<div class="circuit"><p>note</p><script type="text/plain">')
     assert "<img" not in element
 

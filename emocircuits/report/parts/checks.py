@@ -35,7 +35,10 @@ def build(run: RunData, pictures: Pictures) -> str:
         + pictures["faithfulness"]
         + table(
             ["behaviour", "faithfulness", *CIRCUIT.values()],
-            [[name, _faithful(one), *(getattr(one, key) for key in CIRCUIT)] for name, one in scores.items()],
+            [
+                [name, _faithful(circuit), *(getattr(circuit, key) for key in CIRCUIT)]
+                for name, circuit in scores.items()
+            ],
         )
         + pictures["attribution_exact"]
         + table(
@@ -43,10 +46,10 @@ def build(run: RunData, pictures: Pictures) -> str:
             [
                 [
                     name,
-                    *(getattr(one.attribution_exact, key) for key in EXACT),
-                    *(getattr(one.stability, key) for key in STABILITY),
+                    *(getattr(circuit.attribution_exact, key) for key in EXACT),
+                    *(getattr(circuit.stability, key) for key in STABILITY),
                 ]
-                for name, one in scores.items()
+                for name, circuit in scores.items()
             ],
         )
         + _controls(scores)
@@ -78,8 +81,8 @@ def _controls(scores: dict[str, CircuitScores]) -> str:
             control.size,
             control.errors,
         ]
-        for behaviour, one in scores.items()
-        for name, control in one.controls.items()
+        for behaviour, circuit in scores.items()
+        for name, control in circuit.controls.items()
     ]
     if not rows:
         return ""

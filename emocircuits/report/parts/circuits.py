@@ -1,7 +1,7 @@
 """The circuits, live, each with its example token by token."""
 
 from emocircuits.artifacts.run_evidence import with_scores
-from emocircuits.report.packed import place
+from emocircuits.report.packed import packed_element
 from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import details
@@ -23,7 +23,7 @@ def build(run: RunData, pictures: Pictures) -> str:
     for name in run.circuits:
         file = f"<code>circuit_{esc(name)}.json</code>"
         note = f"A browser that runs scripts shows the circuit here; it is {file} of the run."
-        blocks.append(f"<h3>{words(name)}</h3>{place('circuit', _data(run, name), note)}")
+        blocks.append(f"<h3>{words(name)}</h3>{packed_element('circuit', _data(run, name), note)}")
         boxes, _ = token_boxes(run, name)
         if boxes:
             inside = f'{TOKENS}<div class="tokens">{boxes}</div>'

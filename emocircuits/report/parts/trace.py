@@ -79,7 +79,7 @@ def _paths(paths: pd.DataFrame | None) -> str:
         return ""
     return (
         "<h3>Strongest paths</h3><p>From the matched features of the circuit to the metric; what leaves a "
-        "node goes on in the proportions of its edges, so shares above 1 or below 0 mean that paths "
+        "node is divided in the proportions of its edges, so shares above 1 or below 0 mean that paths "
         "cancel.</p>" + frame(paths, PATH_HEADS, tall=True)
     )
 

@@ -39,7 +39,7 @@ export function topBar(data, views, name, act, files) {
     directions.hidden = !controls.length;
     if (controls.length && along.childElementCount !== controls.length + 1) {
       along.replaceChildren(tab("the prompts", null, "control"),
-        ...controls.map(one => tab(one.name.replace(/_/g, " "), one.name, "control")));
+        ...controls.map(control => tab(control.name.replace(/_/g, " "), control.name, "control")));
     }
     for (const button of along.children) button.setAttribute("aria-pressed",
       String((button.dataset.value || null) === state.control));

@@ -59,6 +59,6 @@ export function nearest(view, camera, mask, x, y) {
 export function columnAt(view, camera, x) {
   if (x <= GUTTER) return null;
   const at = camera.x + (x - GUTTER) / camera.sx,
-    found = view.columns.findIndex(column => at >= column.low && at < column.high);
-  return found < 0 ? null : found;
+    index = view.columns.findIndex(column => at >= column.low && at < column.high);
+  return index < 0 ? null : index;
 }

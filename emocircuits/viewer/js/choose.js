@@ -50,9 +50,9 @@ export function chosenPaths(view, { from, to }) {
 
 /** Nodes and links of the highlighted paths (one of them, or all in the list), with the largest share through each link. */
 export function pathMarks(view, state) {
-  const found = state.from == null ? null : chosenPaths(view, state);
-  if (!found) return null;
-  const list = state.path == null ? found.list : found.list.slice(state.path, state.path + 1);
+  const chosen = state.from == null ? null : chosenPaths(view, state);
+  if (!chosen) return null;
+  const list = state.path == null ? chosen.list : chosen.list.slice(state.path, state.path + 1);
   const nodes = new Set(), shares = new Map();
   for (const [share, , ...path] of list) {
     path.forEach(node => nodes.add(node));
@@ -73,7 +73,7 @@ export function foundNodes(view, words, details, name) {
   return new Set(view.nodes.filter(node => texts(node).join(" ").toLowerCase().includes(wanted)).map(node => node.i));
 }
 
-/** The next node in a direction: near along it, and not far beside it. */
+/** The next node in a direction: near along it, and not far to its side. */
 export function nextNode(view, mask, from, dx, dy) {
   let best = null, least = Infinity;
   for (const node of view.nodes) {

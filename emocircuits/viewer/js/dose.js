@@ -27,13 +27,13 @@ export function dosePanel(data, act) {
 
   function render(state) {
     now = { ...start, ...(state.dose ?? {}) };
-    const curve = offered.find(one => one.direction === now.direction) ?? offered[0];
+    const curve = offered.find(other => other.direction === now.direction) ?? offered[0];
     const step = Math.min(dose.strengths.length - 1, Math.max(0, now.step)), strength = show(dose.strengths[step], true);
     which.list.value = curve.direction;
     slider.value = step;
     slider.setAttribute("aria-valuetext", `${strength}: rate ${percent(curve.rate[step])}`);
     readout.textContent = strength;
-    const against = curves.find(one => one.kind === "emotion" && one !== curve && one.direction === "calm") ?? null;
+    const against = curves.find(other => other.kind === "emotion" && other !== curve && other.direction === "calm") ?? null;
     plot.replaceChildren(dosePicture(dose, curve, against, step));
     key.replaceChildren(...doseLegend(curves, curve, against));
     table.replaceChildren(facts(measured(curves, curve, step)));
@@ -46,18 +46,18 @@ function measured(curves, curve, step) {
     h("small", {}, bracket(curve.ci_low?.[step], curve.ci_high?.[step]))];
   const rows = [[`rate along ${curve.direction}`, own]];
   for (const kind of ["random", "content", "shuffled"]) {
-    const values = curves.filter(one => one.kind === kind).map(one => one.rate[step]);
+    const values = curves.filter(other => other.kind === kind).map(other => other.rate[step]);
     const range = `${percent(Math.min(...values))} … ${percent(Math.max(...values))}`;
     if (values.length) rows.push([`along ${counted(values.length, `${kind} direction`)}`, range]);
   }
   const against = curve.p_value == null ? "" : `, p = ${show(curve.p_value)} against the random ones`;
   if (curve.slope != null) rows.push(["slope of the log-odds per unit", `${show(curve.slope, true)}${against}`]);
-  if (curve.n) rows.push(["prompts behind each point", String(curve.n)]);
+  if (curve.n) rows.push(["prompts of each point", String(curve.n)]);
   return rows;
 }
 
 function doseLegend(curves, curve, against) {
-  const has = kind => curves.filter(one => one.kind === kind).length;
+  const has = kind => curves.filter(other => other.kind === kind).length;
   const entry = (look, text) => h("span", { class: "ec-entry" }, h("i", { class: look }), text);
   return [entry("ec-line ec-pos", curve.direction), against && entry("ec-line ec-neg", against.direction),
     has("random") > 0 && entry("ec-swatch", `range of ${counted(has("random"), "random direction")}`),
@@ -66,14 +66,14 @@ function doseLegend(curves, curve, against) {
 
 function dosePicture(dose, curve, against, step) {
   const { strengths, curves } = dose, [first, last] = [strengths[0], strengths.at(-1)];
-  const all = [...curves.flatMap(one => one.rate), ...(curve.ci_low ?? []), ...(curve.ci_high ?? [])];
+  const all = [...curves.flatMap(other => other.rate), ...(curve.ci_low ?? []), ...(curve.ci_high ?? [])];
   const ticks = niceTicks(Math.min(...all), Math.max(...all)), low = ticks[0], high = ticks.at(-1);
   const x = value => LEFT + (value - first) / (last - first) * (WIDTH - LEFT - RIGHT);
   const y = rate => HEIGHT - BOTTOM - (rate - low) / (high - low) * (HEIGHT - BOTTOM - TOP);
   const at = (rates, i, letter) => `${letter}${x(strengths[i]).toFixed(1)} ${y(rates[i]).toFixed(1)}`;
   const line = rates => rates.map((_, i) => at(rates, i, i ? "L" : "M")).join("");
-  const random = curves.filter(one => one.kind === "random"),
-    edge = pick => strengths.map((_, i) => pick(...random.map(one => one.rate[i])));
+  const random = curves.filter(other => other.kind === "random"),
+    edge = pick => strengths.map((_, i) => pick(...random.map(other => other.rate[i])));
   const lower = random.length ? edge(Math.min) : [], band = random.length > 0
     && s("path", { d: `${line(edge(Math.max))}${lower.map((_, i) => at(lower, lower.length - 1 - i, "L")).join("")}Z`,
       class: "ec-band" });
@@ -85,7 +85,7 @@ function dosePicture(dose, curve, against, step) {
       s("text", { x: LEFT - 6, y: y(rate) + 4, "text-anchor": "end" }, percent(rate))]),
     strengths.map(value => s("text", { x: x(value), y: HEIGHT - 8, "text-anchor": "middle" },
       crowded(strengths, value) ? "" : show(value, true))),
-    band, curves.filter(one => one.kind === "content").map(one => s("path", { d: line(one.rate), class: "ec-thin" })),
+    band, curves.filter(other => other.kind === "content").map(other => s("path", { d: line(other.rate), class: "ec-thin" })),
     against && s("path", { d: line(against.rate), class: "ec-curve ec-neg" }),
     curve.ci_low?.length > 0 && strengths.map(whisker),
     s("path", { d: line(curve.rate), class: "ec-curve ec-pos" }),

@@ -50,14 +50,14 @@ export function openView(data, raw) {
       raw.rows.findIndex(row => node.y >= row.low && node.y < row.high))) },
   });
   view.scales = [raw.controls ?? [], [{ effect: raw.nodes.effect ?? [], weight: raw.links.weight }]].map(list =>
-    [largest(list.map(one => one.effect)) || 1, largest(list.map(one => one.weight ?? raw.links.weight)) || 1]);
+    [largest(list.map(control => control.effect)) || 1, largest(list.map(control => control.weight ?? raw.links.weight)) || 1]);
   useControl(view, null);
   return view;
 }
 
 function layerOf(name) {
-  const found = /^(?:m(\d+)|a(\d+)\.)/.exec(name ?? "");
-  return found ? Number(found[1] ?? found[2]) : null;
+  const match = /^(?:m(\d+)|a(\d+)\.)/.exec(name ?? "");
+  return match ? Number(match[1] ?? match[2]) : null;
 }
 
 function plainName(node) {
@@ -69,7 +69,7 @@ function plainName(node) {
 
 /** Puts the effects and weights of a control (or, with null, of the circuit itself) on the same grid. */
 export function useControl(view, name) {
-  const control = view.controls?.find(one => one.name === name) ?? null, before = view.control ?? null;
+  const control = view.controls?.find(other => other.name === name) ?? null, before = view.control ?? null;
   view.control = control;
   view.weights = control?.weight ?? view.links.weight;
   view.borrowed = control != null && !control.weight; // the links are those of the prompts, drawn without their signs

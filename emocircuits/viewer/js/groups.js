@@ -34,16 +34,16 @@ export function strongestNodes(view, perRow = PER_ROW) {
 
 /** Groups of two and more by emotion cluster within a row; with `all` also the words, errors and features without a match. */
 export function clusterGroups(data, view, ids, all = false) {
-  const found = new Map();
+  const clusters = new Map();
   for (const node of ids.map(id => view.byId.get(id)).filter(Boolean)) {
     const rest = { token: "words of the prompt", error: "SAE errors", feature: "features without a match" }[node.kind];
     const cluster = node.kind === "feature" ? clusterOf(data, node) : null, name = cluster ?? (all ? rest : null);
     if (!name) continue;
     const key = `${view.rowOf[node.i]} ${name}`;
-    if (!found.has(key)) found.set(key, { name, ids: [] });
-    found.get(key).ids.push(node.id);
+    if (!clusters.has(key)) clusters.set(key, { name, ids: [] });
+    clusters.get(key).ids.push(node.id);
   }
-  return [...found.values()].filter(group => group.ids.length > 1);
+  return [...clusters.values()].filter(group => group.ids.length > 1);
 }
 
 /** What is drawn in the subgraph: one box per group, and one per node outside of groups. */
@@ -74,8 +74,8 @@ function box(data, view, members, title, group, name) {
 
 /** Links between boxes: weights added up; a share is the part of what the end's members get from outside their box. */
 export function mergedLinks(view, boxes) {
-  const boxOf = new Map(), outside = new Float64Array(boxes.length), found = new Map(), { source, target } = view.links;
-  boxes.forEach((one, b) => one.members.forEach(node => boxOf.set(node.i, b)));
+  const boxOf = new Map(), outside = new Float64Array(boxes.length), merged = new Map(), { source, target } = view.links;
+  boxes.forEach((box, b) => box.members.forEach(node => boxOf.set(node.i, b)));
   for (let i = 0; i < view.count; i++) {
     const from = boxOf.get(source[i]), to = boxOf.get(target[i]);
     if (to == null || from === to) continue;
@@ -83,13 +83,13 @@ export function mergedLinks(view, boxes) {
     outside[to] += Math.abs(weight);
     if (from == null) continue;
     const key = from * boxes.length + to;
-    if (!found.has(key)) found.set(key, { source: boxes[from], target: boxes[to], to, weight: 0, size: 0, count: 0 });
-    const link = found.get(key);
+    if (!merged.has(key)) merged.set(key, { source: boxes[from], target: boxes[to], to, weight: 0, size: 0, count: 0 });
+    const link = merged.get(key);
     link.weight += weight;
     link.size += Math.abs(weight);
     link.count += 1;
   }
-  return [...found.values()].map(link => ({ ...link, share: outside[link.to] ? link.size / outside[link.to] : 0 }))
+  return [...merged.values()].map(link => ({ ...link, share: outside[link.to] ? link.size / outside[link.to] : 0 }))
     .sort((a, b) => Math.abs(a.weight) - Math.abs(b.weight));
 }
 

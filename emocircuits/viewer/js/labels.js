@@ -2,7 +2,7 @@ import { GUTTER, radius, screen } from "./camera.js";
 import { drawBands, drawLinks, drawNodes, nearSet, placed } from "./paint.js";
 import { clip, showToken } from "./words.js";
 
-// Text on the canvas: names beside nodes where there is room, rows at the left, words of the prompt below; and one frame.
+// Text on the canvas: names next to nodes where there is room, rows at the left, words of the prompt below; and one frame.
 
 const LABELS = 80;
 

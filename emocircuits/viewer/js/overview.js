@@ -32,9 +32,9 @@ function strongestLine(view, name) {
 function emotionLine(data, view) {
   const asked = data.emotion ? view.paths.find(item => item.from === data.emotion) : null;
   if (asked?.total == null) return null;
-  const one = asked.count === 1, verb = one ? "matches" : "match";
+  const single = asked.count === 1, verb = single ? "matches" : "match";
   return [`${counted(asked.count, "feature")} here ${verb} `, bold(data.emotion),
-    `; ${percent(asked.total)} of what reaches the metric along the links passes through ${one ? "it" : "them"}.`];
+    `; ${percent(asked.total)} of what reaches the metric along the links passes through ${single ? "it" : "them"}.`];
 }
 
 function errorLine(view, target) {
@@ -47,17 +47,17 @@ function errorLine(view, target) {
 function trustLine(scores) {
   if (scores.faithfulness == null) return null;
   const random = scores["faithfulness, random circuits"] ?? scores.random_circuit_faithfulness;
-  const beside = random == null ? "" : `; with random circuits of the same size ${percent(random)}`;
-  return [`With everything outside the circuit cut off, ${percent(scores.faithfulness)} of the effect is left${beside}.`];
+  const compared = random == null ? "" : `; with random circuits of the same size ${percent(random)}`;
+  return [`With everything outside the circuit cut off, ${percent(scores.faithfulness)} of the effect is left${compared}.`];
 }
 
 function steeredLine({ dose, emotion }) {
-  const curve = dose?.curves.find(one => one.direction === emotion);
+  const curve = dose?.curves.find(other => other.direction === emotion);
   if (!curve) return null;
   const end = i => `${percent(curve.rate.at(i))} (strength ${show(dose.strengths.at(i), true)})`;
   const line = ["Pushing the model along ", bold(emotion), ` moves the rate of the behaviour from ${end(0)} to ${end(-1)}`];
   if (curve.p_value == null) return [...line, "."];
-  const count = dose.curves.filter(one => one.kind === "random").length;
+  const count = dose.curves.filter(curve => curve.kind === "random").length;
   const random = count ? counted(count, "random direction") : "the random ones";
   const verdict = curve.p_value <= 0.05 ? "significant" : "not significant";
   return [...line, `; p = ${show(curve.p_value)} against ${random}, ${verdict} at 0.05.`];

@@ -93,7 +93,7 @@ export function drawLinks(ctx, scene) {
   ctx.setLineDash(SOLID);
 }
 
-/** Whether a node is drawn pale: beside the chosen paths, away from the chosen node, or not found by the search. */
+/** Whether a node is drawn pale: off the chosen paths, away from the chosen node, or not found by the search. */
 export function isDim({ near, marks, found }, node) {
   return Boolean((near && !near.has(node.i)) || (marks && !near && !marks.nodes.has(node.i))
     || (found && !found.has(node.i)));
@@ -169,8 +169,8 @@ function signedRadius(view, node, camera, value) {
   return value * (node.effect ?? 0) <= 0 ? 0 : radius(view, node, camera, value);
 }
 
-function whisker(ctx, x, y, [one, other], colour, halo) {
-  const low = Math.min(one, other), high = Math.max(one, other), cos = Math.SQRT1_2, cap = 3;
+function whisker(ctx, x, y, [from, to], colour, halo) {
+  const low = Math.min(from, to), high = Math.max(from, to), cos = Math.SQRT1_2, cap = 3;
   for (const [style, wide] of [[halo, 3.4], [colour, 1.4]]) {
     ctx.strokeStyle = style;
     ctx.lineWidth = wide;

@@ -20,7 +20,7 @@ export function pathPanel(act) {
     element.hidden = !starts.length;
     if (element.hidden) return;
     const shown = state.from ?? (starts.includes(data.emotion) && data.emotion ? data.emotion : starts[0]);
-    const found = chosenPaths(view, { ...state, from: shown });
+    const chosen = chosenPaths(view, { ...state, from: shown });
     const key = JSON.stringify([view.name, shown, state.to, state.from != null, state.path, [...state.labels]]);
     if (key === drawn) return;
     drawn = key;
@@ -29,18 +29,18 @@ export function pathPanel(act) {
     from.list.value = `=${shown}`;
     to.list.replaceChildren(...targets.map(i => h("option", { value: view.nodes[i].id }, name(view.nodes[i]))));
     to.element.hidden = targets.length < 2;
-    toggle.hidden = !found;
+    toggle.hidden = !chosen;
     toggle.setAttribute("aria-pressed", String(state.from != null));
     toggle.textContent = state.from == null ? "Show on the grid" : "Hide on the grid";
     toggle.onclick = () => act(state.from == null ? { from: shown, path: null } : { from: null, path: null });
-    if (!found) {
+    if (!chosen) {
       say.textContent = `No path from ${startName(shown)} reaches the metric along the links of this view.`;
       return list.replaceChildren();
     }
-    const goal = name(view.nodes[found.to]);
-    say.replaceChildren(found.measure ? `Shares: ${found.measure}` : sentence(found, goal));
-    const top = Math.max(...found.list.map(([share]) => share)) || 1;
-    list.replaceChildren(...found.list.map(([share, sign, ...path], i) =>
+    const goal = name(view.nodes[chosen.to]);
+    say.replaceChildren(chosen.measure ? `Shares: ${chosen.measure}` : sentence(chosen, goal));
+    const top = Math.max(...chosen.list.map(([share]) => share)) || 1;
+    list.replaceChildren(...chosen.list.map(([share, sign, ...path], i) =>
       h("li", {}, h("button", { type: "button", "aria-pressed": String(state.from != null && state.path === i),
       onclick: () => act({ from: shown, path: state.from != null && state.path === i ? null : i }) },
       h("span", { class: "ec-share" }, percent(share)),
@@ -55,10 +55,10 @@ export function pathPanel(act) {
 
 const shortName = (node, name) => (node.kind === "target" ? "the metric" : clip(name(node), 40));
 
-function sentence(found, goal) {
-  const matches = `${counted(found.count, "feature")} that match${found.count === 1 ? "es" : ""} ${found.from}`;
-  const through = `${percent(found.total)} of the input of “${goal}” passes through`;
-  const total = found.total == null ? "" : `${found.from === "" ? "The words of the prompt" : matches}: ${through}. `;
+function sentence(chosen, goal) {
+  const matches = `${counted(chosen.count, "feature")} that match${chosen.count === 1 ? "es" : ""} ${chosen.from}`;
+  const through = `${percent(chosen.total)} of the input of “${goal}” passes through`;
+  const total = chosen.total == null ? "" : `${chosen.from === "" ? "The words of the prompt" : matches}: ${through}. `;
   return `${total}Share of a path: the product over its links of |weight| in all |weight| into the link's end. `
     + "Orange raises the metric, blue lowers it.";
 }

@@ -1,6 +1,6 @@
 import { h, s, show, signClass } from "./words.js";
 
-// Small vector plots: an effect with its interval, activations over the prompt. Numbers always stand beside them as text.
+// Small vector plots: an effect with its interval, activations over the prompt. Numbers always stand next to them as text.
 
 /** Attributed effect with its interval, and the verified effect as a diamond on the same axis. */
 export function effectPlot(item, width, height = 34, limits = null) {

@@ -1,6 +1,6 @@
 import { h, shaded } from "./words.js";
 
-// The prompt above the grid, shaded by effect; the corrupt prompt beside it where the run kept it.
+// The prompt above the grid, shaded by effect; the corrupt prompt next to it where the run kept it.
 
 /** The strip; `point` is called with the token under the pointer, or null. */
 export function promptStrip(point) {

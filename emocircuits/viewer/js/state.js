@@ -20,7 +20,7 @@ const NAMES = { view: "view", selected: "node", pinned: "pins", groups: "groups"
   filter: "links", rank: "rank",
   threshold: "keep", search: "find", control: "along", from: "from", to: "to", path: "path", dose: "dose" };
 
-/** The part of the address behind "#": only what differs from a fresh page. */
+/** The part of the address after "#": only what differs from a fresh page. */
 export function toAddress(state) {
   const plain = plainState(state), fresh = plainState(freshState(null)), query = new URLSearchParams();
   for (const [key, name] of Object.entries(NAMES)) {
@@ -68,7 +68,7 @@ export function checkedState(changes, views, data) {
   if (has("rank") && Object.hasOwn(RANKS, changes.rank)) good.rank = changes.rank;
   if (has("threshold")) good.threshold = number(changes.threshold, 0.02, 1) ?? 1;
   if (has("search")) good.search = asText(changes.search ?? "");
-  if (has("control")) good.control = views.some(view => view.controls?.some(one => one.name === changes.control))
+  if (has("control")) good.control = views.some(view => view.controls?.some(control => control.name === changes.control))
     ? changes.control : null;
   if (has("from")) good.from = typeof changes.from === "string" ? changes.from : null;
   if (has("to")) good.to = known.has(changes.to) ? changes.to : null;

@@ -52,32 +52,32 @@ export function subgraphPanel(tools) {
       s("text", { x: 8, y: band.top + 16, class: "ec-rowname" }, rows[band.row])]);
     const sizes = `${boxes.length} ${boxes.length === 1 ? "box" : "boxes"}, ${counted(links.length, "link")}`;
     const drawn = s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": `Subgraph: ${sizes}` },
-      ground, links.map(link => linkShape(view, link, widest)), boxes.map(one => boxShape(one, state, rows[one.row] ?? "")));
+      ground, links.map(link => linkShape(view, link, widest)), boxes.map(box => boxShape(box, state, rows[box.row] ?? "")));
     const focused = picture.querySelector("g:focus")?.dataset.key;
     picture.replaceChildren(drawn);
     if (focused) [...drawn.querySelectorAll("g[data-key]")].find(group => group.dataset.key === focused)?.focus();
   }
 
-  function boxShape(one, state, row) {
-    const many = one.members.length > 1, chosen = one.members.some(node => node.id === state.selected);
-    const effect = one.kind === "target" || one.effect == null ? "" : show(one.effect, true);
-    const sub = [one.sub, effect].filter(Boolean).join(" · "), label = [one.title, one.sub, row, effect && `effect ${effect}`];
-    const looks = ["ec-node", `ec-${one.kind}`, one.kind === "target" ? "" : signClass(one.effect), many && "ec-super",
-      chosen && "ec-chosen", one.faint && "ec-pale", one.members.some(node => tools.gathered(node.id)) && "ec-gathered"];
-    const group = s("g", { class: looks.filter(Boolean).join(" "), transform: shifted(one), tabindex: 0, role: "button",
-      "data-key": one.key, "aria-label": label.filter(Boolean).join(", ") },
-    s("title", {}, many ? one.strongest.slice(0, 12).join(", ") : one.members[0].id),
-    many && s("rect", { x: 4, y: -4, width: one.w, height: BOX, rx: 9, class: "ec-behind" }),
-    s("rect", { x: 0, y: 0, width: one.w, height: BOX, rx: 9 }),
-    s("text", { x: one.w / 2, y: sub ? 17 : 25, "text-anchor": "middle" }, one.shown),
-    sub && s("text", { x: one.w / 2, y: 33, "text-anchor": "middle", class: "ec-sub" }, sub));
+  function boxShape(box, state, row) {
+    const many = box.members.length > 1, chosen = box.members.some(node => node.id === state.selected);
+    const effect = box.kind === "target" || box.effect == null ? "" : show(box.effect, true);
+    const sub = [box.sub, effect].filter(Boolean).join(" · "), label = [box.title, box.sub, row, effect && `effect ${effect}`];
+    const looks = ["ec-node", `ec-${box.kind}`, box.kind === "target" ? "" : signClass(box.effect), many && "ec-super",
+      chosen && "ec-chosen", box.faint && "ec-pale", box.members.some(node => tools.gathered(node.id)) && "ec-gathered"];
+    const group = s("g", { class: looks.filter(Boolean).join(" "), transform: shifted(box), tabindex: 0, role: "button",
+      "data-key": box.key, "aria-label": label.filter(Boolean).join(", ") },
+    s("title", {}, many ? box.strongest.slice(0, 12).join(", ") : box.members[0].id),
+    many && s("rect", { x: 4, y: -4, width: box.w, height: BOX, rx: 9, class: "ec-behind" }),
+    s("rect", { x: 0, y: 0, width: box.w, height: BOX, rx: 9 }),
+    s("text", { x: box.w / 2, y: sub ? 17 : 25, "text-anchor": "middle" }, box.shown),
+    sub && s("text", { x: box.w / 2, y: 33, "text-anchor": "middle", class: "ec-sub" }, sub));
     group.addEventListener("pointerdown", event => {
-      drag = { one, x: event.clientX, y: event.clientY, cx: one.cx, cy: one.cy, moved: false };
+      drag = { box, x: event.clientX, y: event.clientY, cx: box.cx, cy: box.cy, moved: false };
       group.setPointerCapture?.(event.pointerId);
     });
     group.addEventListener("pointermove", event => move(event, group));
-    group.addEventListener("pointerup", event => drop(event, one));
-    group.addEventListener("keydown", event => press(event, one));
+    group.addEventListener("pointerup", event => drop(event, box));
+    group.addEventListener("keydown", event => press(event, box));
     return group;
   }
 
@@ -86,27 +86,27 @@ export function subgraphPanel(tools) {
     const dx = event.clientX - drag.x, dy = event.clientY - drag.y;
     if (!drag.moved && Math.hypot(dx, dy) < 4) return;
     drag.moved = true;
-    put(drag.one, drag.cx + dx, drag.cy + dy);
-    group.setAttribute("transform", shifted(drag.one));
+    put(drag.box, drag.cx + dx, drag.cy + dy);
+    group.setAttribute("transform", shifted(drag.box));
     picture.querySelectorAll("path.ec-link").forEach((path, i) => path.setAttribute("d", curve(layout.links[i])));
   }
-  function put(one, x, y) {
-    one.cx = Math.round(Math.max(one.w / 2 + 2, Math.min(layout.width - one.w / 2 - 6, x)));
-    one.cy = Math.round(Math.max(BOX / 2 + 6, Math.min(layout.height - BOX / 2 - 2, y)));
+  function put(box, x, y) {
+    box.cx = Math.round(Math.max(box.w / 2 + 2, Math.min(layout.width - box.w / 2 - 6, x)));
+    box.cy = Math.round(Math.max(BOX / 2 + 6, Math.min(layout.height - BOX / 2 - 2, y)));
   }
-  function drop(event, one) {
-    const moved = drag?.moved, ids = one.members.map(node => node.id);
+  function drop(event, box) {
+    const moved = drag?.moved, ids = box.members.map(node => node.id);
     drag = null;
-    if (moved) tools.place(one.key, [one.cx, one.cy]);
+    if (moved) tools.place(box.key, [box.cx, box.cy]);
     else if (event.ctrlKey || event.metaKey) tools.unpin(ids);
     else tools.click(ids);
   }
-  function press(event, one) {
+  function press(event, box) {
     const step = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] }[event.key];
-    const ids = one.members.map(node => node.id);
+    const ids = box.members.map(node => node.id);
     if (step) {
-      put(one, one.cx + step[0], one.cy + step[1]);
-      tools.place(one.key, [one.cx, one.cy]);
+      put(box, box.cx + step[0], box.cy + step[1]);
+      tools.place(box.key, [box.cx, box.cy]);
     } else if (event.key === "Enter" || event.key === " ") tools.click(ids);
     else if (event.key === "Delete" || event.key === "Backspace") tools.unpin(ids);
     else return;
@@ -116,7 +116,7 @@ export function subgraphPanel(tools) {
   return { element, render, svg: () => picture.firstElementChild };
 }
 
-const shifted = one => `translate(${one.cx - one.w / 2} ${one.cy - BOX / 2})`;
+const shifted = box => `translate(${box.cx - box.w / 2} ${box.cy - BOX / 2})`;
 
 /** From the upper edge of the lower box to the lower edge of the upper one (the other way round for links that go down). */
 function curve({ source: a, target: b }) {
@@ -134,24 +134,24 @@ function linkShape(view, link, widest) {
 
 /** Boxes in rows by layer, each row from left to right as on the grid, broken where it gets too wide; moved ones stay put. */
 function arranged(boxes, width, places) {
-  const rows = [...new Set(boxes.map(one => one.row))].sort((a, b) => b - a), bands = [];
+  const rows = [...new Set(boxes.map(box => box.row))].sort((a, b) => b - a), bands = [];
   let top = 0;
   rows.forEach((row, n) => {
-    const lines = brokenRow(boxes.filter(one => one.row === row), width - 8), last = n === rows.length - 1;
+    const lines = brokenRow(boxes.filter(box => box.row === row), width - 8), last = n === rows.length - 1;
     lines.forEach((line, k) => {
-      let x = (width - line.reduce((sum, one) => sum + one.w + GAP, -GAP)) / 2;
-      for (const one of line) {
-        one.cx = Math.round(x + one.w / 2);
-        one.cy = top + LABEL + k * (BOX + GAP) + BOX / 2;
-        x += one.w + GAP;
+      let x = (width - line.reduce((sum, box) => sum + box.w + GAP, -GAP)) / 2;
+      for (const box of line) {
+        box.cx = Math.round(x + box.w / 2);
+        box.cy = top + LABEL + k * (BOX + GAP) + BOX / 2;
+        x += box.w + GAP;
       }
     });
     const height = LABEL + lines.length * (BOX + GAP) - GAP + (last ? 14 : ROWGAP - LABEL + 6);
     bands.push({ row, top, height, odd: n % 2 === 1 });
     top += height;
   });
-  for (const one of boxes) {
-    if (places[one.key]) [one.cx, one.cy] = [Math.min(places[one.key][0], width), Math.min(places[one.key][1], top)];
+  for (const box of boxes) {
+    if (places[box.key]) [box.cx, box.cy] = [Math.min(places[box.key][0], width), Math.min(places[box.key][1], top)];
   }
   return { boxes, width, height: Math.max(top, BOX), bands };
 }
@@ -159,16 +159,16 @@ function arranged(boxes, width, places) {
 function brokenRow(boxes, width) {
   const lines = [[]];
   let used = 0;
-  for (const one of boxes.sort((a, b) => a.x - b.x || a.key.localeCompare(b.key))) {
-    one.shown = clip(one.title, 34);
-    const letters = Math.max(Array.from(one.shown).length, (one.sub.length + 11) * 0.9);
-    one.w = Math.round(Math.max(86, Math.min(width, 26 + 7.1 * letters)));
-    if (used + one.w > width && lines.at(-1).length) {
+  for (const box of boxes.sort((a, b) => a.x - b.x || a.key.localeCompare(b.key))) {
+    box.shown = clip(box.title, 34);
+    const letters = Math.max(Array.from(box.shown).length, (box.sub.length + 11) * 0.9);
+    box.w = Math.round(Math.max(86, Math.min(width, 26 + 7.1 * letters)));
+    if (used + box.w > width && lines.at(-1).length) {
       lines.push([]);
       used = 0;
     }
-    lines.at(-1).push(one);
-    used += one.w + GAP;
+    lines.at(-1).push(box);
+    used += box.w + GAP;
   }
   return lines;
 }

@@ -34,8 +34,8 @@ export function linkTable(tools) {
   function draw() {
     const [, value, kind] = COLUMNS[sorted.column], way = sorted.down ? -1 : 1;
     const key = link => {
-      const found = value(link);
-      return found == null ? null : kind === "size" ? Math.abs(found) : kind === "text" ? tools.name(found) : found;
+      const cell = value(link);
+      return cell == null ? null : kind === "size" ? Math.abs(cell) : kind === "text" ? tools.name(cell) : cell;
     };
     const rows = links.slice(0, SORTED).map(i => linkAt(view, i)).map(link => [key(link), link]);
     rows.sort(([x], [y]) => (x == null ? (y == null ? 0 : 1) : y == null

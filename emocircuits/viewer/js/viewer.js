@@ -29,7 +29,7 @@ export function mount(el, data, options = {}) {
     const versions = `This page's data have format ${data?.format}; its viewer reads format ${FORMAT}.`;
     return refusal(el, `${versions} Export the circuit again.`);
   }
-  if (!data.views.some(one => one.nodes.kind.length)) {
+  if (!data.views.some(raw => raw.nodes.kind.length)) {
     return refusal(el, `The circuit of ${data.behaviour} is empty: no node passed its thresholds.`);
   }
   const opened = new Map(), viewOf = raw => opened.get(raw.name) ?? opened.set(raw.name, openView(data, raw)).get(raw.name);
@@ -105,7 +105,7 @@ export function mount(el, data, options = {}) {
     options.onchange?.(plainState(state));
   }
 
-  /** Everything beside and below the canvas; on opening it comes after the canvas has been painted. */
+  /** Everything next to and below the canvas; on opening it comes after the canvas has been painted. */
   function rest() {
     const chosen = view.byId.get(state.selected);
     panel.replaceChildren(chosen ? nodeCard(data, view, chosen, tools) : overview(data, view, name));
@@ -149,7 +149,7 @@ export function mount(el, data, options = {}) {
   }
   function click(id) {
     const ids = [id].flat().filter(Boolean);
-    if (gathered) { ids.forEach(one => gathered.add(one)); stage.draw(); return rest(); }
+    if (gathered) { ids.forEach(id => gathered.add(id)); stage.draw(); return rest(); }
     select(ids.length && !ids.includes(state.selected) ? ids[0] : null);
   }
   function rename(base, text) {
@@ -171,7 +171,7 @@ export function mount(el, data, options = {}) {
     && !event.metaKey) gathered ??= new Set(); });
   root.addEventListener("keyup", event => {
     if (event.key.toLowerCase() !== "g" || !gathered) return;
-    const grouped = new Set(state.groups.flatMap(one => one.ids)),
+    const grouped = new Set(state.groups.flatMap(group => group.ids)),
       ids = gathered.size ? [...gathered] : [...state.pinned].filter(id => !grouped.has(id));
     gathered = null;
     if (ids.length > 1) group(ids); else act({});
