@@ -51,17 +51,6 @@ class Ranks:
         return slice(length * self.rank // self.size, length * (self.rank + 1) // self.size)
 
 
-def use_threads(count: int) -> None:
-    """torch computes with so many threads in this process, or fewer where OMP_NUM_THREADS says so: threads
-    that have to wait for a core make every small operation wait for them, so whoever shares a machine sets
-    it.
-    """
-    import torch
-
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    torch.set_num_threads(min(count, int(limit)) if limit.isdigit() and int(limit) else count)
-
-
 def launched() -> Ranks:
     """This process among those that `torchrun` started, connected or not."""
     return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))

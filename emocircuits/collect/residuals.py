@@ -9,9 +9,11 @@ and eight at a time agree). Every position is stored, with its number. Position 
 norm of its own: readers of the store leave it out with `positions > 0`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,12 @@ from emocircuits.artifacts.store.writer import ActivationStoreWriter
 from emocircuits.collect.prompts import LabelledText, label_table
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.language_model import LanguageModel
+from emocircuits.models.replicas import replicas
 from emocircuits.names import layer_of
 from emocircuits.passes.hooks import recorded
 from emocircuits.progress import bar
 from emocircuits.ranks import barrier, ranks
+from emocircuits.threads import side_by_side
 
 
 @dataclass(frozen=True)
@@ -98,26 +102,32 @@ def collect_residuals(
         done, twin_of = writer.done, first_alike(tokens)
         barrier()  # all ranks have seen the same shards done
         left = [shard for shard in writer.shards if not done[shard.start]]
-        total = sum(int(lengths[shard.start : shard.stop].sum()) for shard in ranks().mine(left))
-        with row_reader(model, sites, dtype) as read, bar(total, "collect") as shown:
+        mine = [np.arange(shard.start, shard.stop) for shard in ranks().mine(left)]
 
-            def fill(texts: Int[np.ndarray, "_"], rows_of: Callable[..., dict[str, np.ndarray]]) -> None:
-                for batch in length_batches(lengths[texts], settings.batch_tokens):
-                    writer.append(texts[batch], rows_of(texts[batch]))
-                    shown.update(int(lengths[texts[batch]].sum()))
+        def batches(texts: Int[np.ndarray, "_"]) -> list[Int[np.ndarray, "_"]]:
+            # those of the whole shard: rounding depends on the shape of a batch
+            return [texts[batch] for batch in length_batches(lengths[texts], settings.batch_tokens)]
 
-            for turn in range(0, len(left), ranks().size):
-                mine = [
-                    np.arange(shard.start, shard.stop) for shard in ranks().mine(left[turn:][: ranks().size])
-                ]
-                for texts in mine:
-                    # batches are those of the whole shard: rounding depends on the shape of a batch
-                    first = texts[twin_of[texts] == texts]
-                    fill(first, lambda batch: read([tokens[text] for text in batch]))
+        first = [batches(texts[twin_of[texts] == texts]) for texts in mine]
+        twins = [batches(texts[twin_of[texts] != texts]) for texts in mine]
+        with (
+            row_readers(model, sites, dtype) as readers,
+            bar(int(sum(lengths[texts].sum() for texts in mine)), "collect") as shown,
+        ):
+
+            def fill(batches: list, rows: Iterable[dict[str, np.ndarray]]) -> None:
+                for batch, of_batch in zip(batches, rows, strict=False):
+                    writer.append(batch, of_batch)
+                    shown.update(int(lengths[batch].sum()))
+
+            texts_of = ([tokens[text] for text in batch] for batch in chain(*first))
+            computed = side_by_side(lambda read, texts: read(texts), texts_of, readers)
+            for turn in range(-(-len(left) // ranks().size)):
+                if turn < len(mine):
+                    fill(first[turn], computed)
                 for rank in range(ranks().size):  # a twin's rows may lie in an earlier rank's shard
-                    for texts in mine if rank == ranks().rank else ():
-                        twins = texts[twin_of[texts] != texts]
-                        fill(twins, lambda batch: writer.written(twin_of[batch]))
+                    if rank == ranks().rank and turn < len(mine):
+                        fill(twins[turn], (writer.written(twin_of[batch]) for batch in twins[turn]))
                     barrier()
         writer.finish()
     return ActivationStore.open(path)
@@ -165,6 +175,16 @@ def length_batches(lengths: Int[np.ndarray, "prompt"], batch_tokens: int) -> Ite
         size = max(1, batch_tokens // int(lengths[order[start]]))
         yield order[start : start + size]
         start += size
+
+
+@contextmanager
+def row_readers(
+    model: LanguageModel, sites: Sequence[str], dtype: str = "float32"
+) -> Iterator[list[Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]]]:
+    """A `row_reader` for each thread, of a replica of the model each."""
+    with ExitStack() as stack:
+        models = [dataclasses.replace(model, bridge=bridge) for bridge in replicas(model.bridge)]
+        yield [stack.enter_context(row_reader(one, sites, dtype)) for one in models]
 
 
 @contextmanager

@@ -1,14 +1,10 @@
 """Scores every feature of every SAE against every emotion, tests them together, and keeps what passes."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int
 
 from emocircuits.artifacts.directions import EmotionDirections
@@ -23,6 +19,7 @@ from emocircuits.matching.story_features import story_features
 from emocircuits.matching.table import match_table
 from emocircuits.progress import bar
 from emocircuits.provenance import Provenance
+from emocircuits.threads import side_by_side
 
 
 def match_features(
@@ -70,13 +67,11 @@ def match_features(
             site, seen, labels, directions.vectors[directions.site_index(site)], orders, how, seed
         )
 
-    with bar(len(chosen), "match") as shown, _one_thread(workers > 1):
-        if workers > 1:
-            with ThreadPoolExecutor(workers) as pool:
-                futures = [pool.submit(copy_context().run, work, site) for site in chosen]
-                found = [_shown(future.result(), shown) for future in futures]
-        else:
-            found = [_shown(work(site), shown) for site in chosen]
+    found = []
+    with bar(len(chosen), "match") as shown:
+        for result in side_by_side(lambda _, site: work(site), chosen, range(workers)):
+            found.append(result)
+            shown.update(1)
     joined = join_sites(found, how)
     return FeatureMatches(
         emotions=directions.emotions,
@@ -114,23 +109,6 @@ def labelled_stories(
         held, held_emotions = fit, emotions
     every = np.union1d(fit, held)
     return every, Labels(np.searchsorted(every, fit), contrast, np.searchsorted(every, held), held_emotions)
-
-
-@contextmanager
-def _one_thread(wanted: bool):
-    """One torch thread per worker: sites run side by side instead."""
-    before = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _shown(result: SiteMatch, shown: Any) -> SiteMatch:
-    shown.update(1)
-    return result
 
 
 def _check(

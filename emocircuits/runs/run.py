@@ -208,8 +208,8 @@ class Run:
     def load_model(self) -> "emocircuits.models.language_model.LanguageModel":
         """The language model, loaded again."""
         from emocircuits.models import load_model
-        from emocircuits.ranks import use_threads
         from emocircuits.runs.budget import dtype_within
+        from emocircuits.threads import use_threads
 
         use_threads(self.recipe.threads)
         name = str(self.model_directory) if self.recipe.model == PLANTED else self.recipe.model

@@ -43,8 +43,8 @@ def train_on_texts(
 
     from emocircuits.collect.live_stream import LiveSettings, LiveStream
     from emocircuits.models import load_model
-    from emocircuits.ranks import use_threads
     from emocircuits.sae import train_from_stream
+    from emocircuits.threads import use_threads
 
     use_threads(chosen.threads)
     model = load_model(model_name, device=chosen.device, trust_remote_code=trust_remote_code)

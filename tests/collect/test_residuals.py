@@ -68,6 +68,19 @@ def test_one_at_a_time_and_eight_at_a_time_agree(model, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max())
 
 
+def test_the_bytes_do_not_depend_on_the_number_of_threads(model, tmp_path):
+    before, hashes = torch.get_num_threads(), []
+    how = StoreSettings(batch_tokens=24, shard_rows=40)
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            store = collect_residuals(model, texts(40), tmp_path / f"{count}.h5", settings=how)
+            hashes.append(store.content_hash)
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(hashes)) == 1
+
+
 def test_bfloat16_rounds_float32(model, tmp_path):
     exact = collect_residuals(model, texts(), tmp_path / "f.h5", dtype="float32")
     short = collect_residuals(model, texts(), tmp_path / "b.h5")

@@ -26,6 +26,7 @@ ROWS = (
         "provenance",
         "numerics",
         "ranks",
+        "threads",
         "progress",
         "sanitise",
         "limits",

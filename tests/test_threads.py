@@ -5,11 +5,12 @@ its core soon.
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 
-from emocircuits.ranks import use_threads
+from emocircuits.threads import side_by_side, use_threads
 
 
 @pytest.mark.parametrize(("variable", "expected"), [("", 2), ("1", 1), ("8", 2), ("many", 2)])
@@ -45,3 +46,46 @@ def test_threads_that_wait_give_their_core_away(given, expected):
         check=True,
     )
     assert f"GOMP_SPINCOUNT = '{expected}'" in shown.stderr
+
+
+def test_results_come_in_order_and_each_thread_has_a_worker_of_its_own():
+    busy, barrier = [], threading.Barrier(3, timeout=20)
+
+    def work(worker, item):
+        assert torch.get_num_threads() == 1
+        if item < 3:
+            barrier.wait()  # three at the same time
+        busy.append(worker)
+        return worker, item * item
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = list(side_by_side(work, range(20), "abc"))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert [square for _, square in found] == [item * item for item in range(20)]
+    assert {worker for worker, _ in found[:3]} == set("abc")
+
+
+@pytest.mark.parametrize("workers", ["a", "ab"])
+def test_items_are_taken_as_they_are_needed_and_an_error_ends_the_work(workers):
+    taken = []
+
+    def items():
+        for item in range(100):
+            taken.append(item)
+            yield item
+
+    def work(worker, item):
+        if item == 5:
+            raise ValueError("five")
+        return item
+
+    found, before = [], torch.get_num_threads()
+    with pytest.raises(ValueError, match="five"):
+        for result in side_by_side(work, items(), workers):
+            found.append(result)
+    assert found == [0, 1, 2, 3, 4] and len(taken) < 20
+    assert torch.get_num_threads() == before

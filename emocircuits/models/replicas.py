@@ -1,0 +1,23 @@
+"""Replicas of a model for threads that work side by side: the same weights in memory, hooks of their own."""
+
+import copy
+from itertools import chain
+from typing import Any
+
+import torch
+
+
+def replicas(model: Any, count: int | None = None) -> list[Any]:
+    """The model and copies of it that share its weights, so that passes with hooks in one thread do not meet
+    those of another.
+
+    Args:
+        model: any TransformerLens object; hooks that are set on it are set on the copies too.
+        count: how many altogether; by default as many as torch has threads, and one on other devices than
+            the processor.
+    """
+    tensors = list(chain(model.parameters(), model.buffers()))
+    if count is None:
+        count = torch.get_num_threads() if all(one.device.type == "cpu" for one in tensors) else 1
+    shared = [*tensors, getattr(model, "tokenizer", None)]
+    return [model, *(copy.deepcopy(model, {id(one): one for one in shared}) for _ in range(count - 1))]
