@@ -2,33 +2,22 @@
 docs/viewer.md.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
 from emocircuits.artifacts.evidence import CircuitEvidence, Control
-from emocircuits.artifacts.feature_page import known_page
-from emocircuits.limits import PAGE_LINKS, PAGE_NODES, PAGE_PATHS
-from emocircuits.names import format_node, layer_of, parse_node
+from emocircuits.limits import PAGE_LINKS, PAGE_NODES
+from emocircuits.names import layer_of, parse_node
+from emocircuits.viewer.cards import add_cards
 from emocircuits.viewer.clusters import emotion_clusters
+from emocircuits.viewer.compact import Texts, number_columns, short
 from emocircuits.viewer.influence import cumulative, influence
 from emocircuits.viewer.layout import Band, grid
-from emocircuits.viewer.path_shares import emotions_of, fractions, largest_shares, reach, starting_points
+from emocircuits.viewer.path_lists import path_lists
 
 FORMAT = 2
 KINDS = ("feature", "error", "token", "target", "component")
-
-
-@dataclass
-class Texts:
-    """Every text once; what is stored is its number."""
-
-    numbers: dict[str, int] = field(default_factory=dict)
-
-    def __call__(self, text: str) -> int:
-        """The number of a text."""
-        return self.numbers.setdefault(text, len(self.numbers))
 
 
 def viewer_data(graph: CircuitGraph, evidence: CircuitEvidence | None = None) -> dict[str, Any]:
@@ -46,10 +35,10 @@ def viewer_data(graph: CircuitGraph, evidence: CircuitEvidence | None = None) ->
     views = []
     if graph.example is not None:
         views.append(_view(graph.example, "example", "On a prompt", known, texts, sites))
-        _cards(graph.example, details, texts)
+        add_cards(graph.example, details, texts)
     named = ("own", "On a prompt") if graph.tokens and graph.example is None else ("circuit", "All positions")
     views.append(_view(graph, *named, known, texts, sites))
-    _cards(graph, details, texts)
+    add_cards(graph, details, texts)
     clusters = emotion_clusters()
     seen = {str(match["emotion"]) for card in details.values() for match in card.get("emotions", ())}
     value = {
@@ -90,11 +79,11 @@ def _view(
         "links": {
             "source": [index[edge.source] for edge in edges],
             "target": [index[edge.target] for edge in edges],
-            **_columns(
+            **number_columns(
                 edges, {"weight": "weight", "low": "ci_low", "high": "ci_high", "verified": "verified"}
             ),
         },
-        "paths": _paths(graph, evidence, index),
+        "paths": path_lists(graph, evidence, index),
         **dropped,
     }
     view["links"].setdefault("weight", [])
@@ -106,7 +95,7 @@ def _view(
         view["corrupt"] = {
             "tokens": list(evidence.corrupt.tokens),
             "activations": {
-                node: [[_short(value, 4) for value in side] for side in sides]
+                node: [[short(value, 4) for value in side] for side in sides]
                 for node, sides in evidence.corrupt.activations.items()
             },
         }
@@ -132,8 +121,8 @@ def _within_budget(graph: CircuitGraph) -> tuple[CircuitGraph, dict[str, Any]]:
     dropped = {
         "nodes": [len(nodes), len(graph.nodes)],
         "links": [len(edges), len(graph.edges)],
-        "in_total": [_short(into[node.id]) for node in nodes],
-        "out_total": [_short(out[node.id]) for node in nodes],
+        "in_total": [short(into[node.id]) for node in nodes],
+        "out_total": [short(out[node.id]) for node in nodes],
     }
     smaller = CircuitGraph(graph.behaviour, nodes, edges, tokens=graph.tokens, conventions=graph.conventions)
     return smaller, {"dropped": dropped}
@@ -155,8 +144,8 @@ def _nodes(
         "label": [texts(text) if (text := _label(node)) else -1 for node in graph.nodes],
         "x": [round(100 * places[node.id][0]) for node in graph.nodes],
         "y": [round(100 * places[node.id][1]) for node in graph.nodes],
-        "influence": [_short(by_influence.get(node.id)) for node in graph.nodes],
-        "share": [_short(by_effect.get(node.id)) for node in graph.nodes],
+        "influence": [short(by_influence.get(node.id)) for node in graph.nodes],
+        "share": [short(by_effect.get(node.id)) for node in graph.nodes],
     }
     numbers = {
         "effect": "effect",
@@ -165,7 +154,7 @@ def _nodes(
         "verified": "verified",
         "activation": "activation",
     }
-    columns |= _columns(graph.nodes, numbers)
+    columns |= number_columns(graph.nodes, numbers)
     return {
         name: values
         for name, values in columns.items()
@@ -177,15 +166,6 @@ def _label(node: Node) -> str:
     """The label without the position that the column already says."""
     ending = f" @{node.position}"
     return node.label.removesuffix(ending) if node.position is not None else node.label
-
-
-def _columns(
-    items: Sequence[Node] | Sequence[Edge], names: dict[str, str]
-) -> dict[str, list[float | int | None]]:
-    columns = {
-        name: [_short(getattr(item, attribute)) for item in items] for name, attribute in names.items()
-    }
-    return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
 def _bands(bands: Sequence[Band]) -> list[dict[str, Any]]:
@@ -200,110 +180,13 @@ def _bands(bands: Sequence[Band]) -> list[dict[str, Any]]:
     ]
 
 
-def _paths(graph: CircuitGraph, evidence: CircuitEvidence, index: dict[str, int]) -> list[dict[str, Any]]:
-    """Per starting point and target: what reaches the target through it, and the strongest paths as node
-    numbers.
-    """
-    links, effects = fractions(graph), {node.id: node.effect for node in graph.nodes}
-    targets = [node.id for node in graph.nodes if node.kind == "target"]
-    given: dict[tuple[str, str], list[list[Any]]] = {}
-    for path in evidence.paths:
-        if all(node in index for node in path.nodes):
-            turned = -1 if (path.effect or 0.0) < 0 else 1
-            item = [_short(path.share), turned, *(index[node] for node in path.nodes)]
-            given.setdefault((path.emotion, path.nodes[-1]), []).append(item)
-    lists = []
-    for start, sources in starting_points(graph).items():
-        for target in targets:
-            total = reach(links, sources, target)
-            chosen = given.pop((start, target), None) or [
-                [_short(path.share), path.sign, *(index[node] for node in path.nodes)]
-                for path in largest_shares(links, sources, target, k=PAGE_PATHS, effects=effects)
-            ]
-            if chosen:
-                lists.append(
-                    {
-                        "from": start,
-                        "to": index[target],
-                        "total": _short(total),
-                        "count": len(sources),
-                        "list": chosen,
-                    }
-                )
-    lists += [
-        {"from": start, "to": index[target], "list": chosen} for (start, target), chosen in given.items()
-    ]
-    if given or any(path.nodes[-1] in index for path in evidence.paths):
-        for item in lists:
-            item["measure"] = evidence.measure
-    return sorted(
-        lists,
-        key=lambda item: (item["from"] != "", item["from"] != evidence.emotion, -(item.get("total") or 0.0)),
-    )
-
-
 def _control(control: Control, nodes: Sequence[Node], edges: Sequence[Edge]) -> dict[str, Any] | None:
     """The control's values in the order of nodes and links, or None where it names no node of this view."""
-    effect = [_short(control.nodes.get(node.id)) for node in nodes]
+    effect = [short(control.nodes.get(node.id)) for node in nodes]
     if all(value is None for value in effect):
         return None
     value = {"name": control.name, "kind": control.kind, "note": control.note, "effect": effect}
     weights = {(source, target): weight for source, target, weight in control.edges}
     if weights:
-        value["weight"] = [_short(weights.get((edge.source, edge.target), 0.0)) for edge in edges]
+        value["weight"] = [short(weights.get((edge.source, edge.target), 0.0)) for edge in edges]
     return value
-
-
-def _cards(graph: CircuitGraph, details: dict[str, dict[str, Any]], texts: Texts) -> None:
-    """Adds what feature cards show, once per node whatever its position; tokens become numbers of texts."""
-    kept: dict[str, Callable[[Any], Any]] = {
-        "top_tokens": lambda tokens: [texts(_token(token)) for token in tokens],
-        "bottom_tokens": lambda tokens: [texts(_token(token)) for token in tokens],
-        "examples": lambda examples: [
-            {
-                **{key: example[key] for key in ("text", "emotion", "kind") if key in example},
-                "tokens": [texts(str(token)) for token in example.get("tokens", ())],
-                "values": [_short(value, 3) for value in example.get("values", ())],
-            }
-            for example in examples
-        ],
-        "neuronpedia": known_page,
-        "emotions": lambda matches: [
-            {key: _rounded(value) for key, value in match.items()} for match in matches
-        ],
-    }
-    for node in graph.nodes:
-        base = (
-            format_node(parse_node(node.id).at(None))
-            if node.kind in ("feature", "error", "component")
-            else node.id
-        )
-        if not node.details or base in details:
-            continue
-        details[base] = {
-            name: kept.get(name, lambda value: value)(value) for name, value in node.details.items()
-        }
-        if best := emotions_of(node):
-            details[base]["best"] = best[0]
-
-
-def _token(value: Any) -> str:
-    return str(
-        value[0]
-        if isinstance(value, list | tuple)
-        else value.get("token")
-        if isinstance(value, dict)
-        else value
-    )
-
-
-def _rounded(value: Any) -> Any:
-    return _short(value) if isinstance(value, float) else value
-
-
-def _short(value: float | int | None, digits: int = 4) -> float | int | None:
-    """A number with that many significant digits; whole ones without a decimal point."""
-    if value is None:
-        return None
-    short = float(f"{value:.{digits}g}")
-    return int(short) if short.is_integer() and abs(short) < 1e6 else short
