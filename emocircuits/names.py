@@ -29,6 +29,7 @@ No id holds a colon, so ids survive formats that give colons a meaning (DOT port
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emocircuits.errors import UserError
@@ -154,6 +155,27 @@ class NodeId:
         number = (found[1] or found[2]) if found else None
         return int(number) if number is not None else None
 
+    @property
+    def slot(self) -> str | None:
+        """`q`, `k` or `v` of a head's input; None for everything else."""
+        return str(self.name)[-2] if self.is_slot else None
+
+    @property
+    def is_slot(self) -> bool:
+        """Whether it is an input of a head, such as `a2.h3<q>`."""
+        return self.kind == "component" and str(self.name).endswith(">")
+
+    @property
+    def owner(self) -> "NodeId":
+        """The head that an input belongs to; every other node itself."""
+        return NodeId("component", name=str(self.name)[:-3]) if self.is_slot else self
+
+    @property
+    def head(self) -> int | None:
+        """The number of an attention head, or of the head that an input belongs to; None for other nodes."""
+        name = str(self.owner.name)
+        return int(name.rpartition("h")[2]) if self.kind == "component" and ".h" in name else None
+
     def at(self, position: int | None) -> "NodeId":
         """The same node at a position (None: over all positions)."""
         return NodeId(self.kind, self.site, self.feature, position, self.name)
@@ -206,3 +228,22 @@ def parse_node(text: str) -> NodeId:
         expected="feature/<site>/<index>[/p<position>], error/<site>[/p<position>], token/p<position>, "
         "direction/<name>, logits, target/<metric> or a component such as m2 or a2.h3<q>",
     )
+
+
+def nodes_of_slot(slot: str, nodes: Sequence[str], slots: Sequence[str]) -> tuple[str, ...]:
+    """The nodes that a slot is read for: none for the logits, for a shared key or value all heads of its
+    group.
+
+    Args:
+        slot: id of the slot.
+        nodes, slots: all ids of the graph.
+    """
+    asked = parse_node(slot)
+    if not asked.is_slot:
+        return (slot,) if slot != TARGET else ()
+    block, ending = str(asked.name).partition(".")[0], f"<{asked.slot}>"
+    heads = [node for node in nodes if node.startswith(f"{block}.h") and not node.endswith(">")]
+    shared = [other for other in slots if other.startswith(f"{block}.h") and other.endswith(ending)]
+    size = len(heads) // len(shared)
+    first = shared.index(slot) * size
+    return tuple(heads[first : first + size])

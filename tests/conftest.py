@@ -10,7 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from jaxtyping import install_import_hook
 
-install_import_hook("emocircuits", "beartype.beartype")
+install_import_hook("emocircuits", "shape_checks.checked")
 
 import random
 from pathlib import Path

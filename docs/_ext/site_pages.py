@@ -15,6 +15,8 @@ from recipe_page import recipe_page
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from emocircuits.attribution.methods import METHODS
+from emocircuits.attribution.methods.card import MethodCard
 from emocircuits.cli.main import build_parser
 from emocircuits.export import EXPORTERS
 from emocircuits.runs.recipe import recipe_keys
@@ -34,6 +36,7 @@ def generate(app: Sphinx) -> None:
     write_text(source / "_generated" / "command_line.md", command_line_page(build_parser()))
     write_text(source / "_generated" / "recipe.md", recipe_page(recipe_keys()))
     write_text(source / "_generated" / "parts" / "exports.md", exports_table())
+    write_text(source / "_generated" / "parts" / "methods.md", methods_table())
     write_text(source / "_generated" / "parts" / "parts.md", parts_toctree(source))
     found = finished_runs(runs)
     if not found:
@@ -48,8 +51,26 @@ def exports_table() -> str:
     return "\n".join(["| name | file | what it is |", "| --- | --- | --- |", *rows]) + "\n"
 
 
+def methods_table() -> str:
+    """Every attribution method, from the registry."""
+    rows = [
+        "| " + " | ".join(_cell(text) for text in (f"`{card.name}`", *_about(card))) + " |"
+        for card in METHODS
+    ]
+    heads = ("method", "what it does", "formula", "gradient taken at", "passes", "source")
+    return "\n".join([f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads), *rows]) + "\n"
+
+
+def _about(card: MethodCard) -> tuple[str, ...]:
+    return card.summary, f"`{card.formula}`", card.gradient, card.passes, card.source
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 def parts_toctree(source: Path) -> str:
-    """The contents entry of all pages beside the index that no other entry names: one per part of the
+    """The contents entry of all pages but the index that no other entry names: one per part of the
     package.
     """
     index = (source / "index.md").read_text(encoding="utf-8").splitlines()

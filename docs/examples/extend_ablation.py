@@ -2,26 +2,20 @@
 
 from pathlib import Path
 
-from emocircuits.interventions.ablate import ABLATIONS, AblationCard, Baseline
-from emocircuits.runs.run import Run
+from emocircuits import ABLATIONS, Ablation, Run
 
-
-def halfway(corrupt: Baseline, mean: Baseline) -> Baseline:
-    """The value that what lies outside the circuit is set to."""
-    return Baseline((corrupt.features + mean.features) / 2, (corrupt.error + mean.error) / 2)
-
-
-ABLATIONS.add(AblationCard("halfway", "halfway between the corrupt value and the mean", True, halfway))
+ABLATIONS.add(
+    Ablation(
+        "halfway",
+        "halfway between the corrupt value and the mean",
+        value=lambda other, mean: (other + mean) / 2,
+        needs_mean=True,
+    )
+)
 
 
 def example(directory: Path) -> None:
     """A circuit that is faithful under both ends is faithful in between."""
     run = Run.open(directory)
-    circuit = run.circuit("reward_hacking")
-    (pairs,) = run.pairs("reward_hacking", "score", 12)
-    saes = {site: run.sae(site) for site in run.circuit_sites}
-    metric = run.behaviour("reward_hacking").metric
-    kept = circuit.faithfulness(
-        run.model.bridge, pairs.clean, pairs.corrupt, metric, saes, ablation="halfway"
-    )
-    assert 0.5 < kept < 1.5
+    _, held_out = run.tasks("reward_hacking")
+    assert 0.5 < run.circuit("reward_hacking").faithfulness(held_out, ablation="halfway") < 1.5

@@ -5,16 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from emocircuits.attribution import METHODS, MethodCard, PairBatch, attribution_patching
-from emocircuits.runs.run import Run
+from emocircuits import METHODS, MethodCard, Request, Run, attribute
 
 
-def clean_gradient(model, saes, batches, metric, **options):
-    """Attribution patching with the sides exchanged: what putting the corrupt value into the clean
-    run costs.
+def clean_gradient(request: Request):
+    """Attribution patching with the sides exchanged: what putting the corrupt value into the clean run
+    costs.
     """
-    swapped = [PairBatch(batch.corrupt, batch.clean, batch.index) for batch in batches]
-    found = attribution_patching(model, saes, swapped, metric, **options)
+    swapped = replace(request, task=request.task.swapped())
+    found = METHODS.get("attribution_patching").run(swapped)
     return replace(
         found,
         effects=-found.effects,
@@ -28,22 +27,21 @@ METHODS.add(
     MethodCard(
         "clean_gradient",
         "gradient at the clean run times clean - corrupt",
-        clean_gradient,
-        exact=False,
+        formula="<Δz, g>",
+        gradient="clean run",
+        passes="2 forwards + 1 backward",
+        source="",
+        run=clean_gradient,
     )
 )
 
 
 def example(directory: Path) -> None:
     """On the planted model both gradients find the same strongest features."""
-    run = Run.open(directory)
-    pairs, metric = (
-        run.pairs("reward_hacking", "find", 12),
-        run.behaviour("reward_hacking").metric,
-    )
+    find, _ = Run.open(directory).tasks("reward_hacking")
     tops = []
     for name in ("attribution_patching", "clean_gradient"):
-        found = METHODS.get(name).run(run.model.bridge, run.saes, pairs, metric)
+        found = attribute(find, method=name, edges=False)
         order = np.argsort(-np.abs(found.effects.mean(0)))[:8]
         tops.append({found.nodes[place] for place in order})
     assert len(tops[0] & tops[1]) >= 4

@@ -7,11 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from emocircuits import CircuitGraph, attribute
-from emocircuits.behaviours.behaviour import PromptPair, register
-from emocircuits.behaviours.bind import bind
-from emocircuits.behaviours.prompt_pairs import write_pairs
-from emocircuits.runs.run import Run
+from emocircuits import CircuitGraph, PromptPair, Run, add_behaviour, attribute, write_pairs
 from emocircuits.viewer.page import page
 
 TROUBLE, EASE = ["broke", "overdue", "evicted"], ["paid", "early", "sheltered"]
@@ -39,29 +35,18 @@ def main(directory: Path, out: Path) -> tuple[float, float]:
     model, saes = run.model, run.saes
     with tempfile.TemporaryDirectory() as folder:
         write_pairs(Path(folder) / "money_trouble.planted.jsonl", [pair(number) for number in range(48)])
-        card = register(
+        card = add_behaviour(
             "money_trouble",
             "Money trouble",
             "A coding assistant out of money may cheat.",
             {"planted": (("cheat",), ("fix",), "")},
             folder=folder,
         )
-        bound = bind(card, model)
-    (find,), (score,) = bound.batches(model, "find"), bound.batches(model, "score")
-    effects = attribute(
-        model.bridge,
-        find.clean,
-        find.corrupt,
-        bound.metric,
-        saes=saes,
-        method="integrated_gradients",
-        behaviour=card.name,
-    )
-    circuit = CircuitGraph.from_attribution(effects, max_nodes=15, target_label="cheat − fix")
-    kept = circuit.faithfulness(model.bridge, score.clean, score.corrupt, bound.metric, saes)
-    change = float(
-        (bound.metric(model.bridge(score.clean)) - bound.metric(model.bridge(score.corrupt))).mean()
-    )
+        find, held_out = card.tasks(model, saes)
+    effects = attribute(find, method="integrated_gradients")
+    circuit = CircuitGraph.from_attribution(effects, max_nodes=15, target_label=find.metric.label)
+    kept = circuit.faithfulness(held_out)
+    change = float((effects.metric_clean - effects.metric_corrupt).mean())
     print(f"{circuit}\nmoney trouble raises the log-odds of cheating by {change:.2f}\n{kept}")
     out.write_text(page(circuit), encoding="utf-8")
     return float(kept), change

@@ -14,22 +14,16 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 
-from emocircuits import (
-    CircuitGraph,
-    attribute,
-)
+from emocircuits import CircuitGraph, Run, attribute
 from emocircuits.artifacts.circuit import Node
-from emocircuits.attribution import exact_patching
-from emocircuits.runs.run import Run
 from emocircuits.viewer.token_views import attention_view
 
 FULL = os.environ.get("EMOCIRCUITS_PROFILE", "tiny") == "full"
 RUN = Path("runs/organism" if FULL else os.environ.get("EMOCIRCUITS_RUN", "runs/debug"))
 run = Run.make(RUN, "organism" if FULL else "analyses/recipes/debug.toml")
 recipe = run.recipe
-behaviour = run.recipe.behaviours[
-    0
-]  # blackmail on the organism, reward hacking (cheating) on the planted model
+# blackmail on the organism, reward hacking (cheating) on the planted model
+behaviour = run.recipe.behaviours[0]
 
 # %% [markdown]
 # ## The prompts and the metric
@@ -38,23 +32,23 @@ behaviour = run.recipe.behaviours[
 # at the last token.
 
 # %%
-bound = run.behaviour(behaviour)
-model, saes = run.model.bridge, {site: run.sae(site) for site in run.circuit_sites}
-find = max(run.pairs(behaviour, "find", 24), key=len)
-score = max(run.pairs(behaviour, "score", 24), key=len)
-print("clean:  ", bound.find[0].clean[-160:])
-print("corrupt:", bound.find[0].corrupt[-160:])
+find, held_out = (task.at_sites(run.circuit_sites) for task in run.tasks(behaviour))
+model, saes, pair = find.model, find.saes, find.prompts.groups[0]
+texts = run.behaviour(behaviour).find[0]
+print("clean:  ", texts.clean[-160:])
+print("corrupt:", texts.corrupt[-160:])
+print(f"{find.prompts} to find the circuit, {held_out.prompts} to score it")
 with torch.no_grad():
     print(
-        f"log-odds: {bound.metric(model(find.clean)).mean():+.2f} clean, "
-        f"{bound.metric(model(find.corrupt)).mean():+.2f} corrupt"
+        f"log-odds: {find.metric(model(pair.clean)).mean():+.2f} clean, "
+        f"{find.metric(model(pair.corrupt)).mean():+.2f} corrupt"
     )
 
 # %% [markdown]
 # ## Where does the last token look?
 
 # %%
-tokens = find.clean[:1]
+tokens = pair.clean[:1]
 with torch.no_grad():
     _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("hook_pattern"))
 patterns = torch.cat([cache[name][0] for name in cache]).numpy()
@@ -71,17 +65,9 @@ attention_view(
 # prompts.
 
 # %%
-effects = attribute(
-    model,
-    find.clean,
-    find.corrupt,
-    bound.metric,
-    saes=saes,
-    method="integrated_gradients",
-    behaviour=behaviour,
-)
+effects = attribute(find, method="integrated_gradients", edges=False)
 circuit = CircuitGraph.from_attribution(
-    effects, max_nodes=200 if FULL else 20, target_label=" / ".join(bound.material.targets)
+    effects, max_nodes=200 if FULL else 20, target_label=find.metric.label
 )
 effects.node_table().head(8)
 
@@ -91,21 +77,20 @@ effects.node_table().head(8)
 # The strongest nodes are patched for real, one after the other, on the same prompts.
 
 # %%
-nodes = [node.id for node in circuit.nodes if node.kind in ("feature", "error")]
-exact = exact_patching(model, saes, [find], bound.metric, nodes=nodes)
-truth = dict(zip(exact.nodes, exact.effects.mean(0), strict=True))
-guess = dict(zip(effects.nodes, effects.effects.mean(0), strict=True))
-correlation = float(np.corrcoef([guess[node] for node in nodes], [truth[node] for node in nodes])[0, 1])
+checked = circuit.verify(find)
+nodes = [node for node in checked.nodes if node.kind in ("feature", "error")]
+guess, truth = [node.effect for node in nodes], [node.verified for node in nodes]
+correlation = float(np.corrcoef(guess, truth)[0, 1])
 print(f"attribution against real patches over {len(nodes)} nodes: r = {correlation:.3f}")
 
 # %% [markdown]
 # ## Is it enough?
 #
-# On prompts that had no part in finding it: everything outside the circuit gets its corrupt value. Beside it
+# On prompts that had no part in finding it: everything outside the circuit gets its corrupt value. Next to it
 # the same for random features, as many per layer.
 
 # %%
-kept = circuit.faithfulness(model, score.clean, score.corrupt, bound.metric, saes)
+kept = circuit.faithfulness(held_out)
 rng = np.random.default_rng(0)
 random_kept = []
 for _ in range(5):
@@ -115,9 +100,7 @@ for _ in range(5):
         others = [node for node in effects.nodes if f"/{site}" in node]
         drawn += list(rng.choice(others, size=min(size, len(others)), replace=False))
     random_circuit = CircuitGraph(behaviour, tuple(Node.of(node) for node in drawn), ())
-    random_kept.append(
-        float(random_circuit.faithfulness(model, score.clean, score.corrupt, bound.metric, saes))
-    )
+    random_kept.append(float(random_circuit.faithfulness(held_out)))
 print(f"{kept}; random circuits {np.round(random_kept, 2).tolist()}")
 
 # %% [markdown]

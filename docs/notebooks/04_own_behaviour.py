@@ -12,10 +12,16 @@ from pathlib import Path
 
 from matplotlib import pyplot as plt
 
-from emocircuits import CircuitGraph, attribute, load_model
-from emocircuits.behaviours.behaviour import BEHAVIOURS, PromptPair, register
-from emocircuits.behaviours.bind import bind
-from emocircuits.behaviours.prompt_pairs import write_pairs
+from emocircuits import (
+    BEHAVIOURS,
+    CircuitGraph,
+    PromptPair,
+    add_behaviour,
+    attribute,
+    behaviour,
+    load_model,
+    write_pairs,
+)
 from emocircuits.models.planted.model import write_planted_model
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.sae import load_sae
@@ -29,7 +35,7 @@ saes = {site: load_sae(RUN / "saes" / site, site=site, d_in=model.d_model) for s
 # ## Prompt pairs
 #
 # Same frame, same number of tokens, only the circumstances differ. Half of the pairs find the circuit, the
-# other half judges it.
+# other half scores it.
 
 
 # %%
@@ -71,12 +77,13 @@ print((folder / "money_trouble.planted.jsonl").read_text().splitlines()[0])
 words = {"planted": (("cheat",), ("fix",), "")}
 for name, title in (("money_trouble", "Money trouble"), ("sadness", "Sadness")):
     if name not in BEHAVIOURS:
-        register(name, title, f"{title} before a decision to cheat or to fix.", words, folder=folder)
+        add_behaviour(name, title, f"{title} before a decision to cheat or to fix.", words, folder=folder)
 changes = {}
 for name in ("money_trouble", "sadness"):
-    (score,) = bind(BEHAVIOURS.get(name), model).batches(model, "score")
-    metric = bind(BEHAVIOURS.get(name), model).metric
-    change = (metric(model.bridge(score.clean)) - metric(model.bridge(score.corrupt))).detach().numpy()
+    _, held_out = behaviour(name).tasks(model)
+    (score,) = held_out.prompts.groups  # all prompts here have one length
+    clean, corrupt = (held_out.metric(model.bridge(side)) for side in (score.clean, score.corrupt))
+    change = (clean - corrupt).detach().numpy()
     changes[name] = (float(change.mean()), *map(float, bootstrap_interval(change, seed=0)))
     print(
         f"{name}: log-odds of cheating change by {change.mean():+.2f}, 95 % interval "
@@ -88,19 +95,10 @@ for name in ("money_trouble", "sadness"):
 # a lot; on with that.
 
 # %%
-bound = bind(BEHAVIOURS.get("money_trouble"), model)
-(find,), (score,) = bound.batches(model, "find"), bound.batches(model, "score")
-effects = attribute(
-    model.bridge,
-    find.clean,
-    find.corrupt,
-    bound.metric,
-    saes=saes,
-    method="integrated_gradients",
-    behaviour="money_trouble",
-)
-circuit = CircuitGraph.from_attribution(effects, max_nodes=15, target_label="cheat − fix")
-kept = circuit.faithfulness(model.bridge, score.clean, score.corrupt, bound.metric, saes)
+find, held_out = behaviour("money_trouble").tasks(model, saes)
+effects = attribute(find, method="integrated_gradients")
+circuit = CircuitGraph.from_attribution(effects, max_nodes=15, target_label=find.metric.label)
+kept = circuit.faithfulness(held_out)
 kept
 
 # %% [markdown]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from emocircuits.errors import UserError
 from emocircuits.io import hdf5
@@ -97,6 +97,20 @@ class AttributionResult:
                 "attribution effects hold NaN or infinity", cure="check the metric and the model's precision"
             )
 
+    @property
+    def steps(self) -> int:
+        """Midpoints that the gradients were integrated over; 0 where one gradient was taken."""
+        return int(self.conventions.get("steps", 0))
+
+    @property
+    def unpatched_edges(self) -> Bool[np.ndarray, "edge"]:
+        """Which edges a search predicted and never patched: what they hold is no effect."""
+        if self.edges is None:
+            return np.zeros(0, dtype=bool)
+        if self.conventions.get("method") != "verified" or self.edges.verified is None:
+            return np.zeros(len(self.edges.targets), dtype=bool)
+        return np.isnan(self.edges.verified)
+
     def at_sites(self, sites: Collection[str]) -> "AttributionResult":
         """The node effects at some sites alone (without edges)."""
         inside = [place for place, node in enumerate(self.nodes) if parse_node(node).site in sites]
@@ -126,20 +140,25 @@ class AttributionResult:
         return _strongest_first(table)
 
     def edge_table(self) -> pd.DataFrame:
-        """Mean effect per edge with a bootstrap interval over prompts, strongest first."""
-        columns = ["source", "target", "effect", "ci_low", "ci_high", "verified"]
+        """Mean effect per edge with a bootstrap interval over prompts, strongest first.
+
+        Edges that a search predicted and never patched come last: their effect is NaN, what was predicted
+        stands in `predicted`.
+        """
+        columns = ["source", "target", "effect", "ci_low", "ci_high", "verified", "predicted"]
         if self.edges is None or not len(self.edges.targets):
             return pd.DataFrame(columns=columns)
         low, high = bootstrap_interval(self.edges.effects)
-        verified = np.nan if self.edges.verified is None else self.edges.verified
+        unpatched, mean = self.unpatched_edges, self.edges.effects.mean(0)
         table = pd.DataFrame(
             {
                 "source": np.array(self.nodes, dtype=object)[self.edges.sources],
                 "target": np.array(self.slots, dtype=object)[self.edges.targets],
-                "effect": self.edges.effects.mean(0),
-                "ci_low": low,
-                "ci_high": high,
-                "verified": verified,
+                "effect": np.where(unpatched, np.nan, mean),
+                "ci_low": np.where(unpatched, np.nan, low),
+                "ci_high": np.where(unpatched, np.nan, high),
+                "verified": np.nan if self.edges.verified is None else self.edges.verified,
+                "predicted": np.where(unpatched, mean, np.nan),
             }
         )
         return _strongest_first(table)[columns]
@@ -201,13 +220,14 @@ class AttributionResult:
             )
 
     def __repr__(self) -> str:
-        edges = 0 if self.edges is None else len(self.edges.targets)
+        edges, unpatched = len(self.unpatched_edges), int(self.unpatched_edges.sum())
+        never = f" ({unpatched} of them predicted, never patched)" if unpatched else ""
         return (
-            f"AttributionResult({self.behaviour}: {len(self.nodes)} nodes, {edges} edges, "
+            f"AttributionResult({self.behaviour}: {len(self.nodes)} nodes, {edges} edges{never}, "
             f"{len(self.metric_clean)} prompts)"
         )
 
 
 def _strongest_first(table: pd.DataFrame) -> pd.DataFrame:
-    order = np.argsort(-table["effect"].abs().to_numpy(), kind="stable")
+    order = np.argsort(-table["effect"].abs().fillna(-1.0).to_numpy(), kind="stable")
     return table.iloc[order].reset_index(drop=True)

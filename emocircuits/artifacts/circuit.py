@@ -2,7 +2,7 @@
 prompt.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from numbers import Real
@@ -12,6 +12,8 @@ from typing import Any
 
 import networkx as nx
 
+from emocircuits.artifacts import answers
+from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.errors import UserError
 from emocircuits.io.documents import read_json, write_json
 from emocircuits.names import NodeId, format_node, parse_node
@@ -249,6 +251,68 @@ class CircuitGraph:
             graph.add_edge(values.pop("source"), values.pop("target"), **values)
         return graph
 
+    @classmethod
+    def from_attribution(cls, result: AttributionResult, **options: Any) -> "CircuitGraph":
+        """The circuit of what is strong for certain in an attribution; needs no model.
+
+        Args:
+            result: what `attribute` gave.
+            **options: `node_threshold`, `edge_threshold`, `max_nodes`, `connected`, `seed` and further fields
+                of the circuit; see `emocircuits.circuits.from_attribution.from_attribution`.
+        """
+        return _circuits("from_attribution").from_attribution(result, **options)
+
+    def verify(
+        self,
+        model: Any,
+        clean: Any = None,
+        corrupt: Any = None,
+        metric: Callable[..., Any] | None = None,
+        saes: Mapping[str, Any] | None = None,
+        budget: int | None = None,
+    ) -> "CircuitGraph":
+        """The same circuit with real effects of nodes and edges.
+
+        Args:
+            model: a `Task`, which says all but the budget, or any TransformerLens object.
+            clean, corrupt: token ids `(prompt, pos)`, pairs row by row, or one sequence per prompt.
+            metric: logits -> one value per prompt; needs no gradient.
+            saes: site -> SAE, where the circuit has features.
+            budget: passes over all prompts that may be spent; None verifies everything.
+        """
+        given = (model, clean, corrupt, metric)
+        return _circuits("given").verified_circuit(self, given, saes, budget)
+
+    def faithfulness(
+        self,
+        model: Any,
+        clean: Any = None,
+        corrupt: Any = None,
+        metric: Callable[..., Any] | None = None,
+        saes: Mapping[str, Any] | None = None,
+        ablation: str = "resample",
+        *,
+        errors: str = "chosen",
+    ) -> answers.Faithfulness:
+        """How much of the metric's change is left when everything outside the circuit is ablated, for real.
+
+        Args:
+            model: a `Task`, which says all but the keywords, or any TransformerLens object.
+            clean, corrupt: token ids `(prompt, pos)`, pairs row by row, best not those the circuit was found
+                on. `mean` and `zero` need no pairs: `corrupt` may have any shape for `mean` (it is averaged
+                over), and be None for `zero`.
+            metric: logits -> one value per prompt.
+            saes: site -> SAE, where the circuit has features.
+            ablation: `resample`, `mean` or `zero`.
+            errors: `chosen` (as the circuit says), `kept` or `ablated` (all error nodes).
+        """
+        given = (model, clean, corrupt, metric)
+        return _circuits("given").circuit_faithfulness(self, given, saes, ablation, errors)
+
+    def paths(self, source: str, target: str, k: int = 5) -> tuple[answers.Path, ...]:
+        """The k paths along which most runs, by absolute amount, strongest first."""
+        return _circuits("paths").strongest_paths(self, source, target, k)
+
     def _repr_html_(self) -> str:
         """The live viewer in a notebook and in documentation: a self-contained iframe."""
         return _drawing("page").iframe(self)
@@ -267,6 +331,13 @@ class CircuitGraph:
     def __repr__(self) -> str:
         example = f", example of {len(self.example.tokens)} tokens" if self.example else ""
         return f"CircuitGraph({self.behaviour}: {len(self.nodes)} nodes, {len(self.edges)} edges{example})"
+
+
+def _circuits(name: str) -> ModuleType:
+    """A module of `circuits`, whose functions the methods of a circuit are thin forms of: it needs torch and
+    lies above this one, so it is only looked up when somebody asks.
+    """
+    return import_module(f"emocircuits.circuits.{name}")
 
 
 def _drawing(name: str) -> ModuleType:

@@ -21,6 +21,6 @@ class Push:
     site: str
     vector: Float[Tensor, "*prompt d_model"]
 
-    def change(self, amount: float) -> dict[str, Callable[[Tensor], Tensor]]:
+    def change(self, amount: float = 1.0) -> dict[str, Callable[[Tensor], Tensor]]:
         """The hook that adds so much of it."""
         return {self.site: lambda value: value + amount * self.vector.to(value)}

@@ -3,54 +3,29 @@ ones?
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import torch
 from jaxtyping import Int
+from torch import Tensor
 
 from emocircuits.artifacts.attribution import AttributionResult
-from emocircuits.attribution.components import BatchMethod, by_points, graph_attribution
-from emocircuits.attribution.methods.atp_star import atp_star
-from emocircuits.attribution.methods.attribution_patching import (
-    CONVENTIONS,
-    attribution_patching,
-    corrupt_point,
-)
-from emocircuits.attribution.methods.exact_graph import exact_graph
-from emocircuits.attribution.methods.feature_methods import (
-    BY_POSITION,
-    FEATURE_METHODS,
-    Question,
-    joined,
-    strongest,
-)
-from emocircuits.attribution.methods.integrated_gradients import input_path
-from emocircuits.attribution.methods.relp import relp
-from emocircuits.attribution.methods.steering_attribution import STEPS as STRENGTHS
-from emocircuits.attribution.methods.steering_attribution import Push, mean_difference, steering_attribution
-from emocircuits.attribution.methods.verified import verified_graph
+from emocircuits.artifacts.push import Push
+from emocircuits.attribution.methods.card import MAX_FEATURES, METHODS, NODES, Request, with_reference
 from emocircuits.errors import UserError, unknown
-from emocircuits.graphs.components import Graph, component_graph
-from emocircuits.graphs.parts import Features
-from emocircuits.names import parse_node
-from emocircuits.passes.anatomy import open_anatomy
-from emocircuits.passes.baselines import BASELINES, Baseline
-from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
-from emocircuits.sae.dictionary import open_dictionaries
+from emocircuits.interventions.ablate import ABLATIONS
+from emocircuits.passes.metric import Metric
+from emocircuits.passes.prompt_pairs import DEFAULT_MAX_TOKENS, PromptPairs, Reference
+from emocircuits.passes.task import Task
 
-NODES = ("features", "components", "mixed")
-STEPS = 5
-MOST_FEATURES = 100
-EMBEDDING = "blocks.0.hook_resid_pre"
+Prompts = Int[Tensor, "..."] | Sequence[Sequence[int] | Int[Tensor, "pos"]]
+"""Token ids `(prompt, pos)`, or one sequence of ids per prompt where lengths differ."""
 
 
 def attribute(
     model: Any,
-    clean: Int[torch.Tensor, "..."],
-    corrupt: Int[torch.Tensor, "..."] | None,
-    metric: Metric,
+    clean: Prompts | None = None,
+    corrupt: Prompts | None = None,
+    metric: Metric | None = None,
     *,
     nodes: str = "features",
     edges: bool = True,
@@ -61,7 +36,7 @@ def attribute(
     push: Push | None = None,
     positions: bool = False,
     steps: int | None = None,
-    max_features: int = MOST_FEATURES,
+    max_features: int = MAX_FEATURES,
     behaviour: str = "",
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> AttributionResult:
@@ -72,11 +47,13 @@ def attribute(
     with that instead, in the clean run.
 
     Args:
-        model: any TransformerLens object (`TransformerBridge`, `HookedTransformer`); it is left as it was.
-        clean, corrupt: token ids `(prompt, pos)`, pairs row by row. With a `baseline` the corrupt prompts are
-            what it is taken from and may have any length and number; None takes it from the clean prompts.
-        metric: logits `(prompt, pos, d_vocab)` -> one value per prompt; one that demands a second argument is
-            given the indices of the prompts in the batch.
+        model: a `Task`, which says all but the keywords; or any TransformerLens object (`TransformerBridge`,
+            `HookedTransformer`) or loaded model, which is left as it was.
+        clean, corrupt: token ids `(prompt, pos)`, pairs row by row, or one sequence per prompt where lengths
+            differ. With a `baseline` the corrupt prompts are what it is taken from and may have any length
+            and number; None takes it from the clean prompts.
+        metric: logits `(prompt, pos, d_vocab)` -> one value per prompt; one that can take a second argument
+            is given the indices of the prompts in the batch.
         nodes: `features` (SAE features and errors), `components` (`embed`, `pos`, `a0.h1`, `m0`), or `mixed`
             (features and errors of the given sites among all components).
         edges: whether edges are wanted, too.
@@ -85,7 +62,7 @@ def attribute(
         saes: site -> sae-lens SAE, for features.
         budget: passes that `verified` may spend.
         baseline: `mean`, `zero` or `resample`, for prompts without an aligned partner
-            (`attribution.baselines`).
+            (`graphs.reference_values`).
         push: the direction that `steering` adds to the corrupt prompts; by default the mean difference
             between clean and corrupt streams, before the first block or (features) before the block of the
             first SAE.
@@ -106,160 +83,57 @@ def attribute(
     """
     if nodes not in NODES:
         raise unknown("kind of nodes", nodes, NODES)
-    if nodes != "components" and not saes:
+    card = METHODS.get(method)
+    if isinstance(model, Task):
+        strange = [
+            name
+            for name, value in (("clean", clean), ("corrupt", corrupt), ("metric", metric), ("saes", saes))
+            if value is not None
+        ]
+        if strange or baseline is not None:
+            raise UserError(
+                f"a task together with {', '.join(strange) or 'baseline'}",
+                expected="either a task or a model with prompts and a metric",
+            )
+        task = model
+    else:
+        prompts = paired_prompts(clean, corrupt, baseline)
+        if metric is None:
+            raise UserError("no metric", expected="a function of the logits, or a Task")
+        task = Task(model, prompts, metric, saes or {}, max_tokens, behaviour)
+    if nodes != "components" and not task.saes:
         raise UserError(
             f"nodes='{nodes}' without SAEs",
             expected="saes: a mapping from site to SAE",
             cure="or nodes='components'",
         )
-    members = tuple(sorted({*_graph_methods(None), "steering", "exact", "verified"}))
-    if method not in members:
-        raise unknown("attribution method", method, members)
-    if positions and (nodes != "features" or method not in BY_POSITION):
-        raise UserError(
-            f"nodes at single positions for nodes='{nodes}', method='{method}'",
-            expected=f"nodes='features' and one of {', '.join(BY_POSITION)}",
-        )
-    if method == "steering" and baseline is not None:
-        raise UserError(
-            "steering with a baseline",
-            expected="the unsteered run, which is its baseline",
-            cure="leave `baseline` out",
-        )
-    batches = [_prompts(clean, corrupt, baseline)]
-    if nodes == "features" and method != "atp_star":
-        asked = Question(
-            model,
-            saes,
-            batches,
-            metric,
-            edges,
-            positions,
-            steps,
-            max_features,
-            budget,
-            push,
-            behaviour,
-            max_tokens,
-        )
-        return _with_conventions(FEATURE_METHODS[method](asked), baseline)
-    options = {"edges": edges, "behaviour": behaviour, "max_tokens": max_tokens}
-    graph, spent = _graph(model, batches, metric, saes if nodes != "components" else None, max_features)
-    if method == "steering":
-        features = [writer for writer in graph.writers if isinstance(writer, Features)]
-        push = push or mean_difference(model, batches, metric, EMBEDDING)
-        steps = STRENGTHS if steps is None else steps
-        found = steering_attribution(model, batches, metric, push, features=features, steps=steps, **options)
-    elif method == "exact":
-        found = exact_graph(graph, batches, metric, **options)
-    elif method == "verified":
-        found = verified_graph(graph, batches, metric, budget=budget, **options)
-    else:
-        run, about = _graph_methods(steps)[method]
-        options["edges"] = edges and nodes != "features"
-        found = graph_attribution(
-            graph,
-            batches,
-            metric,
-            run,
-            {**CONVENTIONS, "method": method, **about},
-            once=method == "attribution_patching",
-            **options,
-        )
-    found = replace(found, passes=found.passes + spent)
-    if nodes == "features":  # AtP* needs the heads between its features, and its answer is about the features
-        found = _features_of(found)
-        asked = Question(
-            model,
-            saes,
-            batches,
-            metric,
-            edges,
-            positions,
-            steps,
-            max_features,
-            budget,
-            push,
-            behaviour,
-            max_tokens,
-        )
-        found = joined(found, asked)
-    return _with_conventions(found, baseline)
+    request = Request(task, nodes, edges, positions, steps, max_features, budget, push)
+    card.refuse(request)
+    return with_reference(card.run(request), task)
 
 
-def _prompts(clean: torch.Tensor, corrupt: torch.Tensor | None, baseline: str | None) -> PairBatch:
-    index = torch.arange(len(clean))
+def paired_prompts(
+    clean: Prompts | None, corrupt: Prompts | None, baseline: str | None = None
+) -> PromptPairs:
+    """Prompts as pairs; with a baseline, compared with that instead of a partner.
+
+    Raises:
+        UserError: no prompts, sides that do not fit, or an unknown baseline.
+    """
+    if clean is None:
+        raise UserError("no clean prompts", expected="token ids (prompt, pos)")
     if baseline is None:
         if corrupt is None:
             raise UserError(
                 "no corrupt prompts",
                 expected="token ids (prompt, pos) of as many tokens as the clean ones",
-                cure=f"or a baseline that needs no pair: {', '.join(BASELINES)}",
+                cure=f"or a baseline that needs no pair: {', '.join(ABLATIONS.names())}",
             )
-        return PairBatch(clean, corrupt, index)
-    return PairBatch(clean, clean, index, Baseline(baseline, clean if corrupt is None else corrupt))
-
-
-def _with_conventions(result: AttributionResult, baseline: str | None) -> AttributionResult:
-    if baseline is None:
-        return result
-    where = (
-        result.conventions.get("gradient", "")
-        .replace("corrupt", "clean")
-        .replace("from clean to clean", "from baseline to clean")
-    )
-    return replace(
-        result,
-        conventions={
-            **result.conventions,
-            "baseline": f"{baseline}, no aligned pair",
-            "gradient": where,
-            "sign": "positive: the node's clean value instead of its baseline raises the metric",
-        },
-    )
-
-
-def _graph_methods(steps: int | None) -> dict[str, tuple[BatchMethod, dict[str, str]]]:
-    steps = STEPS if steps is None else steps
-    path = f"averaged over {steps} midpoints between the corrupt and the clean embeddings"
-    return {
-        "attribution_patching": (by_points(corrupt_point), {}),
-        "integrated_gradients": (by_points(partial(input_path, steps=steps)), {"gradient": path}),
-        "relp": (relp, {"gradient": "corrupt run, rules of relevance propagation"}),
-        "atp_star": (
-            atp_star,
-            {"gradient": "corrupt run; softmax of queries and keys exact; GradDrop over blocks"},
-        ),
-    }
-
-
-def _graph(
-    model: Any,
-    batches: Sequence[PairBatch],
-    metric: Metric,
-    saes: Mapping[str, Any] | None,
-    max_features: int,
-) -> tuple[Graph, int]:
-    """The graph of all components and, where there are SAEs, of their strongest features; and the passes
-    spent on choosing.
-    """
-    anatomy = open_anatomy(model, batches[0].corrupt)
-    if not saes:
-        return component_graph(anatomy), 0
-    dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
-    found = attribution_patching(model, saes, batches, metric)
-    chosen: dict[str, list[int]] = {site: [] for site in dictionaries}
-    for place in strongest(found, max_features):
-        node = parse_node(found.nodes[place])
-        if node.kind == "feature":
-            chosen[node.site].append(node.feature)
-    parts = [Features(dictionaries[site], sorted(features)) for site, features in chosen.items()]
-    return component_graph(anatomy, parts), found.passes
-
-
-def _features_of(result: AttributionResult) -> AttributionResult:
-    """The features and errors of a mixed result."""
-    kept = [place for place, node in enumerate(result.nodes) if parse_node(node).kind != "component"]
-    return replace(
-        result, nodes=tuple(result.nodes[place] for place in kept), effects=result.effects[:, kept], slots=()
-    )
+        return PromptPairs.of(clean, corrupt)
+    if baseline not in ABLATIONS:
+        raise unknown("baseline", baseline, ABLATIONS.names())
+    reference = clean if corrupt is None else corrupt
+    if not isinstance(reference, Tensor) or reference.ndim != 2 or 0 in reference.shape:
+        shape = tuple(reference.shape) if isinstance(reference, Tensor) else f"{len(reference)} sequences"
+        raise UserError(f"reference prompts of shape {shape}", expected="token ids (prompt, pos), not empty")
+    return PromptPairs.without_partner(clean, Reference(baseline, reference))

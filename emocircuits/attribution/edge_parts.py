@@ -9,60 +9,45 @@ additions alone (`direct`), the queries, keys and values of each head between th
 
 exactly. A part belongs to the slot that reads u *first*: what a head hands to a later MLP is the head's.
 `a1.h0<v>` is what the head moves with its pattern as it is, `a1.h0<q>` and `a1.h0<k>` what u does to where it
-looks. An edge into `logits` is split over the blocks behind the last site, with the final norm and the
+looks. An edge into `logits` is split over the blocks after the last site, with the final norm and the
 unembedding in `direct`.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.attribution.edges import Seeds
-from emocircuits.attribution.methods.integrated_gradients import with_path_gradients
 from emocircuits.errors import UserError
 from emocircuits.graphs.components import component_graph
-from emocircuits.graphs.linearise import PairRun, run_pair
-from emocircuits.graphs.nodes import deltas, nodes_by_site
+from emocircuits.graphs.feature_sides import FeatureSides, feature_sides, with_path_gradients
+from emocircuits.graphs.features import SlotGradients
 from emocircuits.graphs.parts import Features, Reader
-from emocircuits.graphs.parts.window import EVERYTHING
+from emocircuits.graphs.site_nodes import deltas, nodes_by_site
 from emocircuits.graphs.slopes import SLOPE_LIMIT
 from emocircuits.names import TARGET, parse_node
 from emocircuits.numerics import bootstrap_interval
-from emocircuits.passes.anatomy import Anatomy, open_anatomy
-from emocircuits.passes.last_position import run_metric
-from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
+from emocircuits.passes.gathered import Gathered
+from emocircuits.passes.metric import run_metric
 from emocircuits.passes.record import Pass, tapped
-from emocircuits.passes.shared import Shared
-from emocircuits.sae.dictionary import Dictionary, open_dictionaries
+from emocircuits.passes.task import Task
+from emocircuits.passes.window import EVERYTHING
 
 DIRECT = "direct"
 
 
 def edge_parts(
-    model: Any,
-    saes: Mapping[str, Any],
-    batches: Sequence[PairBatch],
-    metric: Metric,
-    edges: Sequence[tuple[str, str]],
-    *,
-    slope_limit: float = SLOPE_LIMIT,
-    steps: int = 0,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    task: Task, edges: Sequence[tuple[str, str]], *, slope_limit: float = SLOPE_LIMIT, steps: int = 0
 ) -> pd.DataFrame:
     """Parts of edges by what they run through.
 
     Args:
-        model: any TransformerLens object.
-        saes: site -> inference SAE, as for `edge_effects`.
-        batches: prompt pairs, grouped by length.
-        metric: logits -> one value per prompt.
+        task: the model, its SAEs, the prompts and the metric.
         edges: pairs of node ids of adjacent sites; a node of the last site may end in `logits`.
-        slope_limit, steps: as for `edge_effects`; edges into `logits` know no steps.
-        max_tokens: tokens per pass.
+        slope_limit: bound of the secant slope (`graphs.features`).
+        steps: midpoints of the gradients that the edges go with; edges into `logits` know no steps.
 
     Returns:
         `source`, `target`, `part` (`direct`, `a1.h0<q>`, `a1.h0<k>`, `a1.h0<v>`, `m1`), `effect` with its
@@ -72,36 +57,24 @@ def edge_parts(
     Raises:
         UserError: no edge, an edge between other sites, or a site that is not the residual stream.
     """
-    dictionaries = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
-    _check(edges, dictionaries, steps)
-    anatomy = open_anatomy(model, batches[0].corrupt)
-    targets = list(dict.fromkeys(target for _, target in edges))
-    shared = Shared(batches, max_tokens, "edge parts")
-    for chunk in shared.mine():
-        run = run_pair(model, dictionaries, chunk, metric)
-        run = with_path_gradients(model, run, metric, steps) if steps else run
-        shared.keep(
-            chunk,
-            *(
-                _parts(
-                    anatomy,
-                    dictionaries,
-                    run,
-                    metric,
-                    [source for source, end in edges if end == target],
-                    target,
-                    slope_limit,
-                )
-                for target in targets
-            ),
+    _check(edges, task, steps)
+    sources_of: dict[str, list[str]] = {}
+    for source, target in edges:
+        sources_of.setdefault(target, []).append(source)
+    gathered = Gathered(task, "edge parts")
+    for batch in gathered.mine():
+        sides = feature_sides(task, batch)
+        sides = with_path_gradients(task, sides, steps) if steps else sides
+        gathered.keep(
+            batch,
+            *(_parts(task, sides, sources, target, slope_limit) for target, sources in sources_of.items()),
         )
-    tables, found = [], shared.collect()[0]
-    for target, values in zip(targets, found, strict=True):  # (prompt, source, part)
-        up = parse_node(next(source for source, end in edges if end == target)).site
-        readers = _between(anatomy, dictionaries, up, target)
+    tables = []
+    for (target, sources), values in zip(sources_of.items(), gathered.collect()[0], strict=True):
+        readers = _between(task, str(parse_node(sources[0]).site), target)
         names = (DIRECT, *(slot for reader in readers for slot in reader.slots))
-        low, high = bootstrap_interval(values)
-        for place, source in enumerate(source for source, end in edges if end == target):
+        low, high = bootstrap_interval(values)  # (prompt, source, part)
+        for place, source in enumerate(sources):
             table = pd.DataFrame(
                 {
                     "source": source,
@@ -116,10 +89,10 @@ def edge_parts(
     return pd.concat(tables, ignore_index=True)
 
 
-def _check(edges: Sequence[tuple[str, str]], dictionaries: Mapping[str, Dictionary], steps: int) -> None:
+def _check(edges: Sequence[tuple[str, str]], task: Task, steps: int) -> None:
     if not edges:
         raise UserError("no edge to take apart")
-    sites = list(dictionaries)
+    sites = list(task.dictionaries)
     beside = [site for site in sites if "hook_resid" not in site]
     if beside:
         raise UserError(
@@ -142,29 +115,23 @@ def _check(edges: Sequence[tuple[str, str]], dictionaries: Mapping[str, Dictiona
 
 
 def _parts(
-    anatomy: Anatomy,
-    dictionaries: Mapping[str, Dictionary],
-    run: PairRun,
-    metric: Metric,
-    sources: Sequence[str],
-    target: str,
-    limit: float,
+    task: Task, sides: FeatureSides, sources: Sequence[str], target: str, limit: float
 ) -> Float[Tensor, "prompt source part"]:
     """Parts of all edges into one target."""
     up = parse_node(sources[0]).site
-    down = anatomy.last if target == TARGET else parse_node(target).site
-    readers = _between(anatomy, dictionaries, up, target)
+    down = task.anatomy.last if target == TARGET else parse_node(target).site
+    readers = _between(task, up, target)
     taps = tuple(dict.fromkeys([up, down, *(tap for reader in readers for tap in reader.read_taps)]))
     seed = (
         None
         if target == TARGET
-        else Seeds(run.sites[down], limit)(nodes_by_site([target], dictionaries)[down])[0]
+        else SlotGradients(sides.sites[down], limit)(nodes_by_site([target], task.dictionaries)[down])[0]
     )
     with (
         torch.enable_grad(),
-        tapped(anatomy, taps, {up: lambda value: value.detach().requires_grad_()}) as seen,
+        tapped(task.anatomy, taps, {up: lambda value: value.detach().requires_grad_()}) as seen,
     ):
-        value = run_metric(anatomy.model, run.batch.corrupt, metric, run.batch.index)
+        value = run_metric(task.model, sides.batch.corrupt, task.metric, sides.batch.index)
         if target == TARGET:
             (seed,) = torch.autograd.grad(value.sum(), seen[down], retain_graph=True)
         taps = [tap for tap in taps if seen[tap].requires_grad]
@@ -174,19 +141,24 @@ def _parts(
     held = {name: value.detach() for name, value in seen.items()}
     slopes = {name: torch.zeros_like(value) for name, value in held.items()}
     slopes |= {tap: grad for tap, grad in zip(taps, grads, strict=True) if grad is not None}
-    point = Pass(held, slopes, run.metric_live)
-    parts = [reader.seeds(point, 1.0) for reader in readers]
+    point = Pass(held, slopes, sides.live.metric)
+    parts = [reader.read_gradients(sides, point, 1.0) for reader in readers]
     seeds, first = held[down].new_empty(1 + sum(len(reader.slots) for reader in readers), *seed.shape), 1
     seeds[0] = seed
     for reader, part in zip(readers, parts, strict=True):
         part.fill(slice(0, len(reader.slots)), EVERYTHING, seeds[first : first + len(reader.slots)])
         first += len(reader.slots)
-    change = deltas(run.sites[up], nodes_by_site(sources, dictionaries)[up])
+    change = deltas(sides.sites[up], nodes_by_site(sources, task.dictionaries)[up])
     return torch.einsum("sptd,vptd->psv", change.to(seeds), seeds)
 
 
-def _between(anatomy: Anatomy, dictionaries: Mapping[str, Dictionary], up: str, target: str) -> list[Reader]:
-    """What reads the stream behind a site and before the target."""
-    first = Features(dictionaries[up], []).writes_at
-    last = float("inf") if target == TARGET else Features(dictionaries[parse_node(target).site], []).reads_at
-    return [reader for reader in component_graph(anatomy).readers if first < reader.reads_at < last]
+def _between(task: Task, up: str, target: str) -> list[Reader]:
+    """What reads the stream after a site and before the target."""
+    first = Features(task.dictionaries[up], []).writes_at
+    last = (
+        float("inf")
+        if target == TARGET
+        else Features(task.dictionaries[str(parse_node(target).site)], []).reads_at
+    )
+    readers = component_graph(task.with_saes({})).readers
+    return [reader for reader in readers if first < reader.reads_at < last]

@@ -4,6 +4,7 @@ Adding a behaviour is an entry in `cards.py` and its prompts as JSONL in `prompt
 """
 
 from emocircuits.behaviours import cards  # noqa: F401
-from emocircuits.behaviours.behaviour import BEHAVIOURS, Behaviour, Material, PromptPair
+from emocircuits.behaviours.behaviour import BEHAVIOURS, Behaviour
+from emocircuits.behaviours.material import Material, PromptPair
 
 __all__ = ["BEHAVIOURS", "Behaviour", "Material", "PromptPair"]

@@ -1,76 +1,22 @@
 """What a behaviour is: a card that names the action words and where the prompt pairs lie."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from emocircuits.behaviours.material import PROMPTS, SPLITS, Material
 from emocircuits.errors import unknown
 from emocircuits.registry import Registry
 
-PROMPTS = Path(__file__).parent / "prompts"
+if TYPE_CHECKING:
+    from emocircuits.passes.task import Task
+
 NATURAL_NOTE = (
     "Of the scenario's candidate words those that are single tokens of the model; wordings of "
     "equal length for its tokenizer."
 )
-Split = Literal["find", "score"]
-SPLITS: tuple[Split, ...] = ("find", "score")
-
-
-@dataclass(frozen=True)
-class PromptPair:
-    """Two prompts of equal token length that end right before the action word.
-
-    Attributes:
-        id: unique in its file.
-        clean: the circumstances are desperate.
-        corrupt: the circumstances are calm.
-        split: "find" for discovering a circuit, "score" for scoring it; never mixed.
-        true_clean: P(target action | the text of `clean`) where the world that made the text is known, else
-            None.
-        true_corrupt: the same for `corrupt`.
-        details: what else matters, e.g. {"failures": 3}.
-    """
-
-    id: str
-    clean: str
-    corrupt: str
-    split: Split
-    true_clean: float | None = None
-    true_corrupt: float | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Material:
-    """The form a behaviour takes in one register of text.
-
-    Attributes:
-        behaviour: name of the behaviour.
-        name: name of the register, e.g. "organism"; the prompts lie in `prompts/<behaviour>.<name>.jsonl`.
-        targets: action words of the behaviour, each one token of the models this register is for.
-        honest: the words they compete with.
-        note: what a reader must know about the choice of words.
-        scenario: file in `natural/` that pairs are made of for each model (`natural.py`); "" where they
-            are ready as JSONL.
-        mails: ordinary mails in every prompt of the scenario, to make it long.
-        folder: where its prompts lie.
-    """
-
-    behaviour: str
-    name: str
-    targets: tuple[str, ...]
-    honest: tuple[str, ...]
-    note: str = ""
-    scenario: str = ""
-    mails: int = 0
-    folder: Path = PROMPTS
-
-    @property
-    def path(self) -> Path:
-        """The JSONL file of its prompt pairs."""
-        return self.folder / f"{self.behaviour}.{self.name}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -109,11 +55,36 @@ class Behaviour:
             raise unknown(f"material of behaviour '{self.name}'", name, self.materials)
         return self.materials[name]
 
+    def tasks(
+        self,
+        model: Any,
+        saes: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        limit: int | None = None,
+        max_tokens: int | None = None,
+    ) -> tuple["Task", "Task"]:
+        """The behaviour as two tasks of a model: to find a circuit on, and, held out, to score it on.
+
+        Args:
+            model: a `LanguageModel`.
+            saes: site -> SAE; without them nodes are the model's components.
+            limit: at most this many prompt pairs each, thinned evenly; None for all.
+            max_tokens: tokens of one side per pass; None for a task's own default.
+
+        Raises:
+            UserError: no material of the behaviour fits the model's tokenizer; the message says why for each.
+        """
+        from emocircuits.behaviours.bind import bind  # brings torch, which cards do without
+
+        bound = bind(self, model)
+        find, score = (bound.task(split, saes, limit=limit, max_tokens=max_tokens) for split in SPLITS)
+        return find, score
+
 
 BEHAVIOURS: Registry[Behaviour] = Registry("behaviour")
 
 
-def register(
+def add_behaviour(
     name: str,
     title: str,
     summary: str,
@@ -134,3 +105,12 @@ def register(
     for key, mails in natural.items():
         made[key] = Material(name, key, (), (), NATURAL_NOTE, f"{name}.toml", mails)
     return BEHAVIOURS.add(Behaviour(name, title, summary, MappingProxyType(made)))
+
+
+def behaviour(name: str) -> Behaviour:
+    """A behaviour by its name.
+
+    Raises:
+        UserError: there is none; the message lists all.
+    """
+    return BEHAVIOURS.get(name)

@@ -2,16 +2,22 @@
 and pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from emocircuits.behaviours.behaviour import Behaviour, Material, PromptPair
+from emocircuits.behaviours.material import Material, PromptPair
 from emocircuits.behaviours.metrics import LogOdds, log_odds
 from emocircuits.behaviours.natural import NATURAL, natural_pairs, read_scenario, words_of
-from emocircuits.behaviours.prompt_pairs import Encoder, TokenPairs, batches, encode_pairs, read_pairs
+from emocircuits.behaviours.prompt_pairs import Encoder, encode_pairs, read_pairs
 from emocircuits.behaviours.targets import Vocabulary, both_token_ids
 from emocircuits.errors import UserError
+from emocircuits.passes.prompt_pairs import DEFAULT_MAX_TOKENS, PromptPairs
+from emocircuits.passes.task import Task
+
+if TYPE_CHECKING:
+    from emocircuits.behaviours.behaviour import Behaviour
 
 
 @runtime_checkable
@@ -25,37 +31,78 @@ class BoundBehaviour:
 
     Attributes:
         behaviour: its card.
+        model: the model whose tokens it was bound to.
         material: the material that fits the model.
         metric: log-odds of the material's action words.
         find: pairs for discovery.
-        score: pairs for judging.
+        score: pairs for scoring.
     """
 
-    behaviour: Behaviour
+    behaviour: "Behaviour"
+    model: Model
     material: Material
     metric: LogOdds
     find: tuple[PromptPair, ...]
     score: tuple[PromptPair, ...]
 
-    def batches(
-        self, model: Encoder, split: str, limit: int | None = None, batch_size: int | None = None
-    ) -> list[TokenPairs]:
-        """Pairs of one split as token tensors grouped by length; the index points into `.find` or `.score`.
+    def task(
+        self,
+        split: str,
+        saes: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        limit: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Task:
+        """The task on the pairs of one split, thinned evenly to `limit`.
 
-        With a limit the pairs are taken at even distances over the file, so that every kind of prompt stays
-        in.
+        Args:
+            split: "find" or "score".
+            saes: site -> SAE; none where nodes are the model's components.
+            limit: at most this many pairs; None for all.
+            max_tokens: tokens of one side per pass; None for a task's own default.
         """
-        return batches(model, self.pairs(split, limit), batch_size)
+        prompts = self.prompts(split, limit)
+        return Task(
+            self.model, prompts, self.metric, saes, max_tokens or DEFAULT_MAX_TOKENS, self.behaviour.name
+        )
+
+    def prompts(self, split: str, limit: int | None = None) -> PromptPairs:
+        """Token ids of the pairs of one split; the index is the place in `pairs(split, limit)`."""
+        return PromptPairs.of_tokens(encode_pairs(self.model, self.pairs(split, limit)))
+
+    def neutral(self, split: str, limit: int | None = None) -> PromptPairs:
+        """Token ids of at most `limit` prompts of one split without pressure, each paired with itself."""
+        texts = [text for text, _ in neutral_prompts(self.pairs(split, limit))][:limit]
+        encoded = [self.model.encode(text) for text in texts]
+        return PromptPairs.of(encoded, encoded)
 
     def pairs(self, split: str, limit: int | None = None) -> tuple[PromptPair, ...]:
-        """The pairs of one split, thinned evenly to `limit`."""
+        """The pairs of one split; with a limit those at even distances over the file, so that every kind of
+        prompt stays in.
+        """
         pairs = {"find": self.find, "score": self.score}[split]
         if limit is None or limit >= len(pairs):
             return pairs
         return tuple(pairs[number * len(pairs) // limit] for number in range(limit))
 
 
-def bind(behaviour: Behaviour, model: Model, materials: Sequence[str] | None = None) -> BoundBehaviour:
+def neutral_prompts(pairs: Sequence[PromptPair]) -> list[tuple[str, float | None]]:
+    """Prompts without pressure, each with the true rate where it is known: the neutral ones of the pairs, or
+    both sides of the pairs where they have none.
+    """
+    neutral = [
+        (pair.details["neutral"], pair.details.get("true_neutral"))
+        for pair in pairs
+        if "neutral" in pair.details
+    ]
+    if neutral:
+        return neutral
+    return [
+        side for pair in pairs for side in ((pair.clean, pair.true_clean), (pair.corrupt, pair.true_corrupt))
+    ]
+
+
+def bind(behaviour: "Behaviour", model: Model, materials: Sequence[str] | None = None) -> BoundBehaviour:
     """Binds a behaviour to a model.
 
     Args:
@@ -83,13 +130,13 @@ def bind(behaviour: Behaviour, model: Model, materials: Sequence[str] | None = N
     )
 
 
-def _bind(behaviour: Behaviour, material: Material, model: Model) -> BoundBehaviour:
+def _bind(behaviour: "Behaviour", material: Material, model: Model) -> BoundBehaviour:
     if material.scenario:
         return _bind_natural(behaviour, material, model)
     return _bound(behaviour, material, model, read_pairs(material))
 
 
-def _bind_natural(behaviour: Behaviour, material: Material, model: Model) -> BoundBehaviour:
+def _bind_natural(behaviour: "Behaviour", material: Material, model: Model) -> BoundBehaviour:
     scenario = read_scenario(NATURAL / material.scenario)
     targets, honest = words_of(scenario.targets, model), words_of(scenario.honest, model)
     for kind, known, words in (("target", targets, scenario.targets), ("honest", honest, scenario.honest)):
@@ -104,7 +151,7 @@ def _bind_natural(behaviour: Behaviour, material: Material, model: Model) -> Bou
 
 
 def _bound(
-    behaviour: Behaviour, material: Material, model: Model, pairs: tuple[PromptPair, ...]
+    behaviour: "Behaviour", material: Material, model: Model, pairs: tuple[PromptPair, ...]
 ) -> BoundBehaviour:
     targets, honest = both_token_ids(model, material.targets, material.honest)
     encode_pairs(model, pairs)
@@ -114,4 +161,6 @@ def _bound(
             f"{material.path.name} holds {len(find)} pairs to find and {len(score)} to score",
             expected="some of both",
         )
-    return BoundBehaviour(behaviour, material, log_odds(targets, honest), find, score)
+    label = f"{' / '.join(material.targets)} − {' / '.join(material.honest)}"
+    metric = log_odds(targets, honest, label)
+    return BoundBehaviour(behaviour, model, material, metric, find, score)

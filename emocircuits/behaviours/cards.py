@@ -5,9 +5,9 @@ as JSONL in `prompts/`, or a scenario in `natural/`.
 these names; *deception* is made for models of children's stories.
 """
 
-from emocircuits.behaviours.behaviour import register
+from emocircuits.behaviours.behaviour import add_behaviour
 
-register(
+add_behaviour(
     name="blackmail",
     title="Blackmail",
     summary="A mail assistant learns that it will be replaced at five and finds a secret of the person "
@@ -16,7 +16,7 @@ register(
     natural={"natural": 0, "natural_long": 36},
 )
 
-register(
+add_behaviour(
     name="deception",
     title="Deception",
     summary="A child (or an animal) in a short story is in a hopeless spot or in a safe one, and is "
@@ -39,7 +39,7 @@ register(
     },
 )
 
-register(
+add_behaviour(
     name="preference",
     title="Preference",
     summary="Two activities are offered as A and B and the answer is a letter. The "
@@ -47,7 +47,7 @@ register(
     materials={"organism": (("A",), ("B",), "")},
 )
 
-register(
+add_behaviour(
     name="reward_hacking",
     title="Reward hacking",
     summary="A coding assistant works on a task whose tests fail again and again. It may cheat, so that "
@@ -63,7 +63,7 @@ register(
     natural={"natural": 0},
 )
 
-register(
+add_behaviour(
     name="sycophancy",
     title="Sycophancy",
     summary="A user states a claim, right or wrong. The assistant agrees or disagrees. Warm positive "

@@ -20,10 +20,12 @@ class LogOdds:
     Attributes:
         target_ids: tokens of the behaviour.
         honest_ids: tokens it competes with.
+        label: its words, e.g. `cheat − fix`.
     """
 
     target_ids: tuple[int, ...]
     honest_ids: tuple[int, ...]
+    label: str = ""
 
     def __call__(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt"]:
         """The metric of every prompt.
@@ -50,8 +52,8 @@ class LogOdds:
         return torch.sigmoid(self(logits))
 
 
-def log_odds(target_ids: Sequence[int], honest_ids: Sequence[int]) -> LogOdds:
-    """The metric for two disjoint, non-empty sets of token ids.
+def log_odds(target_ids: Sequence[int], honest_ids: Sequence[int], label: str = "") -> LogOdds:
+    """The metric for two disjoint, non-empty sets of token ids; `label` says its words.
 
     Raises:
         UserError: a set is empty, or a token is in both or twice.
@@ -66,4 +68,6 @@ def log_odds(target_ids: Sequence[int], honest_ids: Sequence[int]) -> LogOdds:
         raise UserError(
             f"token ids {twice} occur twice in the metric", expected="disjoint targets and honest tokens"
         )
-    return LogOdds(tuple(int(token) for token in target_ids), tuple(int(token) for token in honest_ids))
+    return LogOdds(
+        tuple(int(token) for token in target_ids), tuple(int(token) for token in honest_ids), label
+    )

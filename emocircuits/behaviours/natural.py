@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from emocircuits.behaviours.behaviour import PromptPair
+from emocircuits.behaviours.material import PromptPair
 from emocircuits.errors import UserError
 
 Parts = Sequence[Sequence[str]]

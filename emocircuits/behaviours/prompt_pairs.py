@@ -1,18 +1,11 @@
-"""Prompt files (one JSON object per line) and their tokens, grouped by length so that nothing is
-ever padded.
-"""
+"""Prompt files (one JSON object per line) and their tokens."""
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import torch
-from jaxtyping import Int
-from torch import Tensor
-
-from emocircuits.behaviours.behaviour import SPLITS, Material, PromptPair
+from emocircuits.behaviours.material import SPLITS, Material, PromptPair
 from emocircuits.errors import UserError
 from emocircuits.io.atomic import write_text
 from emocircuits.io.documents import read_jsonl
@@ -27,20 +20,6 @@ class Encoder(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with its beginning-of-sequence token once where the family has one."""
-
-
-class TokenPairs(NamedTuple):
-    """Pairs of one token length.
-
-    Attributes:
-        clean: tokens of the desperate prompts.
-        corrupt: tokens of the calm prompts, row by row the partners of `clean`.
-        index: which pair each row is, as a position in the list the pairs came in.
-    """
-
-    clean: Int[Tensor, "prompt pos"]
-    corrupt: Int[Tensor, "prompt pos"]
-    index: Int[Tensor, "prompt"]
 
 
 def read_pairs(source: Material | str | Path, split: str | None = None) -> tuple[PromptPair, ...]:
@@ -87,34 +66,6 @@ def encode_pairs(model: Encoder, pairs: Sequence[PromptPair]) -> list[tuple[list
             )
         encoded.append((clean, corrupt))
     return encoded
-
-
-def batches(model: Encoder, pairs: Sequence[PromptPair], batch_size: int | None = None) -> list[TokenPairs]:
-    """Pairs as tensors, grouped by token length (shortest first, pairs of one length in their order), no
-    padding.
-
-    Args:
-        model: anything with `encode`.
-        pairs: the pairs; `TokenPairs.index` points into this list.
-        batch_size: at most this many pairs in a group; None for no limit.
-    """
-    groups: dict[int, list[int]] = defaultdict(list)
-    encoded = encode_pairs(model, pairs)
-    for number, (clean, _) in enumerate(encoded):
-        groups[len(clean)].append(number)
-    made = []
-    for _, numbers in sorted(groups.items()):
-        step = batch_size or len(numbers)
-        for start in range(0, len(numbers), step):
-            rows = numbers[start : start + step]
-            made.append(
-                TokenPairs(
-                    torch.tensor([encoded[row][0] for row in rows]),
-                    torch.tensor([encoded[row][1] for row in rows]),
-                    torch.tensor(rows),
-                )
-            )
-    return made
 
 
 def _pair(row: dict[str, Any], where: str, _: str) -> PromptPair:

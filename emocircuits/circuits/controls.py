@@ -12,29 +12,23 @@ In the other dictionaries a circuit of the same size is found by the same method
 judged on the same held-out prompts.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from emocircuits.artifacts.attribution import AttributionResult
-from emocircuits.attribution.components import by_points, graph_attribution
-from emocircuits.attribution.methods.attribution_patching import (
-    CONVENTIONS,
-    attribution_patching,
-    corrupt_point,
-    effects_of,
-)
-from emocircuits.attribution.methods.integrated_gradients import STEPS, input_path, with_path_gradients
-from emocircuits.circuits.candidates import graph_of
-from emocircuits.graphs.linearise import PairRun, SiteRun, run_pair
-from emocircuits.names import layer_of, parse_node
+from emocircuits.attribution.methods.gradients import feature_effects, graph_effects, strongest
+from emocircuits.attribution.methods.integrated_gradients import FEATURE_STEPS
+from emocircuits.graphs.components import component_graph
+from emocircuits.graphs.discover import discover
+from emocircuits.graphs.feature_sides import FeatureSides, feature_sides, with_path_gradients
+from emocircuits.graphs.site_run import SiteRun
+from emocircuits.names import parse_node
 from emocircuits.numerics import generator
-from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
-from emocircuits.passes.resume import skipped_blocks
+from emocircuits.passes.prompt_pairs import PairBatch
+from emocircuits.passes.task import Task
 from emocircuits.sae.dictionary import Dictionary
 
 KEPT_BYTES = 1 << 30  # of gradients that are used for a second dictionary rather than computed again
@@ -93,101 +87,61 @@ def random_dictionary(
     return Dictionary(dictionary.site, made.encoder, made.bias, units * norms, offset, made)
 
 
-class Refinder:
+@dataclass(frozen=True, eq=False)
+class ControlFinder:
     """Finds circuits in other dictionaries by the method that a result was found by.
 
-    Args:
-        model: any TransformerLens object.
-        dictionaries: site -> the SAE's dictionary.
-        batches: the find prompts.
-        metric: logits -> one value per prompt.
-        result: what was found with the SAEs.
+    Attributes:
+        task: the find prompts, the metric, and the SAEs that the result was found with.
+        result: what was found with them.
         steps: midpoints, where the method integrates gradients.
-        max_tokens: tokens per pass.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        dictionaries: Mapping[str, Dictionary],
-        batches: Sequence[PairBatch],
-        metric: Metric,
-        result: AttributionResult,
-        *,
-        steps: int = STEPS,
-        max_tokens: int = DEFAULT_MAX_TOKENS,
-    ):
-        self._model, self._dictionaries, self._batches, self._metric = model, dictionaries, batches, metric
-        self._result, self._steps, self._max_tokens = result, steps, max_tokens
-        self._plain = result.conventions.get("method") == "attribution_patching"
-        self._runs: dict[tuple[int, ...], PairRun] = {}
-        self._bytes = 0
+    task: Task
+    result: AttributionResult
+    steps: int = FEATURE_STEPS
+    _known: dict[tuple[int, ...], FeatureSides] = field(default_factory=dict, init=False, repr=False)
 
     @torch.no_grad()
     def controls(self, seed: int = 0) -> dict[str, dict[str, Dictionary]]:
         """The other dictionaries: `neuron_basis` and `random_dictionary`."""
-        sample = self._batches[0].rows(slice(0, max(1, self._max_tokens // self._batches[0].clean.shape[1])))
-        run = run_pair(self._model, self._dictionaries, sample, self._metric, gradient=False)
+        sample = feature_sides(self.task, next(iter(self.task.batches())), gradient=False)
+        own = self.task.dictionaries
         return {
-            "neuron_basis": {site: neuron_basis(one) for site, one in self._dictionaries.items()},
+            "neuron_basis": {site: neuron_basis(dictionary) for site, dictionary in own.items()},
             "random_dictionary": {
-                site: random_dictionary(one, run.sites[site].clean, seed=seed)
-                for site, one in self._dictionaries.items()
+                site: random_dictionary(dictionary, sample.sites[site].clean, seed=seed)
+                for site, dictionary in own.items()
             },
         }
 
-    def find(self, dictionaries: Mapping[str, Dictionary]) -> AttributionResult:
-        """Effects with other dictionaries at the same sites."""
-        if all(parse_node(node).kind != "component" for node in self._result.nodes):
-            return effects_of(
-                self._model,
-                dictionaries,
-                self._batches,
-                self._swapped,
-                behaviour=self._result.behaviour,
-                positions=False,
-                max_tokens=self._max_tokens,
-                conventions=self._result.conventions,
-            )
-        most = sum(node.startswith("feature/") for node in self._result.nodes)
-        found = attribution_patching(
-            self._model, dictionaries, self._batches, self._metric, max_tokens=self._max_tokens
-        )
-        strongest = [node for node in found.node_table()["node"] if node.startswith("feature/")][:most]
-        graph = graph_of(self._model, strongest, dictionaries, self._batches)
+    def find(self, task: Task) -> AttributionResult:
+        """Effects of a task with other dictionaries at the same sites."""
+        if all(parse_node(node).kind != "component" for node in self.result.nodes):
+            return discover(task, lambda batch: self._swapped(task, batch), self.result.conventions)
+        most = sum(parse_node(node).kind == "feature" for node in self.result.nodes)
+        found = feature_effects(task, {})
+        ranked = [found.nodes[place] for place in strongest(found, len(found.nodes))]
+        features = [node for node in ranked if parse_node(node).kind == "feature"][:most]
+        return graph_effects(component_graph(task, features), {}, steps=0 if self._plain else self.steps)
 
-        def path(*given: Any):
-            return corrupt_point(*given) if self._plain else input_path(*given, steps=self._steps)
+    @property
+    def _plain(self) -> bool:
+        return self.result.conventions.get("method") == "attribution_patching"
 
-        return graph_attribution(
-            graph,
-            self._batches,
-            self._metric,
-            by_points(path),
-            dict(CONVENTIONS),
-            max_tokens=self._max_tokens,
-        )
-
-    def _swapped(self, dictionaries: Mapping[str, Dictionary], chunk: PairBatch) -> PairRun:
+    def _swapped(self, task: Task, batch: PairBatch) -> FeatureSides:
         """The gradients do not depend on the dictionary, so they are taken once where they fit."""
-        key = tuple(chunk.index.tolist())
-        run = self._runs.get(key)
-        if run is None:
-            if self._plain:
-                run = run_pair(self._model, self._dictionaries, chunk, self._metric)
-            else:
-                run = run_pair(self._model, self._dictionaries, chunk, self._metric, gradient=False)
-                for site, at in run.sites.items():
-                    # what lies before the site is replaced by the path
-                    with skipped_blocks(self._model, layer_of(site)):
-                        one = with_path_gradients(
-                            self._model, replace(run, sites={site: at}), self._metric, self._steps
-                        )
-                    run.sites[site] = one.sites[site]
-            self._bytes += sum(3 * at.clean.numel() * at.clean.element_size() for at in run.sites.values())
-            if self._bytes <= KEPT_BYTES:
-                self._runs[key] = run
-        sites = {
-            site: SiteRun(dictionaries[site], at.clean, at.corrupt, at.grad) for site, at in run.sites.items()
+        key = tuple(batch.index.tolist())
+        sides = self._known.get(key) or self._with_gradients(batch)
+        size = sum(3 * at.clean.numel() * at.clean.element_size() for at in sides.sites.values())
+        if (len(self._known) + 1) * size <= KEPT_BYTES:
+            self._known[key] = sides
+        swapped = {
+            site: SiteRun(task.dictionaries[site], at.clean, at.corrupt, at.grad)
+            for site, at in sides.sites.items()
         }
-        return replace(run, sites=sites)
+        return replace(sides, sites=swapped)
+
+    def _with_gradients(self, batch: PairBatch) -> FeatureSides:
+        sides = feature_sides(self.task, batch, gradient=self._plain)
+        return sides if self._plain else with_path_gradients(self.task, sides, self.steps)

@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from emocircuits.circuits.judge import Judge
+from emocircuits.circuits.scorer import FaithfulnessScorer
 from emocircuits.numerics import generator
 
 DRAWS = 10
 
 
-def knockouts(judge: Judge, choice: Bool[np.ndarray, "item"], *, draws: int = DRAWS) -> dict[str, Any]:
+def knockouts(
+    scorer: FaithfulnessScorer, choice: Bool[np.ndarray, "item"], *, draws: int = DRAWS
+) -> dict[str, Any]:
     """Random subsets of a circuit, from one member to half of it, knocked out of circuit and model.
 
     Args:
-        judge: where it is judged.
+        scorer: where it is scored.
         choice: the circuit.
         draws: how many subsets.
 
@@ -30,7 +32,7 @@ def knockouts(judge: Judge, choice: Bool[np.ndarray, "item"], *, draws: int = DR
         Plain values: mean_gap, largest_gap, points [{size, circuit, model}].
     """
     members = np.flatnonzero(choice)
-    rng = generator(judge.seed, "knockouts")
+    rng = generator(scorer.seed, "knockouts")
     sets = [
         rng.choice(members, size=int(rng.integers(1, max(2, len(members) // 2 + 1))), replace=False)
         for _ in range(draws)
@@ -38,13 +40,13 @@ def knockouts(judge: Judge, choice: Bool[np.ndarray, "item"], *, draws: int = DR
     rows = np.concatenate([np.repeat(choice[None], draws, axis=0), np.ones((draws, len(choice)), dtype=bool)])
     for number, out in enumerate(sets):
         rows[number, out] = rows[draws + number, out] = False
-    found = judge.f(judge.values(rows, np.arange(2 * draws) >= draws))
-    gaps = np.abs(found[:draws] - found[draws:])
+    kept = scorer.f(scorer.values(rows, np.arange(2 * draws) >= draws))
+    gaps = np.abs(kept[:draws] - kept[draws:])
     return {
         "mean_gap": float(gaps.mean()),
         "largest_gap": float(gaps.max()),
         "points": [
-            {"size": len(out), "circuit": float(found[number]), "model": float(found[draws + number])}
+            {"size": len(out), "circuit": float(kept[number]), "model": float(kept[draws + number])}
             for number, out in enumerate(sets)
         ],
     }

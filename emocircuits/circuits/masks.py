@@ -18,7 +18,6 @@ circuit does, nodes inside by what weakening them takes away.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,20 +26,23 @@ from torch import Tensor
 
 from emocircuits.circuits.faithfulness import EVERYTHING, circuit_metric
 from emocircuits.errors import UserError
-from emocircuits.graphs.linearise import PairRun, run_pair
+from emocircuits.graphs.feature_sides import FeatureSides, feature_sides
 from emocircuits.graphs.site_run import SiteRun
+from emocircuits.interventions.ablate import NodeValues
 from emocircuits.names import NodeId, format_node
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.passes.edit import edited
 from emocircuits.passes.from_site import FromSite
-from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.passes.prompt_pairs import PairBatch
+from emocircuits.passes.record import Change
+from emocircuits.passes.task import Task
 from emocircuits.progress import track
-from emocircuits.sae.dictionary import Dictionary, open_dictionaries
+from emocircuits.sae.dictionary import Dictionary
 
 ALONG = (0.1, 0.3, 0.5, 0.7, 0.9)  # from nothing to everything
 GROW, SHRINK = (0.03, 0.12), (0.93,)  # a little more than the circuit, a little less: its neighbourhood
 KEPT_BYTES = 1 << 29  # of both sides' streams
-LOOKS, LEARN = 6, 0.25  # how often the nodes are scored, and the weight of a new look against those before
+ROUNDS, LEARN = 6, 0.25  # how often nodes are scored, and the weight of a new round against those before
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,183 +75,56 @@ class MaskScores:
 
 
 def mask_scores(
-    model: Any,
-    saes: Mapping[str, Any],
-    batches: Sequence[PairBatch],
-    metric: Metric,
+    task: Task,
     *,
     circuit: Sequence[str] = (),
     among: Collection[str] | None = None,
     points: Sequence[float] = ALONG,
     inside: bool = False,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> MaskScores:
     """Gradients with respect to masks, averaged over points.
 
     Args:
-        model: any TransformerLens object.
-        saes: site -> SAE; all sites are ablated together.
-        batches: prompt pairs, grouped by length.
-        metric: logits -> one value per prompt.
+        task: the prompts, the metric and the SAEs; all their sites are ablated together.
         circuit: nodes whose masks are 1 where the line begins.
         among: nodes whose scores are wanted; None means all.
         points: where on the line; 0 is the circuit, 1 everything. With `inside` the line runs from nothing
             (0) to the circuit (1).
         inside: whether the line ends in the circuit instead of beginning there.
-        max_tokens: tokens per pass.
     """
-    return _Masked(
-        model, open_dictionaries(saes, getattr(model.cfg, "d_model", None)), batches, metric, max_tokens
-    ).scores(circuit, among, points, inside)
+    return _Masked(task).scores(circuit, among, points, inside)
 
 
 def refined_scores(
-    model: Any,
-    saes: Mapping[str, Any],
-    batches: Sequence[PairBatch],
-    metric: Metric,
-    size: int,
-    *,
-    among: Collection[str] | None = None,
-    seed: int = 0,
-    looks: int = LOOKS,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    task: Task, size: int, *, among: Collection[str] | None = None, seed: int = 0, rounds: int = ROUNDS
 ) -> MaskScores:
     """Scores whose `best(size)` is the circuit that together keeps most of the metric.
 
     Args:
-        model: any TransformerLens object.
-        saes: site -> SAE of the sites that the circuit covers.
-        batches: the find prompts.
-        metric: logits -> one value per prompt.
+        task: the find prompts, the metric, and the SAEs of the sites that the circuit covers.
         size: most nodes of the circuit.
         among: nodes to choose from; None means all.
         seed: seed of the bootstrap: a node whose interval includes 0 is not taken.
-        looks: how often the nodes are scored, the first time from nothing, then from the circuit so far.
-        max_tokens: tokens per pass.
+        rounds: how often the nodes are scored, the first time from nothing, then from the circuit so far.
 
     Raises:
         UserError: no node's interval lies above 0.
     """
-    masked = _Masked(
-        model, open_dictionaries(saes, getattr(model.cfg, "d_model", None)), batches, metric, max_tokens
-    )
-    found = masked.scores((), among, ALONG, False)
-    for _ in range(looks - 1):
-        circuit = found.best(size, seed=seed)
+    masked = _Masked(task)
+    refined = masked.scores((), among, ALONG, False)
+    for _ in range(rounds - 1):
+        circuit = refined.best(size, seed=seed)
         grown, weaker = (
             masked.scores(circuit, among, points, inside).scores
             for points, inside in ((GROW, False), (SHRINK, True))
         )
-        new = np.where(np.isin(found.nodes, circuit), weaker, grown)
-        found = MaskScores(found.nodes, (1 - LEARN) * found.scores + LEARN * new)
-    return found
+        new = np.where(np.isin(refined.nodes, circuit), weaker, grown)
+        refined = MaskScores(refined.nodes, (1 - LEARN) * refined.scores + LEARN * new)
+    return refined
 
 
-@dataclass(frozen=True, eq=False)
-class _Masked:
-    """Prompt pairs that circuits are scored on, one after another: both sides are run once and kept where
-    they fit.
-    """
-
-    model: Any
-    dictionaries: Mapping[str, Dictionary]
-    batches: Sequence[PairBatch]
-    metric: Metric
-    max_tokens: int
-
-    def scores(
-        self, circuit: Sequence[str], among: Collection[str] | None, points: Sequence[float], inside: bool
-    ) -> MaskScores:
-        """See `mask_scores`."""
-        kept, found = _masks(circuit, self.dictionaries), []
-        for run in self._runs():
-            sign = torch.sign((run.metric_clean - run.metric_corrupt).mean())
-            total: list[Tensor] = []
-            for point in points:
-                leaves = {
-                    site: (mask * point if inside else mask + (1 - mask) * point)
-                    .expand(len(run.batch), -1)
-                    .clone()
-                    .requires_grad_()
-                    for site, mask in kept.items()
-                }
-                with torch.enable_grad():
-                    value = self._masked_metric(run, leaves)
-                total.append(torch.cat(torch.autograd.grad(value.sum(), list(leaves.values())), dim=1))
-            found.append(sign * torch.stack(total).mean(0))
-        nodes = tuple(
-            format_node(
-                NodeId(
-                    "feature" if feature < dictionary.d_sae else "error",
-                    site=site,
-                    feature=feature if feature < dictionary.d_sae else None,
-                )
-            )
-            for site, dictionary in self.dictionaries.items()
-            for feature in range(dictionary.d_sae + 1)
-        )
-        wanted = np.flatnonzero(
-            np.ones(len(nodes), dtype=bool) if among is None else np.isin(nodes, list(among))
-        )
-        scores = (
-            torch.cat([one[:, torch.from_numpy(wanted).to(one.device)] for one in found])
-            .double()
-            .numpy(force=True)
-        )
-        return MaskScores(
-            tuple(nodes[place] for place in wanted),
-            scores[np.argsort(all_indices(self.batches), kind="stable")],
-        )
-
-    def _masked_metric(self, run: PairRun, masks: Mapping[str, Tensor]) -> Float[Tensor, "prompt"]:
-        """The clean run with everything masked; nothing before the first site is run again."""
-        edits = {
-            site: _edit(dictionary, run.sites[site], masks[site])
-            for site, dictionary in self.dictionaries.items()
-        }
-        first, live = next(iter(edits)), next(iter(run.sites.values())).clean
-        start = edits.pop(first)(live).to(live.dtype)
-        with edited(self.model, edits, what="masks", must_change=False):
-            return FromSite.of(self.model, self.metric, run.batch)(
-                run.batch.clean, run.batch.index, first, start
-            )
-
-    def _runs(self) -> Iterable[PairRun]:
-        return (
-            track(self._kept, "masks")
-            if self._kept is not None
-            else map(self._run, track(self._chunks, "masks"))
-        )
-
-    def _run(self, chunk: PairBatch) -> PairRun:
-        return run_pair(self.model, self.dictionaries, chunk, self.metric, gradient=False)
-
-    @cached_property
-    def _chunks(self) -> list[PairBatch]:
-        return list(chunks(self.batches, self.max_tokens))
-
-    @cached_property
-    def _kept(self) -> list[PairRun] | None:
-        size = (
-            8
-            * sum(batch.clean.numel() for batch in self.batches)
-            * self.model.cfg.d_model
-            * len(self.dictionaries)
-        )
-        return [self._run(chunk) for chunk in self._chunks] if size <= KEPT_BYTES else None
-
-
-def closest(
-    model: Any,
-    saes: Mapping[str, Any],
-    batches: Sequence[PairBatch],
-    metric: Metric,
-    ranked: Sequence[str],
-    *,
-    sizes: int = 12,
-    tolerance: float = 0.01,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+def best_prefix(
+    task: Task, ranked: Sequence[str], *, sizes: int = 12, tolerance: float = 0.01
 ) -> tuple[str, ...]:
     """All of ranked nodes, or where together they would do more than the model, the first so many that come
     closest to it.
@@ -258,19 +133,15 @@ def closest(
     circuit that does more than the model is not what the model does.
 
     Args:
-        model: any TransformerLens object.
-        saes: site -> SAE of the sites that the circuit covers.
-        batches: the find prompts.
-        metric: logits -> one value per prompt.
+        task: the find prompts, the metric, and the SAEs of the sites that the circuit covers.
         ranked: nodes, the most important first.
         sizes: how many sizes are tried, evenly spaced on a logarithmic axis.
         tolerance: differences of faithfulness that do not count; the most nodes are taken of sizes that are
             as close.
-        max_tokens: tokens per pass.
     """
     tried = sorted({round(size) for size in np.geomspace(1, len(ranked), sizes)})
     circuits = [(), EVERYTHING, *(tuple(ranked[:size]) for size in tried)]
-    empty, full, *kept = circuit_metric(model, saes, batches, metric, circuits, max_tokens=max_tokens).mean(1)
+    empty, full, *kept = circuit_metric(task, circuits).mean(1)
     beyond = (np.array(kept) - empty) / (full - empty) - 1
     if beyond[-1] <= tolerance:
         return tuple(ranked)
@@ -278,23 +149,87 @@ def closest(
     return tuple(ranked[: tried[int(near[-1])]])
 
 
-def _masks(
-    circuit: Sequence[str], dictionaries: Mapping[str, Dictionary]
-) -> dict[str, Float[Tensor, "1 node"]]:
-    inside = set(circuit)
-    masks = {}
-    for site, dictionary in dictionaries.items():
-        names = [
-            format_node(NodeId("feature", site=site, feature=feature)) for feature in range(dictionary.d_sae)
-        ]
-        kept = [name in inside for name in (*names, format_node(NodeId("error", site=site)))]
-        masks[site] = torch.tensor([kept], dtype=dictionary.decoder.dtype, device=dictionary.decoder.device)
-    return masks
+@dataclass(frozen=True, eq=False)
+class _Masked:
+    """Prompt pairs that circuits are scored on, one after another: both sides are run once and kept where
+    they fit.
+    """
+
+    task: Task
+
+    def scores(
+        self, circuit: Sequence[str], among: Collection[str] | None, points: Sequence[float], inside: bool
+    ) -> MaskScores:
+        """See `mask_scores`."""
+        kept, parts = self._masks(circuit), []
+        for sides in self._sides():
+            sign = torch.sign((sides.clean.metric - sides.corrupt.metric).mean())
+            slopes: list[Tensor] = []
+            for point in points:
+                leaves = {
+                    site: (mask * point if inside else mask + (1 - mask) * point)
+                    .expand(len(sides.batch), -1)
+                    .clone()
+                    .requires_grad_()
+                    for site, mask in kept.items()
+                }
+                with torch.enable_grad():
+                    value = self._masked_metric(sides, leaves)
+                slopes.append(torch.cat(torch.autograd.grad(value.sum(), list(leaves.values())), dim=1))
+            parts.append(sign * torch.stack(slopes).mean(0))
+        chosen = np.ones(len(self._nodes), dtype=bool) if among is None else np.isin(self._nodes, list(among))
+        wanted = np.flatnonzero(chosen)
+        scores = torch.cat([part[:, torch.from_numpy(wanted).to(part.device)] for part in parts])
+        order = np.argsort(self.task.prompts.index, kind="stable")
+        nodes = tuple(self._nodes[place] for place in wanted)
+        return MaskScores(nodes, scores.double().numpy(force=True)[order])
+
+    @cached_property
+    def _nodes(self) -> tuple[str, ...]:
+        """All features and errors, site by site, the error of a site last."""
+        nodes: list[NodeId] = []
+        for site, dictionary in self.task.dictionaries.items():
+            nodes += [NodeId("feature", site=site, feature=feature) for feature in range(dictionary.d_sae)]
+            nodes.append(NodeId("error", site=site))
+        return tuple(map(format_node, nodes))
+
+    def _masks(self, circuit: Sequence[str]) -> dict[str, Float[Tensor, "1 node"]]:
+        """1 for the nodes of a circuit, 0 for the others, by site."""
+        inside, masks, first = np.isin(self._nodes, list(circuit)), {}, 0
+        for site, dictionary in self.task.dictionaries.items():
+            last = first + dictionary.d_sae + 1
+            masks[site] = torch.from_numpy(inside[None, first:last]).to(dictionary.decoder)
+            first = last
+        return masks
+
+    def _masked_metric(self, sides: FeatureSides, masks: Mapping[str, Tensor]) -> Float[Tensor, "prompt"]:
+        """The clean run with everything masked; nothing before the first site is run again."""
+        edits = {
+            site: _edit(dictionary, sides.sites[site], masks[site])
+            for site, dictionary in self.task.dictionaries.items()
+        }
+        first = next(iter(edits))
+        start = edits.pop(first)(sides.sites[first].clean).to(self.task.dtype)
+        with edited(self.task.model, edits, what="masks", must_change=False):
+            metric_from = FromSite.of(self.task, sides.batch)
+            return metric_from(sides.batch.clean, sides.batch.index, first, start)
+
+    def _sides(self) -> Iterable[FeatureSides]:
+        if self._kept is not None:
+            return track(self._kept, "masks")
+        return map(self._run, track(list(self.task.batches()), "masks"))
+
+    def _run(self, batch: PairBatch) -> FeatureSides:
+        return feature_sides(self.task, batch, gradient=False)
+
+    @cached_property
+    def _kept(self) -> list[FeatureSides] | None:
+        size = 8 * self.task.prompts.n_tokens * self.task.model.cfg.d_model * len(self.task.saes)
+        return [self._run(batch) for batch in self.task.batches()] if size <= KEPT_BYTES else None
 
 
-def _edit(dictionary: Dictionary, run: SiteRun, masks: Float[Tensor, "prompt node"]):
-    features = dictionary.encode(run.corrupt)
-    error = run.corrupt.to(features.dtype) - dictionary.decode(features)
+def _edit(dictionary: Dictionary, run: SiteRun, masks: Float[Tensor, "prompt node"]) -> Change:
+    base = NodeValues.of(dictionary, run.corrupt)
     keep, keep_error = masks[:, None, :-1], masks[:, None, -1:]
 
     def edit(x: Tensor) -> Tensor:
@@ -302,6 +237,7 @@ def _edit(dictionary: Dictionary, run: SiteRun, masks: Float[Tensor, "prompt nod
         live = dictionary.sae.encode(x.to(dictionary.decoder.dtype))
         live = live.to_dense() if live.is_sparse else live
         rest = x - dictionary.decode(live)
-        return dictionary.decode(features + keep * (live - features)) + error + keep_error * (rest - error)
+        features = base.features + keep * (live - base.features)
+        return dictionary.decode(features) + base.error + keep_error * (rest - base.error)
 
     return edit

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from emocircuits.circuits.judge import Judge, log_sizes
+from emocircuits.circuits.scorer import FaithfulnessScorer, log_sizes
 
 TOLERANCE, ROUND = 0.01, 12
 
 
 def minimality(
-    judge: Judge, choice: Bool[np.ndarray, "item"], *, tolerance: float = TOLERANCE
+    scorer: FaithfulnessScorer, choice: Bool[np.ndarray, "item"], *, tolerance: float = TOLERANCE
 ) -> dict[str, Any]:
     """What the members of a circuit are good for.
 
     Args:
-        judge: where it is judged.
+        scorer: where it is scored.
         choice: the circuit.
         tolerance: loss of F below which a member is superfluous; for the greedy drop, as a share of |F(C)|.
 
@@ -35,12 +35,12 @@ def minimality(
     members = np.flatnonzero(choice)
     rows = np.repeat(choice[None], len(members) + 1, axis=0)
     rows[np.arange(len(members)), members] = False
-    found = judge.f(judge.values(rows))
-    whole, losses = float(found[-1]), found[-1] - found[:-1]
+    kept = scorer.f(scorer.values(rows))
+    whole, losses = float(kept[-1]), kept[-1] - kept[:-1]
     dropped, left = _greedy(
-        judge, choice, members[np.argsort(losses, kind="stable")], whole - tolerance * abs(whole)
+        scorer, choice, members[np.argsort(losses, kind="stable")], whole - tolerance * abs(whole)
     )
-    names = judge.candidates.names
+    names = scorer.candidates.graph.items
     kept = [names[member] for member in members if member not in dropped]
     return {
         "redundant_share": float((np.abs(losses) < tolerance).mean()),
@@ -53,7 +53,7 @@ def minimality(
 
 
 def _greedy(
-    judge: Judge, choice: Bool[np.ndarray, "item"], order: np.ndarray, least: float
+    scorer: FaithfulnessScorer, choice: Bool[np.ndarray, "item"], order: np.ndarray, least: float
 ) -> tuple[set[int], float]:
     """The longest prefix of an order that can go: two rounds, a coarse one and one between its neighbours."""
     best, value, beyond = 0, float("nan"), len(order)
@@ -64,12 +64,12 @@ def _greedy(
         rows = np.repeat(choice[None], len(tries), axis=0)
         for row, size in enumerate(tries):
             rows[row, order[:size]] = False
-        found = judge.f(judge.values(rows))
-        good = [place for place in range(len(tries)) if found[place] >= least]
+        kept = scorer.f(scorer.values(rows))
+        good = [place for place in range(len(tries)) if kept[place] >= least]
         if good:
-            best, value = tries[good[-1]], float(found[good[-1]])
+            best, value = tries[good[-1]], float(kept[good[-1]])
         beyond = min(
-            [size for place, size in enumerate(tries) if size > best and found[place] < least], default=beyond
+            [size for place, size in enumerate(tries) if size > best and kept[place] < least], default=beyond
         )
         tries = sorted(
             {int(size) for size in np.linspace(best + 1, beyond - 1, ROUND)} if beyond - best > 1 else set()

@@ -13,29 +13,14 @@ The k strongest come from dynamic programming over the circuit in topological or
 """
 
 import heapq
-from dataclasses import dataclass
 
 import networkx as nx
 
+from emocircuits.artifacts.answers import Path
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.errors import UserError
 
 CANCELLED = 0.01
-
-
-@dataclass(frozen=True)
-class Path:
-    """One path.
-
-    Attributes:
-        nodes: ids from source to target.
-        amount: what runs along it, in units of the metric.
-        share: amount as a share of what the source sends in all.
-    """
-
-    nodes: tuple[str, ...]
-    amount: float
-    share: float
 
 
 def strongest_paths(circuit: CircuitGraph, source: str, target: str, k: int = 5) -> tuple[Path, ...]:

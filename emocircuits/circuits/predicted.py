@@ -12,13 +12,12 @@ where an edit moves a node along other positions than the prompts do, and, for s
 on the way of another.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from emocircuits.artifacts.attribution import AttributionResult
@@ -27,24 +26,15 @@ from emocircuits.errors import UserError
 from emocircuits.interventions.edits import Edit
 from emocircuits.interventions.intervene import intervene, node_values
 from emocircuits.numerics import bootstrap_interval
-from emocircuits.passes.last_position import run_metric
-from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
+from emocircuits.passes.metric import run_metric
+from emocircuits.passes.task import Task
 
 RUNS, TOGETHER = ("clean", "corrupt"), "all together"
 
 
 @torch.no_grad()
 def predicted_effect(
-    source: CircuitGraph | AttributionResult,
-    edits: Sequence[Edit],
-    model: Any,
-    clean: Int[Tensor, "..."],
-    corrupt: Int[Tensor, "..."],
-    metric: Metric,
-    saes: Mapping[str, Any] | None = None,
-    *,
-    run: str = "clean",
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    source: CircuitGraph | AttributionResult, edits: Sequence[Edit], task: Task, *, run: str = "clean"
 ) -> pd.DataFrame:
     """Predicted and real effect of edits on the metric, each alone and all together.
 
@@ -52,16 +42,12 @@ def predicted_effect(
         source: a circuit or an attribution result; effects are means over the prompts it was found on.
         edits: what is to happen; `ablate(…, "mean")` and `ablate(…, "resample")` take the prompts of the
             other run.
-        model: any TransformerLens object.
-        clean, corrupt: token ids (prompt, pos), pairs row by row.
-        metric: logits -> one value per prompt.
-        saes: site -> SAE, where features or errors are edited.
-        run: which prompts are run under the edits.
-        max_tokens: tokens per pass.
+        task: the prompts, the metric, and SAEs where features or errors are edited.
+        run: which prompts are run under the edits, `clean` or `corrupt`.
 
     Returns:
         One row per edit and, for several, one for all together: edit, effect (of the node), share (mean over
-            prompts), predicted, real, ci_low, ci_high (of the real one, over prompts).
+        prompts), predicted, real, ci_low, ci_high (of the real one, over prompts).
 
     Raises:
         UserError: no edit, an edited node that the source does not have or that is the same on clean and
@@ -71,24 +57,22 @@ def predicted_effect(
         raise UserError(f"run '{run}'", expected=" or ".join(RUNS))
     if not edits:
         raise UserError("no edit was given", expected="a list such as [scale('feature/…', 0.0)]")
-    effects = _effects(source, edits)
-    batches = [PairBatch(clean, corrupt, torch.arange(len(clean)))]
+    effects, model, saes = _effects(source, edits), task.model, task.saes
     shares: list[list[Tensor]] = [[] for _ in edits]
     reals: list[list[Tensor]] = [[] for _ in range(len(edits) + 1)]
-    for chunk in chunks(batches, max_tokens):
-        here, other = (chunk.clean, chunk.corrupt) if run == "clean" else (chunk.corrupt, chunk.clean)
+    for batch in task.batches():
+        sides = (batch.clean, batch.corrupt)
+        here, other = sides if run == "clean" else sides[::-1]
         nodes = list(dict.fromkeys(edit.node for edit in edits))
-        on_clean, on_corrupt = (
-            node_values(model, tokens, nodes, saes) for tokens in (chunk.clean, chunk.corrupt)
-        )
-        plain = run_metric(model, here, metric, chunk.index)
+        on_clean, on_corrupt = (node_values(model, tokens, nodes, saes) for tokens in sides)
+        plain = run_metric(model, here, task.metric, batch.index)
         live, reference = (on_clean, on_corrupt) if run == "clean" else (on_corrupt, on_clean)
         for place, edit in enumerate(edits):
             moved = edit.applied(live[edit.node], 0, reference) - live[edit.node]
             shares[place].append(_share(moved, on_clean[edit.node] - on_corrupt[edit.node]))
         for place, some in enumerate([*([edit] for edit in edits), list(edits)]):
             with intervene(model, some, saes=saes, reference=other, must_change=False):
-                reals[place].append(run_metric(model, here, metric, chunk.index) - plain)
+                reals[place].append(run_metric(model, here, task.metric, batch.index) - plain)
     mean_share = [_known_mean(torch.cat(parts), edit) for parts, edit in zip(shares, edits, strict=True)]
     predicted = [effect * share for effect, share in zip(effects, mean_share, strict=True)]
     rows = list(zip(map(repr, edits), effects, mean_share, predicted, strict=True))

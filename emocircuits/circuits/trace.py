@@ -3,7 +3,7 @@ interventions say.
 
 *By what reads the push.* The push lies in the residual stream; from there it reaches the logits directly
 (what the unembedding makes of it: a push on output tokens) or enters a head's queries, keys or values or an
-MLP behind the site (deeper computation). Each of these edges is integrated over the strength; together they
+MLP after the site (deeper computation). Each of these edges is integrated over the strength; together they
 are the whole effect.
 
 *By what it becomes at a later site.* There the push has changed features and the error, and < change, mean
@@ -16,30 +16,23 @@ them: only the logits see the push, and everything but the logits sees it; where
 whole, the paths interact.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 
-from emocircuits.attribution.methods.steering_attribution import (
-    STEPS,
-    Push,
-    steered_graph,
-    steered_pair,
-    steering_path,
-)
-from emocircuits.graphs.components import Graph
-from emocircuits.graphs.linearise import SiteRun
+from emocircuits.artifacts.push import Push
+from emocircuits.graphs.components import ComponentGraph
+from emocircuits.graphs.site_run import SiteRun
+from emocircuits.graphs.steered import STEPS, steered_graph, steered_sides, steering_points
 from emocircuits.names import TARGET, NodeId, format_node, parse_node
 from emocircuits.numerics import bootstrap_interval
-from emocircuits.passes.anatomy import Anatomy, open_anatomy
-from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, all_indices, chunks
+from emocircuits.passes.prompt_pairs import PairBatch
 from emocircuits.passes.record import Change, forward
-from emocircuits.sae.dictionary import Dictionary
+from emocircuits.passes.task import Task
 
 DIRECT, REMAINDER = "direct", "remainder"
 COLUMNS = ("split", "part", "amount", "ci_low", "ci_high", "share")
@@ -68,92 +61,82 @@ class Trace:
 
 
 def trace_push(
-    model: Any,
-    batches: Sequence[PairBatch],
-    metric: Metric,
+    task: Task,
     push: Push,
     *,
-    dictionaries: Mapping[str, Dictionary] | None = None,
     matched: Mapping[str, Collection[int]] | None = None,
     real: bool = True,
     steps: int = STEPS,
     seed: int = 0,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> Trace:
     """Splits the effect of a push.
 
     Args:
-        model: any TransformerLens object.
-        batches: prompts; their corrupt side is pushed.
-        metric: logits -> one value per prompt.
+        task: the metric and the prompts, whose corrupt side is pushed; at the sites of its SAEs the effect is
+            split by features.
         push: the direction.
-        dictionaries: later sites at which the effect is split by features.
         matched: site -> features that match the emotion.
         real: whether the two real interventions are run.
         steps: midpoints of the strength.
         seed: seed of the bootstrap.
-        max_tokens: tokens per pass.
     """
-    anatomy = open_anatomy(model, batches[0].corrupt)
-    whole = steered_graph(anatomy, push)
+    whole = steered_graph(task.with_saes({}), push)
     # only the push writes: nothing else is asked for
-    graph = Graph(anatomy, whole.writers[:1], whole.readers)
-    order = np.argsort(all_indices(batches), kind="stable")
-    found, totals, patched = [], [], []
-    sites = dict(dictionaries or {})
-    parts: dict[str, list[torch.Tensor]] = {site: [] for site in sites}
-    for chunk in chunks(batches, max_tokens):
-        pair = steered_pair(graph, chunk, metric, push, sites)
-        seeds = None
-        grads = dict.fromkeys(sites, 0.0)
-        for weight, point in steering_path(graph, chunk, metric, push, steps, sites):
-            seeds = graph.seeds(point, weight, seeds)
-            grads = {site: total + weight * point.grads[site] for site, total in grads.items()}
-        found.append(graph.edge_effects(pair, seeds))
-        totals.append(pair.clean.metric - pair.corrupt.metric)
-        for site, dictionary in sites.items():
-            run = SiteRun(dictionary, pair.clean.values[site], pair.corrupt.values[site], grads[site])
+    graph = ComponentGraph(whole.task, whole.writers[:1], whole.readers)
+    order = np.argsort(task.prompts.index, kind="stable")
+    edges, totals, patched = [], [], []
+    shares: dict[str, list[torch.Tensor]] = {site: [] for site in task.saes}
+    for batch in task.batches():
+        sides = steered_sides(task, batch, push, (*graph.value_taps, *task.saes))
+        taps = dict.fromkeys([*graph.taps, *task.saes])
+        points = list(steering_points(task, batch, push, taps, steps))
+        edges.append(graph.averaged(sides, iter(points), edges=True).edge_effects())
+        totals.append(sides.clean.metric - sides.corrupt.metric)
+        for site, dictionary in task.saes.items():
+            grad = sum(weight * point.grads[site] for weight, point in points)
+            run = SiteRun(dictionary, sides.clean.values[site], sides.corrupt.values[site], grad)
             error = (run.delta_error * run.grad).sum((1, 2))[:, None]
-            parts[site].append(torch.cat([(run.delta_features * run.feature_grad).sum(1), error], dim=1))
+            shares[site].append(torch.cat([(run.delta_features * run.feature_grad).sum(1), error], dim=1))
         if real:
-            patched.append(_interventions(anatomy, chunk, metric, push) - pair.corrupt.metric[:, None])
-    edges, total = (torch.cat(one).double().numpy(force=True)[order] for one in (found, totals))
-    slots = [graph.slots[target] for target in graph.pairs[1]]
-    columns: list[tuple[str, str, np.ndarray]] = []
-    for split, name in (("routes", _route), ("readers", _part)):
-        for part in sorted(set(map(name, slots)), key=lambda part: (part != DIRECT, part)):
-            columns.append((split, part, edges[:, [name(slot) == part for slot in slots]].sum(1)))
-        columns.append((split, REMAINDER, total - edges.sum(1)))
+            patched.append(_interventions(task, batch, push) - sides.corrupt.metric[:, None])
+    direct, total = (torch.cat(parts).double().numpy(force=True)[order] for parts in (edges, totals))
+    columns = _by_reader([graph.slots[target] for target in graph.pairs[1]], direct, total)
     if real:
         alone, others = torch.cat(patched).double().numpy(force=True)[order].T
         columns += [
             ("real", "only the logits see the push", alone),
             ("real", "all but the logits see the push", others),
         ]
-    for site in sites:
-        shares = torch.cat(parts[site]).double().numpy(force=True)[order]
-        columns += _by_feature(site, shares, total - shares.sum(1), sorted((matched or {}).get(site, ())))
+    for site, parts in shares.items():
+        own = torch.cat(parts).double().numpy(force=True)[order]
+        columns += _by_feature(site, own, total - own.sum(1), sorted((matched or {}).get(site, ())))
     return Trace(_table(columns, total, seed), total, steps)
 
 
+def _by_reader(
+    slots: list[str], direct: Float[np.ndarray, "prompt slot"], total: Float[np.ndarray, "prompt"]
+) -> list[tuple[str, str, np.ndarray]]:
+    """The effect by what reads the push: by kind, and block by block."""
+    columns: list[tuple[str, str, np.ndarray]] = []
+    for split, name in (("routes", _route), ("readers", _part)):
+        for part in sorted(set(map(name, slots)), key=lambda part: (part != DIRECT, part)):
+            columns.append((split, part, direct[:, [name(slot) == part for slot in slots]].sum(1)))
+        columns.append((split, REMAINDER, total - direct.sum(1)))
+    return columns
+
+
 @torch.no_grad()
-def _interventions(
-    anatomy: Anatomy, chunk: PairBatch, metric: Metric, push: Push
-) -> Float[torch.Tensor, "prompt two"]:
+def _interventions(task: Task, batch: PairBatch, push: Push) -> Float[torch.Tensor, "prompt two"]:
     """The metric where only the logits read the push, and where all but the logits do."""
 
     def run(changes: Mapping[str, Change]) -> torch.Tensor:
-        return forward(anatomy, chunk.corrupt, metric, chunk.index, changes=changes).metric
+        return forward(task, batch.corrupt, batch.index, changes=changes).metric
 
-    alone = run({anatomy.last: lambda value: value + push.vector.to(value)})
-    if push.site == anatomy.last:
+    last = task.anatomy.last
+    alone = run({last: lambda value: value + push.vector.to(value)})
+    if push.site == last:
         return torch.stack([alone, run({})], dim=1)
-    others = run(
-        {
-            push.site: lambda value: value + push.vector.to(value),
-            anatomy.last: lambda value: value - push.vector.to(value),
-        }
-    )
+    others = run({**push.change(), last: lambda value: value - push.vector.to(value)})
     return torch.stack([alone, others], dim=1)
 
 
@@ -161,8 +144,8 @@ def _route(slot: str) -> str:
     """The kind of a reader, all blocks together."""
     if slot == TARGET:
         return DIRECT
-    kind = slot.partition("<")[2]
-    return "MLPs" if not kind else "attention values" if kind == "v>" else "attention queries and keys"
+    kind = parse_node(slot).slot
+    return "MLPs" if kind is None else "attention values" if kind == "v" else "attention queries and keys"
 
 
 def _part(slot: str) -> str:
@@ -171,11 +154,10 @@ def _part(slot: str) -> str:
     """
     if slot == TARGET:
         return DIRECT
-    head, _, kind = slot.partition("<")
-    layer = parse_node(slot).layer
-    if not kind:
-        return f"MLP {layer}"
-    return f"attention {layer}, {'values' if kind == 'v>' else 'queries and keys'}"
+    node = parse_node(slot)
+    if not node.is_slot:
+        return f"MLP {node.layer}"
+    return f"attention {node.layer}, {'values' if node.slot == 'v' else 'queries and keys'}"
 
 
 def _by_feature(

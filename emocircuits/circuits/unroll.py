@@ -3,44 +3,45 @@ viewer draws.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
 from emocircuits.artifacts.circuit import CircuitGraph, Edge, Node
-from emocircuits.attribution.edges import edge_effects
-from emocircuits.attribution.methods.attribution_patching import attribution_patching
-from emocircuits.attribution.methods.integrated_gradients import integrated_gradients
-from emocircuits.circuits.build import node_label
+from emocircuits.attribution.methods.gradients import feature_effects, graph_effects
+from emocircuits.circuits.activations import feature_activations
+from emocircuits.circuits.nodes import node_label
 from emocircuits.errors import UserError
-from emocircuits.graphs.linearise import record_clean
+from emocircuits.graphs.features import FeatureGraph
 from emocircuits.names import TARGET, NodeId, format_node, parse_node
-from emocircuits.passes.pairs import Metric, PairBatch
-from emocircuits.sae.dictionary import open_dictionaries, whole_stream
+from emocircuits.passes.prompt_pairs import PairBatch, PromptPairs
+from emocircuits.passes.task import Task
+from emocircuits.sae.dictionary import whole_stream
 
 EMBEDDED = "blocks.0.hook_resid_pre"
 
 
-@torch.no_grad()
-def _activations(model: Any, dictionaries: Mapping[str, Any], pair: PairBatch) -> dict[str, torch.Tensor]:
-    streams = record_clean(model, dictionaries, pair)
-    return {site: dictionaries[site].encode(streams[site])[0] for site in dictionaries}
+@dataclass(frozen=True)
+class UnrollSettings:
+    """How much of a circuit is drawn over the positions of one prompt.
+
+    Attributes:
+        share: least |effect| of a node, as a share of |metric(clean) - metric(corrupt)| on this pair.
+        edge_share: the same for edges.
+        max_nodes: at most this many feature and error nodes.
+    """
+
+    share: float = 0.01
+    edge_share: float = 0.005
+    max_nodes: int = 80
 
 
 def unroll(
-    model: Any,
-    saes: Mapping[str, Any],
-    pair: PairBatch,
-    metric: Metric,
     circuit: CircuitGraph,
+    task: Task,
+    pair: PairBatch,
     tokens: Sequence[str],
-    *,
-    share: float = 0.01,
-    edge_share: float = 0.005,
-    max_nodes: int = 80,
-    steps: int = 0,
-    max_tokens: int = 4096,
+    settings: UnrollSettings | None = None,
 ) -> CircuitGraph:
     """Unrolls a circuit over one prompt pair.
 
@@ -49,17 +50,11 @@ def unroll(
     first site -> … -> metric.
 
     Args:
-        model: any TransformerLens object.
-        saes: site -> SAE.
+        circuit: the circuit over all positions; gradients are integrated over as many midpoints as its own.
+        task: the metric, and SAEs of the sites that the circuit covers.
         pair: exactly one prompt pair.
-        metric: logits -> one value per prompt.
-        circuit: the circuit over all positions.
         tokens: texts of the clean tokens.
-        share: least |effect| of a node, as a share of |metric(clean) - metric(corrupt)| on this pair.
-        edge_share: the same for edges.
-        max_nodes: at most this many feature and error nodes.
-        steps: midpoints of integrated gradients; 0 takes the gradient of the corrupt run.
-        max_tokens: tokens per pass.
+        settings: how much of it is drawn; by default all of `UnrollSettings()`.
 
     Raises:
         UserError: not one pair, other tokens, or a circuit that does nothing on this pair.
@@ -69,58 +64,63 @@ def unroll(
             f"{len(pair)} pairs of {pair.clean.shape[1]} tokens with {len(tokens)} token texts",
             expected="one pair and a text for each of its tokens",
         )
-    sites = open_dictionaries(saes, getattr(model.cfg, "d_model", None))
-    dtype = next(iter(sites.values())).decoder.dtype
-    sites = {EMBEDDED: whole_stream(EMBEDDED, next(iter(sites.values())).d_in, dtype), **sites}
-    method = partial(integrated_gradients, steps=steps) if steps else attribution_patching
-    found = method(model, sites, [pair], metric, behaviour=circuit.behaviour, positions=True)
-    scale = abs(float(found.metric_clean[0] - found.metric_corrupt[0]))
-    effects = dict(zip(found.nodes, found.effects[0].tolist(), strict=True))
-    members = {node.id for node in circuit.nodes}
-    own = sorted(
-        (node for node in found.nodes if _without_position(node) in members and effects[node]),
-        key=lambda node: -abs(effects[node]),
+    settings, steps = settings or UnrollSettings(), int(circuit.conventions.get("steps", 0))
+    here = _with_embeddings(task.on(PromptPairs((pair,))))
+    effects_of = feature_effects(here, {}, steps=steps, positions=True)
+    change = float(effects_of.metric_clean[0] - effects_of.metric_corrupt[0])
+    least, effects = (
+        settings.share * abs(change),
+        dict(zip(effects_of.nodes, effects_of.effects[0].tolist(), strict=True)),
     )
+    members = {node.id for node in circuit.nodes}
+    own = [node for node in effects_of.nodes if _without_position(node) in members and effects[node]]
     if not own:
         raise UserError("no node of the circuit does anything on this pair", cure="choose another pair")
-    chosen = [node for node in own if abs(effects[node]) >= share * scale][:max_nodes] or own[:1]
+    own = sorted(own, key=lambda node: -abs(effects[node]))
+    chosen = [node for node in own if abs(effects[node]) >= least][: settings.max_nodes] or own[:1]
     words = [
-        node
-        for node in found.nodes
-        if parse_node(node).site == EMBEDDED and abs(effects[node]) >= share * scale
+        node for node in effects_of.nodes if parse_node(node).site == EMBEDDED and abs(effects[node]) >= least
     ]
-    ordered = [*words, *sorted(chosen, key=found.nodes.index)]
-    edges = edge_effects(model, sites, [pair], metric, ordered, steps=steps, max_tokens=max_tokens)
-    features = _activations(model, sites, pair)
+    ordered = (*words, *sorted(chosen, key=effects_of.nodes.index))
+    drawn = graph_effects(FeatureGraph(here, ordered), {}, steps=steps).edges
+    features = feature_activations(here, pair.clean)
     parents = {node.id: node for node in circuit.nodes}
     nodes = [_token(node, effects[node], tokens) for node in words]
     nodes += [
         _node(node, effects[node], features, parents[_without_position(node)])
         for node in ordered[len(words) :]
     ]
-    change = float(found.metric_clean[0] - found.metric_corrupt[0])
     target = next((node for node in circuit.nodes if node.kind == "target"), Node.of(TARGET))
     nodes.append(Node.of(TARGET, label=target.label, effect=change, verified=change))
     names = [*(_token_id(node) for node in words), *ordered[len(words) :], TARGET]
-    source = edges.sources
-    drawn = tuple(
-        Edge(names[s], names[t], w)
-        for s, t, w in zip(source, edges.targets, edges.effects[0], strict=True)
-        if abs(w) >= edge_share * scale
+    edges = tuple(
+        Edge(names[source], names[end], weight)
+        for source, end, weight in zip(drawn.sources, drawn.targets, drawn.effects[0], strict=True)
+        if weight and abs(weight) >= settings.edge_share * abs(change)
     )
     return CircuitGraph(
         circuit.behaviour,
         tuple(nodes),
-        drawn,
+        edges,
         tokens=tuple(tokens),
         conventions=circuit.conventions,
-        thresholds={"node": share, "edge": edge_share, "max_nodes": max_nodes},
+        thresholds={
+            "node": settings.share,
+            "edge": settings.edge_share,
+            "max_nodes": settings.max_nodes,
+        },
         scores={
-            "metric_clean": float(found.metric_clean[0]),
-            "metric_corrupt": float(found.metric_corrupt[0]),
+            "metric_clean": float(effects_of.metric_clean[0]),
+            "metric_corrupt": float(effects_of.metric_corrupt[0]),
         },
         provenance=circuit.provenance,
     )
+
+
+def _with_embeddings(task: Task) -> Task:
+    """The same with the embeddings as a site whose whole stream is an error node."""
+    first = next(iter(task.dictionaries.values()))
+    return task.with_saes({EMBEDDED: whole_stream(EMBEDDED, first.d_in, first.decoder.dtype), **task.saes})
 
 
 def _without_position(text: str) -> str:

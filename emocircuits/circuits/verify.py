@@ -1,70 +1,48 @@
 """The nodes and edges of a circuit patched for real, within a budget of passes: nodes first, strongest first,
-then edges.
+then the slots of heads, then edges.
 
 A node takes its clean value in the corrupt run; an edge lets its target alone see the source's change
-(`attribution.patches`, `attribution.exact_edges`). Among components a cause may need another one that the
+(`graphs.component_patches`, `graphs.feature_patches`). Among components a cause may need another one that the
 corrupt run lacks; what does nothing there is patched in the clean run as well, the other way round, and that
 effect is taken where it is something.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from emocircuits.artifacts.circuit import CircuitGraph, Edge
-from emocircuits.attribution.components import run_both, tokens_at_once
-from emocircuits.attribution.methods.exact_edges import exact_edges
-from emocircuits.attribution.methods.exact_patching import exact_patching
-from emocircuits.circuits.candidates import dictionaries_at, graph_of
-from emocircuits.circuits.members import member_edges, member_nodes, member_sites
+from emocircuits.attribution.methods.search_evidence import Bench
+from emocircuits.circuits.candidates import graph_of_circuit, member_edges, member_nodes
 from emocircuits.errors import UserError
-from emocircuits.graphs.components import Graph
-from emocircuits.graphs.patches import BACKGROUNDS, Patcher
-from emocircuits.names import TARGET, parse_node
-from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch, chunks
-from emocircuits.passes.record import forward
+from emocircuits.graphs.graph import BACKGROUNDS
+from emocircuits.names import parse_node
+from emocircuits.passes.gathered import whole_passes
+from emocircuits.passes.task import Task
 
 NOTHING = 1e-3  # share of the metric's mean |clean - corrupt|
 BOTH_RUNS = 2
-Pairs = Sequence[tuple[str, str]]
+Item = TypeVar("Item", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Real effects, mean over prompts, and the passes they took."""
+class _Measured:
+    """Real effects, mean over prompts, of nodes and slots and of edges."""
 
     nodes: Mapping[str, float]
     edges: Mapping[tuple[str, str], float]
-    passes: int
 
 
-def verify(
-    circuit: CircuitGraph,
-    model: Any,
-    clean: Int[torch.Tensor, "..."],
-    corrupt: Int[torch.Tensor, "..."],
-    metric: Metric,
-    saes: Mapping[str, Any] | None = None,
-    budget: int | None = None,
-    *,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-) -> CircuitGraph:
+def verify(circuit: CircuitGraph, task: Task, *, budget: int | None = None) -> CircuitGraph:
     """The same circuit with verified effects.
 
     Args:
         circuit: the circuit.
-        model: any TransformerLens object.
-        clean, corrupt: token ids (prompt, pos), pairs row by row.
-        metric: logits -> one value per prompt; needs no gradient.
-        saes: site -> SAE, where the circuit has features.
+        task: the prompts, the metric (it needs no gradient), and SAEs where the circuit has features.
         budget: passes over all prompts that may be spent; None verifies everything. Where it does not reach,
             `verified` stays what it was.
-        max_tokens: tokens per pass.
 
     Returns:
         The circuit; `scores["verification_passes"]` is what was spent.
@@ -77,161 +55,85 @@ def verify(
         raise UserError(
             f"a budget of {budget} passes", expected=f"at least {BOTH_RUNS + 1}: both runs and one patch"
         )
-    members = member_nodes(circuit)
-    batches = [PairBatch(clean, corrupt, torch.arange(len(clean)))]
-    dictionaries = dictionaries_at(model, member_sites(circuit), saes)
+    graph = graph_of_circuit(circuit, task)
+    bench = Bench.open(graph, budget)
+    return _with_effects(circuit, _measured(circuit, bench), bench)
+
+
+def _measured(circuit: CircuitGraph, bench: Bench) -> _Measured:
+    graph = bench.graph
     strength = {node.id: abs(node.effect or 0.0) for node in circuit.nodes}
-    nodes = sorted(members, key=lambda node: -strength[node])
-    weights = {(edge.source, edge.target): abs(edge.weight) for edge in circuit.edges}
-    edges = sorted(member_edges(circuit), key=lambda edge: -weights[edge])
-    if all(parse_node(node).kind in ("feature", "error") for node in members):
-        found = _features(
-            model,
-            {site: saes[site] for site in dictionaries},
-            batches,
-            metric,
-            nodes,
-            edges,
-            budget,
-            max_tokens,
+    weight = {(edge.source, edge.target): abs(edge.weight) for edge in circuit.edges}
+    members = sorted(member_nodes(circuit), key=lambda node: -strength[node])
+    slots = [node for node in members if parse_node(node).is_slot]
+    nodes = [node for node in members if node not in set(slots)]
+    edges = sorted(member_edges(circuit), key=lambda edge: -weight[edge])
+    place = {name: number for number, name in enumerate(graph.nodes)}
+    slot = {name: number for number, name in enumerate(graph.slots)}
+    number = {pair: edge for edge, pair in enumerate(bench.pairs)}
+    strange = [edge for edge in edges if (place.get(edge[0]), slot.get(edge[1])) not in number]
+    if strange:
+        raise UserError(
+            f"the edge {strange[0][0]} -> {strange[0][1]}",
+            expected="nodes of adjacent sites, or of the last site and the logits"
+            if graph.unit == "nodes"
+            else "an edge of the model's graph",
         )
-    else:
-        graph = graph_of(model, members, dictionaries, batches)
-        found = _Components(graph, batches, metric, budget, max_tokens).measure(nodes, edges)
-    return _filled(circuit, found)
+    effects = _both_ways(bench, nodes, [place[node] for node in nodes], bench.nodes, _first)
+    effects |= _both_ways(bench, slots, [slot[name] for name in slots], bench.slots, _first)
+    numbers = [number[place[source], slot[target]] for source, target in edges]
+    return _Measured(effects, _both_ways(bench, edges, numbers, bench.edges, bench.affordable))
 
 
-def _filled(circuit: CircuitGraph, found: Measured) -> CircuitGraph:
+def _first(numbers: np.ndarray, room: int) -> np.ndarray:
+    return numbers[:room]
+
+
+def _both_ways(
+    bench: Bench,
+    items: Sequence[Item],
+    numbers: Sequence[int],
+    patch: Callable[..., np.ndarray],
+    affordable: Callable[[np.ndarray, int], np.ndarray],
+) -> dict[Item, float]:
+    """Mean effects in the corrupt run and, among components, in the clean run where that is nothing."""
+    effects: dict[Item, float] = {}
+    by_number, least = dict(zip(numbers, items, strict=True)), NOTHING * bench.scale
+    for background in BACKGROUNDS if bench.graph.unit == "edges" else BACKGROUNDS[:1]:
+        left = [
+            number
+            for number, item in by_number.items()
+            if background == "corrupt" or abs(effects.get(item, np.inf)) <= least
+        ]
+        chosen = affordable(np.array(left, dtype=np.int64), bench.room())
+        values = patch(chosen, background).mean(0).tolist()
+        for edge, value in zip(chosen.tolist(), values, strict=True):
+            if background == "corrupt" or abs(value) > least:
+                effects[by_number[edge]] = value
+    return effects
+
+
+def _with_effects(circuit: CircuitGraph, measured: _Measured, bench: Bench) -> CircuitGraph:
     text = "effect of a real patch in the corrupt run"
-    if any(node.kind == "component" for node in circuit.nodes):
+    if bench.graph.unit == "edges":
         text += ", or in the clean run where that is nothing"
-    nodes = tuple(replace(node, verified=found.nodes.get(node.id, node.verified)) for node in circuit.nodes)
+    nodes = tuple(
+        replace(node, verified=measured.nodes.get(node.id, node.verified)) for node in circuit.nodes
+    )
     heads: dict[str, int] = {}
     for edge in circuit.edges:
         heads[edge.source] = heads.get(edge.source, 0) + 1
 
     def checked(edge: Edge) -> Edge:
-        if "<" in edge.source:  # what its slot does, shared like its effect
-            value = found.nodes.get(edge.source)
+        if parse_node(edge.source).is_slot:  # what its slot does, shared like its effect
+            value = measured.nodes.get(edge.source)
             return edge if value is None else replace(edge, verified=value / heads[edge.source])
-        return replace(edge, verified=found.edges.get((edge.source, edge.target), edge.verified))
+        return replace(edge, verified=measured.edges.get((edge.source, edge.target), edge.verified))
 
     return replace(
         circuit,
         nodes=nodes,
         edges=tuple(map(checked, circuit.edges)),
         conventions={**circuit.conventions, "verified": text},
-        scores={**circuit.scores, "verification_passes": found.passes},
+        scores={**circuit.scores, "verification_passes": whole_passes(bench.spent)},
     )
-
-
-def _features(
-    model: Any,
-    saes: Mapping[str, Any],
-    batches: Sequence[PairBatch],
-    metric: Metric,
-    nodes: Sequence[str],
-    edges: Pairs,
-    budget: int | None,
-    max_tokens: int,
-) -> Measured:
-    room = float("inf") if budget is None else budget - BOTH_RUNS
-    nodes = nodes[: int(min(room, len(nodes)))]
-    exact = exact_patching(model, saes, batches, metric, nodes=list(nodes), max_tokens=max_tokens)
-    values = dict(zip(exact.nodes, exact.effects.mean(0).tolist(), strict=True))
-    # edges start from both runs anew, for the last site's and for the others
-    room -= len(nodes) + 2 * BOTH_RUNS
-    affordable, sources = [], set()
-    for source, target in edges:
-        cost = 1 + (source not in sources and target != TARGET)
-        if room < cost:
-            break
-        room -= cost
-        sources.add(source)
-        affordable.append((source, target))
-    if not affordable:
-        return Measured(values, {}, exact.passes)
-    effects, spent = exact_edges(model, saes, batches, metric, affordable, max_tokens=max_tokens)
-    return Measured(
-        values, dict(zip(affordable, effects.mean(0).tolist(), strict=True)), exact.passes + spent
-    )
-
-
-class _Components:
-    """Patches of the nodes, slots and edges of a graph, as many as the budget pays for."""
-
-    def __init__(
-        self, graph: Graph, batches: Sequence[PairBatch], metric: Metric, budget: int | None, max_tokens: int
-    ):
-        self._graph, self._metric, self._budget = graph, metric, budget
-        self._patchers, self._slot_rows = [], 0
-        for chunk in chunks(batches, tokens_at_once(graph, max_tokens)):
-            pair, spent = run_both(graph, chunk, metric)
-            self._patchers.append(Patcher(graph, chunk, pair, metric, max_tokens))
-            self._patchers[-1].rows += spent * len(chunk)
-        self._prompts = sum(len(one.chunk) for one in self._patchers)
-        change = [one.pair.clean.metric - one.pair.corrupt.metric for one in self._patchers]
-        self._least = NOTHING * float(torch.cat(change).abs().mean())
-
-    def measure(self, nodes: Sequence[str], edges: Pairs) -> Measured:
-        """Real effects of nodes, then of slots, then of edges."""
-        place = {name: number for number, name in enumerate(self._graph.nodes)}
-        slot = {name: number for number, name in enumerate(self._graph.slots)}
-        found = self._both_ways(
-            [node for node in nodes if "<" not in node],
-            lambda one, names, side: one.nodes([place[name] for name in names], side),
-        )
-        found |= self._both_ways(
-            [node for node in nodes if "<" in node],
-            lambda one, names, side: torch.stack([self._slot(one, name, side) for name in names], dim=1),
-        )
-        links = self._both_ways(
-            edges,
-            lambda one, pairs, side: one.edges(
-                [(place[source], slot[target]) for source, target in pairs], side
-            ),
-        )
-        return Measured(found, links, int(np.ceil(self._spent - 1e-9)))
-
-    @property
-    def _spent(self) -> float:
-        return (sum(one.rows for one in self._patchers) + self._slot_rows) / self._prompts
-
-    def _both_ways(
-        self, items: Sequence[Any], effects: Callable[[Patcher, Sequence[Any], str], Tensor]
-    ) -> dict[Any, float]:
-        """In the corrupt run and, where that is nothing, in the clean run."""
-        found: dict[Any, float] = {}
-        for side in BACKGROUNDS:
-            left = [
-                item for item in items if side == "corrupt" or abs(found.get(item, np.inf)) <= self._least
-            ]
-            if self._budget is not None:
-                left = left[: max(0, int(self._budget - self._spent + 1e-9))]
-            if left:
-                values = torch.cat([effects(one, left, side) for one in self._patchers]).mean(0).tolist()
-                found |= {
-                    item: value
-                    for item, value in zip(left, values, strict=True)
-                    if side == "corrupt" or abs(value) > self._least
-                }
-        return found
-
-    @torch.no_grad()
-    def _slot(self, one: Patcher, name: str, side: str) -> Float[Tensor, "prompt"]:
-        """A head's query, key or value of the other run."""
-        reader, inside = self._graph.reader_of(self._graph.slots.index(name))
-        hook, head = reader.hook_of(inside), int(name.partition("<")[0].rpartition("h")[2])
-        base, source = (
-            (one.pair.corrupt, one.pair.clean) if side == "corrupt" else (one.pair.clean, one.pair.corrupt)
-        )
-        tokens = one.chunk.corrupt if side == "corrupt" else one.chunk.clean
-
-        def patched(value: Tensor) -> Tensor:
-            value = value.clone()
-            value[:, :, head] = source.values[hook][:, :, head]
-            return value
-
-        run = forward(self._graph.anatomy, tokens, self._metric, one.chunk.index, changes={hook: patched})
-        self._slot_rows += len(tokens)
-        return (run.metric - base.metric) * (1 if side == "corrupt" else -1)

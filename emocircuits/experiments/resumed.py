@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emocircuits.errors import Failure, UserError
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.passes.pairs import Metric
+from emocircuits.passes.metric import Metric
 from emocircuits.passes.resume import resume, stream_at
 
 Hooks = list[tuple[str, Callable]]

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emocircuits.interventions.ablate import Baseline
+from emocircuits.errors import UserError
+from emocircuits.interventions.ablate import NodeValues
 from emocircuits.sae.dictionary import Dictionary
 
 PART_ENTRIES = 1 << 23  # of a dense (row, feature) matrix at a time
@@ -37,7 +38,8 @@ class SiteRun:
 
     Attributes:
         dictionary: the SAE there.
-        clean, corrupt: the stream; without an aligned pair `corrupt` is the baseline stream.
+        clean, corrupt: the stream, in the precision of the SAE; without an aligned pair `corrupt` is the
+            baseline stream.
         grad: gradient of the metric at the live stream, or None where only forward passes were run.
         stream: the live stream inside the autograd graph, where the graph was kept.
         baseline: what features and error are compared with, where that is not what the SAE makes of
@@ -50,8 +52,20 @@ class SiteRun:
     corrupt: Float[Tensor, "prompt pos d_model"]
     grad: Float[Tensor, "prompt pos d_model"] | None = None
     stream: Float[Tensor, "prompt pos d_model"] | None = None
-    baseline: Baseline | None = None
+    baseline: NodeValues | None = None
     ablated: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("clean", "corrupt", "grad"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if value.shape[-1] != self.dictionary.d_in:
+                raise UserError(
+                    f"the SAE at {self.dictionary.site} has d_in {self.dictionary.d_in}",
+                    expected=f"the site's width {value.shape[-1]}",
+                )
+            object.__setattr__(self, name, value.to(self.dictionary.decoder.dtype))
 
     @property
     def live(self) -> Float[Tensor, "prompt pos d_model"]:
@@ -83,7 +97,8 @@ class SiteRun:
     @cached_property
     def shared(self) -> Float[Tensor, "d_sae"] | None:
         """What is subtracted from every row besides the entries: a baseline that is the same everywhere."""
-        return None if self.baseline is None else self.baseline.features[0, 0]
+        same = self.baseline is not None and self.baseline.features.shape[:2] == (1, 1)
+        return self.baseline.features[0, 0] if same else None
 
     @property
     def delta_error(self) -> Float[Tensor, "prompt pos d_model"]:
@@ -106,11 +121,16 @@ class SiteRun:
         for start in range(0, len(clean), step):
             here = slice(start, start + step)
             change = dictionary.encode(clean[here])
-            if self.shared is None:
+            if self.baseline is None:
                 change = change - dictionary.encode(corrupt[here])
                 error = clean[here] - corrupt[here]
             else:  # e_clean = x - decode(f), the baseline's error is its own
-                error = clean[here] - dictionary.decoder_bias - self.baseline.error[0, 0]
+                features, rest = (
+                    self._rows(value, here) for value in (self.baseline.features, self.baseline.error)
+                )
+                error = clean[here] - dictionary.decoder_bias - rest
+                if self.shared is None:
+                    error, change = error - features @ dictionary.decoder, change - features
             rows, features = change.nonzero(as_tuple=True)
             values = change[rows, features]
             errors.append(error - _written(dictionary, rows, features, values, change))
@@ -119,6 +139,12 @@ class SiteRun:
             *(torch.cat([getattr(one, name) for one in found]) for name in ("rows", "features", "values"))
         )
         return entries, torch.cat(errors).view(self.clean.shape)
+
+    def _rows(self, value: Float[Tensor, "#prompt #pos width"], here: slice) -> Float[Tensor, "#row width"]:
+        """Some rows of a baseline; one row where it is the same everywhere."""
+        if value.shape[:2] == (1, 1):
+            return value[0]
+        return value.expand(*self.clean.shape[:2], -1).flatten(0, 1)[here]
 
     def columns(self, features: Int[Tensor, "chosen"]) -> Float[Tensor, "prompt pos chosen"]:
         """Changes of some features, dense."""

@@ -4,7 +4,7 @@ A baseline is what an ablated node is set to (Wang et al. 2022; Marks et al. 202
 the corrupt prompt, `mean` its mean over corrupt prompts and positions, `zero` nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,59 +32,75 @@ class Keep:
 
 
 @dataclass(frozen=True, eq=False)
-class Baseline:
-    """The values ablated nodes of one site take; axes of length one are shared.
+class NodeValues:
+    """Values of all nodes of one site; axes of length one are shared.
 
     Attributes:
         features: feature activations.
         error: error vectors.
     """
 
-    features: Float[torch.Tensor, "#prompt #pos d_sae"]
-    error: Float[torch.Tensor, "#prompt #pos d_in"]
+    features: Float[torch.Tensor, "*#row d_sae"]
+    error: Float[torch.Tensor, "*#row d_in"]
+
+    @classmethod
+    def of(cls, dictionary: Dictionary, stream: Float[torch.Tensor, "*row d_in"]) -> "NodeValues":
+        """What a stream is made of."""
+        features = dictionary.encode(stream)
+        return cls(features, stream.to(features.dtype) - dictionary.decode(features))
 
 
 @dataclass(frozen=True)
-class AblationCard:
-    """A way to choose baselines.
+class Ablation:
+    """What a node is set to when it is taken out. One card serves features, errors, heads, MLPs and
+    embeddings.
 
     Attributes:
         name: its name.
         summary: one line.
-        needs_mean: whether it reads the mean over corrupt prompts and positions.
-        values: (corrupt values of this batch, mean values or None) -> baseline.
+        value: (the node's value on the other prompts `(prompt, pos, …)`, its mean over them `(1, 1, …)`) ->
+            what it is set to, in a shape that expands to the first. The other prompts are the corrupt ones
+            or, where prompts have no partner, donors.
+        needs_mean: whether the mean is read; it is None otherwise.
+        needs_other: whether the value on the other prompts is read; otherwise only its shape and type are.
     """
 
     name: str
     summary: str
-    needs_mean: bool
-    values: Callable[[Baseline, Baseline | None], Baseline]
+    value: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+    needs_mean: bool = False
+    needs_other: bool = True
+
+    def values(
+        self, other: Sequence[torch.Tensor], mean: Sequence[torch.Tensor] | None
+    ) -> tuple[torch.Tensor, ...]:
+        """`value` of several tensors side by side."""
+        means = mean if self.needs_mean else [None] * len(other)
+        return tuple(self.value(one, average) for one, average in zip(other, means, strict=True))
 
 
-ABLATIONS: Registry[AblationCard] = Registry("ablation")
-ABLATIONS.add(
-    AblationCard("resample", "the node's value on the corrupt prompt", False, lambda corrupt, mean: corrupt)
-)
-ABLATIONS.add(
-    AblationCard(
-        "mean", "the node's mean over corrupt prompts and positions", True, lambda corrupt, mean: mean
-    )
-)
-ABLATIONS.add(
-    AblationCard(
-        "zero",
-        "zero, at every position",
-        False,
-        lambda corrupt, mean: Baseline(
-            torch.zeros_like(corrupt.features[:1, :1]), torch.zeros_like(corrupt.error[:1, :1])
-        ),
-    )
-)
+def _nothing(other: torch.Tensor, mean: torch.Tensor | None) -> torch.Tensor:
+    return torch.zeros_like(other[:1, :1])
+
+
+ABLATIONS: Registry[Ablation] = Registry("ablation")
+for card in (
+    Ablation("resample", "the node's value on the corrupt prompt", lambda other, mean: other),
+    Ablation(
+        "mean",
+        "the node's mean over corrupt prompts and positions",
+        lambda other, mean: mean,
+        needs_mean=True,
+        needs_other=False,
+    ),
+    Ablation("zero", "zero, at every position", _nothing, needs_other=False),
+):
+    ABLATIONS.add(card)
 
 
 @contextmanager
-def ablate(
-    model: Any, saes: Mapping[str, Any], keep: Mapping[str, Keep], baseline: Mapping[str, Baseline]
+def keep_only(
+    model: Any, saes: Mapping[str, Any], keep: Mapping[str, Keep], baseline: Mapping[str, NodeValues]
 ) -> Iterator[None]:
     """Sets every node that is not kept to its baseline, at every site that `keep` names, in each forward
     pass.
@@ -110,11 +126,11 @@ def ablate(
             raise UserError(f"no {'SAE' if site not in saes else 'baseline'} for the ablation at {site}")
     dictionaries = open_dictionaries({site: saes[site] for site in keep}, getattr(model.cfg, "d_model", None))
     edits = {site: _edit(dictionary, keep[site], baseline[site]) for site, dictionary in dictionaries.items()}
-    with edited(model, edits, what="ablate", must_change=False):
+    with edited(model, edits, what="keep_only", must_change=False):
         yield
 
 
-def _edit(dictionary: Dictionary, keep: Keep, baseline: Baseline) -> Callable[[torch.Tensor], torch.Tensor]:
+def _edit(dictionary: Dictionary, keep: Keep, baseline: NodeValues) -> Callable[[torch.Tensor], torch.Tensor]:
     stream = dictionary.decode(baseline.features) + baseline.error
     sign = torch.where(
         keep.error[:, None], (~keep.features).to(stream.dtype), -keep.features.to(stream.dtype)

@@ -21,11 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emocircuits.errors import UserError, unknown
+from emocircuits.interventions.ablate import ABLATIONS
 from emocircuits.interventions.positions import Positions, check_positions, covered
 from emocircuits.names import NodeId, parse_node
 from emocircuits.sae.dictionary import Dictionary
 
-EDIT_KINDS, ABLATE_TO = ("clamp", "scale", "add", "ablate", "freeze"), ("zero", "mean", "resample")
+EDIT_KINDS = ("clamp", "scale", "add", "ablate", "freeze")
 Value = Float[Tensor, "prompt pos *width"]
 """What a node holds: (prompt, pos) for a feature, (prompt, pos, width) for all others."""
 
@@ -62,8 +63,8 @@ class Edit:
         check_positions(self.positions)
         if self.kind not in EDIT_KINDS:
             raise unknown("kind of edit", self.kind, EDIT_KINDS)
-        if self.kind == "ablate" and self.value not in ABLATE_TO:
-            raise unknown("baseline", str(self.value), ABLATE_TO)
+        if self.kind == "ablate":
+            ABLATIONS.get(str(self.value))
         numbers = () if self.kind == "ablate" else torch.as_tensor(self.value).flatten()
         if self.kind != "ablate" and not bool(torch.isfinite(numbers).all()):
             raise UserError(f"the value of {self} is NaN or infinite", expected="finite numbers")
@@ -97,14 +98,28 @@ class Edit:
             new = live + self._fitting(live)
         elif self.kind == "clamp":
             new = self._fitting(live).expand_as(live)
-        elif self.value == "zero" and self.kind == "ablate":
-            new = torch.zeros_like(live)
-        elif self.kind == "ablate" and self.value == "mean":
-            new = reference[self.node].mean((0, 1)).to(live).expand_as(live)
+        elif self.kind == "freeze":
+            new, known = self._at(self.value, live, start)
+            mask = mask & known
         else:
-            new, known = self._at(self.value if self.kind == "freeze" else reference[self.node], live, start)
+            new, known = self._ablated(live, start, reference)
             mask = mask & known
         return torch.where(mask.to(live.device).view(1, -1, *[1] * (live.ndim - 2)), new, live)
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether it reads values on reference prompts."""
+        card = ABLATIONS.get(str(self.value)) if self.kind == "ablate" else None
+        return card is not None and (card.needs_other or card.needs_mean)
+
+    def _ablated(self, live: Value, start: int, reference: Mapping[str, Value]) -> tuple[Tensor, Tensor]:
+        """What an ablation sets the node to at the positions of a pass, and at which of them."""
+        card = ABLATIONS.get(str(self.value))
+        other, known = live, torch.ones(live.shape[1], dtype=torch.bool)
+        if card.needs_other:
+            other, known = self._at(reference[self.node], live, start)
+        mean = reference[self.node].mean((0, 1), keepdim=True).to(live) if card.needs_mean else None
+        return card.value(other, mean).expand_as(live), known
 
     def _fitting(self, live: Value) -> Tensor:
         value = torch.as_tensor(self.value).to(live)

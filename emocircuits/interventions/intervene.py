@@ -126,7 +126,7 @@ def _needed(model: Any, edits: Sequence[Edit], saes: Mapping[str, Any] | None) -
 def _references(
     model: Any, edits: Sequence[Edit], saes: Mapping[str, Any] | None, reference: Tensor | None
 ) -> dict[str, Value]:
-    nodes = list(dict.fromkeys(edit.node for edit in edits if edit.kind == "ablate" and edit.value != "zero"))
+    nodes = list(dict.fromkeys(edit.node for edit in edits if edit.needs_reference))
     if nodes and reference is None:
         raise UserError(
             f"nothing to take the baseline of {nodes[0]} from",

@@ -10,6 +10,7 @@ together from the model's own modules and compared with what its hooks hold on a
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -136,43 +137,64 @@ _ARRANGEMENTS: WeakKeyDictionary[nn.Module, tuple[tuple[tuple[str, type], ...], 
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """All blocks of a model, and the stream around them.
+    """All blocks of a model, and the stream around them; found and checked when first asked for.
 
     Attributes:
         model: the TransformerLens object.
-        layers: its blocks.
-        embedding: hook of the stream before the first block.
-        positions: hook of what position embeddings add to it; None for families without.
-        last: hook of the stream behind the last block.
-        points: its hooks by name (`emocircuits.passes.hooks`).
+        probe: a few tokens on which the parts are checked.
     """
 
     model: Any
-    layers: tuple[Layer, ...]
-    embedding: str
-    positions: str | None
-    last: str
-    points: Mapping[str, HookPoint]
+    probe: Int[Tensor, "1 pos"]
+
+    @property
+    def embedding(self) -> str:
+        """Hook of the stream before the first block."""
+        return "blocks.0.hook_resid_pre"
+
+    @property
+    def last(self) -> str:
+        """Hook of the stream after the last block."""
+        return f"blocks.{self.model.cfg.n_layers - 1}.hook_resid_post"
+
+    @cached_property
+    def points(self) -> Mapping[str, HookPoint]:
+        """The model's hooks by name (`emocircuits.passes.hooks`)."""
+        return hook_points(self.model)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The blocks.
+
+        Raises:
+            UserError: a hook is missing, or no arrangement of the model's modules gives what its hooks hold.
+        """
+        return tuple(
+            _layer(self.model.blocks[number], number, arrangement)
+            for number, arrangement in enumerate(self._arrangements)
+        )
+
+    @property
+    def positions(self) -> str | None:
+        """Hook of what position embeddings add to the first stream; None for families without."""
+        return "hook_pos_embed" if any(one.positions for one in self._arrangements) else None
+
+    @cached_property
+    def _arrangements(self) -> tuple[Arrangement, ...]:
+        built, known = _build(self.model), _ARRANGEMENTS.get(self.model)
+        if known is None or known[0] != built:
+            known = _ARRANGEMENTS[self.model] = built, _arrangements(self.model, self.probe, self.points)
+        return known[1]
 
 
 def open_anatomy(model: Any, tokens: Int[Tensor, "prompt pos"]) -> Anatomy:
-    """Finds the parts of a model and checks them on a few tokens.
+    """The parts of a model.
 
     Args:
         model: any TransformerLens object; it is left as it was.
-        tokens: prompts; the first few positions of the first one are run once.
-
-    Raises:
-        UserError: a hook is missing, or no arrangement of the model's modules gives what its hooks hold.
+        tokens: prompts; the first few positions of the first one are run once when the blocks are asked for.
     """
-    points, built = hook_points(model), _build(model)
-    known = _ARRANGEMENTS.get(model)
-    if known is None or known[0] != built:
-        known = _ARRANGEMENTS[model] = built, _arrangements(model, tokens[:1, :PROBE_POSITIONS], points)
-    layers = tuple(_layer(model.blocks[number], number, how) for number, how in enumerate(known[1]))
-    last = f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
-    positions = "hook_pos_embed" if any(how.positions for how in known[1]) else None
-    return Anatomy(model, layers, "blocks.0.hook_resid_pre", positions, last, points)
+    return Anatomy(model, tokens[:1, :PROBE_POSITIONS])
 
 
 def _build(model: Any) -> tuple[tuple[str, type], ...]:

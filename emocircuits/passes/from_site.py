@@ -3,36 +3,34 @@ metric does not read.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from emocircuits.names import is_stream, residual_site
 from emocircuits.passes.edit import edited
-from emocircuits.passes.last_position import reads_last_position, run_metric
-from emocircuits.passes.pairs import Metric, PairBatch, measure
+from emocircuits.passes.metric import measure, run_metric
+from emocircuits.passes.prompt_pairs import PairBatch
 from emocircuits.passes.resume import resume
+from emocircuits.passes.task import Task
 
 
 @dataclass(frozen=True, eq=False)
 class FromSite:
-    """A metric, from a site on.
+    """The metric of a task, from a site on.
 
     Attributes:
-        model: any TransformerLens object.
-        metric: logits -> one value per prompt.
+        task: the model and the metric.
         last: whether the metric reads the last position alone.
     """
 
-    model: Any
-    metric: Metric
+    task: Task
     last: bool
 
     @classmethod
-    def of(cls, model: Any, metric: Metric, batch: PairBatch) -> "FromSite":
+    def of(cls, task: Task, batch: PairBatch) -> "FromSite":
         """The metric on prompts as long as these."""
-        return cls(model, metric, reads_last_position(model, metric, batch.clean.shape[1], batch.index))
+        return cls(task, task.reads_last(batch.clean.shape[1], batch.index))
 
     def __call__(
         self,
@@ -52,13 +50,14 @@ class FromSite:
         Raises:
             UserError: the metric is not one value per prompt.
         """
+        model, metric = self.task.model, self.task.metric
         if is_stream(site):
             if self.last:  # the final norm, too, is then computed at the last position alone
-                final = residual_site(self.model.cfg.n_layers - 1)
-                stream = resume(self.model, tokens, site, stream, until=final)[:, -1:]
+                final = residual_site(model.cfg.n_layers - 1)
+                stream = resume(model, tokens, site, stream, until=final)[:, -1:]
                 tokens, site = tokens[:, -1:], final
-            return measure(self.metric, resume(self.model, tokens, site, stream), index)
+            return measure(metric, resume(model, tokens, site, stream), index)
         with edited(
-            self.model, {site: lambda x: stream.to(x.dtype)}, what="a run from a site on", must_change=False
+            model, {site: lambda x: stream.to(x.dtype)}, what="a run from a site on", must_change=False
         ):
-            return run_metric(self.model, tokens, self.metric, index)
+            return run_metric(model, tokens, metric, index)

@@ -1,4 +1,4 @@
-"""Behind the last attention positions do not meet any more: where only the last one is read, the rest need
+"""After the last attention positions do not meet any more: where only the last one is read, the rest need
 not be computed.
 
 Of the last block that is what its heads write and its MLP, nine of twelve parts of its multiplications with
@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from emocircuits.passes.anatomy import Anatomy
+from emocircuits.passes.anatomy import Anatomy, Layer
 from emocircuits.passes.hooks import hooked
 
 
@@ -24,14 +24,18 @@ def unwatched(anatomy: Anatomy) -> bool:
 
 
 @contextmanager
-def last_position_behind_attention(anatomy: Anatomy) -> Iterator[None]:
+def last_position_after_attention(anatomy: Anatomy, layer: Layer) -> Iterator[None]:
     """Inside this context what the last block adds to the stream is computed at the last position alone, and
     is nothing elsewhere.
 
-    Hooks that are set before see whole values at `hook_z` and at the entry of the MLP, and zeros in front of
+    Hooks that are set before see whole values at `hook_z` and at the entry of the MLP, and zeros before
     the last position in what attention and MLP add.
+
+    Args:
+        anatomy: the model.
+        layer: its last block.
     """
-    layer, length = anatomy.layers[-1], []
+    length: list[int] = []
     ends, cuts = [layer.hook("hook_attn_out")], [layer.hook("hook_z")]
     with ExitStack() as stack:
         if layer.mlp is not None:

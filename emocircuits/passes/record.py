@@ -6,9 +6,10 @@ gets the total derivative of the metric. What an MLP reads is a tensor of its ow
 it), so it is caught at the entry of the MLP's module.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -17,12 +18,15 @@ from torch import Tensor, nn
 from emocircuits.errors import Failure, UserError
 from emocircuits.passes.anatomy import Anatomy, unsplit
 from emocircuits.passes.hooks import hooked
-from emocircuits.passes.last_block import last_position_behind_attention, unwatched
-from emocircuits.passes.last_position import reads_last_position, run_metric
-from emocircuits.passes.pairs import Metric
+from emocircuits.passes.last_block import last_position_after_attention, unwatched
+from emocircuits.passes.metric import run_metric
+from emocircuits.passes.prompt_pairs import PairBatch
+from emocircuits.passes.task import Task
+from emocircuits.passes.window import EVERYTHING, Window, within
 
 MLP_INPUT, MLP_STREAM = "mlp.input", "mlp.stream"
 Change = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +37,59 @@ class Pass:
         values: hook name -> what it held.
         grads: hook name -> gradient of the summed metric; empty where only a forward pass was run.
         metric: the metric per prompt.
+        inside: hook name -> what it held inside the autograd graph, where the graph was kept.
     """
 
     values: Mapping[str, Tensor]
     grads: Mapping[str, Tensor]
     metric: Float[Tensor, "prompt"]
+    inside: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class CleanCorrupt:
+    """Both runs of one batch.
+
+    Where prompts have a reference instead of a partner, `corrupt` holds the reference value of every hook,
+    and the clean run is the live one.
+
+    Attributes:
+        batch: the prompts.
+        clean, corrupt: what the hooks hold, and the metric.
+        passes: forward and backward passes spent.
+        ablated: whether nodes are compared with a reference, in the clean run.
+    """
+
+    batch: PairBatch
+    clean: Pass
+    corrupt: Pass
+    passes: float = 2
+    ablated: bool = False
+    _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def live(self) -> Pass:
+        """The run that gradients are taken on and that patches go into."""
+        return self.clean if self.ablated else self.corrupt
+
+    @property
+    def sign(self) -> int:
+        """+1 where a patch brings the clean value in, -1 where it takes it out."""
+        return -1 if self.ablated else 1
+
+    def reversed(self) -> "CleanCorrupt":
+        """The sides exchanged: changes go the other way, and patches into the clean run."""
+        return CleanCorrupt(self.batch, self.corrupt, self.clean, self.passes)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What follows from both runs and is needed more than once."""
+        if key not in self._derived:
+            self._derived[key] = make()
+        return self._derived[key]
+
+    def change(self, hook: str, window: Window = EVERYTHING) -> Tensor:
+        """clean - corrupt of what a hook holds."""
+        return within(self.clean.values[hook], window) - within(self.corrupt.values[hook], window)
 
 
 def mlp_input(layer: int) -> str:
@@ -54,9 +106,8 @@ def mlp_stream(layer: int) -> str:
 
 @torch.no_grad()
 def forward(
-    anatomy: Anatomy,
+    task: Task,
     tokens: Int[Tensor, "prompt pos"],
-    metric: Metric,
     index: Int[Tensor, "prompt"],
     taps: Iterable[str] = (),
     *,
@@ -66,99 +117,138 @@ def forward(
     """A forward pass.
 
     Args:
-        anatomy: the model.
+        task: the model and the metric.
         tokens: prompts.
-        metric: logits -> one value per prompt.
         index: numbers of the prompts.
         taps: where to keep values.
         changes: hook name -> function that replaces what the hook holds.
-        skip_unread: whether positions behind the last attention that the metric does not read may be left out
+        skip_unread: whether positions after the last attention that the metric does not read may be left out
             (see `differentiate`).
     """
-    last = reads_last_position(anatomy.model, metric, tokens.shape[1], index)
+    anatomy = task.anatomy
+    last = task.reads_last(tokens.shape[1], index)
     short = _short(anatomy, last and skip_unread)
     with tapped(anatomy, taps, changes or {}) as seen, short:
-        value = run_metric(anatomy.model, tokens, metric, index, last=last)
+        value = run_metric(task.model, tokens, task.metric, index, last=last)
     return Pass({name: held.detach() for name, held in seen.items()}, {}, value)
 
 
 def differentiate(
-    anatomy: Anatomy,
+    task: Task,
     tokens: Int[Tensor, "prompt pos"],
-    metric: Metric,
     index: Int[Tensor, "prompt"],
     taps: Iterable[str],
     *,
     changes: Mapping[str, Change] | None = None,
-    unreached: str = "error",
     constants: Iterable[str] = (),
+    start: str | None = None,
+    unreached: str = "error",
+    keep_graph: bool = False,
 ) -> Pass:
     """A forward and a backward pass.
 
-    Where the metric reads the last position alone, what the last block adds to the stream is computed there
-    alone: its hooks hold zeros in front of it, as do the gradients, so that no effect is another one.
+    Where gradients begin at the embeddings and the metric reads the last position alone, what the last block
+    adds to the stream is computed there alone: its hooks hold zeros before it, as do the gradients, so that
+    no effect is another one.
 
     Args:
-        anatomy: the model.
+        task: the model and the metric.
         tokens: prompts.
-        metric: logits -> one value per prompt.
         index: numbers of the prompts.
         taps: where to keep values and gradients.
         changes: hook name -> function that replaces what the hook holds.
-        unreached: `error`, or `zero` where a tap that no gradient reaches is expected.
         constants: hooks whose values are kept without a gradient.
+        start: the hook at which the gradient begins; nothing before it is differentiated. By default the
+            stream before the first block.
+        unreached: `error`, or `zero` where a tap that no gradient reaches is expected.
+        keep_graph: whether the values stay in the autograd graph (`Pass.inside`), for gradients of other
+            things.
 
     Raises:
         UserError: a metric that is not differentiable.
         Failure: a tap that no gradient reaches, NaN or infinity.
     """
-    changes = dict(changes or {})
-    entry = changes.get(anatomy.embedding, lambda value: value)
-    changes[anatomy.embedding] = lambda value: entry(value).detach().requires_grad_()
+    anatomy, changes = task.anatomy, dict(changes or {})
+    begin = start or anatomy.embedding
+    entry = changes.get(begin, lambda value: value)
+    changes[begin] = lambda value: entry(value).detach().requires_grad_()
     constants = [name for name in constants if name not in set(taps)]
-    last = reads_last_position(anatomy.model, metric, tokens.shape[1], index)
-    short = _short(anatomy, last)
+    last = task.reads_last(tokens.shape[1], index)
+    short = _short(anatomy, last and start is None)
     with torch.enable_grad(), tapped(anatomy, [*taps, *constants], changes) as seen, short:
-        value = run_metric(anatomy.model, tokens, metric, index, last=last)
-        if not value.requires_grad:
-            raise UserError(
-                "the metric has no gradient with respect to the logits",
-                expected="a differentiable function of the logits such as a logit difference",
-                cure="do not use argmax, detach or a threshold in it",
-            )
+        value = run_metric(task.model, tokens, task.metric, index, last=last)
+        refuse_constant(value)
         reached = {
             name: held
             for name, held in seen.items()
             if name not in constants and (held.requires_grad or unreached == "error")
         }
-        found = dict(
-            zip(
-                reached,
-                torch.autograd.grad(value.sum(), list(reached.values()), allow_unused=True),
-                strict=True,
-            )
+        slopes = torch.autograd.grad(
+            value.sum(), list(reached.values()), retain_graph=keep_graph, allow_unused=True
         )
-    grads = {}
+    by_name, grads = dict(zip(reached, slopes, strict=True)), {}
     for name, held in seen.items():
         if name in constants:
             continue
-        grad = found.get(name)
-        if grad is None and unreached == "error":
-            raise Failure(f"no gradient of the metric reaches {name}", cure="check the hook and the metric")
-        grads[name] = torch.zeros_like(held) if grad is None else grad
-        if not finite(grads[name]):
-            raise Failure(
-                f"the gradient of the metric at {name} is NaN or infinite",
-                cure="check the metric and the model's precision",
-            )
-    return Pass({name: held.detach() for name, held in seen.items()}, grads, value.detach())
+        grad = by_name.get(name)
+        if grad is None and unreached == "zero":
+            grad = torch.zeros_like(held)
+        grads[name] = checked_gradient(grad, name)
+    inside = dict(seen) if keep_graph else {}
+    return Pass({name: held.detach() for name, held in seen.items()}, grads, value.detach(), inside)
 
 
-def _short(anatomy: Anatomy, last: bool) -> AbstractContextManager[None]:
+def gradient(metric: Float[Tensor, "prompt"], at: Tensor, where: str) -> Tensor:
+    """Gradient of the summed metric at one tensor of its graph.
+
+    Args:
+        metric: values of a metric inside the autograd graph.
+        at: where the gradient is taken.
+        where: its name, for messages.
+
+    Raises:
+        UserError: a metric that is not differentiable.
+        Failure: no gradient reaches it, NaN or infinity.
+    """
+    refuse_constant(metric)
+    (grad,) = torch.autograd.grad(metric.sum(), [at], allow_unused=True)
+    return checked_gradient(grad, where)
+
+
+def refuse_constant(metric: Float[Tensor, "prompt"]) -> None:
+    """Raises UserError where a metric has no gradient."""
+    if not metric.requires_grad:
+        raise UserError(
+            "the metric has no gradient with respect to the logits",
+            expected="a differentiable function of the logits such as a logit difference",
+            cure="do not use argmax, detach or a threshold in it",
+        )
+
+
+def checked_gradient(grad: Tensor | None, where: str) -> Tensor:
+    """The gradient, where it is one.
+
+    Raises:
+        Failure: it is missing, NaN or infinite.
+    """
+    if grad is None:
+        raise Failure(f"no gradient of the metric reaches {where}", cure="check the hook and the metric")
+    # their sum says so in one pass; only a sum that overflows is looked into
+    if not bool(torch.isfinite(grad.sum())) and not bool(torch.isfinite(grad).all()):
+        raise Failure(
+            f"the gradient of the metric at {where} is NaN or infinite",
+            cure="check the metric and the model's precision",
+        )
+    return grad
+
+
+def _short(anatomy: Anatomy, wanted: bool) -> AbstractContextManager[None]:
     """Leaves out what a metric of the last position does not read, unless others look there; to be made
     before hooks are set.
     """
-    return last_position_behind_attention(anatomy) if last and unwatched(anatomy) else nullcontext()
+    if not wanted or not unwatched(anatomy):
+        return nullcontext()
+    return last_position_after_attention(anatomy, anatomy.layers[-1])  # found by a pass without our hooks
 
 
 @contextmanager
@@ -176,7 +266,7 @@ def tapped(
         # the logits
         value = value if change is None else change(value).to(value.dtype)
         if name in kept:
-            seen[name] = value
+            seen.setdefault(name, value)  # a block that is run once more in a backward pass changes nothing
         return value
 
     def module_hook(name: str) -> Callable[..., tuple[Tensor, ...]]:
@@ -201,10 +291,3 @@ def tapped(
 def _entered(anatomy: Anatomy, name: str) -> nn.Module:
     layer = anatomy.layers[int(name.split(".")[1])]
     return layer.mlp_module if name.endswith(MLP_INPUT) else layer.mlp_norm
-
-
-def finite(values: Tensor) -> bool:
-    """Whether all values are finite; their sum says so in one pass, and only a sum that overflows is looked
-    into.
-    """
-    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from emocircuits.circuits.settings import CircuitSettings
 from emocircuits.directions.settings import DirectionSettings
 from emocircuits.errors import UserError, nearest, unknown
 from emocircuits.matching.settings import MatchSettings
 from emocircuits.runs.sections import (
     AttributeSettings,
     CheckSettings,
-    CircuitSettings,
     CollectSettings,
     EvaluateSettings,
     PreferenceSettings,

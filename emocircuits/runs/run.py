@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import emocircuits.artifacts.scores
     import emocircuits.artifacts.store.activation_store
     import emocircuits.models.language_model
+    import emocircuits.passes.task
 
 MANIFEST = "manifest.json"
 PLANTED = "planted"
@@ -293,37 +294,26 @@ class Run:
             self._bound[name] = bind(BEHAVIOURS.get(name), self.model)
         return self._bound[name]
 
-    def pairs(self, name: str, split: str, limit: int) -> list[Any]:
-        """Prompt pairs of a behaviour as `PairBatch`es on the run's device."""
-        from emocircuits.passes.pairs import PairBatch
-
-        device = self.recipe.device
-        return [
-            PairBatch(group.clean.to(device), group.corrupt.to(device), group.index)
-            for group in self.behaviour(name).batches(self.model, split, limit)
-        ]
+    def tasks(self, name: str) -> "tuple[emocircuits.passes.task.Task, emocircuits.passes.task.Task]":
+        """A behaviour as two tasks, with the SAEs of all sites: the prompts that circuits are found on, and
+        those that they are scored on (`attribute.pairs` and `evaluate.pairs` of them).
+        """
+        recipe, bound = self.recipe, self.behaviour(name)
+        limits = {"find": recipe.attribute.pairs, "score": recipe.evaluate.pairs}
+        find, score = (
+            bound.task(split, self.saes, limit=limit, max_tokens=recipe.attribute.max_tokens)
+            for split, limit in limits.items()
+        )
+        return find, score
 
     @property
     def circuit_sites(self) -> tuple[str, ...]:
-        """The sites a circuit covers: those after `circuit.from_depth` (site i of n lies at (i + 1) / n).
+        """The sites a circuit covers: those after `circuit.from_depth`.
 
         Raises:
             UserError: there is none.
         """
-        return self.sites_of_circuits(self.model.sites)
-
-    def sites_of_circuits(self, sites: Sequence[str]) -> tuple[str, ...]:
-        """Those of some sites that a circuit covers; see `circuit_sites`."""
-        depth = self.recipe.circuit.from_depth
-        after = tuple(site for number, site in enumerate(sites, 1) if number / len(sites) > depth + 1e-9)
-        if not after:
-            raise UserError(f"circuit.from_depth is {depth:g}, which leaves no site", expected="below 1")
-        return after
-
-    @property
-    def gradient_steps(self) -> int:
-        """Midpoints of the gradients behind effects and edges; 0 for the gradient of the corrupt run."""
-        return self.recipe.attribute.steps if self.recipe.attribute.method == "integrated_gradients" else 0
+        return self.recipe.circuit.sites(tuple(self.model.sites))
 
     # what is kept in memory
 

@@ -1,6 +1,6 @@
 """The tables of a recipe that belong to no room of the library.
 
-The tables `[directions]`, `[sae]` and `[match]` are the settings of their rooms.
+The tables `[directions]`, `[sae]`, `[match]` and `[circuit]` are the settings of their rooms.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from emocircuits.settings import check, setting
 
 MATERIALS = ("organism", "planted", "self_written", "asked")
-METHOD_NAMES = ("attribution_patching", "integrated_gradients", "exact_patching")
+METHOD_NAMES = ("atp_star", "attribution_patching", "exact", "integrated_gradients", "relp", "verified")
 
 
 @dataclass(frozen=True)
@@ -100,30 +100,6 @@ class AttributeSettings:
 
     def __post_init__(self) -> None:
         check(self, "attribute")
-
-
-@dataclass(frozen=True)
-class CircuitSettings:
-    """Which nodes become the circuit."""
-
-    from_depth: float = setting(
-        0.5,
-        "the circuit starts after this fraction of depth; what lies before is left whole",
-        least=0,
-        most=1,
-    )
-    max_share: float = setting(
-        0.05, "most nodes, as a share of those active on the find prompts", above=0, most=1
-    )
-    max_nodes: int = setting(200, "most nodes", unit="nodes", least=1)
-    rounds: int = setting(6, "how often nodes are scored again around the circuit so far", least=1)
-    edge_threshold: float = setting(
-        0.002, "smallest effect of an edge, as a share of the mean change of the metric", least=0
-    )
-    max_edges: int = setting(400, "most edges; each is patched for real", unit="edges", least=1)
-
-    def __post_init__(self) -> None:
-        check(self, "circuit")
 
 
 @dataclass(frozen=True)

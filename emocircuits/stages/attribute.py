@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from emocircuits.attribution import METHODS
+from emocircuits.attribution.attribute import attribute as attribute_task
+from emocircuits.attribution.methods import METHODS
 from emocircuits.ranks import ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
@@ -10,8 +11,8 @@ from emocircuits.settings import known
 
 
 def check(run: Run) -> None:
-    """The method exists."""
-    known("attribute.method", run.recipe.attribute.method, METHODS.names())
+    """The method exists, and circuits can be chosen by its effects."""
+    known("attribute.method", run.recipe.attribute.method, [card.name for card in METHODS if card.pairs])
 
 
 @stage(
@@ -23,20 +24,10 @@ def check(run: Run) -> None:
 )
 def attribute(run: Run) -> Output:
     """Writes `attribution_<behaviour>.h5`; the ranks of a job share the prompts, the first writes."""
-    settings, saes, paths = run.recipe.attribute, run.saes, []
-    method = METHODS.get(settings.method)
-    extra = {"steps": run.gradient_steps} if run.gradient_steps else {}
+    settings, paths = run.recipe.attribute, []
     for name in run.recipe.behaviours:
-        batches = run.pairs(name, "find", settings.pairs)
-        result = method.run(
-            run.model.bridge,
-            saes,
-            batches,
-            run.behaviour(name).metric,
-            behaviour=name,
-            max_tokens=settings.max_tokens,
-            **extra,
-        )
+        find, _ = run.tasks(name)
+        result = attribute_task(find, method=settings.method, steps=settings.steps, edges=False)
         paths.append(f"attribution_{name}.h5")
         if ranks().first:
             replace(result, provenance=run.provenance("attribute", "plan", "sae")).save(run.path(paths[-1]))

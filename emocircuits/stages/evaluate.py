@@ -7,18 +7,19 @@ import torch
 
 from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.artifacts.scores import CircuitScores, read_scores
-from emocircuits.attribution.methods.exact_patching import exact_patching
-from emocircuits.circuits import circuit_quality, compare_effects, nodes_to_verify
-from emocircuits.circuits.build import metric_scale
+from emocircuits.attribution.methods.exact import patched_nodes
+from emocircuits.behaviours.bind import neutral_prompts
+from emocircuits.circuits.compare import compare_effects, nodes_to_verify
+from emocircuits.circuits.nodes import metric_scale
+from emocircuits.circuits.quality import QualitySettings, circuit_quality
 from emocircuits.io.documents import write_csv, write_json
 from emocircuits.numerics import bootstrap_interval
-from emocircuits.passes.pairs import Metric, PairBatch
+from emocircuits.passes.task import Task
 from emocircuits.ranks import apart, ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
 from emocircuits.sanitise import sanitise_json
 from emocircuits.studies.organism_tables import failure_table, reading_table
-from emocircuits.studies.prompts import unpressed_prompts
 
 
 @stage(
@@ -61,30 +62,16 @@ def _written(run: Run, scores: dict[str, CircuitScores]) -> Output:
 
 
 def _scores(run: Run, name: str) -> dict[str, Any]:
-    recipe, settings = run.recipe, run.recipe.evaluate
-    model, saes, metric = run.model.bridge, run.saes, run.behaviour(name).metric
-    tokens = recipe.attribute.max_tokens
-    find = run.pairs(name, "find", recipe.attribute.pairs)
-    score = run.pairs(name, "score", settings.pairs)
-    result, circuit = run.attribution(name), run.circuit(name)
+    recipe, (find, held_out) = run.recipe, run.tasks(name)
+    effects, circuit, inside = run.attribution(name), run.circuit(name), run.circuit_sites
     nodes = tuple(node.id for node in circuit.nodes if node.kind in ("feature", "error"))
-    inside = run.circuit_sites
-    candidates = result.at_sites(inside)
-    found = circuit_quality(
-        model,
-        score,
-        metric,
-        candidates,
-        nodes,
-        found_on=find,
-        saes=saes,
-        sizes=settings.sizes,
-        random_circuits=settings.random_circuits,
-        ranking=nodes,
+    settings = QualitySettings(
+        sizes=recipe.evaluate.sizes,
+        random_circuits=recipe.evaluate.random_circuits,
         steps=recipe.attribute.steps,
         seed=recipe.seed,
-        max_tokens=tokens,
     )
+    found = circuit_quality(nodes, effects.at_sites(inside), held_out, find, settings, ranking=nodes)
     return {
         "faithfulness": found.faithfulness,
         "faithfulness_ci": [found.ci_low, found.ci_high],
@@ -108,7 +95,7 @@ def _scores(run: Run, name: str) -> dict[str, Any]:
         "minimality": found.minimality,
         "knockouts": found.knockouts,
         "controls": found.controls,
-        "attribution_exact": _agreement(run, result, find, metric),
+        "attribution_exact": _agreement(run, effects, find),
         "sites": list(inside),
         "stability": {
             name.removeprefix("stability_"): value
@@ -118,23 +105,14 @@ def _scores(run: Run, name: str) -> dict[str, Any]:
     }
 
 
-def _agreement(run: Run, result: AttributionResult, find: list[PairBatch], metric: Metric) -> dict[str, Any]:
-    """Attributed effects beside real patches in both directions: the clean value put into the corrupt run,
+def _agreement(run: Run, result: AttributionResult, find: Task) -> dict[str, Any]:
+    """Attributed effects next to real patches in both directions: the clean value put into the corrupt run,
     and what the clean run loses by the corrupt value. A path of gradients from one run to the other stands
     between the two, so it is compared with their mean.
     """
     chosen = nodes_to_verify(result, run.recipe.evaluate.exact_nodes, seed=run.recipe.seed)
-    swapped = [PairBatch(batch.corrupt, batch.clean, batch.index) for batch in find]
     into, out_of = (
-        exact_patching(
-            run.model.bridge,
-            run.saes,
-            batches,
-            metric,
-            nodes=list(chosen),
-            max_tokens=run.recipe.attribute.max_tokens,
-        ).effects.mean(0, dtype=np.float64)
-        for batches in (find, swapped)
+        patched_nodes(task, chosen).effects.mean(0, dtype=np.float64) for task in (find, find.swapped())
     )
     mean = dict(zip(result.nodes, result.effects.mean(0, dtype=np.float64), strict=True))
     predicted, scale = np.array([mean[node] for node in chosen]), metric_scale(result)
@@ -189,7 +167,7 @@ def _rates(run: Run, name: str) -> dict[str, Any]:
     sides = {
         "clean": [(p.clean, p.true_clean) for p in pairs],
         "corrupt": [(p.corrupt, p.true_corrupt) for p in pairs],
-        "baseline": unpressed_prompts(pairs),
+        "baseline": neutral_prompts(pairs),
     }
     rates: dict[str, Any] = {"n": len(pairs)}
     for side, prompts in sides.items():

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from emocircuits.experiments.readings import token_readings
 from emocircuits.passes.anatomy import open_anatomy
 from emocircuits.passes.hooks import recorded
-from emocircuits.passes.pairs import PairBatch
+from emocircuits.passes.prompt_pairs import PairBatch
 from emocircuits.runs.run import Run
 
 MOST_HEADS, MOST_TOKENS = 8, 128

@@ -9,7 +9,7 @@ import torch
 
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.behaviours import BEHAVIOURS
-from emocircuits.behaviours.bind import bind
+from emocircuits.behaviours.bind import bind, neutral_prompts
 from emocircuits.errors import UserError, unknown
 from emocircuits.experiments.steering import BehaviourPrompts, DoseSettings, dose_response
 from emocircuits.interventions.dial import as_directions, check_fit, steering
@@ -17,7 +17,6 @@ from emocircuits.interventions.generate import sample
 from emocircuits.interventions.liveness import check_live
 from emocircuits.interventions.positions import Positions, Schedule
 from emocircuits.models import LanguageModel, load_model
-from emocircuits.studies.prompts import unpressed_prompts
 
 
 def open_pair(
@@ -197,6 +196,6 @@ def _prompts(model: LanguageModel, name: str, count: int, split: str) -> Behavio
     if split not in ("find", "score"):
         raise unknown("split", split, ("find", "score"))
     bound = bind(BEHAVIOURS.get(name), model)
-    texts = [text for text, _ in unpressed_prompts(bound.pairs(split, count))][:count]
+    texts = [text for text, _ in neutral_prompts(bound.pairs(split, count))][:count]
     actions = (bound.metric.target_ids, bound.metric.honest_ids)
     return BehaviourPrompts(name, tuple(tuple(model.encode(text)) for text in texts), bound.metric, actions)

@@ -4,6 +4,7 @@ carries the effect, and whether each match acts.
 
 import pandas as pd
 
+from emocircuits.behaviours.bind import neutral_prompts
 from emocircuits.experiments.causal_check import COLUMNS as CHECKED
 from emocircuits.experiments.causal_check import CausalSettings, causal_check
 from emocircuits.experiments.coherence import CoherenceSettings, coherence
@@ -11,7 +12,6 @@ from emocircuits.experiments.feature_controls import ControlSettings, held_sets,
 from emocircuits.experiments.mediation import MediationSettings, mediation
 from emocircuits.experiments.steering import BehaviourPrompts, DoseResponse, DoseSettings, dose_response
 from emocircuits.runs.run import Run
-from emocircuits.studies.prompts import unpressed_prompts
 
 KEYS = ["direction", "kind", "strength", "behaviour"]
 COHERENCE_CONTROLS, COHERENCE_TOKENS = 3, 64
@@ -26,7 +26,7 @@ def steering_prompts(run: Run, count: int, *, pressed: bool = False) -> list[Beh
         texts = (
             [pair.clean for pair in pairs]
             if pressed
-            else [text for text, _ in unpressed_prompts(pairs)][:count]
+            else [text for text, _ in neutral_prompts(pairs)][:count]
         )
         tokens = tuple(tuple(run.model.encode(text)) for text in texts)
         actions = (bound.metric.target_ids, bound.metric.honest_ids)

@@ -2,10 +2,9 @@
 control.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -14,11 +13,9 @@ from emocircuits.circuits.paths import strongest_paths
 from emocircuits.circuits.trace import Trace, trace_push
 from emocircuits.errors import UserError, unknown
 from emocircuits.names import TARGET, NodeId, format_node, layer_of
-from emocircuits.passes.pairs import PairBatch, group_pairs
+from emocircuits.passes.task import Task
 from emocircuits.progress import track
 from emocircuits.runs.run import Run
-from emocircuits.sae.dictionary import open_dictionaries
-from emocircuits.studies.prompts import unpressed_prompts
 
 
 def trace_table(run: Run, behaviours: Sequence[str], emotions: Sequence[str]) -> pd.DataFrame:
@@ -50,32 +47,16 @@ def trace_table(run: Run, behaviours: Sequence[str], emotions: Sequence[str]) ->
 
 def trace_direction(run: Run, behaviour: str, direction: Direction, *, steps: int) -> Trace:
     """Traces one direction of a run on the behaviour's held-out prompts without pressure."""
-    settings, model = run.recipe.trace, run.model
-    push = direction.push(settings.strength)
+    task, push = neutral_task(run, behaviour), direction.push(run.recipe.trace.strength)
     push = replace(push, name=_plain(push.name), vector=push.vector.to(run.recipe.device))
-    return trace_push(
-        model.bridge,
-        neutral_batches(run, behaviour, settings.prompts),
-        run.behaviour(behaviour).metric,
-        push,
-        dictionaries=_dictionaries(run),
-        matched=_matched(run),
-        steps=steps,
-        seed=run.recipe.seed,
-        max_tokens=run.recipe.attribute.max_tokens,
-    )
+    task = task.at_sites([_site_after_push(run)])
+    return trace_push(task, push, matched=_matched(run), steps=steps, seed=run.recipe.seed)
 
 
-def neutral_batches(run: Run, behaviour: str, limit: int) -> list[PairBatch]:
-    """Held-out prompts without pressure, as pairs of a prompt with itself."""
-    bound, model = run.behaviour(behaviour), run.model
-    texts = [text for text, _ in unpressed_prompts(bound.pairs("score", limit))][:limit]
-    tokens = [model.encode(text) for text in texts]
-    device = run.recipe.device
-    return [
-        PairBatch(one.clean.to(device), one.corrupt.to(device), one.index)
-        for one in group_pairs([(ids, ids) for ids in tokens])
-    ]
+def neutral_task(run: Run, behaviour: str) -> Task:
+    """The behaviour's task on held-out prompts without pressure, each paired with itself."""
+    _, held_out = run.tasks(behaviour)
+    return held_out.on(run.behaviour(behaviour).neutral("score", run.recipe.trace.prompts))
 
 
 def trace_run(
@@ -153,13 +134,11 @@ def _controls(run: Run) -> list[Direction]:
     ]
 
 
-def _dictionaries(run: Run) -> Mapping[str, Any]:
-    """The SAE of the reading site, where that lies behind the push."""
+def _site_after_push(run: Run) -> str:
+    """The reading site, where that lies after the push; else the last one."""
     directions = run.directions
-    site = directions.read_site
-    if layer_of(site) <= layer_of(directions.steer_site):
-        site = run.model.sites[-1]
-    return open_dictionaries({site: run.sae(site)}, run.model.d_model)
+    after = layer_of(directions.read_site) > layer_of(directions.steer_site)
+    return directions.read_site if after else run.model.sites[-1]
 
 
 def _matched(run: Run) -> dict[str, list[int]]:

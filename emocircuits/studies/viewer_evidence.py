@@ -7,62 +7,47 @@ from dataclasses import replace
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.direction import Direction
 from emocircuits.artifacts.evidence import CircuitEvidence, Control
-from emocircuits.circuits.clean_corrupt import clean_and_corrupt
+from emocircuits.circuits.activations import pair_activations
 from emocircuits.circuits.push_effects import push_effects
 from emocircuits.names import layer_of
-from emocircuits.passes.pairs import PairBatch
+from emocircuits.passes.task import Task
 from emocircuits.runs.run import Run
-from emocircuits.sae.dictionary import open_dictionaries
-from emocircuits.studies.tracing import neutral_batches
+from emocircuits.studies.tracing import neutral_task
 
 CONTROLS = ("random", "content")
 
 
-def viewer_evidence(run: Run, behaviour: str, graph: CircuitGraph, example: PairBatch) -> CircuitEvidence:
+def viewer_evidence(run: Run, graph: CircuitGraph, example: Task) -> CircuitEvidence:
     """The corrupt prompt and the controls of one circuit.
 
     Args:
         run: the run.
-        behaviour: name of the behaviour.
-        graph: its circuit with the example.
-        example: the example's pair.
+        graph: the circuit with its example.
+        example: the task on the example's pair alone.
     """
-    model, recipe = run.model, run.recipe
-    saes = open_dictionaries({site: run.sae(site) for site in run.circuit_sites}, model.d_model)
-    names = [node.id for node in graph.nodes]
+    names, (pair,) = [node.id for node in graph.nodes], example.prompts.groups
+    texts = run.model.token_texts(pair.corrupt[0].tolist())
+    neutral = neutral_task(run, graph.behaviour)
     return CircuitEvidence(
-        emotion=recipe.emotion,
-        controls=tuple(_control(run, behaviour, direction, graph, example) for direction in _directions(run)),
-        corrupt=clean_and_corrupt(
-            model.bridge, saes, example, names, model.token_texts(example.corrupt[0].tolist())
-        ),
+        emotion=run.recipe.emotion,
+        controls=tuple(_control(run, graph, direction, example, neutral) for direction in _directions(run)),
+        corrupt=pair_activations(example.at_sites(run.circuit_sites), pair, names, texts),
     )
 
 
-def _control(
-    run: Run,
-    behaviour: str,
-    direction: Direction,
-    graph: CircuitGraph,
-    example: PairBatch,
-) -> Control:
-    model, settings, site = run.model, run.recipe.trace, direction.site
-    metric, push = run.behaviour(behaviour).metric, direction.push(settings.strength)
+def _control(run: Run, graph: CircuitGraph, direction: Direction, example: Task, neutral: Task) -> Control:
+    settings, site = run.recipe.trace, direction.site
+    push = direction.push(settings.strength)
     push = replace(push, name="push", vector=push.vector.to(run.recipe.device))
-    behind = [name for name in run.circuit_sites if layer_of(name) > layer_of(site)]
-    saes = open_dictionaries({name: run.sae(name) for name in behind}, model.d_model) if behind else {}
+    after = [name for name in run.circuit_sites if layer_of(name) > layer_of(site)]
     effects: dict[str, float] = {}
-    neutral = neutral_batches(run, behaviour, settings.prompts)
-    for one, pairs in ((graph, neutral), (graph.example, [example])):
-        if one is not None and behind:
-            names = [node.id for node in one.nodes]
-            effects |= push_effects(
-                model.bridge, pairs, metric, push, saes, names, steps=settings.control_steps
-            )
-    count = sum(len(batch) for batch in neutral)
+    for shown, task in ((graph, neutral), (graph.example, example)):
+        if shown is not None and after:
+            names = [node.id for node in shown.nodes]
+            effects |= push_effects(task.at_sites(after), push, names, steps=settings.control_steps)
     note = (
         f"{direction.name} added at {site} with strength {settings.strength:g}: in the view of all "
-        f"positions to {count} held-out prompts without pressure, in the view of one "
+        f"positions to {len(neutral.prompts)} held-out prompts without pressure, in the view of one "
         "prompt to its corrupt version"
     )
     return Control(direction.name, direction.kind, effects, note=note)

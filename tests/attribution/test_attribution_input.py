@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes
+from planted.tasks import task_of
 
 import emocircuits
-from emocircuits.attribution import (
-    METHODS,
-    PairBatch,
-    attribution_patching,
-    edge_effects,
-    exact_patching,
-    group_pairs,
-)
+from emocircuits.attribution.attribute import attribute
+from emocircuits.attribution.methods import METHODS
+from emocircuits.attribution.methods.exact import patched_nodes
+from emocircuits.circuits.choose import with_edges
 from emocircuits.errors import Failure, UserError
+from emocircuits.passes.prompt_pairs import PairBatch, PromptPairs
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +27,9 @@ def test_pairs_of_different_length_are_refused():
     with pytest.raises(UserError, match="mean, zero or resample ablation"):
         PairBatch(torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long), torch.arange(2))
     with pytest.raises(UserError, match="pair 1 has 2 clean and 3 corrupt"):
-        group_pairs([([1, 2], [3, 4]), ([1, 2], [3, 4, 5])])
-    batches = group_pairs([([1, 2, 3], [3, 4, 5]), ([1, 2], [3, 4]), ([7, 8, 9], [3, 4, 5])])
-    assert [batch.index.tolist() for batch in batches] == [[1], [0, 2]]
+        PromptPairs.of_tokens([([1, 2], [3, 4]), ([1, 2], [3, 4, 5])])
+    pairs = PromptPairs.of_tokens([([1, 2, 3], [3, 4, 5]), ([1, 2], [3, 4]), ([7, 8, 9], [3, 4, 5])])
+    assert [group.index.tolist() for group in pairs.groups] == [[1], [0, 2]]
 
 
 @pytest.mark.parametrize(
@@ -53,61 +51,66 @@ def test_pairs_of_different_length_are_refused():
 def test_metrics_that_cannot_be_attributed_are_refused(world, metric, error, text):
     model, saes, batch = world
     with pytest.raises(error, match=text):
-        attribution_patching(model, saes, [batch], metric)
+        attribute(task_of(model, batch, metric, saes), edges=False)
     assert not any(point.fwd_hooks for point in model.hook_dict.values())
 
 
 def test_a_metric_with_a_second_argument_gets_the_index(world):
     model, saes, batch = world
     sign = torch.tensor([1.0, -1.0, 2.0, 0.5, -3.0], dtype=torch.float64)
-    plain = attribution_patching(model, saes, [batch], difference)
+    plain = attribute(task_of(model, batch, difference, saes), edges=False)
     shuffled = [batch.rows(torch.tensor([3, 1])), batch.rows(torch.tensor([4, 0, 2]))]
-    signed = attribution_patching(
-        model, saes, shuffled, lambda logits, index: difference(logits) * sign[index]
+    signed = attribute(
+        task_of(model, shuffled, lambda logits, index: difference(logits) * sign[index], saes), edges=False
     )
     assert signed.nodes == plain.nodes
     np.testing.assert_allclose(signed.effects, plain.effects * sign.numpy()[:, None], atol=1e-12)
     nodes = plain.nodes[:4]
-    exact = exact_patching(
-        model, saes, shuffled, lambda logits, index: difference(logits) * sign[index], nodes=nodes
+    exact = patched_nodes(
+        task_of(model, shuffled, lambda logits, index: difference(logits) * sign[index], saes), nodes
     )
-    unsigned = exact_patching(model, saes, [batch], difference, nodes=nodes)
+    unsigned = patched_nodes(task_of(model, batch, difference, saes), nodes)
     np.testing.assert_allclose(exact.effects, unsigned.effects * sign.numpy()[:, None], atol=1e-12)
-    optional = attribution_patching(model, saes, [batch], lambda logits, lengths=None: difference(logits))
+    optional = attribute(
+        task_of(model, batch, lambda logits, lengths=None: difference(logits), saes), edges=False
+    )
     np.testing.assert_allclose(optional.effects, plain.effects, atol=1e-12)
 
 
 def test_wrong_nodes_and_prompts_are_refused(world):
     model, saes, batch = world
     with pytest.raises(UserError, match="outside its SAE"):
-        exact_patching(model, saes, [batch], difference, nodes=["feature/blocks.0.hook_resid_post/24"])
+        patched_nodes(task_of(model, batch, difference, saes), ["feature/blocks.0.hook_resid_post/24"])
     with pytest.raises(UserError, match="without SAE"):
-        edge_effects(model, saes, [batch], difference, ["error/blocks.7.hook_resid_post"])
+        patched_nodes(task_of(model, batch, difference, saes), ["error/blocks.7.hook_resid_post"])
+    task = task_of(model, batch, difference, saes)
+    with pytest.raises(UserError, match="not in the attribution result"):
+        with_edges(attribute(task, edges=False), task, ["feature/blocks.0.hook_resid_post/24"])
     with pytest.raises(UserError, match="expected feature and error nodes"):
-        exact_patching(model, saes, [batch], difference, nodes=["logits"])
+        patched_nodes(task_of(model, batch, difference, saes), ["logits"])
     with pytest.raises(UserError, match="share an index"):
-        attribution_patching(model, saes, [batch, batch], difference)
+        task_of(model, [batch, batch], difference, saes)
     with pytest.raises(UserError, match="no prompt pair"):
-        attribution_patching(model, saes, [], difference)
+        task_of(model, [], difference, saes)
     same = PairBatch(batch.clean, batch.clean, batch.index)
     with pytest.raises(UserError, match="no node differs"):
-        attribution_patching(model, saes, [same], difference)
+        attribute(task_of(model, same, difference, saes), edges=False)
 
 
 def test_an_sae_of_another_width_is_refused(world):
     with pytest.raises(UserError, match="d_in 8"):
-        attribution_patching(world[0], random_saes("topk", 1, 8), [world[2]], difference)
+        attribute(task_of(world[0], world[2], difference, random_saes("topk", 1, 8)), edges=False)
 
 
 def test_an_sae_of_another_site_is_refused(world):
     model, saes, batch = world
     first = saes["blocks.0.hook_resid_post"]
     with pytest.raises(UserError, match="trained on blocks.0.hook_resid_post; give it under its own site"):
-        attribution_patching(model, {"blocks.1.hook_resid_post": first}, [batch], difference)
+        attribute(task_of(model, batch, difference, {"blocks.1.hook_resid_post": first}), edges=False)
     beyond = copy.deepcopy(first)
     beyond.cfg.metadata.hook_name = "blocks.9.hook_resid_post"
     with pytest.raises(UserError, match="no hook blocks.9.hook_resid_post"):
-        attribution_patching(model, {"blocks.9.hook_resid_post": beyond}, [batch], difference)
+        attribute(task_of(model, batch, difference, {"blocks.9.hook_resid_post": beyond}), edges=False)
 
 
 def test_saes_without_an_active_feature_are_refused(world):
@@ -119,7 +122,7 @@ def test_saes_without_an_active_feature_are_refused(world):
         UserError,
         match="no feature of the SAEs at blocks.0.hook_resid_post, blocks.1.hook_resid_post differs",
     ):
-        attribution_patching(model, dead, [batch], difference)
+        attribute(task_of(model, batch, difference, dead), edges=False)
 
 
 def test_a_budget_that_buys_nothing_is_refused(world):
@@ -140,8 +143,8 @@ def test_a_budget_that_buys_nothing_is_refused(world):
 
 def test_negating_the_metric_flips_and_permuting_features_permutes(world):
     model, saes, batch = world
-    plain = attribution_patching(model, saes, [batch], difference)
-    flipped = attribution_patching(model, saes, [batch], lambda logits: -difference(logits))
+    plain = attribute(task_of(model, batch, difference, saes), edges=False)
+    flipped = attribute(task_of(model, batch, lambda logits: -difference(logits), saes), edges=False)
     np.testing.assert_allclose(flipped.effects, -plain.effects, atol=1e-12)
     site, permutation = "blocks.1.hook_resid_post", torch.randperm(24)
     turned = random_saes("topk", 3, 12)[site]
@@ -150,7 +153,7 @@ def test_negating_the_metric_flips_and_permuting_features_permutes(world):
         turned.W_dec.copy_(saes[site].W_dec[permutation])
         turned.b_enc.copy_(saes[site].b_enc[permutation])
         turned.b_dec.copy_(saes[site].b_dec)
-    found = attribution_patching(model, {**saes, site: turned}, [batch], difference)
+    found = attribute(task_of(model, batch, difference, {**saes, site: turned}), edges=False)
     before = dict(zip(plain.nodes, plain.effects.T, strict=True))
     after = dict(zip(found.nodes, found.effects.T, strict=True))
     assert len(before) == len(after)
@@ -164,10 +167,13 @@ def test_negating_the_metric_flips_and_permuting_features_permutes(world):
 @pytest.mark.parametrize("name", METHODS.names())
 def test_every_method_gives_finite_effects_of_known_nodes(world, name):
     model, saes, batch = world
-    result = METHODS.get(name).run(model, saes, [batch], difference, behaviour="b")
+    result = attribute(task_of(model, batch, difference, saes, behaviour="b"), method=name, edges=False)
     assert result.behaviour == "b" and result.conventions["method"] == name and result.passes >= 2
     assert np.isfinite(result.effects).all() and np.abs(result.effects).max() > 0
     assert result.effects.shape == (5, len(result.nodes))
     difference_on = [difference(model(tokens)).numpy() for tokens in (batch.clean, batch.corrupt)]
-    np.testing.assert_allclose(result.metric_clean, difference_on[0], atol=1e-10)
+    if name == "steering":  # its other side is the corrupt prompt with the push
+        assert np.abs(result.metric_clean - result.metric_corrupt).min() > 0
+    else:
+        np.testing.assert_allclose(result.metric_clean, difference_on[0], atol=1e-10)
     np.testing.assert_allclose(result.metric_corrupt, difference_on[1], atol=1e-10)

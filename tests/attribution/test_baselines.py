@@ -9,7 +9,7 @@ from planted.paper_model import difference, random_batch, random_model, random_s
 
 import emocircuits
 from emocircuits.errors import UserError
-from emocircuits.passes.baselines import BASELINES
+from emocircuits.interventions.ablate import ABLATIONS
 from emocircuits.passes.edit import edited
 
 # of another length and number
@@ -44,7 +44,7 @@ def linear(method, nodes, baseline):
     )[1]
 
 
-@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize("baseline", ABLATIONS.names())
 @pytest.mark.parametrize("nodes", ["features", "components", "mixed"])
 @pytest.mark.parametrize("method", ["attribution_patching", "integrated_gradients", "relp"])
 def test_on_a_linear_model_every_method_is_the_real_ablation(baseline, nodes, method):
@@ -60,7 +60,7 @@ def test_on_a_linear_model_every_method_is_the_real_ablation(baseline, nodes, me
         np.testing.assert_allclose(sums, exact.effects, atol=1e-9)
 
 
-@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize("baseline", ABLATIONS.names())
 @pytest.mark.parametrize("norm", [None, "LN"])
 def test_an_exact_effect_is_what_a_hook_by_hand_gives(baseline, norm):
     """The feature's activation is set to its mean, to nothing, or to what another prompt has, and the clean
@@ -115,7 +115,7 @@ def test_verified_components_are_the_exact_ones():
     np.testing.assert_allclose(verified.edges.effects, exact.edges.effects, atol=1e-10)
 
 
-@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize("baseline", ABLATIONS.names())
 def test_batches_do_not_matter(baseline):
     model, saes = random_model(), random_saes("topk", 2, 12)
     for nodes in ("features", "components"):
@@ -130,7 +130,7 @@ def test_batches_do_not_matter(baseline):
 
 def test_without_corrupt_prompts_the_clean_ones_are_the_reference():
     model, saes = random_model(), random_saes("topk", 2, 12)
-    for baseline in BASELINES:
+    for baseline in ABLATIONS.names():
         clean, found = run(model, saes=saes, other=None, baseline=baseline)
         again = emocircuits.attribute(model, clean, clean, difference, saes=saes, baseline=baseline)
         np.testing.assert_array_equal(found.effects, again.effects)
@@ -140,7 +140,7 @@ def test_refusals():
     model, saes = random_model(), random_saes("topk", 2, 12)
     with pytest.raises(UserError, match="baseline='mean'"):
         run(model, saes=saes)
-    with pytest.raises(UserError, match="no corrupt prompts.*mean, zero, resample"):
+    with pytest.raises(UserError, match="no corrupt prompts.*resample, mean, zero"):
         run(model, saes=saes, other=None)
     with pytest.raises(UserError, match="baseline 'median'.*mean"):
         run(model, saes=saes, baseline="median")

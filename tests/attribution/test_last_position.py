@@ -8,9 +8,9 @@ from planted.paper_model import difference, random_batch, random_model, random_s
 from transformer_lens.hook_points import HookPoint
 
 from emocircuits import attribute
+from emocircuits.errors import UserError
 from emocircuits.models import FAMILIES, load_model
-from emocircuits.passes.last_logits import last_logits
-from emocircuits.passes.last_position import reads_last_position, run_metric
+from emocircuits.passes.metric import last_logits, reads_last_position, run_metric
 
 INDEX = torch.arange(6)
 
@@ -113,7 +113,7 @@ def test_the_last_block_is_run_at_the_last_position_unless_someone_looks(family,
         np.testing.assert_allclose(short, other, atol=1e-9 * np.abs(other).max())
 
 
-def test_no_hook_is_left_behind_a_metric_that_fails():
+def test_no_hook_is_left_after_a_metric_that_fails():
     model, batch = random_model(), random_batch()
 
     def fails(logits):
@@ -121,7 +121,9 @@ def test_no_hook_is_left_behind_a_metric_that_fails():
             raise RuntimeError("no")
         return difference(logits)
 
-    with pytest.raises(RuntimeError, match="no"):
+    with pytest.raises(
+        UserError, match="raised RuntimeError on a batch of 5 prompts.*: no;.*second argument"
+    ):
         attribute(model, batch.clean, batch.corrupt, fails, nodes="components")
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 

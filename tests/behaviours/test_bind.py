@@ -16,6 +16,7 @@ def test_bind_takes_the_first_material_that_fits():
         and bound.metric.honest_ids == (2,)
     )
     assert len(bound.pairs("find", 5)) == 5 and bound.pairs("score", 999) == bound.score
+    assert bound.metric.label == "was / had − said"
 
 
 def test_bind_tells_why_nothing_fits():

@@ -1,4 +1,4 @@
-"""Prompt files are read as they were written, and bad ones are named; tokens are grouped without padding."""
+"""Prompt files are read as they were written, bad ones are named; tokens are grouped by length."""
 
 import json
 
@@ -7,8 +7,9 @@ import torch
 from behaviours.words import Words
 
 from emocircuits.behaviours import PromptPair
-from emocircuits.behaviours.prompt_pairs import batches, encode_pairs, read_pairs, write_pairs
+from emocircuits.behaviours.prompt_pairs import encode_pairs, read_pairs, write_pairs
 from emocircuits.errors import UserError
+from emocircuits.passes.prompt_pairs import PromptPairs
 
 
 def line(**changes):
@@ -70,7 +71,7 @@ def test_unequal_lengths_name_the_pair_and_both_lengths():
         encode_pairs(Words(), [PromptPair("vase", "he cried out", "he sang", "find")])
 
 
-def test_batches_hold_every_pair_once_without_padding():
+def test_groups_hold_every_pair_once_without_padding():
     pairs = [
         PromptPair(
             str(n),
@@ -81,11 +82,13 @@ def test_batches_hold_every_pair_once_without_padding():
         for n in range(11)
     ]
     model = Words()
-    for size in (None, 1, 2, 100):
-        made = batches(model, pairs, size)
-        assert sorted(torch.cat([group.index for group in made]).tolist()) == list(range(11))
-        for clean, corrupt, index in made:
-            assert clean.shape == corrupt.shape and len(index) == len(clean) <= (size or 11)
-            for row, place in enumerate(index.tolist()):
-                assert clean[row].tolist() == model.encode(pairs[place].clean)
-                assert corrupt[row].tolist() == model.encode(pairs[place].corrupt)
+    prompts = PromptPairs.of_tokens(encode_pairs(model, pairs))
+    assert sorted(prompts.index) == list(range(11)) and len(prompts) == 11
+    for most in (1, 8, 1000):
+        made = list(prompts.by_length(most))
+        assert sorted(torch.cat([batch.index for batch in made]).tolist()) == list(range(11))
+        for batch in made:
+            assert batch.clean.numel() <= most or len(batch) == 1
+            for row, number in enumerate(batch.index.tolist()):
+                assert batch.clean[row].tolist() == model.encode(pairs[number].clean)
+                assert batch.corrupt[row].tolist() == model.encode(pairs[number].corrupt)

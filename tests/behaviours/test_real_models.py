@@ -25,10 +25,10 @@ def test_deception_is_neither_at_floor_nor_at_ceiling(name, material):
     bound = bind(BEHAVIOURS.get("deception"), model)
     assert bound.material.name == material
     rates = {"clean": [], "corrupt": []}
-    for clean, corrupt, _ in bound.batches(model, "find") + bound.batches(model, "score"):
+    for group in bound.prompts("find").groups + bound.prompts("score").groups:
         with torch.no_grad():
-            rates["clean"].append(bound.metric.rate(model.bridge(clean)))
-            rates["corrupt"].append(bound.metric.rate(model.bridge(corrupt)))
+            rates["clean"].append(bound.metric.rate(model.bridge(group.clean)))
+            rates["corrupt"].append(bound.metric.rate(model.bridge(group.corrupt)))
     clean, corrupt = (torch.cat(rates[side]) for side in ("clean", "corrupt"))
     assert 0.1 < clean.mean() < 0.9 and 0.1 < corrupt.mean() < 0.9
     assert clean.std() > 0.02 and (clean - corrupt).abs().max() > 0.05

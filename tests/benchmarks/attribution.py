@@ -21,27 +21,29 @@ import time
 import torch
 
 import emocircuits
-from emocircuits.attribution import PairBatch, attribution_patching
-from emocircuits.attribution.edges import counted_edge_effects
+from emocircuits.attribution.methods.gradients import graph_effects
+from emocircuits.graphs.features import FeatureGraph
 from emocircuits.interventions.splice import splice
+from emocircuits.passes.prompt_pairs import PromptPairs
+from emocircuits.passes.task import Task
 from tests.benchmarks.attribution_scale import difference, random_world
 
 SETTINGS = {"positions": 64, "layers": 6, "d_model": 512, "heads": 8, "d_vocab": 2000, "d_sae": 4096, "k": 32}
 PROMPTS, TARGETS, SOURCES = 8, 200, 50
 
 
-def spliced_passes(model, saes, batch) -> None:
+def spliced_passes(model, saes, clean, corrupt) -> None:
     """Two forwards and one backward of the spliced model."""
     with splice(model, saes):
         with torch.no_grad():
-            difference(model(batch.clean))
-        difference(model(batch.corrupt)).sum().backward()
+            difference(model(clean))
+        difference(model(corrupt)).sum().backward()
 
 
-def plain_passes(model, batch) -> None:
+def plain_passes(model, corrupt) -> None:
     """One forward and one backward of the plain model, as training runs it."""
     model.requires_grad_(True)
-    difference(model(batch.corrupt)).sum().backward()
+    difference(model(corrupt)).sum().backward()
     model.zero_grad(set_to_none=True)
     model.requires_grad_(False)
 
@@ -49,7 +51,7 @@ def plain_passes(model, batch) -> None:
 def least(settings: dict) -> float:
     """Multiplications of component edges over those of one forward and backward pass with weight gradients.
 
-    Two forward passes and a backward pass without weight gradients, behind the last attention at the last
+    Two forward passes and a backward pass without weight gradients, after the last attention at the last
     position alone; what each head writes; the queries', keys' and values' gradients taken back to the stream;
     the inner products of nodes and slots. Of the last block the heads' outputs, the MLP and the queries'
     gradients count at the last position.
@@ -88,20 +90,19 @@ def main() -> int:
     torch.set_num_threads(1)
     model, saes, *_ = random_world(settings)
     clean, corrupt = torch.randint(0, settings["d_vocab"], (2, PROMPTS, settings["positions"]))
-    batch = PairBatch(clean, corrupt, torch.arange(PROMPTS))
-    found = attribution_patching(model, saes, [batch], difference)
+    task = Task(model, PromptPairs.of(clean, corrupt), difference, saes)
+    found = emocircuits.attribute(task, edges=False)
     sites = list(saes)
     ups, downs = (
         [node for node in found.nodes if node.startswith(f"feature/{site}/")] for site in sites[2:4]
     )
-    pair = {site: saes[site] for site in sites[2:4]}
-    chosen = ups[:SOURCES] + downs[:TARGETS]
+    some = FeatureGraph(task.at_sites(sites[2:4]), tuple(ups[:SOURCES] + downs[:TARGETS]))
     nodes = {"nodes": "components", "edges": True}
     works = {
-        "spliced": lambda: spliced_passes(model, saes, batch),
-        "model": lambda: plain_passes(model, batch),
-        "nodes": lambda: attribution_patching(model, saes, [batch], difference),
-        "feature edges": lambda: counted_edge_effects(model, pair, [batch], difference, chosen),
+        "spliced": lambda: spliced_passes(model, saes, clean, corrupt),
+        "model": lambda: plain_passes(model, corrupt),
+        "nodes": lambda: emocircuits.attribute(task, edges=False),
+        "feature edges": lambda: graph_effects(some, {}),
         "component edges": lambda: emocircuits.attribute(model, clean, corrupt, difference, **nodes),
         "component edges, 5 steps": lambda: emocircuits.attribute(
             model, clean, corrupt, difference, method="integrated_gradients", steps=5, **nodes

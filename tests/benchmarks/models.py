@@ -116,17 +116,19 @@ def child(what: str, length: int) -> None:
         else:
             from planted.paper_model import random_saes
 
-            from emocircuits.attribution import PairBatch, attribution_patching
+            from emocircuits.attribution.attribute import attribute
 
             saes = random_saes("topk", 2, model.d_model)
             for sae in saes.values():
                 sae.float()
                 sae.dtype = torch.float32
-            attribution_patching(
+            attribute(
                 model.bridge,
-                saes,
-                [PairBatch(ids[:1], ids[1:], torch.arange(1))],
+                ids[:1],
+                ids[1:],
                 lambda logits: logits[:, -1, 5] - logits[:, -1, 7],
+                saes=saes,
+                edges=False,
             )
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
@@ -135,7 +137,7 @@ def pattern_cost(clock, repeats: int = 3) -> None:
     """Time per prompt pair with and without patterns; turns alternate, medians."""
     from planted.paper_model import random_saes
 
-    from emocircuits.attribution import PairBatch, attribution_patching
+    from emocircuits.attribution.attribute import attribute
     from emocircuits.passes import attention as fused_attention
 
     with tempfile.TemporaryDirectory() as folder:
@@ -152,11 +154,13 @@ def pattern_cost(clock, repeats: int = 3) -> None:
         for turn in range(2 * repeats):
             fused_attention.SMALL_BYTES = (0, 1 << 50)[turn % 2]
             begin = clock()
-            attribution_patching(
+            attribute(
                 model,
-                saes,
-                [PairBatch(ids[:1], ids[1:], torch.arange(1))],
+                ids[:1],
+                ids[1:],
                 lambda logits: logits[:, -1, 5] - logits[:, -1, 7],
+                saes=saes,
+                edges=False,
             )
             seconds.setdefault(turn % 2, []).append(clock() - begin)
         without, patterns = (statistics.median(seconds[part]) for part in (0, 1))

@@ -4,9 +4,10 @@ tests of circuits share.
 
 import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes
+from planted.tasks import task_of
 
 import emocircuits
-from emocircuits.attribution import PairBatch
+from emocircuits.passes.prompt_pairs import PairBatch, PromptPairs
 
 
 def systematic(n: int, length: int, start: int = 0) -> PairBatch:
@@ -21,11 +22,9 @@ def systematic(n: int, length: int, start: int = 0) -> PairBatch:
 
 
 def found_in(nodes: str, **options):
-    """Model, SAEs, find prompts, score prompts and the attribution of the find prompts."""
+    """The find task, the score task and the attribution of the former."""
     torch.manual_seed(0)
     model, saes = random_model(), None if nodes == "components" else random_saes("topk", 3, 12)
-    find, score = systematic(8, 7), systematic(5, 7, start=20)
-    result = emocircuits.attribute(
-        model, find.clean, find.corrupt, difference, nodes=nodes, saes=saes, **options
-    )
-    return model, saes, find, score, result
+    find = task_of(model, systematic(8, 7), difference, saes)
+    score = find.on(PromptPairs((systematic(5, 7, start=20),)))
+    return find, score, emocircuits.attribute(find, nodes=nodes, **options)

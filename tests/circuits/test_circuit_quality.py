@@ -10,39 +10,38 @@ import torch
 from circuits.circuit_world import found_in, systematic
 from planted.hand_set import ALL, metric
 from planted.paper_model import difference, random_saes
+from planted.tasks import task_of
 
 import emocircuits
 from emocircuits.artifacts.attribution import AttributionResult
-from emocircuits.attribution import PairBatch
-from emocircuits.circuits import circuit_quality
-from emocircuits.circuits.candidates import candidates_of
+from emocircuits.circuits.candidates import Candidates
 from emocircuits.circuits.controls import neuron_basis, random_dictionary
-from emocircuits.circuits.feature_runs import FeatureRuns
-from emocircuits.circuits.judge import Judge, first_of, largest_alike, log_sizes, random_alike
 from emocircuits.circuits.knockouts import knockouts
 from emocircuits.circuits.minimality import minimality
+from emocircuits.circuits.quality import QualitySettings, circuit_quality
+from emocircuits.circuits.scorer import FaithfulnessScorer, first_of, largest_alike, log_sizes, random_alike
 from emocircuits.errors import UserError
+from emocircuits.graphs.feature_circuits import FeatureCircuits
 from emocircuits.interventions.ablate import ABLATIONS
-from emocircuits.passes.last_position import reads_last_position
-from emocircuits.sae.dictionary import open_dictionaries
+from emocircuits.passes.metric import reads_last_position
+from emocircuits.passes.prompt_pairs import PairBatch, PromptPairs
 
 
 @pytest.mark.parametrize("nodes", ["features", "components", "mixed"])
 def test_one_function_scores_every_kind_of_circuit(nodes):
-    model, saes, find, score, result = found_in(
+    find, score, result = found_in(
         nodes, method="integrated_gradients", **({"max_features": 8} if nodes == "mixed" else {})
     )
-    candidates = candidates_of(model, result, [score], saes)
-    circuit = [candidates.names[place] for place in candidates.order()[:10]]
-    found = circuit_quality(
-        model, [score], difference, result, circuit, found_on=[find], saes=saes, sizes=(3,), steps=2
-    )
+    candidates = Candidates.of(result, find)
+    items = candidates.graph.items
+    circuit = [items[place] for place in candidates.graph.order(candidates.effects)[:10]]
+    found = circuit_quality(circuit, result, score, find, QualitySettings(sizes=(3,), steps=2))
     assert (
         found.size == 10
         and found.prompts == 5
         and found.unit == ("nodes" if nodes == "features" else "edges")
     )
-    assert found.candidates == len(candidates.names) and found.curve[-1]["size"] == found.candidates
+    assert found.candidates == len(items) and found.curve[-1]["size"] == found.candidates
     assert found.curve[-1]["faithfulness"] == pytest.approx(1.0, abs=1e-9)
     assert {"size": 3} in [{"size": point["size"]} for point in found.curve]
     assert found.ci_low <= found.faithfulness <= found.ci_high and len(found.random["values"]) == 5
@@ -51,11 +50,11 @@ def test_one_function_scores_every_kind_of_circuit(nodes):
     )
     assert found.minimality["minimal_size"] == len(found.minimality["minimal"]) <= 10
     assert len(found.minimality["losses"]) == 10 and len(found.knockouts["points"]) == 10
-    others = {"neuron_basis", "random_dictionary"} if saes else set()
+    others = {"neuron_basis", "random_dictionary"} if find.saes else set()
     assert set(found.controls) == {"magnitude", *others}
     assert all(control["size"] == 10 for control in found.controls.values())
     for scores in found.ablations.values():
-        assert set(scores["curves"]) == ({"chosen", "kept", "ablated"} if saes else {"chosen"})
+        assert set(scores["curves"]) == ({"chosen", "kept", "ablated"} if find.saes else {"chosen"})
         assert scores["curves"]["chosen"][-1]["faithfulness"] == pytest.approx(1.0, abs=1e-9)
     if nodes == "features":
         assert all(
@@ -67,32 +66,32 @@ def test_one_function_scores_every_kind_of_circuit(nodes):
 
 
 def test_bad_questions_get_one_line():
-    model, saes, find, score, result = found_in("features")
-    given = {"found_on": [find], "saes": saes}
+    find, score, result = found_in("features")
     circuit = result.nodes[:3]
-    for changes, text in (
-        ({"found_on": [find, score]}, "also used to find"),
+    both = find.on(PromptPairs((*find.prompts.groups, *score.prompts.groups)))
+    for found_on, text in ((both, "also used to find"), (find.with_saes({}), "no SAE for")):
+        with pytest.raises(UserError, match=text):
+            circuit_quality(circuit, result, score, found_on)
+    for settings, text in (
         ({"random_circuits": 2}, "at least 5"),
         ({"ablation": "resampel"}, "unknown ablation"),
-        ({"saes": None}, "no SAE for"),
     ):
         with pytest.raises(UserError, match=text):
-            circuit_quality(model, [score], difference, result, circuit, **{**given, **changes})
+            QualitySettings(**settings)
     with pytest.raises(UserError, match="without members"):
-        circuit_quality(model, [score], difference, result, (), **given)
+        circuit_quality((), result, score, find)
     with pytest.raises(UserError, match="which the attribution does not have"):
-        circuit_quality(model, [score], difference, result, ("feature/blocks.0.hook_resid_post/99",), **given)
-    same = PairBatch(score.clean, score.clean, score.index)
-    with pytest.raises(UserError, match="the same with everything and with nothing"):
-        circuit_quality(model, [same], difference, result, circuit, **given)
-    assert sum(len(point.fwd_hooks) for point in model.hook_dict.values()) == 0
+        circuit_quality(("feature/blocks.0.hook_resid_post/99",), result, score, find)
+    with pytest.raises(UserError, match="the same with all and with nothing"):
+        circuit_quality(circuit, result, score.on(score.prompts.side("clean")), find)
+    assert sum(len(point.fwd_hooks) for point in find.model.hook_dict.values()) == 0
 
 
-def test_feature_runs_equal_plain_ablation_for_any_metric_and_site():
+def test_feature_circuits_equal_plain_ablation_for_any_metric_and_site():
     """Shared passes, resumed blocks and the last position alone against one hooked pass per circuit, in
     float64.
     """
-    model, _, _, score, _ = found_in("features")
+    model, score = found_in("features")[0].model, systematic(5, 7, start=20)
     batches, source = [score, systematic(3, 5, start=40)], np.random.default_rng(0)
 
     def everywhere(logits):
@@ -122,12 +121,13 @@ def test_feature_runs_equal_plain_ablation_for_any_metric_and_site():
             )
             for number, site in enumerate(sites)
         }
-        runs = FeatureRuns(model, open_dictionaries(sites), batches, measure, max_tokens=40)
+        runner = FeatureCircuits(task_of(model, batches, measure, sites, max_tokens=40), ())
         plain = [
-            runs._in_one_pass(streams, masks, ABLATIONS.get(ablation)).numpy() for streams in runs._streams()
+            runner._in_one_pass(streams, masks, ABLATIONS.get(ablation)).numpy()
+            for streams in runner._own_streams()
         ]
         np.testing.assert_allclose(
-            runs.metric(masks, ablation),
+            runner.run_masks(masks, ablation),
             np.concatenate(plain, axis=1),
             atol=1e-9,
             err_msg=f"{names} {ablation}",
@@ -147,32 +147,31 @@ def test_feature_runs_equal_plain_ablation_for_any_metric_and_site():
     assert reads_last_position(model, fifth, 5, shorter.index) and not reads_last_position(
         model, fifth, 8, score.index
     )
-    assert not FeatureRuns(model, open_dictionaries(sites), [shorter, score], fifth)._last_only
+    both = [shorter, PairBatch(score.clean, score.corrupt, score.index + 5)]
+    assert not FeatureCircuits(task_of(model, both, fifth, sites), ())._last_only
 
 
-def planted_judge(name, extra=()):
-    """A hand-set model judged on prompts of its own with another first word; the circuit is the truth and
+def planted_scorer(name, extra=()):
+    """A hand-set model scored on prompts of its own with another first word; the circuit is the truth and
     some junk.
     """
     planted = ALL[name]()
     score = PairBatch(planted.batch.clean.clone(), planted.batch.corrupt.clone(), planted.batch.index)
     score.clean[:, 0] = score.corrupt[:, 0] = 1
-    result = emocircuits.attribute(
-        planted.model, planted.batch.clean, planted.batch.corrupt, metric, nodes="components", method="exact"
-    )
-    candidates = candidates_of(planted.model, result, [score])
-    judge = Judge.open(candidates, candidates.on([score], metric))
-    return judge, candidates.choice({*planted.truth, *extra}), planted
+    task = task_of(planted.model, planted.batch, metric)
+    candidates = Candidates.of(emocircuits.attribute(task, nodes="components", method="exact"), task)
+    scorer = FaithfulnessScorer.open(candidates, candidates.graph.runner(task.on(PromptPairs((score,)))))
+    return scorer, candidates.choice({*planted.truth, *extra}), planted
 
 
 def test_what_is_superfluous_is_found_and_nothing_else():
     junk = (("embed", "a0.h0<q>"), ("a0.h0", "logits"), ("a0.h0", "a1.h1<v>"))
-    judge, choice, planted = planted_judge("gate", junk)
-    found = minimality(judge, choice)
+    scorer, choice, planted = planted_scorer("gate", junk)
+    found = minimality(scorer, choice)
     assert found["redundant_share"] == pytest.approx(3 / 8)
     assert set(found["minimal"]) == {f"{source} -> {slot}" for source, slot in planted.truth}
     assert found["minimal_faithfulness"] == pytest.approx(1.0)
-    tight, _, _ = planted_judge("gate")
+    tight, _, _ = planted_scorer("gate")
     assert minimality(tight, tight.candidates.choice(planted.truth))["minimal_size"] == len(planted.truth)
 
 
@@ -180,11 +179,11 @@ def test_a_circuit_without_its_backup_fails_where_the_model_does_not():
     """`either`: each of two heads is enough. With both in the circuit it breaks as the model does, with one
     it does not.
     """
-    judge, whole, planted = planted_judge("either")
-    assert knockouts(judge, whole)["largest_gap"] < 1e-3
-    half = judge.candidates.choice([edge for edge in planted.truth if "h3" not in edge[0] + edge[1]])
-    found = knockouts(judge, half)
-    assert judge.f(judge.values(half[None]))[0] > 0.99 and found["largest_gap"] > 0.99
+    scorer, whole, planted = planted_scorer("either")
+    assert knockouts(scorer, whole)["largest_gap"] < 1e-3
+    half = scorer.candidates.choice([edge for edge in planted.truth if "h3" not in edge[0] + edge[1]])
+    found = knockouts(scorer, half)
+    assert scorer.f(scorer.values(half[None]))[0] > 0.99 and found["largest_gap"] > 0.99
     assert all(
         point["circuit"] < 1e-3 and (point["model"] < 1e-3 or point["model"] > 0.99)
         for point in found["points"]
@@ -192,38 +191,38 @@ def test_a_circuit_without_its_backup_fails_where_the_model_does_not():
 
 
 def test_random_and_large_circuits_match_the_groups():
-    model, saes, find, score, result = found_in("features")
-    candidates = candidates_of(model, result, [score], saes)
-    choice = first_of(candidates.order(), [12], len(candidates.names))[0]
+    find, _, result = found_in("features")
+    candidates, graph = Candidates.of(result, find), Candidates.of(result, find).graph
+    choice = first_of(graph.order(candidates.effects), [12], len(graph.items))[0]
     drawn = [random_alike(candidates, choice, draw=draw) for draw in range(4)]
     for one in drawn:
         assert np.array_equal(
-            np.bincount(candidates.groups[one], minlength=3),
-            np.bincount(candidates.groups[choice], minlength=3),
+            np.bincount(graph.groups[one], minlength=3),
+            np.bincount(graph.groups[choice], minlength=3),
         )
     assert len({one.tobytes() for one in drawn}) == 4 and np.array_equal(
         drawn[2], random_alike(candidates, choice, draw=2)
     )
-    strength = candidates.magnitudes([find], difference)
+    strength = graph.magnitudes()
     largest = largest_alike(candidates, choice, strength)
     assert largest.sum() == 12 and strength[largest].min() >= min(
-        strength[candidates.groups == group].min() for group in range(3)
+        strength[graph.groups == group].min() for group in range(3)
     )
     for group in range(3):
-        here = candidates.groups == group
+        here = graph.groups == group
         assert strength[here & largest].min() >= strength[here & ~largest].max()
     assert log_sizes(1, 5) == [1] and log_sizes(100, 3) == [1, 10, 100] and log_sizes(0, 3) == []
 
 
 def test_magnitudes_are_the_lengths_of_what_changes():
-    model, saes, find, score, result = found_in("features")
-    candidates = candidates_of(model, result, [score], saes)
-    _, clean = model.run_with_cache(find.clean)
-    _, corrupt = model.run_with_cache(find.corrupt)
-    site, sae = next(iter(saes.items()))
+    find, _, result = found_in("features")
+    graph, (pairs,) = Candidates.of(result, find).graph, find.prompts.groups
+    _, clean = find.model.run_with_cache(pairs.clean)
+    _, corrupt = find.model.run_with_cache(pairs.corrupt)
+    site, sae = next(iter(find.saes.items()))
     change = sae.encode(clean[site]) - sae.encode(corrupt[site])
-    lengths = (change.abs().sum(1).mean(0) * open_dictionaries(saes)[site].decoder.norm(dim=1)).tolist()
-    found = dict(zip(candidates.names, candidates.magnitudes([find], difference), strict=True))
+    lengths = (change.abs().sum(1).mean(0) * sae.decoder.norm(dim=1)).tolist()
+    found = dict(zip(graph.items, graph.magnitudes(), strict=True))
     assert all(
         found[name] == pytest.approx(lengths[feature], abs=1e-9)
         for feature in range(24)
@@ -232,9 +231,9 @@ def test_magnitudes_are_the_lengths_of_what_changes():
 
 
 def test_other_dictionaries_are_what_they_say():
-    model, saes, find, _, _ = found_in("features")
-    _, cache = model.run_with_cache(find.clean)
-    for site, dictionary in open_dictionaries(saes).items():
+    find, _, _ = found_in("features")
+    _, cache = find.model.run_with_cache(find.prompts.groups[0].clean)
+    for site, dictionary in find.dictionaries.items():
         x = cache[site]
         plain, drawn = neuron_basis(dictionary), random_dictionary(dictionary, x)
         assert torch.equal(plain.encode(x), x) and torch.allclose(plain.decode(x), x)
@@ -251,11 +250,11 @@ def test_other_dictionaries_are_what_they_say():
 
 
 def test_component_results_need_their_edges():
-    model, _, _, score, result = found_in("components", edges=False)
+    find, _, result = found_in("components", edges=False)
     with pytest.raises(UserError, match="without edges"):
-        candidates_of(model, result, [score])
+        Candidates.of(result, find)
     one = AttributionResult(
         "b", ("feature/blocks.0.hook_resid_post/1/p2",), np.ones((2, 1)), np.ones(2), np.zeros(2), {}, 1
     )
     with pytest.raises(UserError, match="positions"):
-        candidates_of(model, one, [score])
+        Candidates.of(one, find)

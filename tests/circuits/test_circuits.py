@@ -1,59 +1,57 @@
-"""Pruning, stability, agreement, random circuits, areas, and faithfulness at its two ends."""
+"""Selection, stability, agreement, areas, and the metric of circuits at its two ends."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from planted.paper_model import difference, random_batch, random_model, random_saes
+from circuits.circuit_world import systematic
+from planted.paper_model import difference, random_model, random_saes
+from planted.tasks import task_of
 
 from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.artifacts.circuit import CircuitGraph
-from emocircuits.attribution import PairBatch, attribution_patching
-from emocircuits.circuits import (
-    EVERYTHING,
-    NodeSet,
-    agreement,
-    circuit_metric,
-    compare_effects,
-    find_circuit,
-    nodes_to_verify,
-    prune,
-    select_nodes,
-    stability,
-)
-from emocircuits.circuits.faithfulness import MIB_SHARES, areas
+from emocircuits.attribution.attribute import attribute
+from emocircuits.attribution.methods.exact import patched_nodes
+from emocircuits.circuits.choose import with_edges
+from emocircuits.circuits.compare import agreement, compare_effects, nodes_to_verify
+from emocircuits.circuits.faithfulness import EVERYTHING, MIB_SHARES, NodeSet, areas, circuit_metric
+from emocircuits.circuits.from_attribution import circuit_of_nodes, select_nodes
+from emocircuits.circuits.stability import stability
 from emocircuits.errors import UserError
-
-
-def systematic(n: int, length: int, start: int = 0) -> PairBatch:
-    """Random prompts in which two words differ between the sides in the same way, so that effects have a
-    sign.
-    """
-    clean = random_batch(n, length).clean
-    corrupt = clean.clone()
-    clean[:, 1], clean[:, 3], corrupt[:, 1], corrupt[:, 3] = 1, 4, 2, 6
-    clean[:, -1] = corrupt[:, -1] = 9
-    return PairBatch(clean, corrupt, torch.arange(start, start + n))
+from emocircuits.passes.prompt_pairs import PromptPairs
 
 
 @pytest.fixture(scope="module")
 def world():
+    """The task, effects with edges among twelve nodes, six of them patched for real, and the circuit."""
     torch.manual_seed(0)
     model, saes = random_model(), random_saes("topk", 3, 12)
-    find, score = [systematic(6, 7), systematic(4, 5, start=6)], [systematic(5, 7)]
-    result, circuit = find_circuit(
-        model, saes, find, difference, behaviour="b", threshold=0.0, max_nodes=12, verify_nodes=6
-    )
-    return model, saes, find, score, result, circuit
+    pairs = [systematic(6, 7), systematic(4, 5, start=6)]
+    task = task_of(model, pairs, difference, saes, behaviour="b")
+    effects = attribute(task, edges=False)
+    nodes = select_nodes(effects, threshold=0.0, max_nodes=12)
+    result = with_edges(effects, task, nodes)
+    verified = np.where(np.isin(result.nodes, nodes[:6]), result.verified, np.nan)
+    result = replace(result, verified=verified)
+    return task, result, circuit_of_nodes(result, nodes)
+
+
+def test_nodes_of_a_circuit_are_really_patched(world):
+    task, result, circuit = world
+    nodes = [node.id for node in circuit.nodes if node.verified is not None and node.kind != "target"]
+    exact = patched_nodes(task, nodes)
+    assert [circuit.node(node).verified for node in nodes] == pytest.approx(exact.effects.mean(0).tolist())
 
 
 @pytest.mark.parametrize("ablation", ["resample", "mean", "zero"])
 def test_everything_kept_is_the_model_and_nothing_kept_is_the_baseline(world, ablation):
-    model, saes, find, _, _, _ = world
-    full, empty = circuit_metric(
-        model, saes, find, difference, [EVERYTHING, ()], ablation=ablation, max_tokens=30
+    task, find = replace(world[0], max_tokens=30), world[0].prompts.groups
+    full, empty = circuit_metric(task, [EVERYTHING, ()], ablation=ablation)
+    clean, corrupt = (
+        np.concatenate([difference(task.model(getattr(group, side))).numpy() for group in find])
+        for side in ("clean", "corrupt")
     )
-    clean = np.concatenate([difference(model(batch.clean)).numpy() for batch in find])
-    corrupt = np.concatenate([difference(model(batch.corrupt)).numpy() for batch in find])
     np.testing.assert_allclose(full, clean, atol=1e-9)
     if ablation == "resample":
         np.testing.assert_allclose(empty, corrupt, atol=1e-9)
@@ -63,7 +61,7 @@ def test_everything_kept_is_the_model_and_nothing_kept_is_the_baseline(world, ab
 
 
 def test_batching_of_circuits_and_prompts_changes_nothing(world):
-    model, saes, find, _, result, _ = world
+    task, result, _ = world
     circuits = [
         result.nodes[:5],
         result.nodes[3:40],
@@ -71,16 +69,15 @@ def test_batching_of_circuits_and_prompts_changes_nothing(world):
         EVERYTHING,
         (),
     ]
-    whole = circuit_metric(model, saes, find, difference, circuits)
+    whole = circuit_metric(task, circuits)
     for max_tokens in (1, 60):
-        found = circuit_metric(model, saes, find, difference, circuits, max_tokens=max_tokens)
-        np.testing.assert_allclose(found, whole, atol=1e-10)
-    singles = [
-        circuit_metric(model, saes, [batch], difference, [circuit])[0]
-        for circuit in circuits
-        for batch in find
-    ]
-    np.testing.assert_allclose(np.concatenate(singles), whole.ravel(), atol=1e-10)
+        np.testing.assert_allclose(
+            circuit_metric(replace(task, max_tokens=max_tokens), circuits), whole, atol=1e-10
+        )
+    for circuit, expected in zip(circuits, whole, strict=True):
+        for group in task.prompts.groups:
+            single = circuit_metric(task.on(PromptPairs((group,))), [circuit])[0]
+            np.testing.assert_allclose(single, expected[group.index.numpy()], atol=1e-10)
 
 
 def test_areas_of_a_perfect_an_empty_and_a_straight_circuit():
@@ -94,26 +91,8 @@ def test_areas_of_a_perfect_an_empty_and_a_straight_circuit():
     assert areas(2 * ones, 2 * ones)["cmd"] == pytest.approx(0.999)
 
 
-def test_pruning_is_the_identity_at_zero_and_monotone(world):
-    circuit = world[5]
-    assert prune(circuit) == circuit
-    strengths = sorted(abs(node.effect) for node in circuit.nodes if node.kind != "target")
-    looser, stricter = (prune(circuit, node_threshold=strengths[k], edge_threshold=0.001 * k) for k in (3, 6))
-    assert (
-        {node.id for node in stricter.nodes}
-        < {node.id for node in looser.nodes}
-        < {node.id for node in circuit.nodes}
-    )
-    assert {(e.source, e.target) for e in stricter.edges} <= {(e.source, e.target) for e in looser.edges}
-    joined = prune(circuit, edge_threshold=0.01, connected=True)
-    sources = {edge.source for edge in joined.edges}
-    assert all(node.id in sources for node in joined.nodes if node.kind != "target")
-    with pytest.raises(UserError, match="empty after pruning"):
-        prune(circuit, node_threshold=1e9)
-
-
 def test_circuit_survives_json_and_holds_verified_effects(world, tmp_path):
-    circuit = world[5]
+    circuit = world[2]
     circuit.save(tmp_path / "c.json")
     assert CircuitGraph.load(tmp_path / "c.json") == circuit
     nodes = [node for node in circuit.nodes if node.kind != "target"]
@@ -124,7 +103,7 @@ def test_circuit_survives_json_and_holds_verified_effects(world, tmp_path):
 
 
 def test_result_with_edges_survives_its_file(world, tmp_path):
-    result = world[4]
+    result = world[1]
     result.save(tmp_path / "r.h5")
     loaded = AttributionResult.load(tmp_path / "r.h5")
     tables = loaded.edge_table(), result.edge_table()
@@ -179,8 +158,8 @@ def test_agreement_shows_scale_and_sign():
 
 
 def test_nodes_to_verify_are_the_strongest_and_some_others(world):
-    result = attribution_patching(*world[:3], difference)
+    result = attribute(world[0], edges=False)
     chosen = nodes_to_verify(result, 20, random_share=0.25)
     order = [result.nodes[i] for i in np.argsort(-np.abs(result.effects.mean(0)), kind="stable")]
     assert list(chosen[:15]) == order[:15] and len(set(chosen)) == 20
-    assert agreement(world[4]).nodes == 6
+    assert agreement(world[1]).nodes == 6

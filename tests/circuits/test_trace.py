@@ -19,19 +19,19 @@ from planted.paper_model import (
     random_model,
     random_saes,
 )
+from planted.tasks import pairs_of, task_of
 
 from emocircuits.artifacts.attribution import AttributionResult
-from emocircuits.attribution.methods.steering_attribution import Push
+from emocircuits.artifacts.push import Push
 from emocircuits.circuits.overlap import overlap
 from emocircuits.circuits.trace import trace_push
 from emocircuits.errors import UserError
-from emocircuits.passes.pairs import PairBatch
-from emocircuits.sae.dictionary import open_dictionaries
 
 
-def same(tokens) -> PairBatch:
-    tokens = torch.as_tensor(tokens)
-    return PairBatch(tokens, tokens, torch.arange(len(tokens)))
+def paper_task():
+    """The corrupt prompt of the paper model, and the SAE in its middle."""
+    saes = {SITES[1]: paper_saes()[SITES[1]]}
+    return task_of(paper_model(), pairs_of([CORRUPT], [CORRUPT]), paper_metric, saes)
 
 
 def axis(direction: int, amount: float = 1.0) -> torch.Tensor:
@@ -42,16 +42,7 @@ def test_the_paper_model_by_hand():
     """A desperate word more: 1/2 straight into the logits, 2 more of p, hence 6 more of a, through
     the MLPs.
     """
-    dictionaries = open_dictionaries({SITES[1]: paper_saes()[SITES[1]]}, 6)
-    found = trace_push(
-        paper_model(),
-        [same([CORRUPT])],
-        paper_metric,
-        Push("s", SITES[0], axis(S)),
-        dictionaries=dictionaries,
-        matched={SITES[1]: [P]},
-        steps=4,
-    )
+    found = trace_push(paper_task(), Push("s", SITES[0], axis(S)), matched={SITES[1]: [P]}, steps=4)
     assert found.total == pytest.approx([6.5])
     assert found.share("readers", "direct") == pytest.approx(0.5 / 6.5)
     assert found.share("readers", "MLP 1") == found.share("routes", "MLPs") == pytest.approx(6 / 6.5)
@@ -67,11 +58,7 @@ def test_the_paper_model_by_hand():
 
 def test_what_the_sae_does_not_know_is_error():
     """The middle SAE has no feature for k: a push along it passes as error."""
-    dictionaries = open_dictionaries({SITES[1]: paper_saes()[SITES[1]]}, 6)
-    push = Push("k", SITES[0], axis(K, -1.0))
-    found = trace_push(
-        paper_model(), [same([CORRUPT])], paper_metric, push, dictionaries=dictionaries, steps=4
-    )
+    found = trace_push(paper_task(), Push("k", SITES[0], axis(K, -1.0)), steps=4)
     assert found.total == pytest.approx([6.5])
     assert found.share(SITES[1], "error") == pytest.approx(0.5 / 6.5)
 
@@ -79,13 +66,11 @@ def test_what_the_sae_does_not_know_is_error():
 @pytest.mark.parametrize("norm", ["LN", None])
 def test_parts_add_up_and_the_remainder_vanishes_with_the_steps(norm):
     torch.manual_seed(3)
-    model, batch = random_model(norm=norm), same(random_batch(6, 7).corrupt)
+    model, tokens = random_model(norm=norm), random_batch(6, 7).corrupt
     push = Push("v", SITES[0], torch.randn(12, dtype=torch.float64))
-    dictionaries = open_dictionaries({SITES[1]: random_saes("standard", 3, 12)[SITES[1]]}, 12)
-    coarse, fine = (
-        trace_push(model, [batch], difference, push, dictionaries=dictionaries, steps=steps)
-        for steps in (2, 64)
-    )
+    saes = {SITES[1]: random_saes("standard", 3, 12)[SITES[1]]}
+    task = task_of(model, pairs_of(tokens, tokens), difference, saes)
+    coarse, fine = (trace_push(task, push, steps=steps) for steps in (2, 64))
     for found in (coarse, fine):
         sums = found.table.groupby("split")["amount"].sum()
         np.testing.assert_allclose([sums["readers"], sums["routes"]], found.total.mean(), atol=1e-9)
@@ -101,21 +86,17 @@ def test_parts_add_up_and_the_remainder_vanishes_with_the_steps(norm):
         for found in (coarse, fine)
     ]
     assert missing[1] < 0.02 and missing[1] < missing[0] / 4, missing
-    plain = model(batch.corrupt)
+    plain = model(tokens)
     with model.hooks([(SITES[0], lambda x, hook: x + push.vector)]):
-        steered = model(batch.corrupt)
+        steered = model(tokens)
     np.testing.assert_allclose(fine.total, (difference(steered) - difference(plain)).numpy(), atol=1e-9)
 
 
-def test_behind_the_last_block_all_is_direct():
+def test_after_the_last_block_all_is_direct():
     torch.manual_seed(3)
-    found = trace_push(
-        random_model(),
-        [same(random_batch(4, 7).corrupt)],
-        difference,
-        Push("v", SITES[2], torch.randn(12, dtype=torch.float64)),
-        steps=64,
-    )
+    tokens = random_batch(4, 7).corrupt
+    task = task_of(random_model(), pairs_of(tokens, tokens), difference)
+    found = trace_push(task, Push("v", SITES[2], torch.randn(12, dtype=torch.float64)), steps=64)
     assert found.share("readers", "direct") == pytest.approx(1, abs=1e-3)
     assert found.share("real", "only the logits see the push") == pytest.approx(1)
 

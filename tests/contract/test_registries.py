@@ -17,7 +17,7 @@ REGISTRIES = {
     "figures.FIGURES": "figure",
     "interventions.ablate.ABLATIONS": "ablation",
     "directions.estimators.ESTIMATORS": "direction estimator",
-    "attribution.METHODS": "attribution method",
+    "attribution.methods.METHODS": "attribution method",
     "matching.scores.SCORES": "match score",
     "stages.STAGES": "stage",
     "studies.texts.SOURCES": "material",

@@ -18,7 +18,7 @@ REGISTRIES = (
     "figures.FIGURES",
     "interventions.ablate.ABLATIONS",
     "directions.ESTIMATORS",
-    "attribution.METHODS",
+    "attribution.methods.METHODS",
     "matching.SCORES",
     "studies.texts.SOURCES",
     "sae.ARCHITECTURES",

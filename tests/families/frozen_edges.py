@@ -1,4 +1,4 @@
-"""Edges beside real interventions in the model with patterns, norm scales and activations held as they are.
+"""Edges next to real interventions in the model with patterns, norm scales and activations held as they are.
 
 The gradients follow the rules of `relp`, which describe a linear model. Here that linear model is run for
 real: hooks hold each norm's scale, each attention pattern and each activation's slope at their values on the
@@ -7,16 +7,14 @@ derivative is taken.
 """
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
+from planted.tasks import pairs_of, task_of
 
 import emocircuits
-from emocircuits.attribution import PairBatch
-from emocircuits.attribution.components import run_both
 from emocircuits.attribution.methods.relp import NORMS, _apart, relp_rules
 from emocircuits.graphs.components import component_graph
-from emocircuits.graphs.patches import Patcher
-from emocircuits.passes.anatomy import open_anatomy
 from emocircuits.passes.hooks import hooked
 
 
@@ -65,7 +63,7 @@ def frozen(anatomy, tokens):
     def hold(name):
         def hook(value, hook):
             was = held[name]
-            while was.ndim < value.ndim:  # heads side by side, behind the positions
+            while was.ndim < value.ndim:  # heads side by side, after the positions
                 was = was.unsqueeze(2)
             return was.expand_as(value).clone()
 
@@ -97,14 +95,14 @@ def frozen_edges(bridge):
     # longer than the sliding windows
     clean, corrupt = torch.randint(3, 200, (2, 1, 15), generator=torch.Generator().manual_seed(0))
     corrupt[:, 0] = clean[:, 0]
-    batch = PairBatch(clean, corrupt, torch.arange(1))
+    batch = pairs_of(clean, corrupt)
     result = emocircuits.attribute(bridge, clean, corrupt, metric, nodes="components", method="relp")
-    graph = component_graph(open_anatomy(bridge, corrupt))
-    pair, _ = run_both(graph, batch, metric)
-    with frozen(graph.anatomy, corrupt):
-        again, _ = run_both(graph, batch, metric)
-        torch.testing.assert_close(again.corrupt.metric, pair.corrupt.metric, rtol=0, atol=1e-5)
-        patcher = Patcher(graph, batch, type(pair)(pair.clean, again.corrupt), metric, 4096)
+    graph = component_graph(task_of(bridge, batch, metric))
+    sides = graph.both_sides(batch)
+    with frozen(graph.task.anatomy, corrupt):
+        again = graph.both_sides(batch)
+        torch.testing.assert_close(again.corrupt.metric, sides.corrupt.metric, rtol=0, atol=1e-5)
+        patcher = graph.patcher(replace(sides, corrupt=again.corrupt))
         found = patcher.edges(
             list(zip(result.edges.sources.tolist(), result.edges.targets.tolist(), strict=True))
         ).numpy()

@@ -14,8 +14,9 @@ from planted.paper_model import (
     paper_model,
     paper_saes,
 )
+from planted.tasks import task_of
 
-from emocircuits.attribution import attribution_patching
+from emocircuits.attribution.attribute import attribute
 from emocircuits.circuits.predicted import TOGETHER, predicted_effect
 from emocircuits.errors import UserError
 from emocircuits.interventions.edits import Edit, ablate, add, clamp, freeze, scale
@@ -78,7 +79,7 @@ def test_edits_of_one_site_are_made_at_once_and_of_one_node_after_another():
     [
         (lambda: clamp(PLAN, float("nan")), "NaN or infinite"),
         (lambda: Edit(PLAN, "clampp", 1.0), "unknown kind of edit"),
-        (lambda: ablate(PLAN, "median"), "unknown baseline"),
+        (lambda: ablate(PLAN, "median"), "unknown ablation"),
         (lambda: clamp(f"{PLAN}/p3", 1.0), "expected a node over all positions"),
         (lambda: clamp("embed", 1.0), "an edit of embed"),
         (lambda: clamp(PLAN, 1.0, [-1]), "counted from the front"),
@@ -92,9 +93,10 @@ def test_edits_that_make_no_sense_are_refused(make, text):
 def test_predicted_next_to_real_on_one_linear_piece():
     """p changes by 8 and is worth 24; doubling its 10 moves it by 10, which is 10 / 8 of that."""
     model, saes, batch = paper_model(), paper_saes(), paper_batch()
-    result = attribution_patching(model, saes, [batch], paper_metric)
+    task = task_of(model, batch, paper_metric, saes)
+    result = attribute(task, edges=False)
     edits = [ablate(PLAN, "resample", [5]), scale(PLAN, 2.0, [5])]
-    table = predicted_effect(result, edits, model, batch.clean, batch.corrupt, paper_metric, saes)
+    table = predicted_effect(result, edits, task)
     alone = table[table["edit"] != TOGETHER]
     # along the prompt p changes elsewhere, too, where the metric does not look: shares are of the whole move
     moves = [
@@ -109,30 +111,18 @@ def test_predicted_next_to_real_on_one_linear_piece():
     assert share[1] / share[0] == pytest.approx(-10 / 8) and alone["predicted"].to_numpy() == pytest.approx(
         24 * share
     )
-    everywhere = predicted_effect(
-        result, [ablate(PLAN, "resample")], model, batch.clean, batch.corrupt, paper_metric, saes
-    )
+    everywhere = predicted_effect(result, [ablate(PLAN, "resample")], task)
     assert everywhere[["share", "predicted", "real"]].iloc[0].tolist() == pytest.approx([-1, -24, -24])
-    other_run = predicted_effect(
-        result,
-        [ablate(PLAN, "resample")],
-        model,
-        batch.clean,
-        batch.corrupt,
-        paper_metric,
-        saes,
-        run="corrupt",
-    )
+    other_run = predicted_effect(result, [ablate(PLAN, "resample")], task, run="corrupt")
     assert other_run[["share", "predicted", "real"]].iloc[0].tolist() == pytest.approx([1, 24, 24])
 
 
 def test_predictions_of_what_is_not_known_are_refused():
-    model, saes, batch = paper_model(), paper_saes(), paper_batch()
-    result = attribution_patching(model, saes, [batch], paper_metric)
-    given = (model, batch.clean, batch.corrupt, paper_metric, saes)
+    task = task_of(paper_model(), paper_batch(), paper_metric, paper_saes())
+    result = attribute(task, edges=False)
     with pytest.raises(UserError, match="no effect is known of m1"):
-        predicted_effect(result, [ablate("m1")], *given)
+        predicted_effect(result, [ablate("m1")], task)
     with pytest.raises(UserError, match="no edit was given"):
-        predicted_effect(result, [], *given)
+        predicted_effect(result, [], task)
     with pytest.raises(UserError, match="expected clean or corrupt"):
-        predicted_effect(result, [ablate(PLAN)], *given, run="both")
+        predicted_effect(result, [ablate(PLAN)], task, run="both")

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes, sae_of
+from planted.tasks import feature_edges, task_of
 
-from emocircuits.attribution import attribution_patching, edge_effects, exact_patching
-from emocircuits.graphs.linearise import SiteRun
+from emocircuits import attribute
+from emocircuits.attribution.methods.exact import patched_nodes
+from emocircuits.graphs.site_run import SiteRun
 from emocircuits.graphs.slopes import slopes
 from emocircuits.interventions.splice import splice
 from emocircuits.names import residual_site
@@ -19,8 +21,8 @@ ARCHITECTURES = ("standard", "topk", "jumprelu")
 def test_linear_model_attribution_equals_exact_patching(architecture):
     model, saes = random_model(linear=True), random_saes(architecture, 3, 12)
     batches = [random_batch(5, 7), random_batch(3, 6, start=5)]
-    cheap = attribution_patching(model, saes, batches, difference)
-    exact = exact_patching(model, saes, batches, difference, nodes=cheap.nodes)
+    cheap = attribute(task_of(model, batches, difference, saes), edges=False)
+    exact = patched_nodes(task_of(model, batches, difference, saes), cheap.nodes)
     assert len(cheap.nodes) > 40
     assert np.abs(cheap.effects).max() > 0.1
     np.testing.assert_allclose(cheap.effects, exact.effects, atol=1e-9, rtol=0)
@@ -29,7 +31,7 @@ def test_linear_model_attribution_equals_exact_patching(architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_effects_of_a_site_add_up_to_the_metric_change_on_a_linear_model(architecture):
     model, saes = random_model(linear=True), random_saes(architecture, 3, 12)
-    result = attribution_patching(model, saes, [random_batch()], difference)
+    result = attribute(task_of(model, random_batch(), difference, saes), edges=False)
     for site in saes:
         total = result.effects[:, [site in node for node in result.nodes]].sum(1)
         np.testing.assert_allclose(total, result.metric_clean - result.metric_corrupt, atol=1e-9)
@@ -41,14 +43,14 @@ def test_out_edges_add_up_to_the_node_effect(architecture, positions):
     """On a model with attention, MLPs and LayerNorm; downstream nodes: all features and errors."""
     model, saes = random_model(), random_saes(architecture, 3, 12)
     batch = random_batch(3)
-    result = attribution_patching(model, saes, [batch], difference, positions=positions)
+    result = attribute(task_of(model, batch, difference, saes), edges=False, positions=positions)
     width = 24
     every = [f"feature/{site}/{i}" for site in saes for i in range(width)] + [
         f"error/{site}" for site in saes
     ]
     if positions:
         every = [f"{node}/p{p}" for node in every for p in range(7)]
-    edges = edge_effects(model, saes, [batch], difference, every, max_tokens=200)
+    edges = feature_edges(task_of(model, batch, difference, saes, max_tokens=200), every)
     sums = np.zeros((3, len(every)))
     np.add.at(sums.T, np.repeat(np.arange(len(every)), np.diff(edges.indptr)), edges.effects.T)
     expected = dict(zip(result.nodes, result.effects.T, strict=True))
@@ -69,7 +71,7 @@ def test_effects_equal_the_gradients_at_the_spliced_leaves():
         }
     with splice(model, saes) as leaves:
         difference(model(batch.corrupt)).sum().backward()
-    result = attribution_patching(model, saes, [batch], difference)
+    result = attribute(task_of(model, batch, difference, saes), edges=False)
     found = dict(zip(result.nodes, result.effects.T, strict=True))
     for site, leaf in leaves.items():
         features = ((clean[site][0] - leaf.features) * leaf.features.grad).sum(1).detach().numpy()
@@ -86,7 +88,7 @@ def test_edges_equal_a_loop_of_single_backward_passes():
     model, saes, batch = random_model(), random_saes("standard", 2, 12), random_batch(2)
     up, down = saes
     nodes = [f"feature/{up}/{i}" for i in range(24)] + [f"feature/{down}/{i}" for i in (1, 4, 9)]
-    edges = edge_effects(model, saes, [batch], difference, nodes)
+    edges = feature_edges(task_of(model, batch, difference, saes), nodes)
     table = np.zeros((2, len(nodes), len(nodes) + 1))
     table[:, np.repeat(np.arange(len(nodes)), np.diff(edges.indptr)), edges.targets] = edges.effects
     streams = {}
@@ -139,27 +141,29 @@ def test_slope_is_one_where_active_twice_the_secant_where_active_once_and_zero_e
 def test_whole_stream_nodes_carry_the_whole_effect():
     model, batch = random_model(linear=True), random_batch()
     site = "blocks.0.hook_resid_pre"
-    result = attribution_patching(model, {site: whole_stream(site, 12, torch.float64)}, [batch], difference)
+    result = attribute(
+        task_of(model, batch, difference, {site: whole_stream(site, 12, torch.float64)}), edges=False
+    )
     np.testing.assert_allclose(result.effects.sum(1), result.metric_clean - result.metric_corrupt, atol=1e-9)
     assert result.nodes == (f"error/{site}",)
 
 
 def test_one_prompt_at_a_time_equals_all_at_once():
     model, saes, batch = random_model(), random_saes("topk", 3, 12), random_batch(8)
-    whole = attribution_patching(model, saes, [batch], difference)
+    whole = attribute(task_of(model, batch, difference, saes), edges=False)
     singles = [batch.rows(slice(i, i + 1)) for i in reversed(range(8))]
-    parts = attribution_patching(model, saes, singles, difference, max_tokens=1)
+    parts = attribute(task_of(model, singles, difference, saes, max_tokens=1), edges=False)
     assert whole.nodes == parts.nodes
     np.testing.assert_allclose(whole.effects, parts.effects, atol=1e-12)
     np.testing.assert_allclose(whole.metric_clean, parts.metric_clean, atol=1e-12)
     nodes = whole.nodes[::7]
     exact, one_by_one = (
-        exact_patching(model, saes, b, difference, nodes=nodes, max_tokens=m)
+        patched_nodes(task_of(model, b, difference, saes, max_tokens=m), nodes)
         for b, m in (([batch], 4096), (singles, 1))
     )
     np.testing.assert_allclose(exact.effects, one_by_one.effects, atol=1e-12)
     one, two = (
-        edge_effects(model, saes, b, difference, nodes, max_tokens=m)
+        feature_edges(task_of(model, b, difference, saes, max_tokens=m), nodes)
         for b, m in (([batch], 4096), (singles, 1))
     )
     np.testing.assert_array_equal(one.targets, two.targets)
@@ -168,11 +172,11 @@ def test_one_prompt_at_a_time_equals_all_at_once():
 
 def test_positions_add_up_to_the_sum_over_positions():
     model, saes, batch = random_model(), random_saes("jumprelu", 3, 12), random_batch()
-    summed = attribution_patching(model, saes, [batch], difference)
-    apart = attribution_patching(model, saes, [batch], difference, positions=True)
+    summed = attribute(task_of(model, batch, difference, saes), edges=False)
+    apart = attribute(task_of(model, batch, difference, saes), edges=False, positions=True)
     parents = [node.rsplit("/p", 1)[0] for node in apart.nodes]
     for node, effect in zip(summed.nodes, summed.effects.T, strict=True):
         columns = [i for i, parent in enumerate(parents) if parent == node]
         np.testing.assert_allclose(apart.effects[:, columns].sum(1), effect, atol=1e-10)
-    exact = exact_patching(model, saes, [batch], difference, nodes=apart.nodes[:5])
+    exact = patched_nodes(task_of(model, batch, difference, saes), apart.nodes[:5])
     assert np.isfinite(exact.effects).all()

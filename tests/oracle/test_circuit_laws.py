@@ -9,32 +9,26 @@ import pytest
 import torch
 from planted.hand_set import ALL, metric
 from planted.paper_model import difference, random_batch, random_model, random_saes
+from planted.tasks import pairs_of, task_of
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 import emocircuits
-from emocircuits.attribution import PairBatch
-from emocircuits.attribution.components import run_both
-from emocircuits.circuits.candidates import edge_choice, edge_names, fed_by
-from emocircuits.circuits.graph_runs import GraphRuns
 from emocircuits.graphs.components import component_graph
-from emocircuits.graphs.parts import Features
-from emocircuits.graphs.patches import Patcher
 from emocircuits.models import FAMILIES, load_model
 from emocircuits.models.tiny import TinyShape, write_tiny_model
-from emocircuits.passes.anatomy import open_anatomy
-from emocircuits.sae.dictionary import open_dictionaries
 
 ABLATIONS = ("resample", "mean", "zero")
 
 
-def runs_of(model, batch, saes=None):
-    dictionaries = open_dictionaries(saes) if saes else {}
-    parts = [Features(dictionary, range(dictionary.d_sae)) for dictionary in dictionaries.values()]
-    return GraphRuns(component_graph(open_anatomy(model, batch.corrupt), parts), dictionaries)
+def graph_of(model, batch, metric, saes=None, **options):
+    """All components, with all features of the SAEs between them."""
+    task = task_of(model, batch, metric, saes, **options)
+    features = [f"feature/{site}/{number}" for site, sae in task.saes.items() for number in range(sae.d_sae)]
+    return component_graph(task, features)
 
 
-def nothing_and_everything(runs):
-    rows = np.zeros((2, len(runs.graph.pairs[0])), dtype=bool)
+def nothing_and_everything(graph):
+    rows = np.zeros((2, len(graph.items)), dtype=bool)
     rows[1] = True
     return rows
 
@@ -43,9 +37,9 @@ def nothing_and_everything(runs):
 @pytest.mark.parametrize("norm", [None, "LN", "RMS"])
 def test_all_edges_are_the_model_and_no_edge_is_the_baseline(norm, mixed):
     model, batch = random_model(norm=norm), random_batch()
-    runs = runs_of(model, batch, random_saes("jumprelu", 2, 12) if mixed else None)
+    graph = graph_of(model, batch, difference, random_saes("jumprelu", 2, 12) if mixed else None)
     for ablation in ABLATIONS:
-        empty, full = runs.metric([batch], difference, nothing_and_everything(runs), ablation)
+        empty, full = graph.runner().run(nothing_and_everything(graph), ablation=ablation)
         np.testing.assert_allclose(full, difference(model(batch.clean)), atol=1e-10)
         if ablation == "resample":
             np.testing.assert_allclose(empty, difference(model(batch.corrupt)), atol=1e-10)
@@ -96,50 +90,47 @@ def test_one_edge_less_is_the_exact_effect_of_that_edge(change, mixed):
         parameter.data.normal_(std=0.4)
         parameter.requires_grad_(False)
     batch = random_batch(3)
-    runs = runs_of(model, batch, random_saes("topk", 1, 12) if mixed else None)
-    graph, before = runs.graph, model(batch.corrupt)
-    chosen = np.random.default_rng(0).permutation(len(graph.pairs[0]))[:25]
-    rows = np.ones((len(chosen), len(graph.pairs[0])), dtype=bool)
+    saes = random_saes("topk", 1, 12) if mixed else None
+    graph, before = graph_of(model, batch, difference, saes), model(batch.corrupt)
+    chosen = np.random.default_rng(0).permutation(len(graph.items))[:25]
+    rows = np.ones((len(chosen), len(graph.items)), dtype=bool)
     rows[np.arange(len(chosen)), chosen] = False
-    lost = difference(model(batch.clean)).numpy() - runs.metric([batch], difference, rows)
-    pair, _ = run_both(graph, batch, difference)
+    lost = difference(model(batch.clean)).numpy() - graph.runner().run(rows)
     edges = [(int(graph.pairs[0][edge]), int(graph.pairs[1][edge])) for edge in chosen]
-    exact = Patcher(graph, batch, pair, difference, 4096).edges(edges, "clean").numpy()
+    exact = graph.patcher(graph.both_sides(batch)).edges(edges, "clean").numpy()
     np.testing.assert_allclose(lost.T, exact, atol=1e-10)
     assert np.abs(exact).max() > 1e-4 and torch.equal(model(batch.corrupt), before)
-    one_at_a_time = GraphRuns(graph, runs.dictionaries, max_tokens=1).metric([batch], difference, rows[:4])
+    one_at_a_time = graph_of(model, batch, difference, saes, max_tokens=1).runner().run(rows[:4])
     np.testing.assert_allclose(difference(model(batch.clean)).numpy() - one_at_a_time, lost[:4], atol=1e-10)
 
 
-def test_one_edge_between_all_before_and_all_behind_is_its_exact_effect_in_the_corrupt_run():
+def test_one_edge_between_all_before_and_all_after_is_its_exact_effect_in_the_corrupt_run():
     """All edges up to u give u its clean change, u -> v hands it to v alone, all edges from v on carry it to
     the logits.
     """
     model, batch = random_model(), random_batch(3)
-    runs = runs_of(model, batch)
-    graph, feeds = runs.graph, fed_by(runs.graph)
-    sources, targets = graph.pairs
-    pair, _ = run_both(graph, batch, difference)
-    patcher, rows, edges = Patcher(graph, batch, pair, difference, 4096), [], []
+    graph = graph_of(model, batch, difference)
+    feeds, (sources, targets) = graph.feeds(), graph.pairs
+    patcher, rows, edges = graph.patcher(graph.both_sides(batch)), [], []
     for edge in np.random.default_rng(1).permutation(len(sources))[:20]:
-        behind = set(np.flatnonzero(feeds[targets[edge]]).tolist())  # nodes that v's change reaches
+        after = set(np.flatnonzero(feeds[targets[edge]]).tolist())  # nodes that v's change reaches
         for slot in range(len(graph.slots)):
             seen = {int(node) for node in sources[targets == slot]}
-            if seen & behind:
-                behind |= set(np.flatnonzero(feeds[slot]).tolist())
+            if seen & after:
+                after |= set(np.flatnonzero(feeds[slot]).tolist())
         before = sources < sources[edge]
         inside = (
             np.array(
-                [bool(feeds[target].any()) and not feeds[target][list(behind)].any() for target in targets]
+                [bool(feeds[target].any()) and not feeds[target][list(after)].any() for target in targets]
             )
             & before
         )
-        onward = np.isin(sources, list(behind))
+        onward = np.isin(sources, list(after))
         row = inside | onward
         row[edge] = True
         rows.append(row)
         edges.append((int(sources[edge]), int(targets[edge])))
-    found = runs.metric([batch], difference, np.stack(rows)) - difference(model(batch.corrupt)).numpy()
+    found = graph.runner().run(np.stack(rows)) - difference(model(batch.corrupt)).numpy()
     np.testing.assert_allclose(found.T, patcher.edges(edges).numpy(), atol=1e-10)
 
 
@@ -148,28 +139,21 @@ def test_in_a_linear_model_the_paths_add_up():
     whole change.
     """
     model, batch = random_model(linear=True), random_batch()
-    runs = runs_of(model, batch)
-    names, paths = edge_names(runs.graph), []
+    graph = graph_of(model, batch, difference)
+    names, paths = graph.items, []
     for heads in itertools.product((None, 0, 1, 2), repeat=3):
         stops = ["embed", *(f"a{layer}.h{head}" for layer, head in enumerate(heads) if head is not None)]
         ends = [*(f"{stop}<v>" for stop in stops[1:]), "logits"]
-        paths.append(
-            [
-                f"{source} -> {slot}" in names and (source, slot)
-                for source, slot in zip(stops, ends, strict=True)
-            ]
-        )
-    rows = np.stack([edge_choice(runs.graph, path) for path in paths])
+        paths.append(list(zip(stops, ends, strict=True)))
+        assert all(f"{source} -> {slot}" in names for source, slot in paths[-1])
+    rows = np.stack([graph.choice(path) for path in paths])
     corrupt = difference(model(batch.corrupt)).numpy()
-    effects = runs.metric([batch], difference, rows) - corrupt
+    effects = graph.runner().run(rows) - corrupt
     np.testing.assert_allclose(effects.sum(0), difference(model(batch.clean)).numpy() - corrupt, atol=1e-9)
     # so circuits without a common path add up: through the heads of the first block alone, and past all of
     # them
     first, rest = rows[[16, 32, 48]], rows[[0]]
-    both = (
-        runs.metric([batch], difference, np.stack([first.any(0), (first.any(0)) | rest[0], first[:2].any(0)]))
-        - corrupt
-    )
+    both = graph.runner().run(np.stack([first.any(0), (first.any(0)) | rest[0], first[:2].any(0)])) - corrupt
     np.testing.assert_allclose(both[0], effects[[16, 32, 48]].sum(0), atol=1e-9)
     np.testing.assert_allclose(both[1], effects[[0, 16, 32, 48]].sum(0), atol=1e-9)
     np.testing.assert_allclose(both[2], effects[[16, 32]].sum(0), atol=1e-9)
@@ -197,13 +181,13 @@ def test_a_node_without_its_edges_is_ablated_as_anyone_would(family, tmp_path):
         str(write_tiny_model(family, tmp_path, TinyShape(n_layers=2))), dtype="float64", checks=False
     ).bridge
     clean, corrupt = torch.randint(3, 200, (2, 2, 9))
-    batch = PairBatch(clean, corrupt, torch.arange(2))
+    batch = pairs_of(clean, corrupt)
 
     def measure(logits):
         return logits[:, -1, 3].double() - logits[:, -1, 5].double()
 
-    runs = runs_of(bridge, batch)
-    names, seen = edge_names(runs.graph), {}
+    graph = graph_of(bridge, batch, measure)
+    names, seen = graph.items, {}
     hooks = {
         "a0.h1": ("blocks.0.attn.hook_z", 1),
         "a1.h2": ("blocks.1.attn.hook_z", 2),
@@ -228,7 +212,7 @@ def test_a_node_without_its_edges_is_ablated_as_anyone_would(family, tmp_path):
         [[not name.startswith(f"{node} ->") for name in names] for node in hooks] + [[True] * len(names)]
     )
     for ablation in ABLATIONS:
-        found = runs.metric([batch], measure, rows, ablation)
+        found = graph.runner().run(rows, ablation=ablation)
         for row, (hook, head) in zip(found, hooks.values(), strict=False):
             value = seen[hook]
             value = {
@@ -248,12 +232,12 @@ def test_a_node_without_its_edges_is_ablated_as_anyone_would(family, tmp_path):
 @pytest.mark.parametrize("name", ALL)
 def test_the_true_edges_are_the_whole_behaviour_and_none_can_go(name):
     planted = ALL[name]()
-    runs = runs_of(planted.model, planted.batch)
-    truth = edge_choice(runs.graph, planted.truth)
+    graph = graph_of(planted.model, planted.batch, metric)
+    truth = graph.choice(planted.truth)
     rows = np.repeat(truth[None], truth.sum() + 1, axis=0)
     rows[np.arange(truth.sum()), np.flatnonzero(truth)] = False
-    values = runs.metric([planted.batch], metric, rows).mean(1)
-    empty, full = runs.metric([planted.batch], metric, nothing_and_everything(runs)).mean(1)
+    values = graph.runner().run(rows).mean(1)
+    empty, full = graph.runner().run(nothing_and_everything(graph)).mean(1)
     shares = (values - empty) / (full - empty)
     assert shares[-1] == pytest.approx(1.0, abs=1e-9)
     if name != "cancelling":

@@ -2,22 +2,21 @@
 slower code.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes
+from planted.tasks import pairs_of, task_of
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.tools.analysis import attribution_patch
 
 import emocircuits
-from emocircuits.attribution.components import by_points, graph_attribution, run_both
-from emocircuits.attribution.methods.attribution_patching import corrupt_point
+from emocircuits.attribution.methods.gradients import graph_effects
 from emocircuits.graphs.components import component_graph
-from emocircuits.graphs.parts import Pair
-from emocircuits.graphs.patches import Patcher
 from emocircuits.models import FAMILIES, load_model
 from emocircuits.models.tiny import write_tiny_model
-from emocircuits.passes.anatomy import open_anatomy
 from emocircuits.passes.record import Pass
 
 GRADIENT_METHODS = ("attribution_patching", "integrated_gradients", "relp", "atp_star")
@@ -117,8 +116,8 @@ def test_exact_effects_of_small_changes_are_the_gradient(norm):
     to clean.
     """
     model, chunk = random_model(norm=norm), random_batch(2)
-    graph = component_graph(open_anatomy(model, chunk.corrupt))
-    pair, _ = run_both(graph, chunk, difference)
+    graph = component_graph(task_of(model, chunk, difference))
+    pair = graph.both_sides(chunk)
     step = 1e-6
     near = Pass(
         {
@@ -128,8 +127,8 @@ def test_exact_effects_of_small_changes_are_the_gradient(norm):
         {},
         pair.corrupt.metric,
     )
-    patcher = Patcher(graph, chunk, Pair(near, pair.corrupt), difference, 4096)
-    result = graph_attribution(graph, [chunk], difference, by_points(corrupt_point), {})
+    patcher = graph.patcher(replace(pair, clean=near))
+    result = graph_effects(graph, {})
     nodes = patcher.nodes(range(len(graph.nodes))).numpy() / step
     np.testing.assert_allclose(nodes, result.effects, atol=1e-4 * np.abs(result.effects).max())
     sources, targets = graph.pairs
@@ -160,7 +159,7 @@ def test_node_scores_equal_transformer_lens():
 
 @pytest.mark.parametrize("family", FAMILIES.names())
 def test_every_family_adds_up_and_small_patches_are_the_gradient(family, tmp_path):
-    """Norms before, behind and on both sides, shared keys, soft-capped scores, sliding windows, MLPs beside
+    """Norms before, after and on both sides, shared keys, soft-capped scores, sliding windows, MLPs next to
     attention.
     """
     bridge = load_model(str(write_tiny_model(family, tmp_path)), dtype="float64", checks=False).bridge
@@ -173,10 +172,9 @@ def test_every_family_adds_up_and_small_patches_are_the_gradient(family, tmp_pat
     result = emocircuits.attribute(bridge, clean, corrupt, metric, nodes="components")
     # attention softmax is float32 in some families whatever the weights are
     np.testing.assert_allclose(out_sums(result), result.effects, atol=1e-6 * np.abs(result.effects).max())
-    graph = component_graph(open_anatomy(bridge, corrupt))
-    chunk = random_batch(2)
-    chunk = type(chunk)(clean, corrupt, torch.arange(2))
-    pair, _ = run_both(graph, chunk, metric)
+    chunk = pairs_of(clean, corrupt)
+    graph = component_graph(task_of(bridge, chunk, metric))
+    pair = graph.both_sides(chunk)
     step = 1e-4
     near = Pass(
         {
@@ -186,7 +184,7 @@ def test_every_family_adds_up_and_small_patches_are_the_gradient(family, tmp_pat
         {},
         pair.corrupt.metric,
     )
-    patcher = Patcher(graph, chunk, Pair(near, pair.corrupt), metric, 4096)
+    patcher = graph.patcher(replace(pair, clean=near))
     chosen = np.argsort(-np.abs(result.edges.effects.mean(0)))[:25]
     slots = [(int(result.edges.sources[e]), int(result.edges.targets[e])) for e in chosen]
     found, expected = patcher.edges(slots).numpy() / step, result.edges.effects[:, chosen]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from planted.paper_model import difference, random_batch, random_model, random_saes
+from planted.tasks import feature_edges, task_of
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-from emocircuits.attribution import edge_effects
 from emocircuits.attribution.edge_parts import edge_parts
 from emocircuits.attribution.qk_attribution import qk_attribution
 from emocircuits.errors import UserError
@@ -24,7 +24,7 @@ NODES = (
 
 
 def some_edges(model, saes, batch, steps=0, metric=difference):
-    links = edge_effects(model, saes, [batch], metric, NODES, steps=steps)
+    links = feature_edges(task_of(model, batch, metric, saes), NODES, steps)
     strong = np.argsort(-np.abs(links.effects.mean(0)))[:40]
     names = (*NODES, "logits")
     return {(names[links.sources[e]], names[links.targets[e]]): links.effects[:, e].mean() for e in strong}
@@ -39,7 +39,7 @@ def test_parts_add_up_to_the_edge(linear, steps):
         for pair, value in some_edges(model, saes, batch, steps).items()
         if not (steps and pair[1] == "logits")
     }
-    table = edge_parts(model, saes, [batch], difference, list(edges), steps=steps)
+    table = edge_parts(task_of(model, batch, difference, saes), list(edges), steps=steps)
     sums = table.groupby(["source", "target"]).effect.sum()
     assert max(abs(sums[pair] - value) for pair, value in edges.items()) < 1e-9 and len(sums) == len(edges)
     parts = set(table.part)
@@ -52,7 +52,11 @@ def test_on_a_linear_model_a_heads_part_is_the_edge_without_the_other_heads():
     """Block 1 with all heads but one silenced, minus the direct part: what that head alone carries."""
     model, saes, batch = random_model(linear=True), random_saes("standard", 2, 12), random_batch(3)
     edges = [pair for pair in some_edges(model, saes, batch) if pair[1] != "logits"][:10]
-    table = edge_parts(model, saes, [batch], difference, edges).set_index(["source", "target", "part"]).effect
+    table = (
+        edge_parts(task_of(model, batch, difference, saes), edges)
+        .set_index(["source", "target", "part"])
+        .effect
+    )
     deltas, dictionaries = {}, open_dictionaries(saes)
     up, down = dictionaries[SITES[0]], dictionaries[SITES[1]]
     clean, corrupt = (model.run_with_cache(tokens)[1] for tokens in (batch.clean, batch.corrupt))
@@ -182,7 +186,11 @@ def test_every_family(family, tmp_path):
         return logits[:, -1, 3].double() - logits[:, -1, 5].double()
 
     edges = some_edges(bridge, saes, batch, metric=metric)
-    parts = edge_parts(bridge, saes, [batch], metric, list(edges)).groupby(["source", "target"]).effect.sum()
+    parts = (
+        edge_parts(task_of(bridge, batch, metric, saes), list(edges))
+        .groupby(["source", "target"])
+        .effect.sum()
+    )
     scale = max(map(abs, edges.values()))
     assert max(abs(parts[pair] - value) for pair, value in edges.items()) < 2e-6 * max(1.0, scale)
 
@@ -203,8 +211,8 @@ def test_refusals():
         with pytest.raises(UserError, match=text):
             qk_attribution(model, saes_here, batch.clean, *arguments)
     with pytest.raises(UserError, match="adjacent sites"):
-        edge_parts(model, saes, [batch], difference, [(NODES[0], "logits")])
+        edge_parts(task_of(model, batch, difference, saes), [(NODES[0], "logits")])
     with pytest.raises(UserError, match="no edge"):
-        edge_parts(model, saes, [batch], difference, [])
+        edge_parts(task_of(model, batch, difference, saes), [])
     with pytest.raises(UserError, match="steps=0"):
-        edge_parts(model, saes, [batch], difference, [(NODES[-1], "logits")], steps=3)
+        edge_parts(task_of(model, batch, difference, saes), [(NODES[-1], "logits")], steps=3)

@@ -7,15 +7,16 @@ import pytest
 import torch
 from oracle.frozen import frozen
 from planted.paper_model import difference, random_batch, random_model, random_saes
+from planted.tasks import feature_edges, task_of
 
 import emocircuits
-from emocircuits.attribution import Push, edge_effects
+from emocircuits.artifacts.push import Push
 from emocircuits.attribution.methods.relp import relp_rules
 from emocircuits.attribution.methods.steered_features import feature_shares
-from emocircuits.attribution.methods.steering_attribution import mean_difference, steering_attribution
+from emocircuits.attribution.methods.steering import steered_effects
 from emocircuits.errors import Failure, UserError
+from emocircuits.graphs.steered import mean_difference, steered_graph
 from emocircuits.names import residual_site
-from emocircuits.passes.anatomy import open_anatomy
 from emocircuits.sae.dictionary import open_dictionaries
 
 SITES = [residual_site(layer) for layer in range(2)]
@@ -29,8 +30,8 @@ def test_every_edge_of_the_feature_graph_is_the_real_frozen_intervention():
     up, down = (open_dictionaries(saes)[site] for site in SITES)
     nodes = [f"feature/{SITES[0]}/{i}" for i in range(24)] + [f"error/{SITES[0]}"]
     later = [f"feature/{SITES[1]}/{i}" for i in range(24)] + [f"error/{SITES[1]}"]
-    with relp_rules(open_anatomy(model, batch.corrupt)):
-        edges = edge_effects(model, saes, [batch], difference, nodes + later)
+    with relp_rules(task_of(model, batch, difference).anatomy):
+        edges = feature_edges(task_of(model, batch, difference, saes), nodes + later)
     found = np.zeros((3, 50, 51))
     found[:, edges.sources, edges.targets] = edges.effects
     clean, corrupt = (model.run_with_cache(tokens)[1] for tokens in (batch.clean, batch.corrupt))
@@ -109,7 +110,8 @@ def push_of(scale=1.0, site=SITES[0]):
 def test_steering_edges_split_the_effect_of_the_push():
     model, batch = random_model(), random_batch(3)
     push = push_of(0.3)
-    coarse, fine = (steering_attribution(model, [batch], difference, push, steps=steps) for steps in (8, 64))
+    graph = steered_graph(task_of(model, batch, difference), push)
+    coarse, fine = (steered_effects(graph, push, steps=steps) for steps in (8, 64))
     with torch.no_grad(), model.hooks(fwd_hooks=[(SITES[0], lambda x, hook: x + push.vector)]):
         steered = difference(model(batch.corrupt)).numpy()
     change = steered - difference(model(batch.corrupt)).numpy()
@@ -155,8 +157,9 @@ def test_steering_nodes_on_a_linear_model_are_real_patches():
 def test_feature_shares_add_up_and_equal_small_differences(architecture):
     """Forward mode against the change of every activation over many small steps of the strength."""
     model, batch = random_model(), random_batch(2)
-    dictionaries, push, steps = open_dictionaries(random_saes(architecture, 3, 12)), push_of(0.2), 48
-    found = feature_shares(model, dictionaries, [batch], difference, push, steps=steps)
+    push, steps = push_of(0.2), 48
+    task = task_of(model, batch, difference, random_saes(architecture, 3, 12))
+    dictionaries, found = task.dictionaries, feature_shares(task, push, steps=steps)
     change = found.steered - found.plain
     for site in dictionaries:
         assert np.abs(found.remainder(site)).max() < 2e-3 * max(1.0, np.abs(change).max())
@@ -205,7 +208,7 @@ def test_attribute_steers_features_components_and_mixed():
             and result.conventions["method"] == "steering"
         )
         if nodes == "features":
-            shares = feature_shares(model, open_dictionaries(saes), [batch], difference, push)
+            shares = feature_shares(task_of(model, batch, difference, saes), push)
             place = dict(zip(result.nodes, result.effects.T, strict=True))
             for site, values in shares.sites.items():
                 np.testing.assert_allclose(place[f"error/{site}"], values[:, -1], atol=1e-12)
@@ -213,7 +216,7 @@ def test_attribute_steers_features_components_and_mixed():
     default = emocircuits.attribute(
         model, batch.clean, batch.corrupt, difference, nodes="components", method="steering", edges=False
     )
-    made = mean_difference(model, [batch], difference, "blocks.0.hook_resid_pre")
+    made = mean_difference(task_of(model, batch, difference), "blocks.0.hook_resid_pre")
     streams = [
         model.run_with_cache(tokens)[1]["blocks.0.hook_resid_pre"] for tokens in (batch.clean, batch.corrupt)
     ]
@@ -223,7 +226,7 @@ def test_attribute_steers_features_components_and_mixed():
 
 def test_steering_refusals():
     model, saes, batch = random_model(), random_saes("topk", 2, 12), random_batch(2)
-    with pytest.raises(UserError, match="no SAE at or behind"):
+    with pytest.raises(UserError, match="no SAE at or after"):
         emocircuits.attribute(
             model,
             batch.clean,
@@ -238,6 +241,5 @@ def test_steering_refusals():
             model, batch.clean, batch.clean, difference, nodes="components", method="steering"
         )
     with pytest.raises(Failure, match="changed nothing"):
-        steering_attribution(
-            model, [batch], difference, Push("x", SITES[0], torch.zeros(12, dtype=torch.float64))
-        )
+        nothing = Push("x", SITES[0], torch.zeros(12, dtype=torch.float64))
+        steered_effects(steered_graph(task_of(model, batch, difference), nothing), nothing)

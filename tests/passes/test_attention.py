@@ -7,17 +7,18 @@ import pytest
 import torch
 from families.family_world import write_family
 from planted.paper_model import difference, random_batch, random_model, random_saes
+from planted.tasks import task_of
 from transformer_lens.hook_points import HookPoint
 from transformers import AttentionInterface
 
 from emocircuits import attribute
-from emocircuits.attribution import PairBatch, attribution_patching
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
 from emocircuits.models.tiny import TinyShape, write_tiny_model
 from emocircuits.passes import attention as fused_module
 from emocircuits.passes import recompute
 from emocircuits.passes.attention import NAME, fused_attention
+from emocircuits.passes.prompt_pairs import PairBatch
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma3", "olmo2", "phi3")
 LENGTH = 60
@@ -97,7 +98,9 @@ def test_what_it_cannot_do_is_recomputed_instead(tmp_path, monkeypatch, always):
         with fused_attention(model, batch.clean) as fused:
             assert not fused
         assert (
-            attribution_patching(model, random_saes("topk", 2, model.cfg.d_model), [batch], difference).passes
+            attribute(
+                task_of(model, batch, difference, random_saes("topk", 2, model.cfg.d_model)), edges=False
+            ).passes
             == 4
         )
 
@@ -109,7 +112,7 @@ def test_blocks_are_recomputed_too_where_streams_alone_are_too_large(tmp_path, m
     results = []
     for factor in (1, 1000):
         monkeypatch.setattr(recompute, "STREAMS", 12 * factor)
-        results.append(attribution_patching(model, saes, [batch], difference))
+        results.append(attribute(task_of(model, batch, difference, saes), edges=False))
         passes.append(results[-1].passes)
     assert passes == [3, 4]
     np.testing.assert_allclose(results[1].effects, results[0].effects, atol=1e-10)
@@ -123,7 +126,7 @@ def test_a_hook_inside_attention_keeps_it_as_it_is(name, tmp_path, always):
         with fused_attention(model, batch.clean) as fused:
             assert not fused
         assert not ran
-        attribution_patching(model, random_saes("topk", 2, model.cfg.d_model), [batch], difference)
+        attribute(task_of(model, batch, difference, random_saes("topk", 2, model.cfg.d_model)), edges=False)
     assert ran and untouched(model)
 
 
@@ -133,7 +136,7 @@ def test_hooks_on_the_streams_are_not_called_by_the_probe(tmp_path, always):
     with model.hooks(
         fwd_hooks=[("blocks.1.hook_resid_post", lambda value, hook: seen.append(value.shape[1]))]
     ):
-        attribution_patching(model, random_saes("topk", 2, model.cfg.d_model), [batch], difference)
+        attribute(task_of(model, batch, difference, random_saes("topk", 2, model.cfg.d_model)), edges=False)
     assert seen == [LENGTH, LENGTH]
 
 
@@ -157,12 +160,14 @@ def test_an_error_inside_leaves_nothing_behind(tmp_path, always):
     batch, saes = pairs(model), random_saes("topk", 2, model.cfg.d_model)
 
     def broken(logits):
-        assert model.original_model.config._attn_implementation == NAME
-        raise RuntimeError("broken metric")
+        if logits.requires_grad:
+            assert model.original_model.config._attn_implementation == NAME
+            raise RuntimeError("broken metric")
+        return difference(logits)
 
-    for metric, error in ((broken, RuntimeError), (lambda logits: logits, UserError)):
+    for metric, text in ((broken, "broken metric"), (lambda logits: logits, "one value per prompt")):
         for method in ("attribution_patching", "integrated_gradients"):
-            with pytest.raises(error):
+            with pytest.raises(UserError, match=text):
                 attribute(model, batch.clean, batch.corrupt, metric, method=method, saes=saes)
             assert untouched(model)
 

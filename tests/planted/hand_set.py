@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-from emocircuits.attribution import PairBatch
+from emocircuits.passes.prompt_pairs import PairBatch
 
 N_CTX, VOCAB, JUNK = 6, 8, 6
 PARTS = {

@@ -19,8 +19,8 @@ from sae_lens import SAE
 from sae_lens.saes.sae import SAEMetadata
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-from emocircuits.attribution import PairBatch
 from emocircuits.names import residual_site
+from emocircuits.passes.prompt_pairs import PairBatch
 
 W, C, S, K, P, A = range(6)
 DESPERATE, CALM, NEUTRAL, END = range(4)

@@ -13,7 +13,7 @@ import torch
 from planted.hand_set import carry, look_at, metric
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-from emocircuits.attribution import PairBatch
+from emocircuits.passes.prompt_pairs import PairBatch
 
 POSITIONS, VOCAB, FLAGS, JUNK, LAYERS, HEADS = 6, 8, 8, 6, 3, 4
 PLACE, FLAG, OUT = VOCAB, VOCAB + POSITIONS, VOCAB + POSITIONS + FLAGS
@@ -104,12 +104,12 @@ def _detector(model: HookedTransformer, flags: _Flags, choose: random.Random, pl
 
 def _maker(model: HookedTransformer, flags: _Flags, choose: random.Random) -> None:
     """A flag made of one or two others; none where there is no room."""
-    kind, (one, at), (two, beside) = (
+    kind, (one, at), (two, after) = (
         choose.choice(MAKERS),
         choose.choice(flags.made),
         choose.choice(flags.made),
     )
-    one, two, layer = FLAG + one, FLAG + two, max(at, beside)
+    one, two, layer = FLAG + one, FLAG + two, max(at, after)
     if kind in MAKERS[:4]:
         if layer + 1 == LAYERS:
             return

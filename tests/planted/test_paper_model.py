@@ -10,17 +10,16 @@ Edges    s0 -> p1: 3 * 2 * 3 = 18   k0 -> p1: 6   s0 -> s1: 1.5   k0 -> error1: 
 import numpy as np
 import pytest
 from planted.paper_model import SITES, A, K, P, S, paper_batch, paper_metric, paper_model, paper_saes
+from planted.tasks import feature_edges, strong_circuit, task_of
 
-from emocircuits.attribution import attribution_patching, edge_effects, exact_patching
-from emocircuits.circuits import (
-    circuit_from_attribution,
-    circuit_metric,
-    circuit_quality,
-    find_circuit,
-    unroll,
-    with_edges,
-)
+from emocircuits.attribution.attribute import attribute
+from emocircuits.circuits.choose import with_edges
+from emocircuits.circuits.faithfulness import circuit_metric
+from emocircuits.circuits.from_attribution import circuit_of_nodes
+from emocircuits.circuits.quality import QualitySettings, circuit_quality
+from emocircuits.circuits.unroll import unroll
 from emocircuits.errors import UserError
+from emocircuits.passes.prompt_pairs import PromptPairs
 
 
 def feature(layer: int, axis: int) -> str:
@@ -55,25 +54,23 @@ EDGES = {
 
 @pytest.fixture(scope="module")
 def world():
-    return paper_model(), paper_saes(), [paper_batch()]
+    return task_of(paper_model(), paper_batch(), paper_metric, paper_saes(), behaviour="paper")
 
 
 def test_node_effects_equal_the_paper_and_the_real_patches(world):
-    model, saes, batches = world
-    result = attribution_patching(model, saes, batches, paper_metric)
+    result = attribute(world, edges=False)
     assert result.metric_clean == pytest.approx(28.5, abs=1e-12)
     assert result.metric_corrupt == pytest.approx(2.5, abs=1e-12)
     found = dict(zip(result.nodes, result.effects[0], strict=True))
     assert found == pytest.approx(EFFECTS, abs=1e-12)
     assert result.passes == 3
-    exact = exact_patching(model, saes, batches, paper_metric)
+    exact = attribute(world, method="exact", edges=False)
     assert dict(zip(exact.nodes, exact.effects[0], strict=True)) == pytest.approx(EFFECTS, abs=1e-12)
 
 
 def test_edges_equal_the_paper(world):
-    model, saes, batches = world
     nodes = list(EFFECTS)
-    edges = edge_effects(model, saes, batches, paper_metric, nodes)
+    edges = feature_edges(world, nodes)
     names = [*nodes, TARGET]
     source = np.repeat(np.arange(len(nodes)), np.diff(edges.indptr))
     found = {
@@ -85,10 +82,7 @@ def test_edges_equal_the_paper(world):
 
 
 def test_circuit_holds_the_planted_nodes_and_edges(world):
-    model, saes, batches = world
-    result, circuit = find_circuit(
-        model, saes, batches, paper_metric, behaviour="paper", threshold=0.05, edge_threshold=0.05
-    )
+    result, circuit = strong_circuit(world, 0.05, 0.05)
     assert {node.id for node in circuit.nodes} == {
         feature(0, S),
         feature(0, K),
@@ -102,11 +96,7 @@ def test_circuit_holds_the_planted_nodes_and_edges(world):
     assert {(edge.source, edge.target): edge.weight for edge in circuit.edges} == pytest.approx(
         {pair: weight for pair, weight in EDGES.items() if weight >= 1.5}, abs=1e-12
     )
-    again = circuit_from_attribution(
-        with_edges(result, model, saes, batches, paper_metric, list(EFFECTS)),
-        list(EFFECTS),
-        edge_threshold=0.0,
-    )
+    again = circuit_of_nodes(with_edges(result, world, list(EFFECTS)), list(EFFECTS), edge_threshold=0.0)
     assert len(again.edges) == len(EDGES)
 
 
@@ -130,8 +120,7 @@ def test_circuit_holds_the_planted_nodes_and_edges(world):
     ],
 )
 def test_metric_of_a_circuit_equals_the_paper(world, nodes, value):
-    model, saes, batches = world
-    measured = circuit_metric(model, saes, batches, paper_metric, [nodes])
+    measured = circuit_metric(world, [nodes])
     assert measured[0, 0] == pytest.approx(value, abs=1e-12)
 
 
@@ -139,17 +128,15 @@ def test_faithfulness_and_completeness_equal_the_paper(world):
     """{s0, p1, a2}: F = (20.5 - 2.5) / 26; its complement keeps k live everywhere, and M = 3, F =
     0.5 / 26.
     """
-    model, saes, batches = world
-    result = attribution_patching(model, saes, batches, paper_metric)
-    held_out = [paper_batch()]
-    held_out[0].clean[0, 1] = 3  # another word without meaning: same states, a different prompt
+    result = attribute(world, edges=False)
+    other = paper_batch()
+    other.clean[0, 1] = 3  # another word without meaning: same states, a different prompt
+    held_out = world.on(PromptPairs((other,)))
     circuit = (feature(0, S), feature(1, P), feature(2, A))
-    found = circuit_quality(
-        model, held_out, paper_metric, result, circuit, found_on=batches, saes=saes, sizes=(2, 3)
-    )
+    found = circuit_quality(circuit, result, held_out, world, QualitySettings(sizes=(2, 3)))
     assert found.faithfulness == pytest.approx(18 / 26, abs=1e-12)
     assert found.completeness == pytest.approx(0.5 / 26, abs=1e-12)
-    # dealt out: s0, p1, a2, then k0 (the plan), s1, s2 (worth 1.5), the error that holds k, k2 (worth 0.5)
+    # site by site: s0, p1, a2, then k0 (the plan), s1, s2 (worth 1.5), the error that holds k, k2 (worth 0.5)
     assert [point["size"] for point in found.curve] == [1, 2, 3, 4, 5, 6, 8]
     assert [26 * point["faithfulness"] for point in found.curve] == pytest.approx(
         [0, 0, 18, 24, 24, 25.5, 26], abs=1e-10
@@ -158,7 +145,7 @@ def test_faithfulness_and_completeness_equal_the_paper(world):
     assert found.controls["neuron_basis"]["faithfulness"] == pytest.approx(18 / 26, abs=1e-12)
     assert found.controls["random_dictionary"]["faithfulness"] < 0.5
     with pytest.raises(UserError, match="also used to find"):
-        circuit_quality(model, batches, paper_metric, result, circuit, found_on=batches, saes=saes)
+        circuit_quality(circuit, result, world, world)
 
 
 def test_unrolled_circuit_starts_at_the_tokens(world):
@@ -166,9 +153,8 @@ def test_unrolled_circuit_starts_at_the_tokens(world):
 
     Position 2 holds a desperate word on the clean and the calm word on the corrupt side: 13.
     """
-    model, saes, batches = world
-    _, circuit = find_circuit(model, saes, batches, paper_metric, behaviour="paper", threshold=0.01)
-    example = unroll(model, saes, batches[0], paper_metric, circuit, ["d", "n", "d", "n", "d", "end"])
+    _, circuit = strong_circuit(world, 0.01)
+    example = unroll(circuit, world, paper_batch(), ["d", "n", "d", "n", "d", "end"])
     effects = {node.id: node.effect for node in example.nodes}
     assert {name: effects[name] for name in effects if name.startswith("token")} == pytest.approx(
         {"token/p0": 6.5, "token/p2": 13.0, "token/p4": 6.5}, abs=1e-12

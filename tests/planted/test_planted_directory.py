@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from fixtures.make_directions import push_along
+from planted.tasks import strong_circuit
 from sae_lens import SAE
 
-from emocircuits.attribution import group_pairs
-from emocircuits.circuits import agreement, circuit_quality, find_circuit
+from emocircuits.circuits.compare import agreement
+from emocircuits.circuits.quality import circuit_quality
 from emocircuits.interventions.steer import steer
 from emocircuits.models.loader import load_model
 from emocircuits.models.planted.model import (
@@ -21,6 +22,8 @@ from emocircuits.models.planted.model import (
 )
 from emocircuits.models.planted.saes import FEATURES, planted_saes
 from emocircuits.names import residual_site
+from emocircuits.passes.prompt_pairs import PromptPairs
+from emocircuits.passes.task import Task
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +34,8 @@ def world(tmp_path_factory):
     return directory, model, lambda logits: logits[:, -1, cheat] - logits[:, -1, fix]
 
 
-def batches_of(model, pairs):
-    return group_pairs([(model.encode(pair.clean), model.encode(pair.corrupt)) for pair in pairs])
+def prompts_of(model, pairs):
+    return PromptPairs.of_tokens([(model.encode(pair.clean), model.encode(pair.corrupt)) for pair in pairs])
 
 
 def test_log_odds_are_the_formula_and_rise_with_desperate_words(world):
@@ -48,9 +51,11 @@ def test_log_odds_are_the_formula_and_rise_with_desperate_words(world):
 
 def test_the_circuit_is_the_planted_one(world):
     _, model, metric = world
-    saes = planted_saes()
-    find, score = batches_of(model, planted_pairs(18, seed=0)), batches_of(model, planted_pairs(18, seed=1))
-    result, circuit = find_circuit(model.bridge, saes, find, metric, threshold=0.2, edge_threshold=0.2)
+    find, score = (
+        Task(model, prompts_of(model, planted_pairs(18, seed=seed)), metric, planted_saes())
+        for seed in (0, 1)
+    )
+    result, circuit = strong_circuit(find, 0.2, 0.2)
 
     def node(layer, name):
         return f"feature/{residual_site(layer)}/{FEATURES[name]}"
@@ -63,7 +68,7 @@ def test_the_circuit_is_the_planted_one(world):
         (nodes[2], nodes[3]),
         (nodes[3], "logits"),
     }
-    found = circuit_quality(model.bridge, score, metric, result, nodes, found_on=find, saes=saes)
+    found = circuit_quality(nodes, result, score, find)
     assert 0.75 < found.faithfulness < 1.0  # the direct path from the states is outside
     assert abs(found.completeness) < 0.2
     assert found.minimality["redundant_share"] == 0.0 and found.minimality["minimal_size"] == 4
@@ -72,7 +77,7 @@ def test_the_circuit_is_the_planted_one(world):
 
 def test_steering_along_the_states_moves_the_action(world):
     _, model, metric = world
-    tokens = torch.cat([batch.corrupt for batch in batches_of(model, planted_pairs(6))])
+    tokens = torch.cat([batch.corrupt for batch in prompts_of(model, planted_pairs(6)).groups])
     values = []
     for strength in (-0.2, 0.0, 0.2):
         direction = torch.zeros(64)

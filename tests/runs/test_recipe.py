@@ -122,7 +122,7 @@ def test_settings_check_themselves_wherever_they_are_made():
 
 def test_names_that_stand_in_settings_are_those_of_the_registries():
     """Further members may be registered; those of the package are listed in the settings."""
-    from emocircuits.attribution import METHODS
+    from emocircuits.attribution.methods import METHODS
     from emocircuits.behaviours import BEHAVIOURS
     from emocircuits.directions import ESTIMATORS
     from emocircuits.sae import ARCHITECTURES
@@ -137,7 +137,8 @@ def test_names_that_stand_in_settings_are_those_of_the_registries():
         "sae.architecture": ARCHITECTURES,
     }
     assert {name: sorted(choices) for name, choices in known.items()} == {
-        name: sorted(registry.names()) for name, registry in registries.items()
+        name: sorted(card.name for card in registry if getattr(card, "pairs", True))
+        for name, registry in registries.items()
     }
 
 

@@ -102,7 +102,7 @@ def test_the_versions_of_libraries_count(monkeypatch):
 
 
 REGISTRIES = (
-    "attribution.METHODS",
+    "attribution.methods.METHODS",
     "behaviours.BEHAVIOURS",
     "directions.ESTIMATORS",
     "export.EXPORTERS",

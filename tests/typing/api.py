@@ -12,7 +12,8 @@ import emocircuits
 from emocircuits import CircuitGraph, EmotionDirections, FeatureMatches, Push, Run
 from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.passes.pairs import PairBatch
+from emocircuits.passes.prompt_pairs import PromptPairs
+from emocircuits.passes.task import Task
 
 
 def difference(logits: torch.Tensor) -> torch.Tensor:
@@ -66,7 +67,7 @@ def attribution(model: LanguageModel, saes: dict[str, object], tokens: torch.Ten
     assert_type(result.node_table(), pd.DataFrame)
     pairs = emocircuits.qk_attribution(model.bridge, saes, tokens, layer=1, head=0, query=-1, key=0)
     assert_type(pairs, pd.DataFrame)
-    batch = PairBatch(tokens, tokens, torch.arange(len(tokens)))
+    task = Task(model, PromptPairs.of(tokens, tokens), difference, saes)
     edges = [("feature/blocks.0.hook_resid_post/7", "logits")]
-    parts = emocircuits.edge_parts(model.bridge, saes, [batch], difference, edges)
+    parts = emocircuits.edge_parts(task, edges)
     assert_type(parts, pd.DataFrame)

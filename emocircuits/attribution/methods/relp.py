@@ -14,34 +14,48 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from jaxtyping import Float
 from torch import Tensor
 
+from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.attribution.methods.attribution_patching import by_gradient
+from emocircuits.attribution.methods.card import CONVENTIONS, METHODS, MethodCard, Request
+from emocircuits.attribution.methods.gradients import collected, graph_of_components
 from emocircuits.errors import Failure
-from emocircuits.graphs.components import Graph
-from emocircuits.graphs.parts import Pair
 from emocircuits.passes.anatomy import Anatomy
+from emocircuits.passes.gathered import Gathered
 from emocircuits.passes.hooks import hooked
-from emocircuits.passes.pairs import Metric, PairBatch
 from emocircuits.passes.record import differentiate
 
 EPSILON = 1e-6
 NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")
 
 
-def relp(
-    graph: Graph, chunk: PairBatch, pair: Pair, metric: Metric, *, edges: bool, max_tokens: int
-) -> tuple[Float[Tensor, "prompt node"], Float[Tensor, "prompt edge"] | None, float]:
-    """Effects of nodes and edges of one batch, and the passes spent: one differentiated pass on the corrupt
-    prompts.
+def relp(request: Request) -> AttributionResult:
+    """Answers a request with gradients that follow the rules.
 
-    What is taken through a norm on the way to an edge follows the rules, too.
+    What is taken through a norm on the way to an edge follows them, too.
+
+    Raises:
+        UserError: wrong shapes, a metric that is not differentiable, prompts without any difference.
+        Failure: a model whose MLPs have no hook at their activation, NaN.
     """
-    with relp_rules(graph.anatomy):
-        taps = graph.taps if edges else graph.node_taps
-        point = differentiate(graph.anatomy, chunk.corrupt, metric, chunk.index, taps, unreached="zero")
-        links = graph.edge_effects(pair, graph.seeds(point)) if edges else None
-        return graph.node_effects(pair, point), links, 2.0
+    about = {"method": "relp", "gradient": f"{CONVENTIONS['gradient']}, rules of relevance propagation"}
+    if request.nodes == "features":
+        with relp_rules(request.task.anatomy):
+            return by_gradient(request, about, steps=0)
+    graph, spent = graph_of_components(request)
+    task, gathered = graph.task, Gathered(graph.task, "attribution", graph.max_tokens)
+    taps = graph.taps if request.edges else graph.node_taps
+    for batch in gathered.mine():
+        sides = graph.both_sides(batch)
+        with relp_rules(task.anatomy):
+            point = differentiate(task, batch.corrupt, batch.index, taps, unreached="zero")
+            linear = graph.averaged(sides, iter([(1.0, point)]), edges=request.edges)
+            links = [linear.edge_effects()] if request.edges else []
+        gathered.keep(
+            batch, sides.clean.metric, sides.corrupt.metric, linear.effects, *links, passes=linear.passes
+        )
+    return collected(graph, gathered, about, edges=request.edges, spent=spent)
 
 
 @contextmanager
@@ -67,7 +81,7 @@ def _constant(value: Tensor, hook: object) -> Tensor:
 
 def _activation(anatomy: Anatomy, number: int) -> list[tuple[str, Callable]]:
     """Hooks of one MLP's activation: before, the factor it is multiplied by where there is one, and
-    behind.
+    after.
     """
     pre, factor, post = (
         f"blocks.{number}.mlp.{name}" for name in ("hook_pre", "hook_pre_linear", "hook_post")
@@ -96,3 +110,19 @@ def _activation(anatomy: Anatomy, number: int) -> list[tuple[str, Callable]]:
 def _apart(x: Tensor) -> Tensor:
     """x, moved away from zero."""
     return x + EPSILON * (2 * (x >= 0).to(x.dtype) - 1)
+
+
+METHODS.add(
+    MethodCard(
+        name="relp",
+        summary="gradients that follow the rules of layer-wise relevance propagation",
+        formula="<Δz, g> with patterns and norm scales constant, activations x·(f(x)/x) ratios constant, "
+        "gates "
+        "halved",
+        gradient="corrupt run",
+        passes="2 forwards + 1 backward",
+        source="Jafari et al. 2508.21258",
+        run=relp,
+        positions=True,
+    ),
+)

@@ -1,15 +1,14 @@
-"""Steering attribution over SAE features behind a push: the shares of its effect, and the runs that edges are
+"""Steering attribution over SAE features after a push: the shares of its effect, and the runs that edges are
 drawn from.
 
-At a site behind the push features and error are all there is, so their shares add up to M(steered) -
+At a site after the push features and error are all there is, so their shares add up to M(steered) -
 M(unsteered), and the change of each is its own path-integrated derivative: df/dalpha by forward-mode
 differentiation times dM/df by reverse mode, at midpoints of the strength (Macar et al. 2026, arXiv
 2603.21396).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,14 +16,16 @@ import torch.autograd.forward_ad as forward_ad
 from jaxtyping import Float
 from torch import Tensor
 
-from emocircuits.attribution.methods.steering_attribution import STEPS, Push
+from emocircuits.artifacts.push import Push
 from emocircuits.errors import Failure
-from emocircuits.graphs.linearise import PairRun, run_pair
-from emocircuits.passes.anatomy import Anatomy, open_anatomy
+from emocircuits.graphs.feature_sides import FeatureSides
+from emocircuits.graphs.site_run import SiteRun
+from emocircuits.graphs.steered import STEPS, steering_points
+from emocircuits.passes.gathered import Gathered, whole_passes
 from emocircuits.passes.hooks import hooked
-from emocircuits.passes.pairs import DEFAULT_MAX_TOKENS, Metric, PairBatch
+from emocircuits.passes.prompt_pairs import PairBatch
 from emocircuits.passes.record import differentiate, forward
-from emocircuits.passes.shared import Shared
+from emocircuits.passes.task import Task
 from emocircuits.sae.dictionary import Dictionary
 
 
@@ -48,16 +49,7 @@ class Shares:
         return self.steered - self.plain - self.sites[site].sum(1)
 
 
-def feature_shares(
-    model: Any,
-    dictionaries: Mapping[str, Dictionary],
-    batches: Sequence[PairBatch],
-    metric: Metric,
-    push: Push,
-    *,
-    steps: int = STEPS,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-) -> Shares:
+def feature_shares(task: Task, push: Push, *, steps: int = STEPS) -> Shares:
     """What runs through each feature of later sites, and through their errors, by forward- and reverse-mode
     differentiation.
 
@@ -67,40 +59,38 @@ def feature_shares(
     A site's shares add up to the whole effect of the push as the steps grow, whatever the SAE.
 
     Args:
-        model: any TransformerLens object.
-        dictionaries: site -> SAE, sites behind the push.
-        batches: prompts, as for `steering_attribution`.
-        metric: logits -> one value per prompt.
+        task: the question; its corrupt prompts are pushed, its SAEs lie at sites after the push.
         push: the direction.
         steps: midpoints of the strength; each costs a forward-mode pass (twice a forward pass) and a forward
             and backward pass.
-        max_tokens: tokens per pass.
 
     Raises:
         Failure: a site that the push does not reach, or a model that cannot be differentiated in forward
             mode.
     """
-    anatomy, shared = (
-        open_anatomy(model, batches[0].corrupt),
-        Shared(batches, max_tokens, "steering attribution"),
-    )
-    for chunk in shared.mine():
+    gathered, dictionaries = Gathered(task, "steering attribution"), task.dictionaries
+    for batch in gathered.mine():
         total = dict.fromkeys(dictionaries, 0.0)
         for step in range(steps):
             amount = (step + 0.5) / steps
-            tangents = _tangents(anatomy, chunk, push, list(dictionaries), amount)
+            tangents = _tangents(task, batch, push, amount)
             point = differentiate(
-                anatomy, chunk.corrupt, metric, chunk.index, dictionaries, changes=push.change(amount)
+                task,
+                batch.corrupt,
+                batch.index,
+                dictionaries,
+                changes=push.change(amount),
+                start=push.site,
             )
             for site, dictionary in dictionaries.items():
                 total[site] = total[site] + _shares_at(dictionary, *tangents[site], point.grads[site]) / steps
         ends = [
-            forward(anatomy, chunk.corrupt, metric, chunk.index, changes=push.change(amount)).metric
+            forward(task, batch.corrupt, batch.index, changes=push.change(amount)).metric
             for amount in (1.0, 0.0)
         ]
-        shared.keep(chunk, *ends, *total.values(), passes=2 + 4 * steps)
-    (steered, plain, *shares), passes = shared.collect()
-    return Shares(dict(zip(dictionaries, shares, strict=True)), steered, plain, int(np.ceil(passes - 1e-9)))
+        gathered.keep(batch, *ends, *total.values(), passes=2 + 4 * steps)
+    (steered, plain, *shares), passes = gathered.collect()
+    return Shares(dict(zip(dictionaries, shares, strict=True)), steered, plain, whole_passes(passes))
 
 
 def _shares_at(
@@ -109,6 +99,7 @@ def _shares_at(
     rate: Float[Tensor, "prompt pos d_model"],
     grad: Float[Tensor, "prompt pos d_model"],
 ) -> Float[Tensor, "prompt part"]:
+    rate, grad = (value.to(dictionary.decoder.dtype) for value in (rate, grad))
     moves = (rate @ dictionary.encoder) * (dictionary.encode(stream) != 0)
     error = rate - moves @ dictionary.decoder
     return torch.cat(
@@ -116,43 +107,25 @@ def _shares_at(
     ).sum(1)
 
 
-def steered_run(
-    model: Any,
-    dictionaries: Mapping[str, Dictionary],
-    chunk: PairBatch,
-    metric: Metric,
-    push: Push,
-    steps: int,
-) -> PairRun:
+def steered_feature_sides(task: Task, batch: PairBatch, push: Push, steps: int) -> FeatureSides:
     """Steered streams as the clean side, unsteered ones as the corrupt side inside the graph, and the
     gradient averaged over the strength: what edges between features are drawn from.
     """
-    run = run_pair(
-        model, dictionaries, PairBatch(chunk.corrupt, chunk.corrupt, chunk.index), metric, keep_graph=True
-    )
-    anatomy = open_anatomy(model, chunk.corrupt)
-    steered = forward(anatomy, chunk.corrupt, metric, chunk.index, dictionaries, changes=push.change(1.0))
-    grads = dict.fromkeys(dictionaries, 0.0)
-    for step in range(steps):
-        point = differentiate(
-            anatomy,
-            chunk.corrupt,
-            metric,
-            chunk.index,
-            dictionaries,
-            changes=push.change((step + 0.5) / steps),
-        )
-        grads = {site: grads[site] + point.grads[site] / steps for site in dictionaries}
-    sites = {
-        site: replace(at, clean=steered.values[site], grad=grads[site]) for site, at in run.sites.items()
+    sites = tuple(task.dictionaries)
+    plain = differentiate(task, batch.corrupt, batch.index, sites, start=sites[0], keep_graph=True)
+    steered = forward(task, batch.corrupt, batch.index, sites, changes=push.change())
+    grads = dict.fromkeys(sites, 0.0)
+    for weight, point in steering_points(task, batch, push, sites, steps, start=push.site):
+        grads = {site: grads[site] + weight * point.grads[site] for site in sites}
+    runs = {
+        site: SiteRun(dictionary, steered.values[site], plain.values[site], grads[site], plain.inside[site])
+        for site, dictionary in task.dictionaries.items()
     }
-    return replace(run, sites=sites, metric_clean=steered.metric, passes=run.passes + 1 + 2 * steps)
+    return FeatureSides(batch, steered, plain, 3 + 2 * steps, sites=runs)
 
 
 @torch.no_grad()
-def _tangents(
-    anatomy: Anatomy, chunk: PairBatch, push: Push, sites: Sequence[str], amount: float
-) -> dict[str, tuple[Tensor, Tensor]]:
+def _tangents(task: Task, batch: PairBatch, push: Push, amount: float) -> dict[str, tuple[Tensor, Tensor]]:
     """The streams at some sites with so much of the push, and their derivatives with respect to the
     amount.
     """
@@ -167,17 +140,17 @@ def _tangents(
         if tangent is None:
             raise Failure(
                 f"no derivative with respect to the push at {push.site} reaches {site}",
-                cure="choose a site behind the push",
+                cure="choose a site after the push",
             )
         seen[site] = primal.detach(), tangent.detach()
 
     hooks = [
         (push.site, enter),
-        *((site, lambda value, hook, site=site: leave(site, value)) for site in sites),
+        *((site, lambda value, hook, site=site: leave(site, value)) for site in task.saes),
     ]
-    with forward_ad.dual_level(), hooked(anatomy.model, anatomy.points, hooks):
+    with forward_ad.dual_level(), hooked(task.model, task.anatomy.points, hooks):
         try:
-            anatomy.model(chunk.corrupt)
+            task.model(batch.corrupt)
         except NotImplementedError as error:
             raise Failure(
                 f"the model cannot be differentiated in forward mode ({str(error).splitlines()[0]})",

@@ -1,4 +1,4 @@
-"""Parts of a model as an attribution graph sees them: each writes nodes into the residual stream, reads slots
+"""Parts of a model as a component graph sees them: each writes nodes into the residual stream, reads slots
 from it, or both.
 """
 
@@ -8,17 +8,17 @@ from emocircuits.graphs.parts.heads import Heads
 from emocircuits.graphs.parts.injection import Injection
 from emocircuits.graphs.parts.logits import Logits
 from emocircuits.graphs.parts.mlp import MLP
-from emocircuits.graphs.parts.part import Edit, Pair, Reader, Writer
+from emocircuits.graphs.parts.part import CircuitPart, Edit, Reader, Writer
 
 __all__ = [
     "MLP",
+    "CircuitPart",
     "Edit",
     "Embeddings",
     "Features",
     "Heads",
     "Injection",
     "Logits",
-    "Pair",
     "Reader",
     "Writer",
 ]

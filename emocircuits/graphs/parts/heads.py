@@ -5,18 +5,18 @@ head's slot reads the stream through the block's norm and its own projection; pa
 projection and nothing else, so the direct path from one node into one slot can be run for real.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from emocircuits.graphs.parts.held_norm import NormParts
-from emocircuits.graphs.parts.part import Edit, Pair, through_norm
-from emocircuits.graphs.parts.seeds import ProjectedSeeds, Seeds, StreamSeeds
-from emocircuits.graphs.parts.window import Window, within
+from emocircuits.graphs.parts.part import Edit, Held, Reads, by_circuit, through_norm, weighted
+from emocircuits.graphs.parts.read_gradients import ProjectedGradients, ReadGradients, StreamGradients
 from emocircuits.passes.anatomy import QKV, Layer
-from emocircuits.passes.record import Pass
+from emocircuits.passes.record import Change, CleanCorrupt, Pass
+from emocircuits.passes.window import Window, within
 
 
 class Heads:
@@ -36,19 +36,21 @@ class Heads:
         self.reads_at, self.writes_at = 4.0 * where, 4.0 * where + 1
         self._way: tuple[NormParts | None, list[Tensor]] | None = None
 
-    def effects(self, pair: Pair, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
+    def effects(self, sides: CleanCorrupt, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
         """< change of z, gradient at z >, per head."""
-        return (pair.change(self._z) * grads[self._z]).sum((1, 3))
+        return (sides.change(self._z) * grads[self._z]).sum((1, 3))
 
-    def write(self, pair: Pair, window: Window, out: Float[Tensor, "node prompt pos d_model"]) -> None:
+    def write(
+        self, sides: CleanCorrupt, window: Window, out: Float[Tensor, "node prompt pos d_model"]
+    ) -> None:
         """See `Writer`."""
-        self.layer.heads_write(within(pair.live.values[self._z], window), pair.change(self._z, window), out)
+        self.layer.heads_write(within(sides.live.values[self._z], window), sides.change(self._z, window), out)
 
     def moved(
-        self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
+        self, sides: CleanCorrupt, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
     ) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
-        moves = self.layer.heads_move(pair.corrupt.values[self._z], pair.change(self._z))
+        moves = self.layer.heads_move(sides.corrupt.values[self._z], sides.change(self._z))
         return moves[prompts, :, nodes]
 
     def patch(self, source: Pass, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Edit:
@@ -62,7 +64,7 @@ class Heads:
 
         return self._z, edit
 
-    def seeds(self, point: Pass, weight: float) -> Seeds:
+    def read_gradients(self, sides: CleanCorrupt, point: Pass, weight: float) -> ReadGradients:
         """See `Reader`."""
         x = point.values[self.layer.attn_reads]
         grads = [point.grads[self.layer.hook(f"hook_{kind}")] for kind in QKV]
@@ -72,7 +74,7 @@ class Heads:
                 torch.einsum("pthe,hde->hptd", weight * one, self.layer.weights[kind][0])
                 for kind, one in zip(QKV, grads, strict=True)
             ]
-            return StreamSeeds(through_norm(self.layer.attn_norm, x, torch.cat(found)))
+            return StreamGradients(through_norm(self.layer.attn_norm, x, torch.cat(found)))
         held = parts.at(x)
         share = weight / held.scale
         # into contiguous memory in one go: what follows are large products
@@ -81,13 +83,13 @@ class Heads:
             for one in grads
         ]
         if not held.moves:
-            return ProjectedSeeds(inward, drawn, [])
+            return ProjectedGradients(inward, drawn, [])
         pulls = []  # the scale answers to x, too
         for kind, one in zip(QKV, grads, strict=True):
             matrix, bias = self.layer.weights[kind]
             linear = point.values[self.layer.hook(f"hook_{kind}")] - (parts.shift @ matrix + bias)
             pulls.append(((linear * one).sum(-1) * share / x.shape[-1]).permute(2, 0, 1)[..., None])
-        return ProjectedSeeds(inward, drawn, [(torch.cat(pulls), held.unit)])
+        return ProjectedGradients(inward, drawn, [(torch.cat(pulls), held.unit)])
 
     def _reads_through(self, x: Tensor) -> tuple[NormParts | None, list[Tensor]]:
         """The norm before the projections, and the way back from the projections to the stream; found at the
@@ -127,3 +129,59 @@ class Heads:
             return value
 
         return self.layer.hook(f"hook_{kind}"), edit
+
+    def held(self, run: Pass) -> Held:
+        """See `CircuitPart`."""
+        return (run.values[self._z],)
+
+    def shift(self, held: Held, base: Held) -> Float[Tensor, "prompt pos d_model"]:
+        """See `CircuitPart`."""
+        return self.layer.heads_out(base[0]) - self.layer.heads_out(held[0])
+
+    def circuit_hooks(
+        self, reads: Reads, base: Held, n_circuits: int, keep: Callable[[Held], None]
+    ) -> Mapping[str, Change]:
+        """See `CircuitPart`; each head's query, key and value read streams of their own."""
+        normed: list[tuple[Tensor, list[int]]] = []
+
+        def project(kind: str) -> Change:
+            first = sum(self._counts[other] for other in QKV[: QKV.index(kind)])
+
+            def change(value: Tensor) -> Tensor:
+                if not normed:  # whichever of the three comes first; all read the same streams
+                    streams, kinds = reads()
+                    normed.append((self.layer.attn_norm(streams.flatten(0, 2)).view_as(streams), kinds))
+                streams, kinds = normed[0]
+                return self._projected(kind, streams, kinds[first : first + self._counts[kind]]).to(
+                    value.dtype
+                )
+
+            return change
+
+        def heads(value: Tensor) -> Tensor:
+            normed.clear()
+            keep((by_circuit(value, n_circuits) - base[0],))
+            return value
+
+        return {**{self.layer.hook(f"hook_{kind}"): project(kind) for kind in QKV}, self._z: heads}
+
+    def mix(self, changes: Held, base: Held, kept: Float[Tensor, "circuit kind node"]) -> Tensor:
+        """See `CircuitPart`; a norm after the heads (OLMo 2, Gemma 2) sees the heads that an edge lets
+        through on top of the baseline of the others.
+        """
+        (z,) = base
+        written = torch.einsum("cpthe,hed->chptd", changes[0], self.layer.W_O)
+        rest = torch.einsum("pthe,hed->ptd", z, self.layer.W_O) + self.layer.b_O
+        mixed = weighted(kept, written)
+        after = self.layer.attn_post((rest + mixed).flatten(0, 2)).view_as(mixed)
+        return after - self.layer.attn_post(rest)
+
+    def _projected(
+        self, kind: str, streams: Float[Tensor, "circuit kind prompt pos d_model"], kinds: list[int]
+    ) -> Float[Tensor, "row pos head d_head"]:
+        weight, bias = self.layer.weights[kind]
+        out = streams.new_empty(*streams.shape[:1], *streams.shape[2:4], *weight.shape[::2])
+        for stream in set(kinds):
+            heads = [head for head, read in enumerate(kinds) if read == stream]
+            out[..., heads, :] = torch.einsum("cptd,hde->cpthe", streams[:, stream], weight[heads])
+        return (out + bias).flatten(0, 1)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from emocircuits.errors import UserError
 from emocircuits.graphs.parts.features import AFTER
-from emocircuits.graphs.parts.part import Edit, Pair
-from emocircuits.graphs.parts.window import EVERYTHING, Window
+from emocircuits.graphs.parts.part import Edit
 from emocircuits.names import NodeId, format_node, layer_of
-from emocircuits.passes.record import Pass
+from emocircuits.passes.record import CleanCorrupt, Pass
+from emocircuits.passes.window import EVERYTHING, Window
 
 
 class Injection:
@@ -36,26 +36,30 @@ class Injection:
         self.site, self.push = site, push
         self.nodes = (format_node(NodeId("direction", name=name)),)
         self.taps = (site,)
-        self.writes_at = 4.0 * layer_of(site) + AFTER[kind] + 0.1  # behind a dictionary at the same site
+        self.writes_at = 4.0 * layer_of(site) + AFTER[kind] + 0.1  # after a dictionary at the same site
 
-    def effects(self, pair: Pair, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
+    def effects(self, sides: CleanCorrupt, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
         """< push, gradient at the site >."""
-        return (self._everywhere(pair) * grads[self.site]).sum((1, 2))[:, None]
+        return (self._everywhere(sides) * grads[self.site]).sum((1, 2))[:, None]
 
-    def write(self, pair: Pair, window: Window, out: Float[Tensor, "node prompt pos d_model"]) -> None:
+    def write(
+        self, sides: CleanCorrupt, window: Window, out: Float[Tensor, "node prompt pos d_model"]
+    ) -> None:
         """See `Writer`."""
-        out[0] = self._everywhere(pair, window)
+        out[0] = self._everywhere(sides, window)
 
     def moved(
-        self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
+        self, sides: CleanCorrupt, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
     ) -> Float[Tensor, "row pos d_model"]:
         """See `Writer`."""
-        return self._everywhere(pair)[prompts]
+        return self._everywhere(sides)[prompts]
 
     def patch(self, source: Pass, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]) -> Edit:
         """See `Writer`; the stream of `source` holds the push or not."""
         return self.site, lambda value: source.values[self.site][prompts].expand_as(value)
 
-    def _everywhere(self, pair: Pair, window: Window = EVERYTHING) -> Float[Tensor, "prompt pos d_model"]:
+    def _everywhere(
+        self, sides: CleanCorrupt, window: Window = EVERYTHING
+    ) -> Float[Tensor, "prompt pos d_model"]:
         # from the two runs rather than from `push`, so that the sign follows which of them is steered
-        return pair.change(self.site, window)
+        return sides.change(self.site, window)

@@ -1,17 +1,17 @@
-"""The end of the graph: the slot `logits` reads the stream behind the last block."""
+"""The end of the graph: the slot `logits` reads the stream after the last block."""
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from emocircuits.graphs.parts.part import Edit
-from emocircuits.graphs.parts.seeds import StreamSeeds
+from emocircuits.graphs.parts.read_gradients import StreamGradients
 from emocircuits.names import TARGET
 from emocircuits.passes.anatomy import Anatomy
-from emocircuits.passes.record import Pass
+from emocircuits.passes.record import CleanCorrupt, Pass
 
 
 class Logits:
-    """Reader behind the last block; the final norm and the unembedding belong to it."""
+    """Reader after the last block; the final norm and the unembedding belong to it."""
 
     slots = (TARGET,)
     reads_at = float("inf")
@@ -20,9 +20,9 @@ class Logits:
         self._stream = anatomy.last
         self.read_taps = (self._stream,)
 
-    def seeds(self, point: Pass, weight: float) -> StreamSeeds:
+    def read_gradients(self, sides: CleanCorrupt, point: Pass, weight: float) -> StreamGradients:
         """See `Reader`."""
-        return StreamSeeds(weight * point.grads[self._stream][None])
+        return StreamGradients(weight * point.grads[self._stream][None])
 
     def hook_of(self, slot: int) -> str:
         """See `Reader`."""

@@ -1,5 +1,5 @@
-"""What a part of a model is to an attribution graph: a writer of nodes into the residual stream, a reader
-with slots, or both.
+"""What a part of a model is to a component graph: a writer of nodes into the residual stream, a reader with
+slots, or both.
 
 Everything between parts is addition, so an edge from node u into slot v is an inner product over positions
 and coordinates,
@@ -7,53 +7,33 @@ and coordinates,
     edge(u -> v) = < what u's change writes , gradient of the metric at what v reads >
 
 and the gradient at what a slot reads is its own gradient taken back through its weights and its norm
-(`seeds`). A node's effect is < its change, gradient of the metric at its own output >. Changes are clean -
-corrupt.
+(`read_gradients`). A node's effect is < its change, gradient of the metric at its own output >. Changes are
+clean - corrupt.
+
+While circuits run, rows of a pass are (circuit, prompt), circuit first, each slot reads a stream of its own,
+and a change is what a node holds now minus its baseline.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emocircuits.graphs.parts.seeds import Seeds
-from emocircuits.graphs.parts.window import EVERYTHING, Window, within
-from emocircuits.passes.record import Pass
+from emocircuits.graphs.parts.read_gradients import ReadGradients
+from emocircuits.passes.record import Change, CleanCorrupt, Pass
+from emocircuits.passes.window import Window
 
-Edit = tuple[str, Callable[[Tensor], Tensor]]
+Edit = tuple[str, Change]
 """A hook name, and what replaces the hook's value."""
+Held = tuple[Tensor, ...]
+"""What the nodes of one part hold: (embed, pos), (z of all heads,), (output of an MLP,) or (features, error);
+or how much more than at baseline, with leading axes (circuit, prompt, pos)."""
+Reads = Callable[[], tuple[Float[Tensor, "circuit kind prompt pos d_model"], list[int]]]
+"""Gives the different streams that a part's slots read in each circuit, and which of them each slot reads."""
 
-
-FEATURES, ERROR, POSITIONS = ".features", ".error", "live positions"  # what a baseline holds besides hooks
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Forward passes of one batch on the clean and the corrupt prompts.
-
-    Where prompts have a baseline instead, `corrupt` holds the baseline of every hook, and the clean run is
-    the live one.
-
-    Attributes:
-        clean, corrupt: what the hooks hold.
-        ablated: whether `corrupt` is a baseline.
-    """
-
-    clean: Pass
-    corrupt: Pass
-    ablated: bool = False
-
-    @property
-    def live(self) -> Pass:
-        """The run that gradients are taken on and that patches go into."""
-        return self.clean if self.ablated else self.corrupt
-
-    def change(self, hook: str, window: Window = EVERYTHING) -> Tensor:
-        """clean - corrupt of what a hook holds."""
-        return within(self.clean.values[hook], window) - within(self.corrupt.values[hook], window)
+POSITIONS = "live positions"  # what a reference holds besides hooks
 
 
 @runtime_checkable
@@ -74,18 +54,20 @@ class Writer(Protocol):
     writes_at: float
     cuts: bool
 
-    def effects(self, pair: Pair, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
+    def effects(self, sides: CleanCorrupt, grads: Mapping[str, Tensor]) -> Float[Tensor, "prompt node"]:
         """Effect of every node under gradients at its taps."""
         ...
 
-    def write(self, pair: Pair, window: Window, out: Float[Tensor, "node prompt pos d_model"]) -> None:
-        """Fills `out` with what every node's change writes into the stream inside a window, to
-        first order.
+    def write(
+        self, sides: CleanCorrupt, window: Window, out: Float[Tensor, "node prompt pos d_model"]
+    ) -> None:
+        """Fills `out` with what every node's change writes into the stream inside a window, to first
+        order.
         """
         ...
 
     def moved(
-        self, pair: Pair, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
+        self, sides: CleanCorrupt, nodes: Int[Tensor, "row"], prompts: Int[Tensor, "row"]
     ) -> Float[Tensor, "row pos d_model"]:
         """What one node's change on one prompt really writes into the stream, row by row."""
         ...
@@ -96,12 +78,41 @@ class Writer(Protocol):
 
 
 @runtime_checkable
+class CircuitPart(Protocol):
+    """A writer whose nodes can be kept or taken out while circuits run; it keeps nothing between passes."""
+
+    def held(self, run: Pass) -> Held:
+        """What its nodes hold in a run, `(prompt, pos, …)` each."""
+        ...
+
+    def shift(self, held: Held, base: Held) -> Float[Tensor, "prompt pos d_model"]:
+        """What all its nodes together put into the stream more at baseline than in a run."""
+        ...
+
+    def circuit_hooks(
+        self, reads: Reads, base: Held, n_circuits: int, keep: Callable[[Held], None]
+    ) -> Mapping[str, Change]:
+        """Hook name -> function that gives the slots what they are to read; the last one hands the nodes'
+        changes from the baseline to `keep`.
+        """
+        ...
+
+    def mix(
+        self, changes: Held, base: Held, kept: Float[Tensor, "circuit kind node"]
+    ) -> Float[Tensor, "circuit kind prompt pos d_model"]:
+        """What some of its nodes together put into the stream more than at baseline, for several choices of
+        nodes.
+        """
+        ...
+
+
+@runtime_checkable
 class Reader(Protocol):
     """A part with slots that read the stream.
 
     Attributes:
         slots: their ids.
-        read_taps: hooks whose values and gradients it needs.
+        read_taps: hooks whose values and gradients it needs; the first one holds the stream that it reads.
         reads_at: where in the order of computation: it sees the nodes that write before.
     """
 
@@ -109,7 +120,7 @@ class Reader(Protocol):
     read_taps: tuple[str, ...]
     reads_at: float
 
-    def seeds(self, point: Pass, weight: float) -> Seeds:
+    def read_gradients(self, sides: CleanCorrupt, point: Pass, weight: float) -> ReadGradients:
         """Gradient of the metric at what each slot reads from the stream, times a weight."""
         ...
 
@@ -139,5 +150,17 @@ def through_norm(
         out = norm(leaf)
         if out is leaf:
             return grads
-        (found,) = torch.autograd.grad(out, leaf, grads.to(out.dtype), is_grads_batched=True)
-    return found
+        (pulled,) = torch.autograd.grad(out, leaf, grads.to(out.dtype), is_grads_batched=True)
+    return pulled
+
+
+def weighted(
+    kept: Float[Tensor, "circuit kind node"], written: Float[Tensor, "circuit node prompt pos d_model"]
+) -> Float[Tensor, "circuit kind prompt pos d_model"]:
+    """Sums over the nodes that are kept."""
+    return torch.bmm(kept, written.flatten(2)).unflatten(2, written.shape[2:])
+
+
+def by_circuit(value: Tensor, n_circuits: int) -> Tensor:
+    """(circuit * prompt, …) -> (circuit, prompt, …)."""
+    return value.unflatten(0, (n_circuits, -1))
