@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from emocircuits.collect import LabelledText
+from emocircuits.activations import LabelledText
 from emocircuits.models.planted.text import CIRCUMSTANCES, NEUTRAL
 from emocircuits.runs.run import Run
 from emocircuits.studies.texts import SOURCES, TextSource, texts_for

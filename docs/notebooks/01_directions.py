@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from emocircuits import load_model
-from emocircuits.collect import LabelledText, collect_residuals
+from emocircuits.activations import LabelledText, collect_residuals
 from emocircuits.directions import DirectionSettings, learn_directions
 from emocircuits.experiments.readings import token_readings
 from emocircuits.figures import FIGURES, draw_figure

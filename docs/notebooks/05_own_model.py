@@ -16,10 +16,10 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from emocircuits import load_model
+from emocircuits.activations import collect_residuals
+from emocircuits.activations.self_written import read_stories
 from emocircuits.behaviours import BEHAVIOURS
 from emocircuits.behaviours.bind import bind
-from emocircuits.collect import collect_residuals
-from emocircuits.collect.self_written import read_stories
 from emocircuits.directions import DirectionSettings, learn_directions
 from emocircuits.experiments.steering import BehaviourPrompts, DoseSettings, dose_response
 from emocircuits.models.planted.model import planted_stories, write_planted_model

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from emocircuits.activations.prompts import LabelledText
+from emocircuits.activations.residuals import collect_residuals
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.behaviours.metrics import log_odds
-from emocircuits.collect.prompts import LabelledText
-from emocircuits.collect.residuals import collect_residuals
 from emocircuits.directions.learn import DirectionSettings, learn_directions
 from emocircuits.experiments.failure_trace import failure_trace
 from emocircuits.experiments.geometry import best_correlation, coordinate_correlations

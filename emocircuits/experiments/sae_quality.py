@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from emocircuits.activations.residuals import length_batches
 from emocircuits.artifacts.store.activation_store import ActivationStore
-from emocircuits.collect.residuals import length_batches
 from emocircuits.errors import Failure, UserError
 from emocircuits.passes.hooks import recorded
 from emocircuits.passes.resume import resume, stream_at

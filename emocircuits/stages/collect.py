@@ -2,7 +2,7 @@
 
 import json
 
-from emocircuits.collect import collect_residuals
+from emocircuits.activations import collect_residuals
 from emocircuits.io.atomic import write_text
 from emocircuits.ranks import barrier, ranks
 from emocircuits.runs.run import Run

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from emocircuits.activations.story_files import read_stories
 from emocircuits.artifacts.directions import EmotionDirections
-from emocircuits.collect.story_files import read_stories
 from emocircuits.directions.learn import learn_directions
 from emocircuits.directions.settings import DirectionSettings
 from emocircuits.experiments.emotion_limit import EmotionLimits, emotion_limits, story_of

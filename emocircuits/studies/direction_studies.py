@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emocircuits.collect.dialogues import LabelledDialogue, Line, masked_spans, read_dialogues, speaker_spans
-from emocircuits.collect.spans import SpanText, collect_spans
-from emocircuits.collect.story_files import read_stories
+from emocircuits.activations.dialogues import (
+    LabelledDialogue,
+    Line,
+    masked_spans,
+    read_dialogues,
+    speaker_spans,
+)
+from emocircuits.activations.spans import SpanText, collect_spans
+from emocircuits.activations.story_files import read_stories
 from emocircuits.directions import ESTIMATORS
 from emocircuits.errors import UserError
 from emocircuits.experiments.geometry import best_correlation
@@ -197,7 +203,7 @@ def study_speakers(
     if not spans:
         raise UserError(
             "no dialogue has two speakers that are both heard, nor a mask",
-            expected="see emocircuits.collect.dialogues",
+            expected="see emocircuits.activations.dialogues",
         )
     spans += [
         SpanText(

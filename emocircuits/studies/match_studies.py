@@ -300,7 +300,7 @@ class MatchStudy:
         """The run's texts read by the model with shuffled weights, where `sae sweep --floors` keeps
         them too.
         """
-        from emocircuits.collect import collect_residuals
+        from emocircuits.activations import collect_residuals
         from emocircuits.models.randomised import shuffle_weights
 
         path = self.run.path(f"sweep/randomised/{short_site(site)}.h5")

@@ -173,7 +173,7 @@ class _Study:
 
     def randomised_store(self, site: str) -> ActivationStore:
         """Activations of the run's texts at one site in the model with shuffled weights; collected once."""
-        from emocircuits.collect import collect_residuals
+        from emocircuits.activations import collect_residuals
         from emocircuits.models.randomised import shuffle_weights
 
         path = self.run.path(f"{SWEEP}/randomised/{short_site(site)}.h5")

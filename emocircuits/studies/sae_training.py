@@ -41,7 +41,7 @@ def train_on_texts(
     settings = chosen.sae
     lines = read_lines(texts)
 
-    from emocircuits.collect.live_stream import LiveSettings, LiveStream
+    from emocircuits.activations.live_stream import LiveSettings, LiveStream
     from emocircuits.models import load_model
     from emocircuits.sae import train_from_stream
     from emocircuits.threads import use_threads

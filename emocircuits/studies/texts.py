@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from emocircuits.collect import LabelledText
-from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
-from emocircuits.collect.self_written import StorySettings, WritingPlan, write_stories
-from emocircuits.collect.story_files import read_stories
-from emocircuits.collect.story_material import story_material
+from emocircuits.activations import LabelledText
+from emocircuits.activations.asked_stories import asked_material, neutral_dialogues
+from emocircuits.activations.self_written import StorySettings, WritingPlan, write_stories
+from emocircuits.activations.story_files import read_stories
+from emocircuits.activations.story_material import story_material
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.planted.text import EMOTIONS, planted_stories
 from emocircuits.organism.corpus import generate, neutral_documents

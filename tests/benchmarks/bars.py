@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from jaxtyping import Float, Int
 
+from emocircuits.activations.prompts import LabelledText
+from emocircuits.activations.residuals import collect_residuals
 from emocircuits.artifacts.store.activation_store import ActivationStore
-from emocircuits.collect.prompts import LabelledText
-from emocircuits.collect.residuals import collect_residuals
 from emocircuits.organism.bayes import level_table
 from emocircuits.organism.corpus import make_document
 from emocircuits.organism.documents import Document

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from emocircuits.activations.residuals import length_batches, row_reader
 from emocircuits.artifacts.directions import EmotionDirections
-from emocircuits.collect.residuals import length_batches, row_reader
 from emocircuits.directions.estimator import leading_components
 from emocircuits.directions.summaries import StoreSummary, summarise
 from emocircuits.directions.validation import auroc_intervals

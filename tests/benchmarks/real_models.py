@@ -21,9 +21,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
 
+from emocircuits.activations.story_material import PRONOUNS, fill, story_material
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.artifacts.store.activation_store import ActivationStore
-from emocircuits.collect.story_material import PRONOUNS, fill, story_material
 from emocircuits.directions.validation import one_vs_others_auroc
 from emocircuits.models import load_model
 from emocircuits.passes.resume import stream_at

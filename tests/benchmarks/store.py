@@ -86,8 +86,8 @@ def harvest(repeats: int, clock: Clock = time.perf_counter, n_texts: int = 600) 
     """Collecting every site of the organism against its bare forward passes over the same batches, in
     seconds.
     """
-    from emocircuits.collect import LabelledText, collect_residuals
-    from emocircuits.collect.residuals import encode_texts, length_batches
+    from emocircuits.activations import LabelledText, collect_residuals
+    from emocircuits.activations.residuals import encode_texts, length_batches
     from emocircuits.models import load_model
     from emocircuits.organism.corpus import generate
 

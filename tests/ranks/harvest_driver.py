@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from emocircuits.collect import LabelledText, StoreSettings, collect_residuals
+from emocircuits.activations import LabelledText, StoreSettings, collect_residuals
 from emocircuits.models import load_model
 from emocircuits.models.planted.text import planted_stories
 from emocircuits.ranks import barrier, joined, ranks

@@ -144,7 +144,7 @@ def test_the_shipped_ones_do_what_the_registry_says(name):
     """On texts of the organism that were made just now."""
     from conftest import ROOT
 
-    from emocircuits.collect.residuals import row_reader
+    from emocircuits.activations.residuals import row_reader
     from emocircuits.models import load_model
     from emocircuits.organism.corpus import generate
 

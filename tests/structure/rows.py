@@ -36,7 +36,7 @@ ROWS = (
     ("models", "sae", "organism", "viewer"),
     ("passes", "figures"),
     ("interventions", "behaviours", "export"),
-    ("collect", "directions", "matching", "graphs"),
+    ("activations", "directions", "matching", "graphs"),
     ("attribution",),
     ("circuits", "experiments"),
     ("runs",),

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from emocircuits.collect.prompts import LabelledText
-from emocircuits.collect.story_material import Opening, pattern_of
+from emocircuits.activations.prompts import LabelledText
+from emocircuits.activations.story_material import Opening, pattern_of
 from emocircuits.errors import UserError, unknown
 from emocircuits.numerics import generator
 from emocircuits.organism.world import lexicon

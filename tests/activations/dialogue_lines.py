@@ -1,6 +1,6 @@
 """Lines of a short dialogue."""
 
-from emocircuits.collect.dialogues import Line
+from emocircuits.activations.dialogues import Line
 
 LINES = (
     Line("", "It was late."),

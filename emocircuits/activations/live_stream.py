@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int
 
+from emocircuits.activations.residuals import length_batches, row_reader
 from emocircuits.artifacts.store.seekable_stream import WINDOW, SeekableStream
-from emocircuits.collect.residuals import length_batches, row_reader
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import generator

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from emocircuits.collect.prompts import LabelledText
+from emocircuits.activations.prompts import LabelledText
 from emocircuits.errors import UserError, unknown
 from emocircuits.numerics import generator
 

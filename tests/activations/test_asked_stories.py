@@ -2,8 +2,8 @@
 
 import pytest
 
-from emocircuits.collect.asked_stories import asked_material, neutral_dialogues
-from emocircuits.collect.self_written import StorySettings, WritingPlan, read_report, write_stories
+from emocircuits.activations.asked_stories import asked_material, neutral_dialogues
+from emocircuits.activations.self_written import StorySettings, WritingPlan, read_report, write_stories
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
 from emocircuits.models.tiny import TinyShape, write_tiny_model
@@ -57,7 +57,7 @@ def test_stories_are_the_continuation_without_the_request(model, tmp_path):
             material=asked_material(model),
         )
 
-    import emocircuits.collect.story_writer as story_writer
+    import emocircuits.activations.story_writer as story_writer
 
     with pytest.MonkeyPatch.context() as patch:  # a random model writes no sentences
         patch.setattr(story_writer, "whole_sentences", lambda opening, text: text)

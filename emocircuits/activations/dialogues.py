@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emocircuits.collect.spans import SpanText
+from emocircuits.activations.spans import SpanText
 from emocircuits.errors import UserError
 from emocircuits.io.documents import read_jsonl
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emocircuits.collect.prompts import LabelledText, label_table
+from emocircuits.activations.prompts import LabelledText, label_table
 from emocircuits.errors import UserError
 
 

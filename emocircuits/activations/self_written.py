@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emocircuits.collect.asked_stories import AskedMaterial
-from emocircuits.collect.prompts import LabelledText
-from emocircuits.collect.story_files import read_stories, stories_jsonl
-from emocircuits.collect.story_material import Opening, StoryMaterial, story_material
-from emocircuits.collect.story_writer import StorySettings, StoryWriter
+from emocircuits.activations.asked_stories import AskedMaterial
+from emocircuits.activations.prompts import LabelledText
+from emocircuits.activations.story_files import read_stories, stories_jsonl
+from emocircuits.activations.story_material import Opening, StoryMaterial, story_material
+from emocircuits.activations.story_writer import StorySettings, StoryWriter
 from emocircuits.errors import Failure, UserError
 from emocircuits.io.atomic import write_text
 from emocircuits.provenance import sha256_bytes, sha256_file, sha256_json

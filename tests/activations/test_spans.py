@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from collect.dialogue_lines import LINES
+from activations.dialogue_lines import LINES
 
-from emocircuits.collect.dialogues import LabelledDialogue, speaker_spans
-from emocircuits.collect.spans import SpanText, collect_spans
+from emocircuits.activations.dialogues import LabelledDialogue, speaker_spans
+from emocircuits.activations.spans import SpanText, collect_spans
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
 from emocircuits.models.tiny import write_tiny_model

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from emocircuits.collect.prompts import LabelledText
-from emocircuits.collect.sampling import sample_continuations
-from emocircuits.collect.story_material import Opening
+from emocircuits.activations.prompts import LabelledText
+from emocircuits.activations.sampling import sample_continuations
+from emocircuits.activations.story_material import Opening
 from emocircuits.io.atomic import write_text
 from emocircuits.numerics import generator
 from emocircuits.progress import bar

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from collect.fake_model import FakeModel
+from activations.fake_model import FakeModel
 
-from emocircuits.collect.sampling import choose, sample_continuations
+from emocircuits.activations.sampling import choose, sample_continuations
 from tests.conftest import real_model
 
 

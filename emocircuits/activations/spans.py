@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from emocircuits.activations.residuals import length_batches, row_reader
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.artifacts.store.writer import ActivationStoreWriter
-from emocircuits.collect.residuals import length_batches, row_reader
 from emocircuits.errors import UserError
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.spans import encode_with_offsets, tokens_of

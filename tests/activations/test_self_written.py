@@ -1,18 +1,18 @@
 """Self-written stories: material, sampling, filter, freezing, resuming, JSONL."""
 
 import pytest
-from collect.fake_model import FakeModel
+from activations.fake_model import FakeModel
 
-from emocircuits.collect import self_written, story_writer
-from emocircuits.collect.self_written import (
+from emocircuits.activations import self_written, story_writer
+from emocircuits.activations.self_written import (
     StorySettings,
     WritingPlan,
     read_report,
     report_path,
     write_stories,
 )
-from emocircuits.collect.story_files import read_stories
-from emocircuits.collect.story_material import plan_openings, story_material
+from emocircuits.activations.story_files import read_stories
+from emocircuits.activations.story_material import plan_openings, story_material
 from emocircuits.errors import Failure, UserError
 from tests.conftest import real_model
 

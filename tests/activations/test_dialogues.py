@@ -5,9 +5,9 @@ forward passes.
 import json
 
 import pytest
-from collect.dialogue_lines import LINES
+from activations.dialogue_lines import LINES
 
-from emocircuits.collect.dialogues import LabelledDialogue, masked_spans, read_dialogues, speaker_spans
+from emocircuits.activations.dialogues import LabelledDialogue, masked_spans, read_dialogues, speaker_spans
 from emocircuits.errors import UserError
 
 PLAIN = LabelledDialogue("d", LINES, {"Anna": "calm", "Ben": "angry"}, {}, "home", "train")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from emocircuits.activations import LabelledText, StoreSettings, collect_residuals
+from emocircuits.activations import residuals as module
 from emocircuits.artifacts.store.activation_store import ActivationStore
-from emocircuits.collect import LabelledText, StoreSettings, collect_residuals
-from emocircuits.collect import residuals as module
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
 from emocircuits.models.tiny import SAMPLE, write_tiny_model

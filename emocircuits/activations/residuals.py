@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from emocircuits.activations.prompts import LabelledText, label_table
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.artifacts.store.writer import ActivationStoreWriter
-from emocircuits.collect.prompts import LabelledText, label_table
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.replicas import replicas

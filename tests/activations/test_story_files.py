@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from emocircuits.collect.prompts import LabelledText
-from emocircuits.collect.story_files import read_stories, stories_jsonl
+from emocircuits.activations.prompts import LabelledText
+from emocircuits.activations.story_files import read_stories, stories_jsonl
 from emocircuits.errors import UserError
 
 

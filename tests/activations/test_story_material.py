@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emocircuits.collect.story_material import fill, plan_openings, story_material
+from emocircuits.activations.story_material import fill, plan_openings, story_material
 
 
 def test_material_is_rich_enough():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emocircuits.collect.story_writer import whole_sentences
+from emocircuits.activations.story_writer import whole_sentences
 
 
 @pytest.mark.parametrize(

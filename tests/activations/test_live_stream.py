@@ -5,10 +5,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from emocircuits.activations import LabelledText, collect_residuals
+from emocircuits.activations.live_stream import LiveSettings, LiveStream
+from emocircuits.activations.residuals import encode_texts
 from emocircuits.artifacts.store.activation_store import ActivationStore
-from emocircuits.collect import LabelledText, collect_residuals
-from emocircuits.collect.live_stream import LiveSettings, LiveStream
-from emocircuits.collect.residuals import encode_texts
 from emocircuits.errors import UserError
 from emocircuits.models import load_model
 from emocircuits.models.tiny import SAMPLE, write_tiny_model
@@ -81,7 +81,7 @@ def test_a_batch_is_a_pure_function_of_seed_and_step(model, tokens):
 
 
 def test_only_one_window_of_texts_is_run_at_a_time(model, tokens, monkeypatch):
-    from emocircuits.collect import live_stream as module
+    from emocircuits.activations import live_stream as module
 
     real, seen = module.row_reader, []
 

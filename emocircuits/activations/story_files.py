@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from emocircuits.collect.prompts import LabelledText
+from emocircuits.activations.prompts import LabelledText
 from emocircuits.errors import UserError
 from emocircuits.io.documents import read_jsonl
 
