@@ -9,11 +9,14 @@ import pandas as pd
 import torch
 
 import emocircuits
-from emocircuits import CircuitGraph, EmotionDirections, FeatureMatches, Push, Run
+from emocircuits import CircuitGraph, EmotionDirections, FeatureMatches, PromptPairs, Push, Run, Task
+from emocircuits.artifacts.answers import Faithfulness
 from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.artifacts.store.activation_store import ActivationStore
+from emocircuits.behaviours.behaviour import Behaviour
+from emocircuits.circuits.quality import CircuitQuality
+from emocircuits.interventions.edits import Edit
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.passes.prompt_pairs import PromptPairs
-from emocircuits.passes.task import Task
 
 
 def difference(logits: torch.Tensor) -> torch.Tensor:
@@ -71,3 +74,45 @@ def attribution(model: LanguageModel, saes: dict[str, object], tokens: torch.Ten
     edges = [("feature/blocks.0.hook_resid_post/7", "logits")]
     parts = emocircuits.edge_parts(task, edges)
     assert_type(parts, pd.DataFrame)
+
+
+def circuits(effects: AttributionResult, find: Task, held_out: Task) -> None:
+    circuit = emocircuits.choose_circuit(effects, find, max_nodes=60)
+    assert_type(circuit, CircuitGraph)
+    assert_type(emocircuits.verify(circuit, held_out, budget=40), CircuitGraph)
+    assert_type(emocircuits.faithfulness(circuit, held_out, ablation="mean"), Faithfulness)
+    members = [node.id for node in circuit.nodes]
+    assert_type(emocircuits.circuit_quality(members, effects, held_out, find), CircuitQuality)
+
+
+def readable_circuits(
+    circuit: CircuitGraph, find: Task, model: LanguageModel, store: ActivationStore, matches: FeatureMatches
+) -> None:
+    assert_type(emocircuits.describe_circuit(circuit, find, model, store, matches), CircuitGraph)
+    pair = find.prompts.pair(0)
+    unrolled = emocircuits.unroll(circuit, find, pair, model.token_texts(pair.clean[0].tolist()))
+    assert_type(unrolled, CircuitGraph)
+
+
+def predictions(circuit: CircuitGraph, edits: list[Edit], held_out: Task) -> None:
+    assert_type(emocircuits.predicted_effect(circuit, edits, held_out), pd.DataFrame)
+
+
+def behaviours(model: LanguageModel, saes: dict[str, object], folder: Path) -> None:
+    pairs = [emocircuits.PromptPair("one", "a desperate text", "a calm text", "find")]
+    emocircuits.write_pairs(folder / "own.words.jsonl", pairs)
+    words = {"words": (("threat",), ("polite",), "")}
+    card = emocircuits.add_behaviour("own", "Own", "One of my own.", words, folder=folder)
+    assert_type(card, Behaviour)
+    assert_type(emocircuits.behaviour("blackmail").tasks(model, saes), tuple[Task, Task])
+    assert_type(emocircuits.BEHAVIOURS.names(), tuple[str, ...])
+
+
+def extensions() -> None:
+    def run(request: emocircuits.Request) -> AttributionResult:
+        return emocircuits.METHODS.get("attribution_patching").run(request)
+
+    mine = emocircuits.MethodCard("mine", "as before", "", "corrupt run", "3", "", run)
+    assert_type(emocircuits.METHODS.add(mine), emocircuits.MethodCard)
+    half = emocircuits.Ablation("half", "half its value", lambda other, mean: other / 2)
+    assert_type(emocircuits.ABLATIONS.add(half), emocircuits.Ablation)
