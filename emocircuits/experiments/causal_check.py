@@ -23,7 +23,7 @@ from torch import Tensor
 
 from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import UserError
-from emocircuits.experiments.resumed import Edited, Rows, resumed_metric
+from emocircuits.experiments.resumed import Crew, Edited, Rows, resumed_metric
 from emocircuits.experiments.steered import steered_metric
 from emocircuits.experiments.steering import BehaviourPrompts, rank_p_value
 from emocircuits.models.language_model import LanguageModel
@@ -131,7 +131,7 @@ def causal_check(
     if len(emotions) > 1:
         raise UserError(f"checks of {', '.join(sorted(emotions))}", expected="checks of one emotion")
     dictionaries = open_dictionaries({check.site: saes[check.site] for check in checks}, model.d_model)
-    rows: list[tuple] = []
+    rows, crew = [], Crew.of(model)
     for check in checks:
         dictionary = dictionaries[check.site]
         kinds, taken = _kinds(check), _masks(check, dictionary.d_sae)
@@ -146,6 +146,7 @@ def causal_check(
                 both,
                 behaviour.metric,
                 site=check.site,
+                crew=crew,
                 batch_tokens=settings.batch_tokens,
             )
             slopes = (values[: len(pushes)] - values[len(pushes) :]) / (2 * settings.strength)
@@ -153,7 +154,12 @@ def causal_check(
         without = Rows(check.site, 1 + len(kinds), _Taken(dictionary, taken, check))
         for behaviour in pressed:
             values = resumed_metric(
-                model, behaviour.prompts, without, behaviour.metric, batch_tokens=settings.batch_tokens
+                model,
+                behaviour.prompts,
+                without,
+                behaviour.metric,
+                crew=crew,
+                batch_tokens=settings.batch_tokens,
             )
             rows += _rows(check, behaviour.name, "ablate", values[1:] - values[0], settings.seed)
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "q_value"])

@@ -24,7 +24,7 @@ from torch import Tensor
 from emocircuits.artifacts.direction import Direction
 from emocircuits.artifacts.push import Push
 from emocircuits.errors import Failure, UserError
-from emocircuits.experiments.resumed import Edited, Rows, resumed_metric
+from emocircuits.experiments.resumed import Crew, Edited, Rows, resumed_metric
 from emocircuits.experiments.steering import BehaviourPrompts
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.names import layer_of, residual_site
@@ -127,7 +127,7 @@ def mediation(
     }
     masks = _masks(sets, dictionaries, site)
     push = direction.push(settings.strength)
-    values = {}
+    values, crew = {}, Crew.of(model)
     with bar((2 + len(sets)) * sum(len(behaviour.prompts) for behaviour in behaviours), "mediation") as shown:
         for behaviour in behaviours:
             plan = _Held(model, dictionaries, masks, push)
@@ -136,6 +136,7 @@ def mediation(
                 behaviour.prompts,
                 Rows(site, 2 + len(sets), plan),
                 behaviour.metric,
+                crew=crew,
                 batch_tokens=settings.batch_tokens,
                 tick=shown.update,
             )

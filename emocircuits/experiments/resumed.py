@@ -1,7 +1,10 @@
 """Many edited forward passes at once: what lies before the edited site runs only once for each prompt."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +13,12 @@ from torch import Tensor
 
 from emocircuits.errors import Failure, UserError
 from emocircuits.models.language_model import LanguageModel
+from emocircuits.models.replicas import replicas
+from emocircuits.passes.anatomy import Anatomy, open_anatomy
+from emocircuits.passes.last_block import last_position_after_attention, unwatched
 from emocircuits.passes.metric import Metric
 from emocircuits.passes.resume import resume, stream_at
+from emocircuits.threads import side_by_side
 
 Hooks = list[tuple[str, Callable]]
 # (rows, columns) of a batch -> the stream to resume with at the site, and hooks at later sites
@@ -45,6 +52,37 @@ def equal_length_groups(
         yield numbers, torch.tensor([list(prompts[number]) for number in numbers])
 
 
+@dataclass(frozen=True, eq=False)
+class Crew:
+    """Replicas of a model, one for each thread, that resume passes whose last position alone is read.
+
+    Attributes:
+        bridges: the replicas.
+        anatomies: their parts; None for a model whose parts are not found or whose last block is watched by a
+            hook: then that block runs in full.
+    """
+
+    bridges: tuple[Any, ...]
+    anatomies: tuple[Anatomy | None, ...]
+
+    @classmethod
+    def of(cls, model: LanguageModel) -> "Crew":
+        """A crew for this model and the hooks that are set on it."""
+        bridges = replicas(model.bridge)
+        return cls(tuple(bridges), tuple(map(_anatomy, bridges)))
+
+    def resume(
+        self, number: int, tokens: Tensor, site: str, stream: Tensor, hooks: Hooks
+    ) -> Float[Tensor, "prompt one d_vocab"]:
+        """Logits at the last position by replica `number`."""
+        anatomy = self.anatomies[number]
+        short = (
+            nullcontext() if anatomy is None else last_position_after_attention(anatomy, anatomy.layers[-1])
+        )
+        with short:
+            return resume(self.bridges[number], tokens, site, stream, last=True, hooks=hooks)
+
+
 @torch.no_grad()
 def resumed_metric(
     model: LanguageModel,
@@ -52,6 +90,7 @@ def resumed_metric(
     rows: Rows,
     metric: Metric,
     *,
+    crew: Crew | None = None,
     batch_tokens: int = 4096,
     tick: Callable[[int], object] | None = None,
 ) -> Float[np.ndarray, "row prompt *rest"]:
@@ -63,6 +102,7 @@ def resumed_metric(
         rows: how the streams are edited.
         metric: logits `(prompt, pos, d_vocab)` -> one number (or several) per prompt, read at the last
             position.
+        crew: its replicas, where several calls share them.
         batch_tokens: tokens per forward pass.
         tick: called with the number of finished (row, prompt) pairs.
 
@@ -73,28 +113,57 @@ def resumed_metric(
     if not len(prompts):
         raise UserError("there are no prompts to steer")
     device, site = model.bridge.cfg.device, rows.site
+    crew = crew or Crew.of(model)
+
+    def passes() -> Iterator[_Pass]:
+        for numbers, tokens in equal_length_groups(prompts):
+            tokens = tokens.to(device)
+            residual = stream_at(model.bridge, tokens, site)
+            whole = metric(model.bridge(tokens, use_cache=False, logits_to_keep=1))
+            yield _Pass(tokens, lambda residual=residual: (residual, []), whole=whole)
+            edited = rows.plan(tokens, residual)
+            pairs = torch.cartesian_prod(torch.arange(rows.count), torch.arange(len(numbers)))
+            for part in pairs.split(max(1, batch_tokens // tokens.shape[1])):
+                chosen, columns = part.T.to(device)
+                places = part[:, 0].numpy(), numbers[part[:, 1].numpy()]
+                yield _Pass(tokens[columns], partial(edited, chosen, columns), places)
+
+    @torch.no_grad()
+    def run(number: int, one: _Pass) -> tuple[_Pass, Tensor]:
+        stream, hooks = one.make()
+        return one, metric(crew.resume(number, one.tokens, site, stream, hooks))
+
     results: np.ndarray | None = None
-    for numbers, tokens in equal_length_groups(prompts):
-        tokens = tokens.to(device)
-        residual = stream_at(model.bridge, tokens, site)
-        whole = metric(model.bridge(tokens, use_cache=False, logits_to_keep=1))
-        _check_resumed(metric(resume(model.bridge, tokens, site, residual, last=True)), whole, site)
-        if results is None:
-            results = np.zeros((rows.count, len(prompts), *whole.shape[1:]))
-        edited = rows.plan(tokens, residual)
-        pairs = [(row, column) for row in range(rows.count) for column in range(len(numbers))]
-        size = max(1, batch_tokens // tokens.shape[1])
-        for start in range(0, len(pairs), size):
-            chosen, columns = (
-                torch.tensor(part, device=device) for part in zip(*pairs[start : start + size], strict=True)
-            )
-            stream, hooks = edited(chosen, columns)
-            logits = resume(model.bridge, tokens[columns], site, stream, last=True, hooks=hooks)
-            values = metric(logits).double().cpu().numpy()
-            results[chosen.cpu().numpy(), numbers[columns.cpu().numpy()]] = values
-            if tick:
-                tick(len(values))
+    for one, values in side_by_side(run, passes(), range(len(crew.bridges))):
+        if one.whole is not None:
+            _check_resumed(values, one.whole, site)
+            if results is None:
+                results = np.zeros((rows.count, len(prompts), *values.shape[1:]))
+            continue
+        results[one.places] = values.double().cpu().numpy()
+        if tick:
+            tick(len(values))
     return results
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """One pass: its prompts, what makes the stream and the hooks, where its values go; or the value of the
+    whole pass, which it must repeat.
+    """
+
+    tokens: Tensor
+    make: Callable[[], tuple[Tensor, Hooks]]
+    places: tuple[np.ndarray, np.ndarray] | None = None
+    whole: Tensor | None = None
+
+
+def _anatomy(bridge: Any) -> Anatomy | None:
+    anatomy = open_anatomy(bridge, torch.arange(8, device=bridge.cfg.device)[None])
+    try:
+        return anatomy if anatomy.layers and unwatched(anatomy) else None
+    except UserError:
+        return None
 
 
 def _check_resumed(resumed: Tensor, whole: Tensor, site: str) -> None:

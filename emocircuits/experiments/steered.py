@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import Failure, UserError
-from emocircuits.experiments.resumed import Metric, Rows, equal_length_groups, resumed_metric
+from emocircuits.experiments.resumed import Crew, Metric, Rows, equal_length_groups, resumed_metric
 from emocircuits.models.language_model import LanguageModel
 
 __all__ = ["Metric", "equal_length_groups", "site_of", "steered_metric"]
@@ -37,6 +37,7 @@ def steered_metric(
     metric: Metric,
     *,
     site: str,
+    crew: Crew | None = None,
     batch_tokens: int = 4096,
     tick: Callable[[int], object] | None = None,
 ) -> Float[np.ndarray, "row prompt *rest"]:
@@ -52,6 +53,7 @@ def steered_metric(
         metric: logits `(prompt, pos, d_vocab)` -> one number (or several) per prompt, read at the last
             position.
         site: a `hook_resid_post` site.
+        crew: replicas of the model, where several calls share them.
         batch_tokens: tokens per forward pass.
         tick: called with the number of finished (row, prompt) pairs.
 
@@ -65,7 +67,7 @@ def steered_metric(
         return lambda rows, columns: (residual[columns] + vectors[rows].to(residual.dtype)[:, None, :], [])
 
     rows = Rows(site, len(pushes), plan)
-    results = resumed_metric(model, prompts, rows, metric, batch_tokens=batch_tokens, tick=tick)
+    results = resumed_metric(model, prompts, rows, metric, crew=crew, batch_tokens=batch_tokens, tick=tick)
     _check_live(results, pushes, site)
     return results
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import UserError
+from emocircuits.experiments.resumed import Crew
 from emocircuits.experiments.steered import Metric, site_of, steered_metric
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import bootstrap_interval, generator
@@ -145,7 +146,7 @@ def dose_response(
     pushes = np.zeros((len(cells) + 1, model.d_model), dtype=np.float32)
     for number, (row, column) in enumerate(cells):
         pushes[number] = directions[row].push(grid[column]).vector
-    values, sampled = {}, {}
+    values, sampled, crew = {}, {}, Crew.of(model)
     with bar(len(pushes) * sum(len(behaviour.prompts) for behaviour in behaviours), "steer") as shown:
         for behaviour in behaviours:
             measured = steered_metric(
@@ -154,6 +155,7 @@ def dose_response(
                 pushes,
                 behaviour.outcomes,
                 site=site_of(directions),
+                crew=crew,
                 batch_tokens=settings.batch_tokens,
                 tick=shown.update,
             )

@@ -8,16 +8,17 @@ import torch
 
 
 def replicas(model: Any, count: int | None = None) -> list[Any]:
-    """The model and copies of it that share its weights, so that passes with hooks in one thread do not meet
-    those of another.
+    """Copies of a model that share its weights, so that passes with hooks in one thread do not meet those of
+    another; where one is enough, the model itself.
 
     Args:
         model: any TransformerLens object; hooks that are set on it are set on the copies too.
-        count: how many altogether; by default as many as torch has threads, and one on other devices than
-            the processor.
+        count: how many; by default as many as torch has threads, and one on other devices than the processor.
     """
     tensors = list(chain(model.parameters(), model.buffers()))
     if count is None:
         count = torch.get_num_threads() if all(one.device.type == "cpu" for one in tensors) else 1
-    shared = [*tensors, getattr(model, "tokenizer", None)]
-    return [model, *(copy.deepcopy(model, {id(one): one for one in shared}) for _ in range(count - 1))]
+    if count == 1:
+        return [model]
+    shared = {id(one): one for one in (*tensors, getattr(model, "tokenizer", None))}
+    return [copy.deepcopy(model, dict(shared)) for _ in range(count)]

@@ -34,16 +34,16 @@ def test_weights_are_shared_and_hooks_are_not():
     )
     model.add_hook("hook_embed", lambda value, hook: value * 2)
     first, second = replicas(model, 2)
-    assert first is model and all(
-        a is b for a, b in zip(first.parameters(), second.parameters(), strict=True)
-    )
+    for one in (first, second):
+        assert one is not model
+        assert all(a is b for a, b in zip(one.parameters(), model.parameters(), strict=True))
     seen, tokens = [], torch.arange(5)[None]
     with second.hooks(fwd_hooks=[(SITE, lambda value, hook: seen.append(value))]):
         one = first(tokens)
         assert not seen
         assert torch.equal(second(tokens), one) and len(seen) == 1  # the hook from before is on both
     model.reset_hooks()
-    assert not torch.equal(model(tokens), one)
+    assert torch.equal(first(tokens), one) and not torch.equal(model(tokens), one)
 
 
 def test_as_many_as_torch_has_threads():
@@ -51,7 +51,7 @@ def test_as_many_as_torch_has_threads():
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            assert len(replicas(model)) == count
+            assert len(replicas(model)) == count and (count > 1) == (model not in replicas(model))
         assert len(replicas(torch.nn.Linear(2, 2, device="meta"))) == 1
     finally:
         torch.set_num_threads(before)
