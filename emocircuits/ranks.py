@@ -162,7 +162,9 @@ def gather_rows(rows: Any) -> Any:
         held = np.frombuffer(rows.tobytes(), dtype=np.uint8)
         buffer[: len(held)] = torch.from_numpy(held.copy())
     parts = [part[: row_bytes * one[2]] for part, one in zip(gather(buffer).numpy(), shapes, strict=True)]
-    return np.concatenate(parts).view(ROW_TYPES[given[0][1]]).reshape(-1, *given[0][3 : 2 + given[0][0]])
+    rows_in_all = sum(one[2] for one in shapes)  # rows may be empty: their number cannot be inferred
+    together = np.concatenate(parts).view(ROW_TYPES[given[0][1]])
+    return together.reshape(rows_in_all, *given[0][3 : 2 + given[0][0]])
 
 
 def _group() -> Any:

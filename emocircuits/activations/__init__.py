@@ -1,15 +1,12 @@
 """Activations: texts go in, an activation store comes out."""
 
-from typing import Any
+from emocircuits.lazy import lazy
 
-from emocircuits.activations.prompts import LabelledText, label_table
-
-__all__ = ["LabelledText", "StoreSettings", "collect_residuals", "label_table"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("StoreSettings", "collect_residuals"):
-        from emocircuits.activations import residuals
-
-        return getattr(residuals, name)
-    raise AttributeError(f"module 'emocircuits.activations' has no attribute '{name}'")
+_NAMES = {
+    "LabelledText": "prompts",
+    "StoreSettings": "residuals",
+    "collect_residuals": "residuals",
+    "label_table": "prompts",
+}
+__all__ = list(_NAMES)
+__getattr__ = lazy(__name__, _NAMES)
