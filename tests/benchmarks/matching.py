@@ -181,7 +181,8 @@ def null_rows(run: Run, sizes: Sizes) -> Iterator[Row]:
             fit,
             held,
             len(emotions),
-            replace(how, seed=seed + repeat),
+            how,
+            permutations(len(fit[0]), how.permutations, seed + repeat),
             generator(seed, "permuted labels", repeat),
         )
         kept.append(bool(matches["kept"].any()))
@@ -225,6 +226,7 @@ def _permuted_match(
     held: tuple[np.ndarray, np.ndarray],
     n: int,
     how: MatchSettings,
+    orders: np.ndarray,
     source: np.random.Generator,
 ) -> pd.DataFrame:
     """The table of matches of one site with permuted labels; `attrs["smallest_p"]` is the smallest p of every
@@ -233,14 +235,7 @@ def _permuted_match(
     labels = Labels(fit[0], Contrast(source.permutation(fit[1]), n), held[0], source.permutation(held[1]))
     raw = labels.contrast.apply(seen.stream[labels.fit])
     directions = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
-    joined = join_sites(
-        [
-            match_site(
-                site, seen, labels, directions, permutations(len(fit[0]), how.permutations, how.seed), how
-            )
-        ],
-        how,
-    )
+    joined = join_sites([match_site(site, seen, labels, directions, orders, how)], how)
     table = match_table([str(number) for number in range(n)], (site,), joined, how)
     table.attrs["smallest_p"] = joined["null"]["p_value"][0].min(axis=1)
     return table

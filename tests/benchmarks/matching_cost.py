@@ -8,6 +8,7 @@ import json
 import resource
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +21,7 @@ from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.artifacts.store.writer import ActivationStoreWriter
 from emocircuits.directions.controls import unit_rows
+from emocircuits.directions.settings import DirectionSettings
 from emocircuits.matching import MatchSettings, match_features
 from emocircuits.progress import quiet
 
@@ -100,7 +102,7 @@ def random_directions(emotions: int) -> EmotionDirections:
         sites=(SITE,),
         emotions=tuple(f"e{number}" for number in range(emotions)),
         estimator="difference_of_means",
-        settings={"from_token": FIRST},
+        settings=asdict(DirectionSettings(from_token=FIRST)),
         controls={},
         model_hash="m",
         read_site=SITE,
