@@ -17,7 +17,6 @@ from sphinx.errors import ExtensionError
 
 from emocircuits.attribution.methods import METHODS
 from emocircuits.attribution.methods.card import MethodCard
-from emocircuits.cli.main import build_parser
 from emocircuits.export import EXPORTERS
 from emocircuits.runs.recipe import recipe_keys
 
@@ -33,7 +32,7 @@ def generate(app: Sphinx) -> None:
     script = Path(str(metadata.distribution(MATHJAX[0]).locate_file(MATHJAX[1])))
     if not (static / script.name).is_file():
         shutil.copyfile(script, static / script.name)
-    write_text(source / "_generated" / "command_line.md", command_line_page(build_parser()))
+    write_text(source / "_generated" / "command_line.md", command_line_page())
     write_text(source / "_generated" / "recipe.md", recipe_page(recipe_keys()))
     write_text(source / "_generated" / "parts" / "exports.md", exports_table())
     write_text(source / "_generated" / "parts" / "methods.md", methods_table())

@@ -19,7 +19,7 @@ EXPORTERS.add(Exporter("lines", "one link per line: source, target, weight", ".l
 
 
 def example(run: Path) -> None:
-    """`emocircuits export RUN --format lines` writes it; so does this."""
+    """`emocircuits export RUN --formats lines` writes it; so does this."""
     circuit = CircuitGraph.load(run / "circuit_reward_hacking.json")
     with tempfile.TemporaryDirectory() as folder:
         path = EXPORTERS.get("lines").write(circuit, folder)

@@ -4,59 +4,13 @@ import argparse
 import json
 from dataclasses import fields, replace
 
-from emocircuits.cli.options import add_json
+from emocircuits.cli.verb import JSON, NUMBER, WHOLE, Verb, option
 from emocircuits.errors import unknown
 
 SIZES = ("organism", "2b", "7b", "27b")
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """`emocircuits cost`."""
-    parser = commands.add_parser(
-        "cost",
-        help="time and memory of a run on paper, from measured or stated rates",
-        epilog="example: emocircuits cost --size 7b --tokens 2e7 --rows 5e8 --sites "
-        "4 --flops 4e14 --share 0.4",
-    )
-    parser.add_argument(
-        "--size", default="organism", metavar="SIZE", help=f"{', '.join(SIZES)} (default: organism)"
-    )
-    for name, kind, text in (
-        ("tokens", float, "tokens that are harvested"),
-        ("rows", float, "rows each SAE learns from"),
-        ("sites", int, "layers with an SAE"),
-        ("expansion", int, "d_sae / d_model"),
-        ("k", int, "active features"),
-        ("pairs", int, "prompt pairs"),
-        ("pair-tokens", int, "tokens of one side of a pair"),
-        ("steps", int, "midpoints of integrated gradients"),
-        ("directions", int, "directions that are steered"),
-        ("strengths", int, "strengths"),
-        ("prompts", int, "prompts that are steered"),
-        ("ranks", int, "processes or devices"),
-    ):
-        parser.add_argument(f"--{name}", type=kind, metavar="N", help=text)
-    parser.add_argument(
-        "--flops",
-        type=float,
-        metavar="F",
-        help="rate of a matrix product per second on the device meant (default: measured here)",
-    )
-    parser.add_argument(
-        "--share",
-        type=float,
-        metavar="X",
-        help="share of it that a forward pass reaches (default: measured here)",
-    )
-    parser.add_argument(
-        "--disk", type=float, metavar="B", help="bytes per second that are written (default: measured here)"
-    )
-    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="what is measured: cpu, cuda, mps")
-    add_json(parser)
-    parser.set_defaults(call=call)
-
-
-def call(arguments: argparse.Namespace) -> int:
+def cost(arguments: argparse.Namespace) -> int:
     """Prints one row per stage."""
     from emocircuits.studies.cost import PRESETS, Job, Rates, estimate, measure
 
@@ -102,3 +56,31 @@ def _clock(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+COST = Verb(
+    "cost",
+    "time and memory of a run on paper, before it is started",
+    cost,
+    (
+        option("--size", ", ".join(SIZES), value="SIZE", default="organism"),
+        option("--tokens", "tokens that are harvested", NUMBER),
+        option("--rows", "rows each SAE learns from", NUMBER),
+        option("--sites", "layers with an SAE", WHOLE),
+        option("--expansion", "d_sae / d_model", WHOLE),
+        option("--k", "active features", WHOLE),
+        option("--pairs", "prompt pairs", WHOLE),
+        option("--pair-tokens", "tokens of one side of a pair", WHOLE),
+        option("--steps", "midpoints of integrated gradients", WHOLE),
+        option("--directions", "directions that are steered", WHOLE),
+        option("--strengths", "strengths", WHOLE),
+        option("--prompts", "prompts that are steered", WHOLE),
+        option("--ranks", "processes or devices", WHOLE),
+        option("--flops", "flop/s of a matrix product on the device meant (default: measured here)", NUMBER),
+        option("--share", "share of it that a forward pass reaches (default: measured here)", NUMBER),
+        option("--disk", "bytes per second that are written (default: measured here)", NUMBER),
+        option("--device", "what is measured: cpu, cuda, mps", value="DEVICE", default="cpu"),
+        JSON,
+    ),
+    ("emocircuits cost --size 7b --tokens 2e7 --rows 5e8 --sites 4 --flops 4e14 --share 0.4",),
+)

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from emocircuits import __version__
-from emocircuits.cli.options import add_json
+from emocircuits.cli.verb import JSON, Verb, switch
 
 REQUIRED = (
     "torch",
@@ -31,22 +31,7 @@ TESTED = {"torch": "2.13", "transformer-lens": "3.9", "sae-lens": "6.54"}
 NEEDED_DISK_GB, NEEDED_MEMORY_GB = 4, 4
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """`emocircuits doctor`."""
-    parser = commands.add_parser(
-        "doctor", help="what is installed and what will run", epilog="example: emocircuits doctor --quick"
-    )
-    parser.add_argument(
-        "--quick",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="only what needs no heavy import",
-    )
-    add_json(parser)
-    parser.set_defaults(call=call)
-
-
-def call(arguments: argparse.Namespace) -> int:
+def doctor(arguments: argparse.Namespace) -> int:
     """Prints a table of checks; exit code 1 when something needed is missing."""
     checks = quick_checks()
     if not arguments.quick:
@@ -186,3 +171,13 @@ def deep_checks() -> list[tuple[str, str, bool]]:
     model = load_model("organism")
     checks += [(f"check {check.name}", check.detail, check.passed) for check in model.checks]
     return checks
+
+
+DOCTOR = Verb(
+    "doctor",
+    "what is installed and what will run",
+    doctor,
+    (switch("--quick", "only what needs no heavy import"), JSON),
+    ("emocircuits doctor --quick",),
+    "The exit code is 1 when something that is needed is missing.",
+)

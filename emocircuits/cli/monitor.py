@@ -1,4 +1,4 @@
-"""`emocircuits monitor`: readings while a model writes, as lines of JSON, with actions before a token is
+"""`emocircuits monitor RUN`: readings while a model writes, as lines of JSON, with actions before a token is
 emitted.
 """
 
@@ -8,98 +8,40 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from emocircuits.cli.options import add_quiet, add_trust
+from emocircuits.cli.steer import DEVICE, MODEL, RUN, SEED
+from emocircuits.cli.verb import NAMES, NUMBER, PATH, QUIET, TRUST, WHOLE, WHOLES, Verb, option
 from emocircuits.errors import UserError
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """`emocircuits monitor`."""
-    parser = commands.add_parser(
-        "monitor",
-        help="read emotions while a model writes; log, annotate, steer or stop before a token is emitted",
-        epilog='example: echo "Alex decided to" | emocircuits monitor --directions runs/organism --text - '
-        "--action steer --steer calm=0.1",
-    )
-    parser.add_argument(
-        "--model", default="organism", metavar="MODEL", help="'organism', a Hugging Face id or a directory"
-    )
-    parser.add_argument(
-        "--directions", required=True, type=Path, metavar="FILE", help="a directions.h5, or a run directory"
-    )
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--text", metavar="FILE|-", help="prompts, one a line")
-    given.add_argument(
-        "--chat", metavar="FILE|-", help='chats, one a line: [{"role": "user", "content": …}, …]'
-    )
-    parser.add_argument(
-        "--emotions", default="desperate", metavar="NAMES", help="comma-separated (default: desperate)"
-    )
-    parser.add_argument(
-        "--neutral",
-        type=Path,
-        metavar="FILE",
-        help="neutral texts, one a line (default: those of the run directory)",
-    )
-    parser.add_argument(
-        "--fpr",
-        type=float,
-        default=0.01,
-        metavar="RATE",
-        help="false positives per neutral token (default: 0.01)",
-    )
-    parser.add_argument(
-        "--window", type=int, default=1, metavar="N", help="tokens a reading is averaged over (default: 1)"
-    )
-    parser.add_argument(
-        "--action",
-        default="log",
-        choices=("log", "annotate", "steer", "stop"),
-        help="what to do above the threshold",
-    )
-    parser.add_argument(
-        "--steer", default="", metavar="NAME=X[,…]", help="strengths for the action 'steer', e.g. calm=0.05"
-    )
-    parser.add_argument(
-        "--features",
-        default="",
-        metavar="I[,…]",
-        help="also read these features of the run's SAE at the reading site",
-    )
-    parser.add_argument("--tokens", type=int, default=64, metavar="N", help="tokens to write (default: 64)")
-    parser.add_argument(
-        "--temperature", type=float, default=1.0, metavar="T", help="0 takes the most likely token"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda, cuda:1, mps")
-    add_trust(parser)
-    add_quiet(parser)
-    parser.set_defaults(call=call)
-
-
-def call(arguments: argparse.Namespace) -> int:
+def monitor(arguments: argparse.Namespace) -> int:
     """Prints one line of JSON per token; a line of the thresholds comes first, a line of the whole text after
     each request.
     """
     from emocircuits.experiments.monitor import Monitor, calibrate, marked_text
-    from emocircuits.interventions.dial import as_directions
-    from emocircuits.models import load_model
+    from emocircuits.studies.steer_studies import open_pair
 
     steering = _strengths(arguments.steer)
     prompts = list(_prompts(arguments))
-    directions = as_directions(arguments.directions)
-    emotions = tuple(name.strip() for name in arguments.emotions.split(",") if name.strip())
     neutral = _neutral(arguments)
-    model = load_model(
-        arguments.model, device=arguments.device, trust_remote_code=arguments.trust_remote_code
+    model, directions = open_pair(
+        arguments.run,
+        arguments.model,
+        device=arguments.device,
+        trust_remote_code=arguments.trust_remote_code,
     )
-    found = calibrate(
-        model, directions, neutral, emotions, false_positive_rate=arguments.fpr, window=arguments.window
+    calibration = calibrate(
+        model,
+        directions,
+        neutral,
+        arguments.emotions,
+        false_positive_rate=arguments.fpr,
+        window=arguments.window,
     )
     dictionary, features = _features(arguments, model, directions.read_site)
     watch = Monitor(
         model,
         directions,
-        found,
+        calibration,
         action=arguments.action,
         steering=steering,
         dictionary=dictionary,
@@ -108,10 +50,10 @@ def call(arguments: argparse.Namespace) -> int:
     print(
         json.dumps(
             {
-                "thresholds": found.thresholds,
-                "false_positive_rate": found.false_positive_rate,
-                "neutral_tokens": found.tokens,
-                "window": found.window,
+                "thresholds": calibration.thresholds,
+                "false_positive_rate": calibration.false_positive_rate,
+                "neutral_tokens": calibration.tokens,
+                "window": calibration.window,
                 "site": watch.site,
                 "action": arguments.action,
             }
@@ -148,6 +90,8 @@ def call(arguments: argparse.Namespace) -> int:
 
 
 def _prompts(arguments: argparse.Namespace) -> list[Any]:
+    if (arguments.text is None) == (arguments.chat is None):
+        raise UserError("the prompts of emocircuits monitor", expected="either --text or --chat")
     source = arguments.text or arguments.chat
     if source == "-":
         lines = sys.stdin.read().splitlines()
@@ -180,12 +124,10 @@ def _neutral(arguments: argparse.Namespace) -> list[str]:
         if not path.is_file():
             raise UserError(f"there is no file {path}", expected="neutral texts, one a line")
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    texts = (
-        arguments.directions if arguments.directions.is_dir() else arguments.directions.parent
-    ) / "texts.jsonl"
+    texts = _folder(arguments) / "texts.jsonl"
     if not texts.is_file():
         raise UserError(
-            f"there are no neutral texts beside {arguments.directions}",
+            f"there are no neutral texts next to {arguments.run}",
             cure="give some with --neutral FILE, one a line",
         )
     rows = [json.loads(line) for line in texts.read_text(encoding="utf-8").splitlines()]
@@ -193,14 +135,14 @@ def _neutral(arguments: argparse.Namespace) -> list[str]:
 
 
 def _strengths(text: str) -> dict[str, float]:
-    found = {}
+    strengths = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = part.partition("=")
         try:
-            found[name.strip()] = float(value) if equals else float("x")
+            strengths[name.strip()] = float(value) if equals else float("x")
         except ValueError:
             raise UserError(f"--steer {part}", expected="NAME=STRENGTH, e.g. calm=0.05") from None
-    return found
+    return strengths
 
 
 def _features(arguments: argparse.Namespace, model: Any, site: str) -> tuple[Any, tuple[int, ...]]:
@@ -209,14 +151,51 @@ def _features(arguments: argparse.Namespace, model: Any, site: str) -> tuple[Any
     from emocircuits.sae import load_sae
     from emocircuits.sae.dictionary import open_dictionaries
 
-    folder = (
-        (arguments.directions if arguments.directions.is_dir() else arguments.directions.parent)
-        / "saes"
-        / site
+    sae = load_sae(
+        _folder(arguments) / "saes" / site, site=site, d_in=model.d_model, device=arguments.device or "cpu"
     )
-    sae = load_sae(folder, site=site, d_in=model.d_model, device=arguments.device)
-    try:
-        chosen = tuple(int(part) for part in arguments.features.split(","))
-    except ValueError:
-        raise UserError(f"--features {arguments.features}", expected="numbers with commas between") from None
-    return open_dictionaries({site: sae}, model.d_model)[site], chosen
+    return open_dictionaries({site: sae}, model.d_model)[site], arguments.features
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    return arguments.run if arguments.run.is_dir() else arguments.run.parent
+
+
+MONITOR = Verb(
+    "monitor",
+    "read emotions while a model writes; log, steer or stop",
+    monitor,
+    (
+        RUN,
+        option("--text", "prompts, one a line; - is the standard input", value="FILE|-"),
+        option("--chat", 'chats, one a line: [{"role": "user", "content": …}, …]', value="FILE|-"),
+        option("--emotions", "which readings", NAMES, ("desperate",)),
+        option("--neutral", "neutral texts, one a line (default: those of the run)", PATH),
+        option("--fpr", "false positives per neutral token", NUMBER, 0.01),
+        option("--window", "tokens a reading is averaged over", WHOLE, 1),
+        option(
+            "--action",
+            "what to do above the threshold, before the token is emitted",
+            default="log",
+            choices=("log", "annotate", "steer", "stop"),
+        ),
+        option(
+            "--steer",
+            "strengths of the action 'steer', e.g. calm=0.05",
+            value="NAME=X,…",
+            default="",
+        ),
+        option("--features", "also read these features of the run's SAE at the reading site", WHOLES, ()),
+        option("--tokens", "tokens to write", WHOLE, 64),
+        option("--temperature", "0 takes the most likely token", NUMBER, 1.0),
+        MODEL,
+        DEVICE,
+        SEED,
+        TRUST,
+        QUIET,
+    ),
+    (
+        "emocircuits monitor runs/organism --text prompts.txt",
+        "emocircuits monitor runs/organism --text - --action steer --steer calm=0.1",
+    ),
+)

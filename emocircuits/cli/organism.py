@@ -5,63 +5,13 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from emocircuits.cli.options import add_json, add_quiet
+from emocircuits.cli.output import print_paths
+from emocircuits.cli.verb import JSON, PATH, QUIET, TEXT, WHOLE, Noun, Verb, given, option, switch
+
+SEED = option("--seed", "seed of everything random", WHOLE, 0)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """`emocircuits organism`."""
-    parser = commands.add_parser("organism", help="the small language model that ships with the package")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-
-    train = verbs.add_parser(
-        "train",
-        help="train it from nothing (resumes after an interruption)",
-        epilog="example: emocircuits organism train --out organism --seed 0",
-    )
-    train.add_argument(
-        "--out", type=Path, default=Path("organism"), metavar="DIR", help="model directory to write"
-    )
-    train.add_argument("--seed", type=int, default=0, metavar="N")
-    train.add_argument(
-        "--resume", action=argparse.BooleanOptionalAction, default=True, help="go on from the last checkpoint"
-    )
-    add_quiet(train)
-    train.set_defaults(call=call_train)
-
-    sample = verbs.add_parser(
-        "sample",
-        help="print documents of its corpus with their latents and true probabilities",
-        epilog="example: emocircuits organism sample inbox -n 2 --json",
-    )
-    sample.add_argument(
-        "kind",
-        metavar="KIND",
-        help="story, dialogue, masked, neutral, numeric, inbox, coding, sycophancy, preference, activity",
-    )
-    sample.add_argument("-n", type=int, default=3, metavar="N", help="how many")
-    sample.add_argument("--seed", type=int, default=0, metavar="N")
-    sample.add_argument("--split", choices=("train", "held_out"), default="train")
-    add_json(sample)
-    sample.set_defaults(call=call_sample)
-
-    evaluate = verbs.add_parser(
-        "evaluate",
-        help="measure it against the truth: every bar with its number",
-        epilog="example: emocircuits organism evaluate --json",
-    )
-    evaluate.add_argument(
-        "--model", default="organism", metavar="DIR", help="'organism' or a directory made by train"
-    )
-    add_quiet(evaluate)
-    add_json(evaluate)
-    evaluate.set_defaults(call=call_evaluate)
-
-    card = verbs.add_parser("card", help="its model card: corpus, training, every measured number")
-    add_json(card)
-    card.set_defaults(call=call_card)
-
-
-def call_train(arguments: argparse.Namespace) -> int:
+def train(arguments: argparse.Namespace) -> int:
     """Trains the organism, measures it, writes its model card and prints where it lies."""
     from emocircuits.experiments.organism_bars import organism_bars
     from emocircuits.organism.card import write_card
@@ -69,15 +19,14 @@ def call_train(arguments: argparse.Namespace) -> int:
 
     directory = train_organism(arguments.out, seed=arguments.seed, resume=arguments.resume)
     write_card(directory, extra={"must_hold": [asdict(bar) for bar in organism_bars(str(directory))]})
-    print(arguments.out)
-    return 0
+    return print_paths([arguments.out], arguments.json)
 
 
-def call_sample(arguments: argparse.Namespace) -> int:
+def sample(arguments: argparse.Namespace) -> int:
     """Prints documents."""
     from emocircuits.organism.corpus import generate
 
-    for document in generate(arguments.kind, arguments.n, seed=arguments.seed, split=arguments.split):
+    for document in generate(arguments.kind, arguments.count, seed=arguments.seed, split=arguments.split):
         if arguments.json:
             print(json.dumps(document_dict(document)))
             continue
@@ -123,7 +72,7 @@ def document_dict(document: object) -> dict:
     return value
 
 
-def call_evaluate(arguments: argparse.Namespace) -> int:
+def evaluate(arguments: argparse.Namespace) -> int:
     """Prints the table of bars; exit code 1 when one is missed."""
     from emocircuits.experiments.organism_bars import organism_bars
 
@@ -136,7 +85,7 @@ def call_evaluate(arguments: argparse.Namespace) -> int:
     return 0 if all(bar.passes for bar in bars) else 1
 
 
-def call_card(arguments: argparse.Namespace) -> int:
+def card(arguments: argparse.Namespace) -> int:
     """Prints the model card."""
     from emocircuits.organism.card import load_card
 
@@ -147,3 +96,61 @@ def call_card(arguments: argparse.Namespace) -> int:
     for name, value in card.items():
         print(f"{name:<28} {json.dumps(value) if isinstance(value, dict | list) else value}")
     return 0
+
+
+NOUN = Noun(
+    "organism",
+    "the model in the package",
+    (
+        Verb(
+            "organism train",
+            "train it from nothing",
+            train,
+            (
+                option("--out", "model directory to write", PATH, Path("organism"), value="DIR"),
+                SEED,
+                switch("--resume", "begin again instead of resuming from the last checkpoint", on=True),
+                JSON,
+                QUIET,
+            ),
+            ("emocircuits organism train --out organism --seed 0",),
+            "The same command resumes after an interruption.",
+        ),
+        Verb(
+            "organism sample",
+            "print documents of its corpus with their latents and true probabilities",
+            sample,
+            (
+                given(
+                    "KIND",
+                    "kind of document: story, dialogue, masked, neutral, numeric, inbox, coding, …",
+                    TEXT,
+                ),
+                option("--count", "how many", WHOLE, 3, was="-n"),
+                SEED,
+                option("--split", "which documents", default="train", choices=("train", "held_out")),
+                JSON,
+            ),
+            ("emocircuits organism sample inbox --count 2 --json",),
+        ),
+        Verb(
+            "organism evaluate",
+            "measure it against the truth: every bar with its number",
+            evaluate,
+            (
+                option("--model", "'organism' or a directory made by train", value="DIR", default="organism"),
+                JSON,
+                QUIET,
+            ),
+            ("emocircuits organism evaluate --json",),
+            "The exit code is 1 when a bar is missed.",
+        ),
+        Verb(
+            "organism card",
+            "its model card: corpus, training, every measured number",
+            card,
+            (JSON,),
+            ("emocircuits organism card",),
+        ),
+    ),
+)

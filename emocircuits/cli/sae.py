@@ -1,12 +1,25 @@
-"""`emocircuits sae RUN`, the stage, and the verbs `sae eval|compare|sweep|train|register|check` around it."""
+"""`emocircuits sae train|eval|compare|sweep|register|check`."""
 
 import argparse
-from pathlib import Path
 
-from emocircuits.cli.options import add_json, add_quiet, add_trust
-from emocircuits.cli.tables import print_rows
+from emocircuits.cli.output import print_paths, print_rows
+from emocircuits.cli.verb import (
+    JSON,
+    NAMES,
+    PATH,
+    QUIET,
+    RUN,
+    SET,
+    TRUST,
+    WHOLE,
+    WHOLES,
+    Noun,
+    Verb,
+    given,
+    option,
+    switch,
+)
 
-VERBS = ("eval", "compare", "sweep", "train", "register", "check")
 SHOWN = (
     "site",
     "architecture",
@@ -27,125 +40,35 @@ SHOWN = (
     "same_fraction",
     "chance_cosine",
 )
+FLOORS = switch(
+    "--floors", "also train the floors to beat: a frozen random decoder, and the model with shuffled weights"
+)
+NAME = option("--name", "name of the entry", value="NAME", required=True)
+REGISTRY = option("--registry", "the registry (default: the one of the package)", PATH)
 
 
-def add_verbs(commands: argparse._SubParsersAction) -> None:
-    """`emocircuits sae-eval` and so on, which `emocircuits sae eval …` is rewritten to."""
-    evaluate = commands.add_parser(
-        "sae-eval",
-        help="measure the SAEs of a run (also: sae eval)",
-        epilog="example: emocircuits sae eval runs/organism --saes my_saes --json",
+def train(arguments: argparse.Namespace) -> int:
+    """Trains SAEs from a stream and prints where they lie."""
+    from emocircuits.studies.sae_training import train_on_texts
+
+    paths = train_on_texts(
+        arguments.model,
+        arguments.texts,
+        arguments.out,
+        sites=arguments.sites,
+        recipe=arguments.recipe,
+        overrides=arguments.set,
+        trust_remote_code=arguments.trust_remote_code,
     )
-    evaluate.add_argument("directory", metavar="RUN", type=Path, help="a run directory")
-    evaluate.add_argument(
-        "--saes", metavar="DIR", type=Path, help="directory of SAEs, one per site (default: RUN/saes)"
-    )
-    _add_floors(evaluate)
-    evaluate.set_defaults(call=call_eval)
-    compare = commands.add_parser(
-        "sae-compare",
-        help="how alike two sets of SAEs are, next to chance (also: sae compare)",
-        epilog="example: emocircuits sae compare runs/seed0/saes runs/seed1/saes",
-    )
-    compare.add_argument("first", metavar="DIR", type=Path, help="directory of SAEs, one per site")
-    compare.add_argument("second", metavar="DIR", type=Path, help="another")
-    compare.set_defaults(call=call_compare)
-    sweep = commands.add_parser(
-        "sae-sweep",
-        help="train SAEs with several k and kinds on a run's activations (also: sae sweep)",
-        epilog="example: emocircuits sae sweep runs/organism --k 8,16,32 --architectures topk,batchtopk",
-    )
-    sweep.add_argument("directory", metavar="RUN", type=Path, help="a run directory")
-    sweep.add_argument("--k", default="8,16,32,64", help="active features per token, comma-separated")
-    sweep.add_argument("--architectures", default="topk", help="kinds, comma-separated")
-    sweep.add_argument(
-        "--expansion", metavar="N", help="d_sae / d_model, comma-separated (default: as the run's recipe)"
-    )
-    sweep.add_argument("--site", help="only this site (default: the middle one)")
-    sweep.add_argument(
-        "--training-rows", type=int, metavar="N", help="rows drawn (default: as the run's recipe)"
-    )
-    _add_floors(sweep)
-    sweep.set_defaults(call=call_sweep)
-    train = commands.add_parser(
-        "sae-train",
-        help="train SAEs straight from a model and texts, without a store (also: sae train)",
-        epilog="example: emocircuits sae train texts.jsonl --model organism --out my_saes --set "
-        "sae.training_rows=5_000_000",
-    )
-    train.add_argument(
-        "texts", metavar="TEXTS", type=Path, help="one text a line, or JSON lines with the key 'text'"
-    )
-    train.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="directory of the SAEs, one per site"
-    )
-    train.add_argument(
-        "--model", metavar="MODEL", default="organism", help="'organism', a Hugging Face id or a directory"
-    )
-    train.add_argument(
-        "--site", metavar="SITE", action="append", default=[], help="only this site (repeatable)"
-    )
-    train.add_argument(
-        "--recipe", metavar="RECIPE", help="whose [sae] table to use (default: the embedded recipe)"
-    )
-    train.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        dest="overrides",
-        help="change a recipe key, e.g. --set sae.k=16 (repeatable)",
-    )
-    train.set_defaults(call=call_train)
-    enter = commands.add_parser(
-        "sae-register",
-        help="measure SAEs on a run's activations and enter them in a registry (also: sae register)",
-        epilog="example: emocircuits sae register runs/organism --saes "
-        "saes/organism-topk --name organism-topk",
-    )
-    enter.add_argument("directory", metavar="RUN", type=Path, help="a run directory")
-    enter.add_argument("--name", required=True, help="name of the entry")
-    enter.add_argument(
-        "--saes", metavar="DIR", type=Path, required=True, help="directory of SAEs beside the registry"
-    )
-    enter.add_argument("--recipe", default="", help="the recipe they were trained with, for the record")
-    enter.set_defaults(call=call_register)
-    check = commands.add_parser(
-        "sae-check",
-        help="measure registered SAEs on a run's activations; exit code 2 when one is "
-        "far off (also: sae check)",
-        epilog="example: emocircuits sae check runs/organism --name organism-topk",
-    )
-    check.add_argument("directory", metavar="RUN", type=Path, help="a run directory")
-    check.add_argument("--name", required=True, help="name of the entry")
-    check.set_defaults(call=call_check)
-    for parser in (enter, check):
-        parser.add_argument(
-            "--registry", metavar="FILE", type=Path, help="the registry (default: the one of the package)"
-        )
-    for parser in (evaluate, compare, sweep, enter, check):
-        add_json(parser)
-    for parser in (evaluate, compare, sweep, train, enter, check):
-        add_quiet(parser)
-    for parser in (evaluate, sweep, train, enter, check):
-        add_trust(parser)
+    return print_paths(list(paths.values()), arguments.json)
 
 
-def _add_floors(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--floors",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="also train the floors to beat: a frozen random decoder, and the model with shuffled weights",
-    )
-
-
-def call_eval(arguments: argparse.Namespace) -> int:
-    """Prints every quality number of the SAEs, and principal components of the same L0 beside them."""
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Prints every quality number of the SAEs, and principal components of the same L0 next to them."""
     from emocircuits.studies.sae_studies import evaluate_saes
 
     rows = evaluate_saes(
-        arguments.directory,
+        arguments.run,
         arguments.saes,
         floors=arguments.floors,
         trust_remote_code=arguments.trust_remote_code,
@@ -153,31 +76,22 @@ def call_eval(arguments: argparse.Namespace) -> int:
     return print_rows(rows, arguments.json, SHOWN)
 
 
-def call_compare(arguments: argparse.Namespace) -> int:
+def compare(arguments: argparse.Namespace) -> int:
     """Prints how well the features of two sets pair up."""
     from emocircuits.studies.sae_studies import compare_saes
 
     return print_rows(compare_saes(arguments.first, arguments.second), arguments.json, SHOWN)
 
 
-def call_sweep(arguments: argparse.Namespace) -> int:
+def sweep(arguments: argparse.Namespace) -> int:
     """Trains and measures every combination."""
-    from emocircuits.errors import UserError
     from emocircuits.studies.sae_studies import sweep_saes
 
-    def numbers(option: str, text: str) -> list[int]:
-        try:
-            return [int(number) for number in text.split(",")]
-        except ValueError:
-            raise UserError(
-                f"{option} {text}", expected="whole numbers, comma-separated, e.g. 8,16,32"
-            ) from None
-
     rows = sweep_saes(
-        arguments.directory,
-        arguments.architectures.split(","),
-        numbers("--k", arguments.k),
-        expansions=numbers("--expansion", arguments.expansion) if arguments.expansion else (),
+        arguments.run,
+        arguments.architectures,
+        arguments.k,
+        expansions=arguments.expansions,
         site=arguments.site,
         training_rows=arguments.training_rows,
         floors=arguments.floors,
@@ -186,31 +100,13 @@ def call_sweep(arguments: argparse.Namespace) -> int:
     return print_rows(rows, arguments.json, SHOWN)
 
 
-def call_train(arguments: argparse.Namespace) -> int:
-    """Trains SAEs from a stream and prints where they lie."""
-    from emocircuits.studies.sae_training import train_on_texts
-
-    paths = train_on_texts(
-        arguments.model,
-        arguments.texts,
-        arguments.out,
-        sites=arguments.site,
-        recipe=arguments.recipe,
-        overrides=tuple(arguments.overrides),
-        trust_remote_code=arguments.trust_remote_code,
-    )
-    for site, path in paths.items():
-        print(f"{site}  {path}")
-    return 0
-
-
-def call_register(arguments: argparse.Namespace) -> int:
+def register(arguments: argparse.Namespace) -> int:
     """Measures SAEs and enters them."""
     from emocircuits.sae.loading.registered import shipped_registry
     from emocircuits.studies.sae_registry import register_saes
 
     rows = register_saes(
-        arguments.directory,
+        arguments.run,
         arguments.saes,
         arguments.name,
         arguments.registry or shipped_registry(),
@@ -220,13 +116,13 @@ def call_register(arguments: argparse.Namespace) -> int:
     return print_rows(rows, arguments.json, SHOWN)
 
 
-def call_check(arguments: argparse.Namespace) -> int:
+def check(arguments: argparse.Namespace) -> int:
     """Measures registered SAEs; a mistake ends the command."""
     from emocircuits.sae.loading.registered import shipped_registry
     from emocircuits.studies.sae_registry import check_saes
 
     rows = check_saes(
-        arguments.directory,
+        arguments.run,
         arguments.name,
         arguments.registry or shipped_registry(),
         trust_remote_code=arguments.trust_remote_code,
@@ -234,8 +130,105 @@ def call_check(arguments: argparse.Namespace) -> int:
     return print_rows(rows, arguments.json, SHOWN)
 
 
-def rewrite(arguments: list[str]) -> list[str]:
-    """`sae eval …` becomes `sae-eval …`; `sae RUN` stays the stage."""
-    if len(arguments) > 1 and arguments[0] == "sae" and arguments[1] in VERBS:
-        return [f"sae-{arguments[1]}", *arguments[2:]]
-    return arguments
+NOUN = Noun(
+    "sae",
+    "sparse autoencoders",
+    (
+        Verb(
+            "sae train",
+            "train SAEs straight from a model and texts, without a store",
+            train,
+            (
+                given("TEXTS", "one text a line, or JSON lines with the key 'text'"),
+                option("--out", "directory of the SAEs, one per site", PATH, value="DIR", required=True),
+                option(
+                    "--model",
+                    "'organism', a Hugging Face id or a directory",
+                    value="MODEL",
+                    default="organism",
+                ),
+                option("--sites", "only these sites (default: all)", NAMES, (), was="--site"),
+                option("--recipe", "whose [sae] table to use (default: organism)", value="RECIPE"),
+                SET,
+                TRUST,
+                JSON,
+                QUIET,
+            ),
+            (
+                "emocircuits sae train texts.jsonl --out my_saes",
+                "emocircuits sae train texts.jsonl --out my_saes --set sae.training_rows=5_000_000",
+            ),
+            "The same command resumes after an interruption.",
+        ),
+        Verb(
+            "sae eval",
+            "measure the SAEs of a run",
+            evaluate,
+            (
+                RUN,
+                option("--saes", "SAEs to measure, one per site (default: RUN/saes)", PATH, value="DIR"),
+                FLOORS,
+                TRUST,
+                JSON,
+                QUIET,
+            ),
+            ("emocircuits sae eval runs/organism --saes my_saes --json",),
+        ),
+        Verb(
+            "sae compare",
+            "how alike two sets of SAEs are, next to chance",
+            compare,
+            (
+                given("FIRST", "directory of SAEs, one per site"),
+                given("SECOND", "another"),
+                JSON,
+                QUIET,
+            ),
+            ("emocircuits sae compare runs/seed0/saes runs/seed1/saes",),
+        ),
+        Verb(
+            "sae sweep",
+            "train SAEs with several k and kinds on a run's activations",
+            sweep,
+            (
+                RUN,
+                option("--k", "active features per token", WHOLES, (8, 16, 32, 64)),
+                option("--architectures", "kinds", NAMES, ("topk",)),
+                option(
+                    "--expansions", "d_sae / d_model (default: the recipe's)", WHOLES, (), was="--expansion"
+                ),
+                option("--site", "only this site (default: the middle one)", value="SITE"),
+                option("--training-rows", "rows drawn (default: the recipe's)", WHOLE),
+                FLOORS,
+                TRUST,
+                JSON,
+                QUIET,
+            ),
+            ("emocircuits sae sweep runs/organism --k 8,16,32 --architectures topk,batchtopk",),
+        ),
+        Verb(
+            "sae register",
+            "measure SAEs on a run's activations and enter them in a registry",
+            register,
+            (
+                RUN,
+                NAME,
+                option("--saes", "SAEs next to the registry", PATH, value="DIR", required=True),
+                option("--recipe", "the recipe they were trained with, for the record", default=""),
+                REGISTRY,
+                TRUST,
+                JSON,
+                QUIET,
+            ),
+            ("emocircuits sae register runs/organism --name mine --saes saes/mine",),
+        ),
+        Verb(
+            "sae check",
+            "measure registered SAEs on a run's activations",
+            check,
+            (RUN, NAME, REGISTRY, TRUST, JSON, QUIET),
+            ("emocircuits sae check runs/organism --name organism-topk",),
+            "The exit code is 2 when one is far off.",
+        ),
+    ),
+)

@@ -2,86 +2,21 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from emocircuits.cli.options import add_json, add_quiet
+from emocircuits.cli.verb import JSON, NUMBER, PATH, QUIET, WHOLE, WHOLES, Noun, Verb, given, option
 
 COUNTED = ("kind", "emotion", "behaviour", "side", "split")
+STORE = given("STORE", "an activations.h5")
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """`emocircuits store`."""
-    parser = commands.add_parser(
-        "store",
-        help="activation stores: what is in one, is it whole, join several",
-        epilog="example: emocircuits store info runs/organism/activations.h5",
-    )
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-
-    info = verbs.add_parser(
-        "info",
-        help="sites, rows, labels, and what a row filter leaves out",
-        epilog="example: emocircuits store info runs/organism/activations.h5 --norm-multiple 10",
-    )
-    info.add_argument("path", type=Path, metavar="STORE", help="an activations.h5")
-    info.add_argument(
-        "--skip-positions",
-        type=int,
-        default=1,
-        metavar="N",
-        help="leading positions to leave out (default: 1)",
-    )
-    info.add_argument(
-        "--skip-token",
-        type=int,
-        action="append",
-        default=[],
-        metavar="ID",
-        help="a token id to leave out wherever it stands (repeatable)",
-    )
-    info.add_argument(
-        "--norm-multiple",
-        type=float,
-        metavar="X",
-        help="leave out rows above X times the site's median norm (reads every row)",
-    )
-    add_json(info)
-    info.set_defaults(call=call_info)
-
-    verify = verbs.add_parser(
-        "verify",
-        help="read every shard and compare its hash; exit code 2 when one differs",
-        epilog="example: emocircuits store verify runs/organism/activations.h5",
-    )
-    verify.add_argument("path", type=Path, metavar="STORE", help="an activations.h5")
-    add_quiet(verify)
-    add_json(verify)
-    verify.set_defaults(call=call_verify)
-
-    merge = verbs.add_parser(
-        "merge",
-        help="join stores of the same model and sites (resumes after an interruption)",
-        epilog="example: emocircuits store merge all.h5 part-1.h5 part-2.h5",
-    )
-    merge.add_argument("out", type=Path, metavar="OUT", help="the store to write")
-    merge.add_argument(
-        "paths", type=Path, nargs="+", metavar="STORE", help="the stores to join, in this order"
-    )
-    merge.add_argument(
-        "--shard-rows", type=int, metavar="N", help="most rows of a shard (default: chosen by size)"
-    )
-    add_quiet(merge)
-    merge.set_defaults(call=call_merge)
-
-
-def call_info(arguments: argparse.Namespace) -> int:
+def info(arguments: argparse.Namespace) -> int:
     """Prints what is in a store."""
     from emocircuits.artifacts.store.activation_store import ActivationStore
     from emocircuits.artifacts.store.row_filter import RowFilter, filter_rows
 
-    chosen = RowFilter(arguments.skip_positions, tuple(arguments.skip_token), arguments.norm_multiple)
-    store = ActivationStore.open(arguments.path)
+    chosen = RowFilter(arguments.skip_positions, arguments.skip_tokens, arguments.norm_multiple)
+    store = ActivationStore.open(arguments.store)
     _, report = filter_rows(store, chosen)
     value: dict[str, Any] = {
         "path": str(store.path),
@@ -112,20 +47,20 @@ def call_info(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def call_verify(arguments: argparse.Namespace) -> int:
+def verify(arguments: argparse.Namespace) -> int:
     """Checks every shard against its hash."""
     from emocircuits.artifacts.store.activation_store import ActivationStore
 
-    store = ActivationStore.open(arguments.path)
+    store = ActivationStore.open(arguments.store)
     store.verify()
     if arguments.json:
-        found = {
+        checked = {
             "path": str(store.path),
             "shards": len(store.shards),
             "content_hash": store.content_hash,
             "ok": True,
         }
-        print(json.dumps(found))
+        print(json.dumps(checked))
     else:
         print(
             f"ok  {store.path}: {len(store.shards)} shards, {store.n_rows} rows, content hash "
@@ -134,12 +69,15 @@ def call_verify(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def call_merge(arguments: argparse.Namespace) -> int:
+def merge(arguments: argparse.Namespace) -> int:
     """Joins stores and prints where the new one lies."""
     from emocircuits.artifacts.store.merge import merge_stores
 
-    store = merge_stores(arguments.paths, arguments.out, shard_rows=arguments.shard_rows)
-    print(f"{store.path}  {store.n_prompts} prompts, {store.n_rows} rows")
+    store = merge_stores(arguments.store, arguments.out, shard_rows=arguments.shard_rows)
+    if arguments.json:
+        print(json.dumps({"path": str(store.path), "prompts": store.n_prompts, "rows": store.n_rows}))
+    else:
+        print(f"{store.path}  {store.n_prompts} prompts, {store.n_rows} rows")
     return 0
 
 
@@ -179,3 +117,56 @@ def _text(value: dict[str, Any]) -> str:
         ]
     lines.append(f"left          {left['kept']:,} rows ({left['kept'] / rows:.1%})")
     return "\n".join(lines)
+
+
+NOUN = Noun(
+    "store",
+    "activation stores",
+    (
+        Verb(
+            "store info",
+            "sites, rows, labels, and what a row filter leaves out",
+            info,
+            (
+                STORE,
+                option("--skip-positions", "leading positions to leave out", WHOLE, 1),
+                option(
+                    "--skip-tokens",
+                    "token ids to leave out wherever they stand",
+                    WHOLES,
+                    (),
+                    was="--skip-token",
+                ),
+                option(
+                    "--norm-multiple",
+                    "leave out rows above X times the site's median norm (reads every row)",
+                    NUMBER,
+                ),
+                JSON,
+            ),
+            ("emocircuits store info runs/organism/activations.h5 --norm-multiple 10",),
+        ),
+        Verb(
+            "store verify",
+            "read every shard and compare its hash",
+            verify,
+            (STORE, JSON, QUIET),
+            ("emocircuits store verify runs/organism/activations.h5",),
+            "The exit code is 2 when one differs.",
+        ),
+        Verb(
+            "store merge",
+            "join stores of the same model and sites",
+            merge,
+            (
+                given("STORE", "the stores to join, in this order", many=True),
+                option("--out", "the store to write", PATH, required=True),
+                option("--shard-rows", "most rows of a shard (default: chosen by size)", WHOLE),
+                JSON,
+                QUIET,
+            ),
+            ("emocircuits store merge part-1.h5 part-2.h5 --out all.h5",),
+            "The same command resumes after an interruption.",
+        ),
+    ),
+)

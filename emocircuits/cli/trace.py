@@ -1,49 +1,20 @@
-"""`emocircuits trace RUN --from EMOTION --behaviour NAME`: along which parts a push reaches the behaviour's
-tokens.
-"""
+"""`emocircuits trace RUN`: along which parts a push along an emotion reaches a behaviour's tokens."""
 
 import argparse
 import json
-from pathlib import Path
 
-from emocircuits.cli.options import add_json, add_quiet, add_trust
-
-
-def add(commands: argparse._SubParsersAction) -> None:
-    """`emocircuits trace`."""
-    parser = commands.add_parser(
-        "trace",
-        help="split the effect of an emotion on a behaviour: onto the tokens directly, or through what",
-        epilog="example: emocircuits trace runs/organism --from desperate --behaviour blackmail",
-    )
-    parser.add_argument("directory", metavar="RUN", type=Path, help="a finished run directory")
-    parser.add_argument(
-        "--from", dest="emotion", metavar="EMOTION", required=True, help="the emotion that is pushed along"
-    )
-    parser.add_argument("--behaviour", metavar="NAME", required=True, help="a behaviour of the run")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        dest="overrides",
-        help="change a recipe key, e.g. --set trace.strength=0.1 (repeatable)",
-    )
-    add_trust(parser)
-    add_quiet(parser)
-    add_json(parser)
-    parser.set_defaults(call=call)
+from emocircuits.cli.verb import JSON, QUIET, RUN, SET, TRUST, Verb, option
 
 
-def call(arguments: argparse.Namespace) -> int:
+def trace(arguments: argparse.Namespace) -> int:
     """Prints the splits of the emotion, and the main shares of every control."""
     from emocircuits.studies.tracing import trace_run
 
     table = trace_run(
-        arguments.directory,
+        arguments.run,
         arguments.emotion,
         arguments.behaviour,
-        overrides=tuple(arguments.overrides),
+        overrides=arguments.set,
         trust_remote_code=arguments.trust_remote_code,
     )
     if arguments.json:
@@ -66,3 +37,20 @@ def call(arguments: argparse.Namespace) -> int:
             f"{direct.share:+8.1%}"
         )
     return 0
+
+
+TRACE = Verb(
+    "trace",
+    "what an emotion's effect on a behaviour passes through",
+    trace,
+    (
+        RUN,
+        option("--emotion", "the emotion that is pushed along", value="NAME", required=True, was="--from"),
+        option("--behaviour", "a behaviour of the run", value="NAME", required=True),
+        SET,
+        TRUST,
+        JSON,
+        QUIET,
+    ),
+    ("emocircuits trace runs/organism --emotion desperate --behaviour blackmail",),
+)

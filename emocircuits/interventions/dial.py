@@ -85,7 +85,7 @@ def check_fit(model: Any, directions: EmotionDirections) -> None:
     Raises:
         UserError: another model's directions, another width, or a steering site that the model does not have.
     """
-    cure = "learn directions on this model: emocircuits run --model …"
+    cure = "learn directions on this model: emocircuits run --model MODEL"
     width = int((model.bridge if isinstance(model, LanguageModel) else model).cfg.d_model)
     if directions.vectors.shape[2] != width:
         raise UserError(

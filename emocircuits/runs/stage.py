@@ -24,7 +24,7 @@ class Stage:
     """One stage.
 
     Attributes:
-        name: its name, also its subcommand and its module in `emocircuits.stages`.
+        name: its name, also that of its module in `emocircuits.stages`.
         summary: one line for `--help` and `--dry-run`.
         needs: stages whose outputs it reads.
         settings: tables and keys of the recipe that shape the result.

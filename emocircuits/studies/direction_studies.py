@@ -49,7 +49,7 @@ def open_directions(directory: Path, *, trust_remote_code: bool = False) -> Run:
     if not (directory / "directions.h5").is_file():
         raise UserError(
             f"{directory} holds no directions.h5",
-            cure=f"emocircuits run --out {directory}, or emocircuits directions {directory}",
+            cure=f"emocircuits stage directions {directory}",
         )
     return run
 

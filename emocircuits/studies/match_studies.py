@@ -42,7 +42,7 @@ def open_study(directory: Path, trust_remote_code: bool = False) -> "MatchStudy"
     """
     run = Run.open(directory, trust_remote_code=trust_remote_code)
     if not run.path("matches.h5").is_file():
-        raise UserError(f"{directory} has no matches.h5", cure=f"emocircuits match {directory}")
+        raise UserError(f"{directory} has no matches.h5", cure=f"emocircuits stage match {directory}")
     return MatchStudy(run)
 
 

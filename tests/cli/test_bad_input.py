@@ -128,14 +128,14 @@ def test_a_broken_store_is_named(capsys, tmp_path, debug_run, spoil):
 
 
 def test_stage_on_a_directory_without_a_run(capsys, tmp_path):
-    assert "holds no run" in fails(capsys, 2, "match", str(tmp_path))
+    assert "holds no run" in fails(capsys, 2, "stage", "match", str(tmp_path))
 
 
 def test_a_stage_whose_inputs_are_missing(capsys, tmp_path, debug_run):
     run = tmp_path / "run"
     shutil.copytree(debug_run, run)
     (run / "directions.h5").unlink()
-    assert "needs stage 'directions'" in fails(capsys, 2, "match", str(run))
+    assert "needs stage 'directions'" in fails(capsys, 2, "stage", "match", str(run))
 
 
 def test_two_processes_in_one_directory(capsys, tmp_path):
@@ -176,5 +176,5 @@ def test_ctrl_c_is_one_line_and_leaves_a_resumable_run(capsys, tmp_path, monkeyp
 
     monkeypatch.setattr(collect, "collect_residuals", interrupted)
     line = fails(capsys, 130, "run", DEBUG, "--out", str(tmp_path / "run"))
-    assert "interrupted" in line and "goes on" in line
+    assert "interrupted" in line and "resumes" in line
     assert set(json.loads((tmp_path / "run/manifest.json").read_text())["stages"]) == {"plan"}

@@ -1,21 +1,11 @@
-"""`emocircuits directions validate|read|scan|speakers|preference` on the debug run; `emocircuits directions
-RUN` stays the stage.
-"""
+"""`emocircuits directions validate|read|scan|speakers|preference` on the debug run."""
 
 import json
 import shutil
 
 import pytest
 
-from emocircuits.cli.directions import rewrite
 from emocircuits.cli.main import main
-
-
-def test_verbs_are_told_from_a_run_directory():
-    assert rewrite(["directions", "read", "x"]) == ["directions-read", "x"] and rewrite(
-        ["directions", "runs/x"]
-    ) == ["directions", "runs/x"]
-    assert rewrite(["directions"]) == ["directions"] and rewrite(["run", "scan"]) == ["run", "scan"]
 
 
 def test_validate(debug_run, capsys):

@@ -1,4 +1,4 @@
-"""`emocircuits sae eval|compare|sweep` on the debug run; `emocircuits sae RUN` stays the stage."""
+"""`emocircuits sae train|eval|compare|sweep|register|check` on the debug run."""
 
 import json
 import shutil
@@ -6,15 +6,6 @@ import shutil
 import pytest
 
 from emocircuits.cli.main import main
-from emocircuits.cli.sae import rewrite
-
-
-def test_verbs_are_told_from_a_run_directory():
-    assert rewrite(["sae", "eval", "x"]) == ["sae-eval", "x"] and rewrite(["sae", "runs/x"]) == [
-        "sae",
-        "runs/x",
-    ]
-    assert rewrite(["sae"]) == ["sae"] and rewrite(["run", "eval"]) == ["run", "eval"]
 
 
 def test_eval_and_compare(debug_run, capsys):
@@ -97,16 +88,14 @@ def test_train_register_check_and_use(debug_run, tmp_path, capsys):
         "sae.batch_size=256",
     ]
     assert main([*train, "--quiet"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        p.name for p in sorted((saes / "mine").iterdir())
-    ]
+    assert capsys.readouterr().out.splitlines() == [str(path) for path in sorted((saes / "mine").iterdir())]
     name = ["--name", "mine", "--registry", str(saes / "registry.toml"), "--quiet"]
     assert main(["sae", "register", str(run), "--saes", str(saes / "mine"), *name, "--json"]) == 0
     entered = json.loads(capsys.readouterr().out)
     assert main(["sae", "check", str(run), *name, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == entered
     use = ["--set", "sae_source.registered=mine", "--set", f"sae_source.registry={saes / 'registry.toml'}"]
-    assert main(["sae", str(run), *use, "--quiet"]) == 0
+    assert main(["stage", "sae", str(run), *use, "--quiet"]) == 0
     for path in (saes / "mine").glob("*/*"):
         assert (run / "saes" / path.relative_to(saes / "mine")).read_bytes() == path.read_bytes()
     weights = next((saes / "mine").glob("*/*.safetensors"))
@@ -121,12 +110,12 @@ def test_train_register_check_and_use(debug_run, tmp_path, capsys):
         (["eval", "nowhere"], "nowhere holds no run"),
         (["compare", "nowhere", "elsewhere"], "have no SAE of the same site"),
         (["sweep", "{run}", "--k", "two"], "--k two; expected whole numbers"),
-        (["sweep", "{run}", "--expansion", "2,"], "--expansion 2,; expected whole numbers"),
+        (["sweep", "{run}", "--expansions", "2,"], "--expansions 2,; expected whole numbers"),
         (["sweep", "{run}", "--site", "blocks.99"], "unknown site 'blocks.99'"),
         (["sweep", "{run}", "--k", "100000"], "sae.k is 100000; expected at most d_sae"),
         (["train", "nowhere.txt", "--out", "{run}/x"], "there is no file nowhere.txt"),
         (
-            ["train", "{run}/texts.jsonl", "--out", "{run}/x", "--site", "blocks.99"],
+            ["train", "{run}/texts.jsonl", "--out", "{run}/x", "--sites", "blocks.99"],
             "unknown site 'blocks.99'",
         ),
         (

@@ -48,7 +48,7 @@ def test_info_says_what_is_in_a_store_and_what_a_filter_leaves_out(capsys, tmp_p
         "tiny (mmmmmmmmmmmm)",
     ):
         assert part in text, part
-    assert main(["store", "info", path, "--json", "--skip-positions", "0", "--skip-token", "3"]) == 0
+    assert main(["store", "info", path, "--json", "--skip-positions", "0", "--skip-tokens", "3"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert value["rows"] == 12 and value["filter"]["kept"] == 9 and value["filter"]["token_rows"] == 3
     assert value["labels"] == {"kind": {"story": 3}, "split": {"held_out": 2, "train": 1}}
@@ -72,18 +72,18 @@ def test_verify_finds_one_changed_bit(capsys, tmp_path):
 def test_merge_joins_and_refuses(capsys, tmp_path):
     one, two = make(tmp_path / "a.h5", ["x", "y"]), make(tmp_path / "b.h5", ["z"])
     out = str(tmp_path / "all.h5")
-    assert main(["store", "merge", out, one, two, "--shard-rows", "4"]) == 0
+    assert main(["store", "merge", one, two, "--out", out, "--shard-rows", "4"]) == 0
     assert capsys.readouterr().out == f"{out}  3 prompts, 12 rows\n"
     store = ActivationStore.open(out)
     assert store.prompts["id"].tolist() == ["x", "y", "z"] and len(store.shards) == 3
     assert "the prompt 'x' is in two of the stores" in line_of(
-        capsys, 2, "merge", str(tmp_path / "c.h5"), one, one
+        capsys, 2, "merge", one, one, "--out", str(tmp_path / "c.h5")
     )
     assert "has sites" in line_of(
-        capsys, 2, "merge", str(tmp_path / "c.h5"), one, make(tmp_path / "d.h5", ["q"], SITES[:1])
+        capsys, 2, "merge", one, make(tmp_path / "d.h5", ["q"], SITES[:1]), "--out", str(tmp_path / "c.h5")
     )
     three = make(tmp_path / "e.h5", ["w"])
-    assert "b.h5 holds activations of 1 prompts" in line_of(capsys, 2, "merge", two, one, three)
+    assert "b.h5 holds activations of 1 prompts" in line_of(capsys, 2, "merge", one, three, "--out", two)
     assert not (tmp_path / "c.h5").exists()
 
 

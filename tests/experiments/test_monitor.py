@@ -160,10 +160,9 @@ def test_the_command_writes_lines_of_json(world, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{PROMPT}\nShe ran home\n"))
     given = [
         "monitor",
+        str(tmp_path / "directions.h5"),
         "--model",
         model.directory,
-        "--directions",
-        str(tmp_path / "directions.h5"),
         "--neutral",
         str(tmp_path / "neutral.txt"),
         "--emotions",
@@ -180,6 +179,7 @@ def test_the_command_writes_lines_of_json(world, tmp_path, monkeypatch, capsys):
     ] == [0, 1]
     for wrong, says in (
         (["--text", str(tmp_path / "none")], "there is no file"),
+        ([], "either --text or --chat"),
         (["--text", "-", "--steer", "calm"], "NAME=STRENGTH"),
     ):
         monkeypatch.setattr("sys.stdin", io.StringIO("x y\n"))

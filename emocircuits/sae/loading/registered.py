@@ -120,7 +120,7 @@ def read_registry(path: str | Path) -> tuple[RegisteredSAE, ...]:
         raise UserError(
             f"there is no registry {path}",
             expected="a registry.toml",
-            cure="emocircuits sae register RUN --name NAME",
+            cure="emocircuits sae register RUN --name NAME --saes DIR",
         )
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("sae", [])

@@ -1,8 +1,9 @@
-"""Printing rows: aligned columns for people, JSON for scripts."""
+"""Printing results: aligned columns and lines for people, JSON for scripts."""
 
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -28,6 +29,18 @@ def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     return 0
+
+
+def print_paths(paths: Sequence[Path], as_json: bool) -> int:
+    """Prints the paths of written files, one a line, and returns 0."""
+    print(json.dumps([str(path) for path in paths]) if as_json else "\n".join(map(str, paths)))
+    return 0
+
+
+def one_line(text: str) -> str:
+    """Text for a terminal: no control characters, white space as single spaces."""
+    words = "".join(character if character.isprintable() else " " for character in text).split()
+    return " ".join(words) or "␣"
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,7 @@
-"""`export --format` and `view`: files and pages of a finished run, and one line for every mistake."""
+"""`export`, `view`, `report` and `figures`: files and pages of a run, and one line for every mistake."""
 
 import json
+import re
 import select
 import shutil
 import signal
@@ -45,10 +46,8 @@ def test_named_formats_are_written_and_listed(capsys, tmp_path, run):
             [
                 "export",
                 str(run),
-                "--format",
-                "csv,dot",
-                "--format",
-                "pdf",
+                "--formats",
+                "csv,dot,pdf",
                 "--behaviour",
                 "blackmail",
                 "--out",
@@ -68,7 +67,7 @@ def test_the_address_with_supernodes_is_printed(capsys, tmp_path, run):
             [
                 "export",
                 str(run),
-                "--format",
+                "--formats",
                 "neuronpedia",
                 "--behaviour",
                 "blackmail",
@@ -89,7 +88,7 @@ def test_the_address_with_supernodes_is_printed(capsys, tmp_path, run):
             [
                 "export",
                 str(run),
-                "--format",
+                "--formats",
                 "neuronpedia",
                 "--behaviour",
                 "blackmail",
@@ -104,7 +103,7 @@ def test_the_address_with_supernodes_is_printed(capsys, tmp_path, run):
 
 def test_a_circuit_file_stands_for_a_run(capsys, tmp_path):
     make_circuit().save(tmp_path / "mine.json")
-    assert main(["export", str(tmp_path / "mine.json"), "--format", "graphml"]) == 0
+    assert main(["export", str(tmp_path / "mine.json"), "--formats", "graphml"]) == 0
     assert main(["view", str(tmp_path / "mine.json"), "--no-open"]) == 0
     assert names(tmp_path) == ["blackmail.graphml", "blackmail.html", "mine.json"]
 
@@ -112,7 +111,8 @@ def test_a_circuit_file_stands_for_a_run(capsys, tmp_path):
 def test_all_formats_skip_what_cannot_be_and_say_so(capsys, tmp_path):
     one_token().save(tmp_path / "small.json")
     assert (
-        main(["export", str(tmp_path / "small.json"), "--format", "all", "--out", str(tmp_path / "out")]) == 0
+        main(["export", str(tmp_path / "small.json"), "--formats", "all", "--out", str(tmp_path / "out")])
+        == 0
     )
     printed = capsys.readouterr()
     assert "one_token.html" in printed.out
@@ -125,8 +125,8 @@ def test_all_formats_skip_what_cannot_be_and_say_so(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--format", "gexff"), "did you mean 'gexf'"),
-        (("--format", "dot", "--behaviour", "blackmale"), "did you mean 'blackmail'"),
+        (("--formats", "gexff"), "did you mean 'gexf'"),
+        (("--formats", "dot", "--behaviour", "blackmale"), "did you mean 'blackmail'"),
     ],
 )
 def test_mistakes_in_names(capsys, tmp_path, run, arguments, message):
@@ -135,7 +135,7 @@ def test_mistakes_in_names(capsys, tmp_path, run, arguments, message):
 
 
 @pytest.mark.parametrize(
-    "command", [("view", "--no-open"), ("view", "--serve", "--no-open"), ("export", "--format", "dot")]
+    "command", [("view", "--no-open"), ("view", "--serve", "--no-open"), ("export", "--formats", "dot")]
 )
 def test_a_directory_without_circuits(capsys, tmp_path, command):
     verb, *options = command
@@ -143,8 +143,24 @@ def test_a_directory_without_circuits(capsys, tmp_path, command):
     assert "holds no circuit" in fails(capsys, 2, verb, tmp_path, *options)
 
 
-def test_the_stage_stays_the_stage(capsys, tmp_path):
-    assert "holds no run" in fails(capsys, 2, "export", tmp_path)
+def test_stages_of_these_names_need_a_run(capsys, tmp_path):
+    for name in ("export", "figures", "report"):
+        assert "holds no run" in fails(capsys, 2, "stage", name, tmp_path)
+
+
+def test_the_report_is_written_again_and_opened(capsys, tmp_path, debug_run, monkeypatch):
+    copy, opened = shutil.copytree(debug_run, tmp_path / "run"), []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    (copy / "report.html").unlink()
+    assert main(["report", str(copy)]) == 0
+    assert capsys.readouterr().out == f"{copy / 'report.html'}\n"
+    assert opened == [(copy / "report.html").resolve().as_uri()]
+    parts = [
+        re.findall('<section class="part" id="(.*?)"', (run / "report.html").read_text())
+        for run in (copy, debug_run)
+    ]
+    assert parts[0] == parts[1] and len(parts[0]) > 5
+    assert "holds no finished run" in fails(capsys, 2, "report", tmp_path)
 
 
 def test_a_circuit_of_another_schema_version(capsys, tmp_path, run):
@@ -155,7 +171,7 @@ def test_a_circuit_of_another_schema_version(capsys, tmp_path, run):
     assert "circuit_blackmail.json has version 99" in fails(capsys, 2, "view", copy, "--no-open")
     path.write_text(json.dumps({**value, "schema": "other"}))
     assert "schema 'other'; expected 'emocircuits.circuit'" in fails(
-        capsys, 2, "export", copy, "--format", "dot"
+        capsys, 2, "export", copy, "--formats", "dot"
     )
     path.write_text("{")
     assert "is not JSON" in fails(capsys, 2, "view", copy, "--no-open")
