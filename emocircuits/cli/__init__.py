@@ -1,1 +1,1 @@
-"""The command line: parse arguments, call one function, show errors as one line."""
+"""The command line: one table of commands; each calls one function and shows errors as one line."""

@@ -25,14 +25,15 @@ def recipe(arguments: argparse.Namespace) -> int:
 
 
 def lines(keys: Sequence[Key]) -> list[str]:
-    """One line a key: name, default, what it is; a blank line between sections."""
+    """One line a key: name, default with its unit, what it is and may be; a blank line between sections."""
     width = max(len(key.name) for key in keys)
     shown: list[str] = []
     for section, members in groupby(keys, key=_section):
         shown += ["", f"[{section}]"] if section else []
         for key in members:
-            default = toml_value(key.default)
-            shown.append(f"{key.name:<{width}}  {default:<12}  {explained(key)}")
+            default = f"{toml_value(key.default)} {key.about.unit}".strip()
+            allowed = f" ({key.about.allowed})" if key.about.allowed else ""
+            shown.append(f"{key.name:<{width}}  {default:<18}  {key.about.meaning}{allowed}")
     return shown
 
 

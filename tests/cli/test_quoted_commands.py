@@ -31,7 +31,9 @@ PAGES = [
     *(ROOT / "docs" / "examples").glob("*.py"),
 ]
 CODE = [*(ROOT / "emocircuits").rglob("*.py")]
-LINE = re.compile(r"^(?:\$ |# {1,3}|torchrun .* -m | +-m |\$\(BIN\)/|\.venv/bin/|\s*)emocircuits ([a-z-].*)$")
+LINE = re.compile(
+    r"^(?:\$ .* \| |\$ |# {1,3}|torchrun .* -m | +-m |\$\(BIN\)/|\.venv/bin/|\s*)emocircuits ([a-z-].*)$"
+)
 FIRST = "|".join([*entries(), *ORDER, *(verb.name.replace(" ", "-") for verb in verbs() if " " in verb.name)])
 ANYWHERE = re.compile(rf"emocircuits ((?:{FIRST})(?![:\w-]| ·)(?: .*?)?)(?=`|, or |; | and |\)|\.?$)")
 TICKS = re.compile(r"`(?:\$ )?emocircuits ([^`]+)`")
