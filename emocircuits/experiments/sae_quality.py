@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from torch.nn.utils.rnn import pad_sequence
 from emocircuits.activations.residuals import length_batches
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import Failure, UserError
+from emocircuits.keep import PartKeeper, always_make
 from emocircuits.passes.hooks import recorded
 from emocircuits.passes.resume import resume, stream_at
 from emocircuits.progress import track
 from emocircuits.sae.dictionary import open_dictionaries
 from emocircuits.sae.geometry import decoder_encoder_cosine
-from emocircuits.sae.quality import DENSE, firing_rates, reconstruction
+from emocircuits.sae.quality import DENSE, Reconstruction, firing_rates, reconstruction
 from emocircuits.sae.rows import evenly_spaced
 
 
@@ -130,6 +132,7 @@ def quality_rows(
     loss_tokens: int = 20_000,
     max_rows: int = 200_000,
     skip_positions: int = 1,
+    keep: PartKeeper = always_make,
 ) -> list[dict[str, Any]]:
     """The rows of `saes.csv`: measured on the prompts the SAEs did not learn from (split `held_out`), else on
     all.
@@ -145,6 +148,7 @@ def quality_rows(
         loss_tokens: about how many predictions the loss is measured on.
         max_rows: most rows per measurement.
         skip_positions: leading positions that are left out.
+        keep: keeps what was measured of a site.
 
     Raises:
         UserError: an SAE that does not fit its site, or prompts that are all too short.
@@ -158,9 +162,9 @@ def quality_rows(
     rows = evenly_spaced(store.select(held, start=skip_positions), max_rows)
     measured, rates, means = {}, {}, {}
     for site in track(saes, "measure SAEs", total=len(saes)):
-        measured[site] = reconstruction(saes[site], store, site, rows)
-        rates[site] = firing_rates(saes[site], store, site, everything)
-        means[site] = store.read(site, everything).mean(0, dtype=np.float64)
+        measured[site], rates[site], means[site] = keep(
+            f"measured {site}", partial(_measured, saes[site], store, site, rows, everything), Reconstruction
+        )
     lengths = store.prompts["n_tokens"].to_numpy()
     chosen = np.flatnonzero(held & (lengths >= skip_positions + 2))
     chosen = evenly_spaced(
@@ -198,6 +202,18 @@ def quality_rows(
         }
         for site, sae in saes.items()
     ]
+
+
+def _measured(
+    sae: Any,
+    store: ActivationStore,
+    site: str,
+    rows: Int[np.ndarray, "held"],
+    everything: Int[np.ndarray, "any"],
+) -> tuple[Reconstruction, Float[np.ndarray, "feature"], Float[np.ndarray, "d_model"]]:
+    """What an SAE reconstructs of held-out rows, and of all rows how often features fire, and the mean."""
+    mean = store.read(site, everything).mean(0, dtype=np.float64)
+    return reconstruction(sae, store, site, rows), firing_rates(sae, store, site, everything), mean
 
 
 def _predictions(

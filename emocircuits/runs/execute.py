@@ -11,10 +11,12 @@ from pathlib import Path
 from emocircuits.artifacts.manifest import RunManifest, StageRecord
 from emocircuits.errors import UserError, unknown
 from emocircuits.io.atomic import write_failure
+from emocircuits.keep import always_make
 from emocircuits.progress import say
 from emocircuits.provenance import code_version, sha256_file, sha256_json
 from emocircuits.ranks import apart, barrier, joined, ranks
 from emocircuits.runs.budget import budgeted
+from emocircuits.runs.parts import Parts
 from emocircuits.runs.recipe import Recipe, load_recipe
 from emocircuits.runs.run import MANIFEST, Run
 from emocircuits.runs.sources import source_hash
@@ -214,8 +216,8 @@ def _do(stage: Stage, run: Run, manifest: RunManifest) -> RunManifest:
     say(f"{stage.name:<10} {stage.summary}")
     manifest = _by_the_first(run, lambda: _without(stage, run, manifest))
     if not stage.shared:
-        return _by_the_first(run, lambda: _recorded(stage, run, manifest, *_timed(stage, run)))
-    output, seconds = _timed(stage, run)
+        return _by_the_first(run, lambda: _recorded(stage, run, manifest, *_timed(stage, run, manifest)))
+    output, seconds = _timed(stage, run, manifest)
     barrier()
     return _by_the_first(run, lambda: _recorded(stage, run, manifest, output, seconds))
 
@@ -238,22 +240,30 @@ def _by_the_first(run: Run, work: Callable[[], RunManifest]) -> RunManifest:
     return manifest or RunManifest.load(run.directory / MANIFEST)
 
 
-def _timed(stage: Stage, run: Run) -> tuple[Output, float]:
-    begin = time.perf_counter()
+def _timed(stage: Stage, run: Run, manifest: RunManifest) -> tuple[Output, float]:
+    begin, parts = time.perf_counter(), Parts(run.directory, stage.name, _key(stage, run, manifest))
+    run.keep = parts
     try:
         with budgeted(run, stage.name):
             output = stage.work(run)
     finally:
+        run.keep = always_make
         run.forget()
+    parts.clear()
     return output, time.perf_counter() - begin
+
+
+def _key(stage: Stage, run: Run, manifest: RunManifest) -> str:
+    key = stage_key(stage, run, manifest)
+    if key is None:
+        raise unknown("finished stage", stage.needs[0], manifest.stages)
+    return key
 
 
 def _recorded(stage: Stage, run: Run, manifest: RunManifest, output: Output, seconds: float) -> RunManifest:
     outputs = {path: sha256_file(run.directory / path) for path in sorted(output.paths)}
-    key = stage_key(stage, run, manifest)
-    if key is None:
-        raise unknown("finished stage", stage.needs[0], manifest.stages)
-    record = StageRecord(key, outputs, round(seconds, 3), peak_rss_mb(), tuple(output.warnings))
+    key, warnings = _key(stage, run, manifest), tuple(output.warnings)
+    record = StageRecord(key, outputs, round(seconds, 3), peak_rss_mb(), warnings)
     manifest = manifest.with_stage(stage.name, record)
     manifest.save(run.directory / MANIFEST)
     say(f"{stage.name:<10} done in {seconds:.1f} s")

@@ -11,6 +11,7 @@ import pandas as pd
 from emocircuits.artifacts.manifest import RunManifest
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.errors import UserError
+from emocircuits.keep import PartKeeper, always_make
 from emocircuits.names import residual_site
 from emocircuits.provenance import Provenance
 from emocircuits.runs.recipe import Recipe, recipe_from_dict
@@ -40,11 +41,13 @@ class Run:
         recipe: its settings.
         files: its files by name, None where one is absent.
         trust_remote_code: whether the model directory may run its own code.
+        keep: how parts of long work are kept; a stage keeps them until it is done, otherwise they are not.
     """
 
     def __init__(self, directory: str | Path, recipe: Recipe, *, trust_remote_code: bool = False):
         self.directory, self.recipe, self.trust_remote_code = Path(directory), recipe, trust_remote_code
         self.files = RunFiles(self.directory)
+        self.keep: PartKeeper = always_make
         self._kept: dict[str, Any] = {}
         self._bound: dict[str, Any] = {}
 

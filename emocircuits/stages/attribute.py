@@ -1,7 +1,9 @@
 """attribute: the effect of every SAE feature and error node on each behaviour, per prompt."""
 
 from dataclasses import replace
+from functools import partial
 
+from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.attribution.attribute import attribute as attribute_task
 from emocircuits.attribution.methods import METHODS
 from emocircuits.ranks import ranks
@@ -27,7 +29,8 @@ def attribute(run: Run) -> Output:
     settings, paths = run.recipe.attribute, []
     for name in run.recipe.behaviours:
         find, _ = run.tasks(name)
-        result = attribute_task(find, method=settings.method, steps=settings.steps, edges=False)
+        work = partial(attribute_task, find, method=settings.method, steps=settings.steps, edges=False)
+        result = run.keep(f"effects {name}", work, AttributionResult)
         paths.append(f"attribution_{name}.h5")
         if ranks().first:
             replace(result, provenance=run.provenance("attribute", "plan", "sae")).save(run.path(paths[-1]))

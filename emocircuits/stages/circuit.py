@@ -1,18 +1,22 @@
 """circuit: choose nodes, join them by edges, patch them for real, describe them."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from emocircuits.artifacts.attribution import AttributionResult
+from emocircuits.artifacts.circuit import CircuitGraph
+from emocircuits.artifacts.evidence import CircuitEvidence
 from emocircuits.circuits.choose import choose_circuit
 from emocircuits.circuits.describe import describe_circuit
 from emocircuits.circuits.overlap import overlap
 from emocircuits.circuits.unroll import unroll
 from emocircuits.io.documents import write_csv, write_json
 from emocircuits.passes.prompt_pairs import PairBatch, PromptPairs
+from emocircuits.passes.task import Task
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
 from emocircuits.studies.example_tokens import example_tokens
@@ -50,22 +54,30 @@ def circuit(run: Run) -> Output:
 
 def _circuit_of(run: Run, name: str) -> list[str]:
     """Writes what belongs to the circuit of one behaviour."""
-    recipe, model, (find, _) = run.recipe, run.model, run.tasks(name)
+    find, _ = run.tasks(name)
     effects = run.attribution(name)
-    chosen = choose_circuit(effects, find, recipe.circuit, seed=recipe.seed)
-    described = describe_circuit(chosen, find, model, run.store, run.matches)
     example = typical_pair(effects, find.prompts)
-    texts = model.token_texts(example.clean[0].tolist())
-    graph = replace(
+    choose = partial(choose_circuit, effects, find, run.recipe.circuit, seed=run.recipe.seed)
+    chosen = run.keep(f"chosen {name}", choose, CircuitGraph)
+    graph = run.keep(f"circuit {name}", partial(_described, run, chosen, find, example), CircuitGraph)
+    alone = find.on(PromptPairs((example,)))
+    evidence = run.keep(f"evidence {name}", partial(viewer_evidence, run, graph, alone), CircuitEvidence)
+    paths = [f"{kind}_{name}.json" for kind in ("circuit", "evidence", "tokens")]
+    graph.save(run.path(paths[0]))
+    evidence.save(run.path(paths[1]))
+    write_json(run.path(paths[2]), example_tokens(run, example))
+    return paths
+
+
+def _described(run: Run, chosen: CircuitGraph, find: Task, example: PairBatch) -> CircuitGraph:
+    """The circuit with what people want to read, and unrolled over the example."""
+    described = describe_circuit(chosen, find, run.model, run.store, run.matches)
+    texts = run.model.token_texts(example.clean[0].tolist())
+    return replace(
         described,
         example=unroll(described, find.at_sites(run.circuit_sites), example, texts),
         provenance=run.provenance("circuit", "attribute", "match"),
     )
-    paths = [f"{kind}_{name}.json" for kind in ("circuit", "evidence", "tokens")]
-    graph.save(run.path(paths[0]))
-    viewer_evidence(run, graph, find.on(PromptPairs((example,)))).save(run.path(paths[1]))
-    write_json(run.path(paths[2]), example_tokens(run, example))
-    return paths
 
 
 def typical_pair(effects: AttributionResult, prompts: PromptPairs) -> PairBatch:

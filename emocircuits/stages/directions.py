@@ -1,14 +1,16 @@
 """directions: emotion directions at every layer with their controls, and every check of them."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
 
-from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.artifacts.directions import ControlDirections, EmotionDirections
 from emocircuits.directions.confounds import TopicConfound
 from emocircuits.directions.estimators import ESTIMATORS
 from emocircuits.directions.settings import chosen_sites
 from emocircuits.io.documents import write_csv
+from emocircuits.provenance import Provenance
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
 from emocircuits.settings import about, known
@@ -50,7 +52,8 @@ def check(run: Run) -> None:
 )
 def directions(run: Run) -> Output:
     """Writes `directions.h5` and one table per check (see docs/directions.md)."""
-    directions = learned_directions(run, run.recipe.directions)
+    learn = partial(learned_directions, run, run.recipe.directions)
+    directions = run.keep("directions", learn, EmotionDirections, ControlDirections, Provenance)
     directions.save(run.path("directions.h5"))
     paths = ["directions.h5"]
     for name, table in _tables(run, directions):
@@ -68,11 +71,11 @@ def _tables(run: Run, directions: EmotionDirections) -> Iterator[tuple[str, pd.D
     yield "emotion_clusters.csv", cluster_table(directions, recipe.checks.clusters, recipe.seed)
     yield "layer_similarity.csv", similarity_table(directions, recipe.seed)
     if recipe.checks.lens_prompts:
-        tokens, summary = lens_tables(run, directions)
+        tokens, summary = run.keep("logit lens", partial(lens_tables, run, directions))
         yield "logit_lens.csv", tokens
         yield "logit_lens_summary.csv", summary
     if recipe.checks.intensity:
-        readings, trends = intensity_tables(run, directions)
+        readings, trends = run.keep("intensity", partial(intensity_tables, run, directions))
         yield "intensity.csv", readings
         yield "intensity_trends.csv", trends
     if recipe.preference.material:

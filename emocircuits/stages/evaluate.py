@@ -1,5 +1,6 @@
 """evaluate: every claim about the circuits by real interventions on held-out prompts, next to controls."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,12 @@ def evaluate(run: Run) -> Output:
 
     The ranks of a job share the prompts of circuits and real patches; the first does the rest alone.
     """
-    scores = {name: _scores(run, name) for name in run.recipe.behaviours}
+    scores = {name: run.keep(f"scores {name}", partial(_scores, run, name)) for name in run.recipe.behaviours}
     if not ranks().first:
         return Output(())
     with apart():
-        whole = {name: {**score, "rates": _rates(run, name)} for name, score in scores.items()}
+        rates = {name: run.keep(f"rates {name}", partial(_rates, run, name)) for name in scores}
+        whole = {name: {**score, "rates": rates[name]} for name, score in scores.items()}
         return _written(run, read_scores(sanitise_json(whole, "scores")))
 
 
@@ -55,7 +57,7 @@ def _written(run: Run, scores: dict[str, CircuitScores]) -> Output:
                 f"{name}: attribution and exact patching correlate only {score.attribution_exact.pearson:.2f}"
             )
     if recipe.collect.material == "organism" and "reward_hacking" in recipe.behaviours:
-        write_csv(run.path("failures.csv"), failure_table(run))
+        write_csv(run.path("failures.csv"), run.keep("failures", partial(failure_table, run)))
         write_csv(run.path("readings.csv"), reading_table(run))
         paths += ["failures.csv", "readings.csv"]
     return Output(tuple(paths), tuple(warnings))

@@ -5,7 +5,7 @@ import pandas as pd
 from emocircuits.experiments.sae_quality import quality_rows
 from emocircuits.io.documents import write_csv
 from emocircuits.models.files import sizes_in
-from emocircuits.ranks import ranks
+from emocircuits.ranks import apart, ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
 from emocircuits.sae.architectures import ARCHITECTURES
@@ -45,7 +45,10 @@ def sae(run: Run) -> Output:
         train_saes(run.store, left, recipe.sae, run.path("saes"), seed=recipe.seed, device=recipe.device)
     if not ranks().first:
         return Output(())
-    rows = quality_rows(run.model.bridge, {site: run.sae(site) for site in sites}, run.store)
+    with apart():
+        rows = quality_rows(
+            run.model.bridge, {site: run.sae(site) for site in sites}, run.store, keep=run.keep
+        )
     write_csv(run.path("saes.csv"), pd.DataFrame(rows))
     files = [f"saes/{site}/{name}" for site in sites for name in PAIR]
     return Output((*files, "saes.csv"), tuple(_warnings(rows)))

@@ -2,6 +2,8 @@
 prompts.
 """
 
+from functools import partial
+
 import torch
 
 from emocircuits.errors import UserError
@@ -13,7 +15,6 @@ from emocircuits.runs.stage import Output, stage
 from emocircuits.studies.steering import (
     causal_table,
     coherence_table,
-    dose_table,
     mediation_table,
     steering_curves,
 )
@@ -45,21 +46,19 @@ def steer(run: Run) -> Output:
     recipe, directions = run.recipe, run.directions
     emotions = [emotion for emotion in recipe.steer.emotions if emotion in directions.emotions]
     _check_live(run)
-    found = steering_curves(run, emotions)
+    doses, slopes = steering_curves(run, emotions)
     tables = (
-        dose_table(found),
-        found.slopes,
-        coherence_table(run),
-        mediation_table(run),
+        doses,
+        slopes,
+        run.keep("coherence", partial(coherence_table, run)),
+        run.keep("mediation", partial(mediation_table, run)),
         causal_table(run, [recipe.emotion]),
     )
     for name, table in zip(FILES, tables, strict=True):
         write_csv(run.path(name), table)
     warnings = []
-    slopes = found.slopes[
-        (found.slopes["metric"] == "logit_diff") & (found.slopes["direction"] == recipe.emotion)
-    ]
-    for line in slopes.itertuples():
+    own = slopes[(slopes["metric"] == "logit_diff") & (slopes["direction"] == recipe.emotion)]
+    for line in own.itertuples():
         if line.p_value > 0.05:
             warnings.append(
                 f"{line.behaviour}: steering along {recipe.emotion} is not significant against matched "

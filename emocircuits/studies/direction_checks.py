@@ -1,5 +1,7 @@
 """The checks of a run's directions as tables: sites, geometry, logit lens, numeric intensity, preferences."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -7,6 +9,7 @@ from emocircuits.activations.story_files import read_stories
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.directions.learn import learn_directions
 from emocircuits.directions.settings import DirectionSettings
+from emocircuits.experiments.elo import EloRatings
 from emocircuits.experiments.emotion_limit import EmotionLimits, emotion_limits, story_of
 from emocircuits.experiments.geometry import cluster_emotions, coordinate_correlations, layer_similarity
 from emocircuits.experiments.intensity import (
@@ -22,7 +25,7 @@ from emocircuits.experiments.preference import (
     preferences,
     steered_preferences,
 )
-from emocircuits.experiments.preference_material import PreferenceMaterial, read_material
+from emocircuits.experiments.preference_material import Activity, PreferenceMaterial, read_material
 from emocircuits.organism.world import APPRAISALS, lexicon, scenes
 from emocircuits.runs.run import Run
 from emocircuits.runs.sections import PreferenceSettings
@@ -182,11 +185,13 @@ def preference_study(
     """
     material = preference_material(how.material)
     seed = run.recipe.seed
-    found = preferences(run.model, directions, material, pairs=how.pairs or None, seed=seed)
+    asked = partial(preferences, run.model, directions, material, pairs=how.pairs or None, seed=seed)
+    found = run.keep("preferences", asked, Preferences, PreferenceMaterial, Activity, EloRatings)
     site = found.best_site(but=run.model.sites[-1])
     chosen = spread_evenly(directions.emotions, how.emotions)
     kinds = [kind for kind in ("random",) if kind in directions.controls]
-    effects = steered_preferences(
+    pushed = partial(
+        steered_preferences,
         run.model,
         found,
         directions.with_controls(chosen, site=site, kinds=kinds),
@@ -194,6 +199,7 @@ def preference_study(
         pairs=how.steer_pairs or None,
         seed=seed,
     )
+    effects = run.keep("steered preferences", pushed)
     effects = effects.rename(columns={"ci_low": "delta_low", "ci_high": "delta_high"})
     correlations = found.correlations()
     here = (

@@ -2,6 +2,8 @@
 carries the effect, and whether each match acts.
 """
 
+from functools import partial
+
 import pandas as pd
 
 from emocircuits.behaviours.bind import neutral_prompts
@@ -34,23 +36,35 @@ def steering_prompts(run: Run, count: int, *, pressed: bool = False) -> list[Beh
     return found
 
 
-def steering_curves(run: Run, emotions: list[str]) -> DoseResponse:
-    """Every emotion at every strength, every control at the stronger half of them."""
-    recipe, directions = run.recipe, run.directions
-    how = recipe.steer
-    return dose_response(
+def steering_curves(run: Run, emotions: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every emotion at every strength, every control at the stronger half of them.
+
+    Returns:
+        One row per direction, strength and behaviour (`dose_table`), and the slopes with their p-values.
+    """
+    tables = [
+        run.keep(f"curves {prompts.name}", partial(_curves, run, emotions, prompts))
+        for prompts in steering_prompts(run, run.recipe.steer.prompts)
+    ]
+    doses, slopes = (pd.concat(column, ignore_index=True) for column in zip(*tables, strict=True))
+    return doses, slopes
+
+
+def _curves(run: Run, emotions: list[str], prompts: BehaviourPrompts) -> tuple[pd.DataFrame, pd.DataFrame]:
+    how = run.recipe.steer
+    strong = [value for value in how.strengths if abs(value) >= max(map(abs, how.strengths)) / 2]
+    measured = dose_response(
         run.model,
-        steering_prompts(run, how.prompts),
-        directions.with_controls(emotions),
+        [prompts],
+        run.directions.with_controls(emotions),
         DoseSettings(
             strengths=tuple(how.strengths),
-            control_strengths=tuple(
-                value for value in how.strengths if abs(value) >= max(map(abs, how.strengths)) / 2
-            ),
+            control_strengths=tuple(strong),
             samples=how.samples,
-            seed=recipe.seed,
+            seed=run.recipe.seed,
         ),
     )
+    return dose_table(measured).reset_index(drop=True), measured.slopes
 
 
 def coherence_table(run: Run) -> pd.DataFrame:
@@ -102,26 +116,19 @@ def mediation_table(run: Run) -> pd.DataFrame:
 
 def causal_table(run: Run, emotions: list[str]) -> pd.DataFrame:
     """Every kept match of some emotions, pushed and taken out; no rows for an emotion without a match."""
-    recipe, directions, matches = run.recipe, run.directions, run.matches
-    saes, count, found = run.saes, recipe.steer.check_prompts, []
+    count = run.recipe.steer.check_prompts
     calm, pressed = steering_prompts(run, count), steering_prompts(run, count, pressed=True)
+    recipe, tables = run.recipe, []
     controls = ControlSettings(
         share=recipe.match.carrier_share, n_sets=recipe.steer.random_sets, seed=recipe.seed
     )
     for emotion in emotions:
-        checks = site_checks(matches, directions, emotion, settings=controls)
+        checks = site_checks(run.matches, run.directions, emotion, settings=controls)
         if checks:
-            found.append(
-                causal_check(
-                    run.model,
-                    saes,
-                    checks,
-                    calm,
-                    pressed,
-                    CausalSettings(seed=recipe.seed),
-                )
-            )
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(CHECKED))
+            settings = CausalSettings(seed=recipe.seed)
+            check = partial(causal_check, run.model, run.saes, checks, calm, pressed, settings)
+            tables.append(run.keep(f"causal {emotion}", check))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(CHECKED))
 
 
 def dose_table(found: DoseResponse) -> pd.DataFrame:

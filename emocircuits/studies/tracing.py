@@ -4,6 +4,7 @@ control.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -30,10 +31,9 @@ def trace_table(run: Run, behaviours: Sequence[str], emotions: Sequence[str]) ->
     for behaviour in behaviours:
         for direction in track(chosen, f"trace {behaviour}"):
             steps = settings.steps if direction.kind == "emotion" else settings.control_steps
-            found = trace_direction(run, behaviour, direction, steps=steps)
-            tables.append(
-                found.table.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind)
-            )
+            traced = partial(trace_direction, run, behaviour, direction, steps=steps)
+            rows = run.keep(f"trace {behaviour} {direction.name}", lambda trace=traced: trace().table)
+            tables.append(rows.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind))
     table = pd.concat(tables, ignore_index=True)
     return table[
         [

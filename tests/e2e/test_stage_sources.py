@@ -12,14 +12,24 @@ from emocircuits.runs.recipe import recipe_from_dict
 from emocircuits.runs.sources import closure
 from emocircuits.stages import ORDER
 
-MACHINERY = {PACKAGE / name for name in ("runs/execute.py", "runs/budget.py", "models/__init__.py")}
+MACHINERY = {
+    PACKAGE / name
+    for name in (
+        "runs/execute.py",
+        "runs/parts.py",
+        "runs/budget.py",
+        "io/values.py",
+        "keep.py",
+        "models/__init__.py",
+    )
+}
 
 
 @pytest.mark.slow
 def test_every_function_that_a_stage_calls_counts(tmp_path, monkeypatch):
     real, outside = execute._timed, {}
 
-    def timed(stage, run):
+    def timed(stage, run, manifest):
         called = set()
 
         def watch(frame, event, argument):
@@ -29,7 +39,7 @@ def test_every_function_that_a_stage_calls_counts(tmp_path, monkeypatch):
         threading.setprofile(watch)
         sys.setprofile(watch)
         try:
-            return real(stage, run)
+            return real(stage, run, manifest)
         finally:
             sys.setprofile(None)
             threading.setprofile(None)
