@@ -1,4 +1,4 @@
-"""Runs a recipe stage by stage in a run directory; what is fresh is skipped, what was cut off goes on."""
+"""Runs a recipe stage by stage in a run directory; what is fresh is skipped, what was cut off resumes."""
 
 import fcntl
 import resource

@@ -28,6 +28,7 @@ ROWS = (
         "ranks",
         "threads",
         "progress",
+        "keep",
         "sanitise",
         "limits",
     ),
