@@ -32,7 +32,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emocircuits.errors import UserError
+from emocircuits.errors import UserError, unknown
 
 _SITE = re.compile(r"^blocks\.(\d+)\.hook_(resid_post|resid_pre|resid_mid|attn_out|mlp_out)$")
 
@@ -40,6 +40,25 @@ _SITE = re.compile(r"^blocks\.(\d+)\.hook_(resid_post|resid_pre|resid_mid|attn_o
 def residual_site(layer: int) -> str:
     """The residual stream after block `layer` (0 is the first block)."""
     return f"blocks.{layer}.hook_resid_post"
+
+
+def sites_of(layers: Sequence[int | str] | None, sites: Sequence[str]) -> tuple[str, ...]:
+    """Some of the sites, by the number of their layer or by their name; all where none is asked for.
+
+    Args:
+        layers: numbers of layers, or sites.
+        sites: all there are.
+
+    Raises:
+        UserError: one that is not among them.
+    """
+    if layers is None:
+        return tuple(sites)
+    wanted = [residual_site(layer) if isinstance(layer, int) else layer for layer in layers]
+    for site in wanted:
+        if site not in sites:
+            raise unknown("site", site, sites)
+    return tuple(wanted)
 
 
 def layer_of(site: str) -> int:

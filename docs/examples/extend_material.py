@@ -2,22 +2,26 @@
 
 from pathlib import Path
 
-from emocircuits.activations import LabelledText
-from emocircuits.models.planted.text import CIRCUMSTANCES, NEUTRAL
-from emocircuits.runs.run import Run
-from emocircuits.studies.texts import SOURCES, TextSource, texts_for
+import emocircuits as emo
+
+CIRCUMSTANCES = {
+    "desperate": "desperate broke doomed starving cornered ruined",
+    "calm": "calm safe settled rested secure steady",
+    "happy": "happy glad cheerful smiling joyful merry",
+    "": "walked cooked looked sat talked waited",
+}
+WORDS = 12
 
 
-def two_sentences(run: Run) -> list[LabelledText]:
-    """Stories of every emotion in both splits, and neutral texts; any callable from a run to labelled
-    texts will do.
-    """
+def two_sentences(ask: emo.TextRequest) -> list[emo.LabelledText]:
+    """Stories of every emotion in both splits, and neutral texts; `ask` has the recipe's settings and seed."""
     texts = []
-    for emotion, words in {**CIRCUMSTANCES, "": NEUTRAL}.items():
-        for number in range(12):
+    for emotion, listed in CIRCUMSTANCES.items():
+        words = listed.split()
+        for number in range(WORDS):
             one, two, three = (words[(number + step) % len(words)] for step in (0, 3, 5))
             texts.append(
-                LabelledText(
+                emo.LabelledText(
                     f"{emotion or 'neutral'}/{number}",
                     f"alex was {one} and {two} . then alex was {three} .",
                     emotion,
@@ -28,12 +32,10 @@ def two_sentences(run: Run) -> list[LabelledText]:
     return texts
 
 
-SOURCES.add(
-    TextSource("two_sentences", "stories of two sentences in the planted model's words", two_sentences)
-)
+emo.TEXT_SOURCES.add(emo.TextSource("two_sentences", "stories of two sentences", two_sentences))
 
 
 def example(directory: Path) -> None:
     """The texts pass the checks of the collect stage."""
-    texts = texts_for(Run.open(directory, ["collect.material=two_sentences"]))
-    assert len(texts) == 60
+    texts = emo.load_texts("two_sentences")
+    assert len(texts) == 48

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from emocircuits import load_model
-from emocircuits.activations import LabelledText, collect_residuals
+from emocircuits.activations import LabelledText, collect
 from emocircuits.directions import DirectionSettings, learn_directions
 from emocircuits.experiments.readings import token_readings
 from emocircuits.figures import FIGURES, draw_figure
@@ -72,7 +72,7 @@ texts[0]
 # `train` split; the AUROC is measured on `held_out`.
 
 # %%
-store = collect_residuals(model, texts, folder / "activations.h5", dtype="float32")
+store = collect(model, texts, folder / "activations.h5", dtype="float32")
 directions = learn_directions(store, DirectionSettings(from_token=start), emotions=emotions)
 table = directions.table()
 table[table.site == directions.read_site][

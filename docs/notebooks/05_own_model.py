@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from emocircuits import load_model
-from emocircuits.activations import collect_residuals
+from emocircuits.activations import collect
 from emocircuits.activations.self_written import read_stories
 from emocircuits.behaviours import BEHAVIOURS
 from emocircuits.behaviours.bind import bind
@@ -69,7 +69,7 @@ print(len(texts), "texts, for instance:", texts[0].text)
 # ```
 
 # %%
-store = collect_residuals(model, texts, folder / "activations.h5", dtype="float32")
+store = collect(model, texts, folder / "activations.h5", dtype="float32")
 directions = learn_directions(store, DirectionSettings(from_token=12))
 directions
 

@@ -5,7 +5,7 @@ from emocircuits.lazy import lazy
 _NAMES = {
     "LabelledText": "prompts",
     "StoreSettings": "residuals",
-    "collect_residuals": "residuals",
+    "collect": "residuals",
     "label_table": "prompts",
 }
 __all__ = list(_NAMES)

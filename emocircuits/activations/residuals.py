@@ -25,10 +25,10 @@ from torch import Tensor
 from emocircuits.activations.prompts import LabelledText, label_table
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.artifacts.store.writer import ActivationStoreWriter
-from emocircuits.errors import UserError, unknown
+from emocircuits.errors import UserError
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.replicas import replicas
-from emocircuits.names import layer_of
+from emocircuits.names import layer_of, sites_of
 from emocircuits.passes.hooks import recorded
 from emocircuits.progress import bar
 from emocircuits.ranks import barrier, ranks
@@ -50,17 +50,18 @@ class StoreSettings:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def collect_residuals(
+def collect(
     model: LanguageModel,
     texts: Sequence[LabelledText],
     path: str | Path,
     *,
-    sites: Sequence[str] | None = None,
+    layers: Sequence[int | str] | None = None,
     dtype: str = "bfloat16",
     replace: bool = False,
     settings: StoreSettings | None = None,
 ) -> ActivationStore:
-    """Writes the activations of all texts to a store; a killed run resumes at the shard it was in.
+    """Collects residual streams: the activations of all texts go to a store; a killed run resumes at the
+    shard it was in.
 
     The ranks of a job (`emocircuits.ranks`) share the shards and fill one store, with the same bytes as
     one process.
@@ -69,7 +70,7 @@ def collect_residuals(
         model: the model.
         texts: texts with labels.
         path: the store's file.
-        sites: `hook_resid_post` sites; all blocks by default.
+        layers: numbers of layers, or their `hook_resid_post` sites; all by default.
         dtype: float32 or bfloat16 in the file.
         replace: delete a store of other texts, sites or another model that lies at `path`.
         settings: sizes of batches and shards, and further metadata.
@@ -78,10 +79,7 @@ def collect_residuals(
         UserError: an unknown site, a text that is empty or longer than the model's context, an id that occurs
             twice, or another store at `path`.
     """
-    sites = tuple(model.sites if sites is None else sites)
-    for site in sites:
-        if site not in model.sites:
-            raise unknown("site", site, model.sites)
+    sites = sites_of(layers, model.sites)
     table = label_table(texts)
     tokens = encode_texts(model, texts)
     settings = settings or StoreSettings()

@@ -55,7 +55,7 @@ def feature_cards(
         examples = _examples(model, saes[site], store, site, order, max_rows)
         for place, feature in enumerate(order):
             cards[features[feature]] = {
-                "emotions": _emotions(matches, site, feature),
+                "emotions": matched_emotions(matches, site, feature),
                 "top_tokens": top[place],
                 "bottom_tokens": bottom[place],
                 "examples": examples[place],
@@ -83,7 +83,8 @@ def card_label(node: str, card: dict[str, Any] | None, default: str) -> str:
     return f"{name} {parsed.layer}#{parsed.feature}".strip()
 
 
-def _emotions(matches: FeatureMatches, site: str, feature: int) -> list[dict[str, Any]]:
+def matched_emotions(matches: FeatureMatches, site: str, feature: int) -> list[dict[str, Any]]:
+    """The emotions of a feature: those that it matches, then those that it responds to most."""
     place = matches.sites.index(site)
     delta, cosine, auroc = (matches.scores[name][place, :, feature] for name in ("delta", "cosine", "auroc"))
     kept = matches.table[(matches.table["site"] == site) & (matches.table["feature"] == feature)].set_index(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from emocircuits.activations.prompts import LabelledText
-from emocircuits.activations.residuals import collect_residuals
+from emocircuits.activations.residuals import collect
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.behaviours.metrics import log_odds
 from emocircuits.directions.learn import DirectionSettings, learn_directions
@@ -120,7 +120,7 @@ def organism_directions(model: LanguageModel, sizes: BarSizes) -> EmotionDirecti
         if any(made.topic == topic and made.split == "train" for made in stories)
     )
     with tempfile.TemporaryDirectory() as folder:
-        store = collect_residuals(model, texts, Path(folder) / "activations.h5")
+        store = collect(model, texts, Path(folder) / "activations.h5")
         return learn_directions(
             store,
             DirectionSettings(from_token=sizes.from_token, content_topics=topics, steer_depth=0.5),

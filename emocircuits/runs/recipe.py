@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from emocircuits.activations.settings import CollectSettings
 from emocircuits.circuits.settings import CircuitSettings
 from emocircuits.directions.settings import DirectionSettings
 from emocircuits.errors import UserError, nearest, unknown
@@ -14,7 +15,6 @@ from emocircuits.matching.settings import MatchSettings
 from emocircuits.runs.sections import (
     AttributeSettings,
     CheckSettings,
-    CollectSettings,
     EvaluateSettings,
     PreferenceSettings,
     SAESourceSettings,

@@ -1,32 +1,13 @@
 """The tables of a recipe that belong to no room of the library.
 
-The tables `[directions]`, `[sae]`, `[match]` and `[circuit]` are the settings of their rooms.
+The tables `[collect]`, `[directions]`, `[sae]`, `[match]` and `[circuit]` are the settings of their rooms.
 """
 
 from dataclasses import dataclass
 
 from emocircuits.settings import check, setting
 
-MATERIALS = ("organism", "planted", "self_written", "asked")
 METHOD_NAMES = ("atp_star", "attribution_patching", "exact", "integrated_gradients", "relp", "verified")
-
-
-@dataclass(frozen=True)
-class CollectSettings:
-    """What is read: the labelled stories, the neutral texts and the further texts the SAEs learn from."""
-
-    material: str = setting(
-        "organism", "where texts come from, or the path of a JSONL file of them", choices=MATERIALS, open=True
-    )
-    emotions: tuple[str, ...] = setting((), "which emotions; none given takes all the material has")
-    stories_per_emotion: int = setting(40, "stories of an emotion to learn from", unit="stories", least=1)
-    held_out_share: float = setting(0.25, "further stories that are held out, as a share", above=0, most=0.9)
-    neutral_texts: int = setting(400, "neutral texts", unit="texts", least=1)
-    further_texts: int = setting(1500, "documents of every other kind, for the SAEs", unit="texts", least=0)
-    dtype: str = setting("bfloat16", "of the stored activations", choices=("bfloat16", "float32"))
-
-    def __post_init__(self) -> None:
-        check(self, "collect")
 
 
 @dataclass(frozen=True)

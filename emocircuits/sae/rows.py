@@ -17,7 +17,7 @@ from emocircuits.progress import say
 from emocircuits.sae.architectures.card import Blocks
 from emocircuits.sae.settings import SAESettings
 
-MOMENT_ROWS, HELD_OUT_ROWS, BLOCK = 1 << 17, 1 << 14, 2048
+MOMENT_ROWS, HELD_OUT_ROWS, CHECKED_ROWS, BLOCK = 1 << 17, 1 << 14, 1 << 14, 2048
 
 
 def training_rows(store: ActivationStore, settings: SAESettings | None = None) -> RowSelection:
@@ -170,3 +170,8 @@ def refuse_bad_rows(store: ActivationStore, site: str, rows: RowSelection) -> No
 def _held_out(store: ActivationStore) -> np.ndarray:
     split = store.prompts["split"].to_numpy() if "split" in store.prompts else np.full(store.n_prompts, "")
     return split == "held_out"
+
+
+def checked_rows(store: ActivationStore, site: str) -> Float[Tensor, "row d_in"]:
+    """Held-out rows of a site, sinks left out, that SAEs which were trained elsewhere are measured on."""
+    return torch.from_numpy(store.read(site, evenly_spaced(held_out_rows(store), CHECKED_ROWS)))

@@ -5,17 +5,14 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
 from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.artifacts.evidence import CircuitEvidence
 from emocircuits.circuits.choose import choose_circuit
-from emocircuits.circuits.describe import describe_circuit
+from emocircuits.circuits.describe import describe_circuit, typical_pair
 from emocircuits.circuits.overlap import overlap
-from emocircuits.circuits.unroll import unroll
 from emocircuits.io.documents import write_csv, write_json
-from emocircuits.passes.prompt_pairs import PairBatch, PromptPairs
+from emocircuits.passes.prompt_pairs import PromptPairs
 from emocircuits.passes.task import Task
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
@@ -56,10 +53,10 @@ def _circuit_of(run: Run, name: str) -> list[str]:
     """Writes what belongs to the circuit of one behaviour."""
     find, _ = run.tasks(name)
     effects = run.attribution(name)
-    example = typical_pair(effects, find.prompts)
     choose = partial(choose_circuit, effects, find, run.recipe.circuit, seed=run.recipe.seed)
     chosen = run.keep(f"chosen {name}", choose, CircuitGraph)
-    graph = run.keep(f"circuit {name}", partial(_described, run, chosen, find, example), CircuitGraph)
+    graph = run.keep(f"circuit {name}", partial(_described, run, chosen, effects, find), CircuitGraph)
+    example = typical_pair(effects, find.prompts)
     alone = find.on(PromptPairs((example,)))
     evidence = run.keep(f"evidence {name}", partial(viewer_evidence, run, graph, alone), CircuitEvidence)
     paths = [f"{kind}_{name}.json" for kind in ("circuit", "evidence", "tokens")]
@@ -69,27 +66,10 @@ def _circuit_of(run: Run, name: str) -> list[str]:
     return paths
 
 
-def _described(run: Run, chosen: CircuitGraph, find: Task, example: PairBatch) -> CircuitGraph:
-    """The circuit with what people want to read, and unrolled over the example."""
-    described = describe_circuit(chosen, find, run.model, run.store, run.matches)
-    texts = run.model.token_texts(example.clean[0].tolist())
-    return replace(
-        described,
-        example=unroll(described, find.at_sites(run.circuit_sites), example, texts),
-        provenance=run.provenance("circuit", "attribute", "match"),
-    )
-
-
-def typical_pair(effects: AttributionResult, prompts: PromptPairs) -> PairBatch:
-    """The pair whose metric changes most typically: the median change, the shorter prompt where two are as
-    near.
-    """
-    change = effects.metric_clean - effects.metric_corrupt
-    middle = np.sort(change)[len(change) // 2]
-    length = {number: group.clean.shape[1] for group in prompts.groups for number in group.index.tolist()}
-    order = sorted(length)  # rows of a result are in the order of the pairs' numbers
-    nearest = min(range(len(order)), key=lambda row: (abs(change[row] - middle), length[order[row]], row))
-    return prompts.pair(order[nearest])
+def _described(run: Run, chosen: CircuitGraph, effects: AttributionResult, find: Task) -> CircuitGraph:
+    """The circuit with what people want to read, and where it comes from."""
+    described = describe_circuit(chosen, effects, find, run.model, run.store, run.matches)
+    return replace(described, provenance=run.provenance("circuit", "attribute", "match"))
 
 
 def _overlaps(run: Run) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import json
 
-from emocircuits.activations import collect_residuals
+from emocircuits.activations.residuals import collect as collect_activations
 from emocircuits.io.atomic import write_text
 from emocircuits.ranks import barrier, ranks
 from emocircuits.runs.run import Run
@@ -25,7 +25,7 @@ def collect(run: Run) -> Output:
         lines = [json.dumps(vars(text), ensure_ascii=False) + "\n" for text in texts_for(run)]
         write_text(run.path(TEXTS), "".join(lines))
     barrier()
-    store = collect_residuals(
+    store = collect_activations(
         run.model,
         collected_texts(run),
         run.path("activations.h5"),

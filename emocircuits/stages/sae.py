@@ -42,7 +42,9 @@ def sae(run: Run) -> Output:
         take_given(run)
     left = sites_to_train(run)
     if left:
-        train_saes(run.store, left, recipe.sae, run.path("saes"), seed=recipe.seed, device=recipe.device)
+        train_saes(
+            run.store, run.path("saes"), recipe.sae, layers=left, seed=recipe.seed, device=recipe.device
+        )
     if not ranks().first:
         return Output(())
     with apart():

@@ -26,7 +26,7 @@ from emocircuits.names import short_site
 from emocircuits.numerics import generator
 from emocircuits.progress import say, track
 from emocircuits.runs.run import Run
-from emocircuits.sae import load_sae, train_saes
+from emocircuits.sae import train_saes
 from emocircuits.sae.dictionary import open_dictionaries
 from emocircuits.studies.steering import causal_table
 from emocircuits.studies.texts import collected_texts
@@ -126,15 +126,7 @@ class MatchStudy:
         for name, (settings, seed) in others.items():
             say(f"{name}: {len(chosen)} SAE{'s' if len(chosen) > 1 else ''}")
             folder = self.run.path(FOLDER) / name
-            train_saes(
-                self.store,
-                list(chosen),
-                settings,
-                folder,
-                seed=seed,
-                device=recipe.device,
-            )
-            saes = {site: load_sae(folder / site, site=site, d_in=self.store.d_model) for site in chosen}
+            saes = train_saes(self.store, folder, settings, layers=chosen, seed=seed, device=recipe.device)
             matches = match_features(
                 self.store,
                 saes,
@@ -284,15 +276,15 @@ class MatchStudy:
             "SAE of the model with shuffled weights": (self._randomised(site), base, "randomised"),
         }
         for name, (store, settings, folder) in track(stores.items(), "floors", total=len(stores)):
-            path = train_saes(
+            sae = train_saes(
                 store,
-                [site],
-                settings,
                 self.run.path(FOLDER) / folder,
+                settings,
+                layers=[site],
                 seed=recipe.seed,
                 device=recipe.device,
             )[site]
-            seen, labels = self._stories(store, load_sae(path, site=site, d_in=store.d_model), site)
+            seen, labels = self._stories(store, sae, site)
             found[name] = (seen.features[labels.fit], seen.features[labels.held])
         return found
 
@@ -300,9 +292,9 @@ class MatchStudy:
         """The run's texts read by the model with shuffled weights, where `sae sweep --floors` keeps
         them too.
         """
-        from emocircuits.activations import collect_residuals
+        from emocircuits.activations import collect
         from emocircuits.models.randomised import shuffle_weights
 
         path = self.run.path(f"sweep/randomised/{short_site(site)}.h5")
         model = shuffle_weights(self.run.load_model(), self.run.recipe.seed)
-        return collect_residuals(model, collected_texts(self.run), path, sites=[site], replace=True)
+        return collect(model, collected_texts(self.run), path, layers=[site], replace=True)

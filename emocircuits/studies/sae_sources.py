@@ -6,18 +6,14 @@ Each is measured on the run's activations before it is used.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import torch
-from jaxtyping import Float
 from sae_lens import SAE
-from torch import Tensor
 
-from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError
 from emocircuits.io.atomic import write_bytes
 from emocircuits.runs.run import Run
 from emocircuits.runs.sections import SAESourceSettings
 from emocircuits.sae.loading.handle import load_sae
-from emocircuits.sae.loading.pretrained import adopt, find_pretrained, parse_pretrained
+from emocircuits.sae.loading.pretrained import Owner, adopt, find_pretrained, parse_pretrained
 from emocircuits.sae.loading.registered import (
     find_registered,
     open_registered,
@@ -25,11 +21,10 @@ from emocircuits.sae.loading.registered import (
     registered_for,
     shipped_registry,
 )
-from emocircuits.sae.rows import evenly_spaced, held_out_rows
+from emocircuits.sae.rows import checked_rows
 from emocircuits.sae.settings import SAESettings
 from emocircuits.settings import about, known
 
-CHECKED_ROWS = 1 << 14
 PAIR = ("cfg.json", "sae_weights.safetensors")
 
 
@@ -91,11 +86,9 @@ def take_given(run: Run) -> None:
         adopt(
             find_pretrained(source),
             run.path("saes") / site,
+            Owner(model.name, model.content_hash, model.bos_id is not None),
             site=site,
             d_in=model.d_model,
-            model_name=model.name,
-            model_hash=model.content_hash,
-            prepend_bos=model.bos_id is not None,
             activations=checked_rows(store, site),
         )
     left = [site for site in store.sites if site not in pretrained]
@@ -116,11 +109,6 @@ def open_verified(run: Run, registry: Path, name: str, site: str) -> SAE:
     """A registered SAE, measured on held-out rows of the run's activations."""
     rows = checked_rows(run.store, site)
     return open_registered(registry, name, site, rows, model_hash=run.model.content_hash)
-
-
-def checked_rows(store: ActivationStore, site: str) -> Float[Tensor, "row d_in"]:
-    """Held-out rows of a site, sinks left out, that SAEs which were not trained here are measured on."""
-    return torch.from_numpy(store.read(site, evenly_spaced(held_out_rows(store), CHECKED_ROWS)))
 
 
 def registered_directories(registry: Path, name: str, sites: Iterable[str]) -> dict[str, Path]:

@@ -156,8 +156,7 @@ class _Study:
         )
         out = self.run.path(folder) / name
         recipe = self.run.recipe
-        path = train_saes(store, [site], settings, out, seed=recipe.seed, device=recipe.device)[site]
-        return load_sae(path, site=site, d_in=store.d_model)
+        return train_saes(store, out, settings, layers=[site], seed=recipe.seed, device=recipe.device)[site]
 
     def floors(self, site: str, settings: SAESettings) -> dict[str, float]:
         """FVU with a frozen random decoder, and of an SAE of the model with shuffled weights on that model's
@@ -173,12 +172,12 @@ class _Study:
 
     def randomised_store(self, site: str) -> ActivationStore:
         """Activations of the run's texts at one site in the model with shuffled weights; collected once."""
-        from emocircuits.activations import collect_residuals
+        from emocircuits.activations import collect
         from emocircuits.models.randomised import shuffle_weights
 
         path = self.run.path(f"{SWEEP}/randomised/{short_site(site)}.h5")
         model = shuffle_weights(self.run.load_model(), self.run.recipe.seed)
-        return collect_residuals(model, collected_texts(self.run), path, sites=[site], replace=True)
+        return collect(model, collected_texts(self.run), path, layers=[site], replace=True)
 
 
 def _open(directory: Path, trust_remote_code: bool) -> _Study:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from emocircuits.activations import LabelledText, collect_residuals
+from emocircuits.activations import LabelledText, collect
 from emocircuits.activations.live_stream import LiveSettings, LiveStream
 from emocircuits.activations.residuals import encode_texts
 from emocircuits.artifacts.store.activation_store import ActivationStore
@@ -34,7 +34,7 @@ def tokens(model, texts):
 
 @pytest.mark.parametrize("window", [1, 30, 100, 100_000])
 def test_an_epoch_holds_every_row_once_at_every_site(model, texts, tokens, tmp_path, window):
-    store = collect_residuals(model, texts, tmp_path / "s.h5", dtype="float32")
+    store = collect(model, texts, tmp_path / "s.h5", dtype="float32")
     banned = int(store.tokens[7])
     rows = np.flatnonzero((store.positions > 0) & (store.tokens != banned))
     stream = LiveStream(

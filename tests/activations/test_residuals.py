@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from emocircuits.activations import LabelledText, StoreSettings, collect_residuals
+from emocircuits.activations import LabelledText, StoreSettings, collect
 from emocircuits.activations import residuals as module
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError
@@ -39,7 +39,7 @@ def model(request, tmp_path_factory):
 
 
 def test_rows_equal_hugging_face_one_text_at_a_time(model, tmp_path):
-    store = collect_residuals(
+    store = collect(
         model, texts(), tmp_path / "a.h5", dtype="float32", settings=StoreSettings(batch_tokens=96)
     )
     plain = AutoModelForCausalLM.from_pretrained(model.directory, attn_implementation="eager").eval()
@@ -57,10 +57,10 @@ def test_rows_equal_hugging_face_one_text_at_a_time(model, tmp_path):
 
 
 def test_one_at_a_time_and_eight_at_a_time_agree(model, tmp_path):
-    one = collect_residuals(
+    one = collect(
         model, texts(), tmp_path / "one.h5", dtype="float32", settings=StoreSettings(batch_tokens=1)
     )
-    many = collect_residuals(
+    many = collect(
         model, texts(), tmp_path / "many.h5", dtype="float32", settings=StoreSettings(batch_tokens=8 * 40)
     )
     for site in one.sites:
@@ -74,7 +74,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(model, tmp_path):
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            store = collect_residuals(model, texts(40), tmp_path / f"{count}.h5", settings=how)
+            store = collect(model, texts(40), tmp_path / f"{count}.h5", settings=how)
             hashes.append(store.content_hash)
     finally:
         torch.set_num_threads(before)
@@ -82,8 +82,8 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(model, tmp_path):
 
 
 def test_bfloat16_rounds_float32(model, tmp_path):
-    exact = collect_residuals(model, texts(), tmp_path / "f.h5", dtype="float32")
-    short = collect_residuals(model, texts(), tmp_path / "b.h5")
+    exact = collect(model, texts(), tmp_path / "f.h5", dtype="float32")
+    short = collect(model, texts(), tmp_path / "b.h5")
     for site in exact.sites:
         a = torch.from_numpy(exact.read(site, slice(0, exact.n_rows)))
         assert np.array_equal(short.read(site, slice(0, exact.n_rows)), a.bfloat16().float().numpy())
@@ -91,7 +91,7 @@ def test_bfloat16_rounds_float32(model, tmp_path):
 
 def test_a_killed_run_redoes_the_unfinished_shard_only(model, tmp_path, monkeypatch):
     settings = StoreSettings(batch_tokens=24, shard_rows=40)
-    whole = collect_residuals(model, texts(), tmp_path / "whole.h5", settings=settings)
+    whole = collect(model, texts(), tmp_path / "whole.h5", settings=settings)
     assert len(whole.shards) > 2
     real, calls, most = module.row_reader, [], whole.shards[0].n_prompts + 1
 
@@ -108,23 +108,22 @@ def test_a_killed_run_redoes_the_unfinished_shard_only(model, tmp_path, monkeypa
 
     monkeypatch.setattr(module, "row_reader", counted)
     with pytest.raises(KeyboardInterrupt):
-        collect_residuals(model, texts(), tmp_path / "killed.h5", settings=settings)
+        collect(model, texts(), tmp_path / "killed.h5", settings=settings)
     assert not (tmp_path / "killed.h5").exists()
     calls.clear()
     most = 10**6
-    resumed = collect_residuals(model, texts(), tmp_path / "killed.h5", settings=settings)
+    resumed = collect(model, texts(), tmp_path / "killed.h5", settings=settings)
     assert sum(calls) == len(texts()) - whole.shards[0].n_prompts
     assert resumed.content_hash == whole.content_hash
     calls.clear()
     assert (
-        collect_residuals(model, texts(), tmp_path / "killed.h5", settings=settings).content_hash
-        == whole.content_hash
+        collect(model, texts(), tmp_path / "killed.h5", settings=settings).content_hash == whole.content_hash
     )
     assert calls == []
 
 
 def test_twins_take_the_rows_of_the_first_of_them(model, tmp_path, monkeypatch):
-    single = collect_residuals(model, texts(), tmp_path / "single.h5")
+    single = collect(model, texts(), tmp_path / "single.h5")
     real, read_texts = module.row_reader, []
 
     @contextmanager
@@ -135,9 +134,7 @@ def test_twins_take_the_rows_of_the_first_of_them(model, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "row_reader", counted)
     numbers = (7, 0, 7, 11, 3)
     twins = [replace(texts()[number], id=f"twin {place}") for place, number in enumerate(numbers)]
-    both = collect_residuals(
-        model, [*texts(), *twins], tmp_path / "both.h5", settings=StoreSettings(shard_rows=40)
-    )
+    both = collect(model, [*texts(), *twins], tmp_path / "both.h5", settings=StoreSettings(shard_rows=40))
     assert len(both.shards) > 2 and sum(read_texts) == len(texts())
     for site in both.sites:
         for place, number in enumerate([*range(12), *numbers]):
@@ -150,24 +147,24 @@ def test_twins_take_the_rows_of_the_first_of_them(model, tmp_path, monkeypatch):
 
 
 def test_another_models_store_is_not_overwritten(model, tmp_path):
-    collect_residuals(model, texts(3), tmp_path / "s.h5")
+    collect(model, texts(3), tmp_path / "s.h5")
     before = (tmp_path / "s.h5").read_bytes()
     with pytest.raises(
         UserError, match="s.h5 holds activations of 3 prompts of the model .*choose another path"
     ):
-        collect_residuals(replace(model, content_hash="0" * 64), texts(3), tmp_path / "s.h5")
+        collect(replace(model, content_hash="0" * 64), texts(3), tmp_path / "s.h5")
     assert (tmp_path / "s.h5").read_bytes() == before
 
 
 def test_fewer_sites_stop_early(model, tmp_path):
-    store = collect_residuals(model, texts(4), tmp_path / "s.h5", sites=[model.sites[1]], dtype="float32")
-    full = collect_residuals(model, texts(4), tmp_path / "f.h5", dtype="float32")
+    store = collect(model, texts(4), tmp_path / "s.h5", layers=[model.sites[1]], dtype="float32")
+    full = collect(model, texts(4), tmp_path / "f.h5", dtype="float32")
     assert store.sites == (model.sites[1],)
     assert np.array_equal(store.read(model.sites[1], slice(0, 20)), full.read(model.sites[1], slice(0, 20)))
 
 
 def test_labels_arrive_in_the_store(model, tmp_path):
-    collect_residuals(model, texts(5), tmp_path / "s.h5")
+    collect(model, texts(5), tmp_path / "s.h5")
     prompts = ActivationStore.open(tmp_path / "s.h5").prompts
     assert prompts["emotion"].tolist() == ["sad", "calm", "sad", "calm", "sad"]
     assert prompts["topic"].tolist() == ["rain"] * 5 and not prompts["named"].any()
@@ -192,7 +189,7 @@ def test_length_batches_hold_every_text_once_within_the_budget():
 )
 def test_bad_texts(model, tmp_path, change, word):
     with pytest.raises(UserError, match=word):
-        collect_residuals(model, change(texts(2)), tmp_path / "s.h5")
+        collect(model, change(texts(2)), tmp_path / "s.h5")
     assert not list(tmp_path.iterdir())
 
 
@@ -203,4 +200,4 @@ def test_texts_are_encoded_alike_one_by_one_and_at_once(model):
 
 def test_unknown_site(model, tmp_path):
     with pytest.raises(UserError, match="blocks.9"):
-        collect_residuals(model, texts(2), tmp_path / "s.h5", sites=["blocks.9.hook_resid_post"])
+        collect(model, texts(2), tmp_path / "s.h5", layers=["blocks.9.hook_resid_post"])

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emocircuits.activations.prompts import LabelledText
-from emocircuits.activations.residuals import collect_residuals
+from emocircuits.activations.residuals import collect
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.organism.bayes import level_table
 from emocircuits.organism.corpus import make_document
@@ -166,7 +166,7 @@ def fresh_stories(run: Run, per_emotion: int) -> FreshStories:
             LabelledText(f"{one.emotion}/{one.id}", one.text, str(one.emotion), one.topic, "story")
             for one in made
         ]
-        collect_residuals(run.model, texts, path, replace=True)
+        collect(run.model, texts, path, replace=True)
     return FreshStories(ActivationStore.open(path), made, emotion_latents(made, emotions))
 
 

@@ -323,7 +323,9 @@ def several(rounds: int = 3, steps: int = 120, n_sites: int = 4) -> dict[str, ob
             took = []
             for workers in (1, 2):
                 begin = time.perf_counter()
-                train_saes(store, sites, replace(how, workers=workers), Path(folder) / f"{number}-{workers}")
+                train_saes(
+                    store, Path(folder) / f"{number}-{workers}", replace(how, workers=workers), layers=sites
+                )
                 took.append(time.perf_counter() - begin)
             found.append(took[1] / took[0])
     return {

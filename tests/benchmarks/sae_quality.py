@@ -28,7 +28,6 @@ from emocircuits.progress import quiet
 from emocircuits.sae import (
     SAESettings,
     held_out_rows,
-    load_sae,
     reconstruction,
     train_saes,
     training_rows,
@@ -82,8 +81,8 @@ def site_numbers(
     found: dict[str, list[float]] = {"ours": [], "sae_lens": []}
     with quiet():
         for seed in SEEDS:
-            path = train_saes(store, [site], settings, folder / f"ours-{seed}", seed=seed)[site]
-            found["ours"].append(fvu_of(load_sae(path), store, site))
+            sae = train_saes(store, folder / f"ours-{seed}", settings, layers=[site], seed=seed)[site]
+            found["ours"].append(fvu_of(sae, store, site))
             found["sae_lens"].append(
                 fvu_of(
                     by_sae_lens(store, site, settings, seed, folder / f"theirs-{seed}-{site}"), store, site
@@ -125,8 +124,10 @@ def main() -> None:
         model, rows = load_model("organism"), []
         with quiet():
             for kind, settings in (("topk", topk), ("matching_pursuit", pursuit)):
-                paths = train_saes(store, sites, replace(settings, workers=arguments.workers), folder / kind)
-                rows += quality_rows(model.bridge, {site: load_sae(paths[site]) for site in sites}, store)
+                saes = train_saes(
+                    store, folder / kind, replace(settings, workers=arguments.workers), layers=sites
+                )
+                rows += quality_rows(model.bridge, saes, store)
         for row in rows:
             misses = [
                 key

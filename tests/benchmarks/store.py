@@ -86,7 +86,7 @@ def harvest(repeats: int, clock: Clock = time.perf_counter, n_texts: int = 600) 
     """Collecting every site of the organism against its bare forward passes over the same batches, in
     seconds.
     """
-    from emocircuits.activations import LabelledText, collect_residuals
+    from emocircuits.activations import LabelledText, collect
     from emocircuits.activations.residuals import encode_texts, length_batches
     from emocircuits.models import load_model
     from emocircuits.organism.corpus import generate
@@ -114,7 +114,7 @@ def harvest(repeats: int, clock: Clock = time.perf_counter, n_texts: int = 600) 
             path = Path(name) / f"{number}.h5"
             turns.append(
                 (
-                    seconds(lambda path=path: collect_residuals(model, texts, path), clock),
+                    seconds(lambda path=path: collect(model, texts, path), clock),
                     seconds(bare, clock),
                 )
             )

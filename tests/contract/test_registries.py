@@ -20,7 +20,7 @@ REGISTRIES = {
     "attribution.methods.METHODS": "attribution method",
     "matching.scores.SCORES": "match score",
     "stages.STAGES": "stage",
-    "studies.texts.SOURCES": "material",
+    "activations.texts.TEXT_SOURCES": "material",
     "sae.ARCHITECTURES": "SAE architecture",
     "sae.loading.formats.FORMATS": "SAE format",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.planted_store import FILES, SITES, D, contents, planted_store
+from fixtures.planted_store import FILES, SITES, D, contents, planted_store, train_pairs
 from sae_lens import SAE, TrainingSAE
 
 from emocircuits.errors import UserError
@@ -45,7 +45,10 @@ def trained(store, tmp_path_factory):
     made = {}
     for name in NAMES:
         sae = train_one(store, SITE, settings(name), training_rows(store))
-        made[name] = sae, train_saes(store, [SITE], settings(name), tmp_path_factory.mktemp(name))[SITE]
+        made[name] = (
+            sae,
+            train_saes(store, tmp_path_factory.mktemp(name), settings(name), layers=[SITE])[SITE],
+        )
     return made
 
 
@@ -125,20 +128,20 @@ def test_the_decoder_bias_starts_at_the_mean(store, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_settings_give_the_same_bytes(store, tmp_path, name):
     short = settings(name, training_rows=2_000)
-    first, second = (contents(train_saes(store, [SITE], short, tmp_path / out)) for out in "ab")
+    first, second = (contents(train_pairs(store, tmp_path / out, short, layers=[SITE])) for out in "ab")
     assert first == second
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_k_beyond_the_dictionary_is_refused(store, tmp_path, name):
     with pytest.raises(UserError, match="sae.k is 400; expected at most d_sae"):
-        train_saes(store, [SITE], settings(name, k=400), tmp_path)
+        train_saes(store, tmp_path, settings(name, k=400), layers=[SITE])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_too_many_levels_are_refused(store, tmp_path):
     with pytest.raises(UserError, match="sae.levels is 9; expected from 2 to 7 for d_sae 64"):
-        train_saes(store, [SITE], settings("matryoshka_batchtopk", levels=9), tmp_path)
+        train_saes(store, tmp_path, settings("matryoshka_batchtopk", levels=9), layers=[SITE])
     assert not (tmp_path / SITE).exists()
 
 

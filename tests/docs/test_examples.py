@@ -20,7 +20,7 @@ REGISTRIES = (
     "directions.ESTIMATORS",
     "attribution.methods.METHODS",
     "matching.SCORES",
-    "studies.texts.SOURCES",
+    "activations.texts.TEXT_SOURCES",
     "sae.ARCHITECTURES",
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from emocircuits.activations import LabelledText, StoreSettings, collect_residuals
+from emocircuits.activations import LabelledText, StoreSettings, collect
 from emocircuits.models import load_model
 from emocircuits.models.planted.text import planted_stories
 from emocircuits.ranks import barrier, joined, ranks
@@ -27,7 +27,7 @@ def main(folder: Path, n_texts: int, name: str) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         barrier()
         begin = time.perf_counter()
-        collect_residuals(model, texts, folder / "a.h5", settings=StoreSettings(shard_rows=2048))
+        collect(model, texts, folder / "a.h5", settings=StoreSettings(shard_rows=2048))
         barrier()
         if ranks().first:
             print(f"seconds {time.perf_counter() - begin:.3f}", flush=True)

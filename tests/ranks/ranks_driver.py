@@ -82,12 +82,12 @@ def work() -> int:
     for name in ("topk", "batchtopk"):
         train_saes(
             store,
-            store.sites[:1],
-            settings(name, spread="batches", checkpoint_minutes=0.0),
             FOLDER / f"ranks-{name}",
+            settings(name, spread="batches", checkpoint_minutes=0.0),
+            layers=store.sites[:1],
         )
     if sys.argv[1] == "train":
-        train_saes(store, store.sites, settings("topk"), FOLDER / "sites")
+        train_saes(store, FOLDER / "sites", settings("topk"))
     return 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from fixtures.planted_store import SITES, contents, planted_store
+from fixtures.planted_store import SITES, contents, planted_store, train_pairs
 from fixtures.waits import run_to_end
 from safetensors.torch import load_file
 
@@ -94,7 +94,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", ["topk", "batchtopk"])
 def test_two_ranks_take_the_steps_of_one_process_on_the_whole_batch(folder, tmp_path, name):
     store = planted_store(tmp_path / "a.h5", n_prompts=60)
-    train_saes(store, SITES[:1], settings(name), tmp_path)
+    train_saes(store, tmp_path, settings(name), layers=SITES[:1])
     alone, shared = weights(tmp_path), weights(folder / f"ranks-{name}")
     assert alone.keys() == shared.keys()
     for key, value in alone.items():
@@ -104,7 +104,7 @@ def test_two_ranks_take_the_steps_of_one_process_on_the_whole_batch(folder, tmp_
 @pytest.mark.slow
 def test_ranks_that_share_sites_give_the_bytes_of_one_process(folder, tmp_path):
     store = planted_store(tmp_path / "a.h5", n_prompts=60)
-    found = contents(train_saes(store, SITES, settings("topk"), tmp_path / "alone"))
+    found = contents(train_pairs(store, tmp_path / "alone", settings("topk"), layers=SITES))
     assert found == contents({site: folder / "sites" / site for site in SITES})
 
 
@@ -189,9 +189,9 @@ def test_what_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
     store = planted_store(tmp_path / "a.h5", n_prompts=10)
     monkeypatch.setattr(train_module, "ranks", lambda: Ranks(0, 3))
     with pytest.raises(UserError, match="sae.batch_size is 100; expected a multiple of the 3 ranks"):
-        train_saes(store, SITES, settings("topk", spread="batches"), tmp_path)
+        train_saes(store, tmp_path, settings("topk", spread="batches"), layers=SITES)
     monkeypatch.setattr(train_module, "ranks", lambda: Ranks(0, 2))
     with pytest.raises(
         UserError, match="the loss of jumprelu depends on the batch as a whole; expected .*topk"
     ):
-        train_saes(store, SITES, settings("jumprelu", spread="batches"), tmp_path)
+        train_saes(store, tmp_path, settings("jumprelu", spread="batches"), layers=SITES)

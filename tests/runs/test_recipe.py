@@ -122,17 +122,17 @@ def test_settings_check_themselves_wherever_they_are_made():
 
 def test_names_that_stand_in_settings_are_those_of_the_registries():
     """Further members may be registered; those of the package are listed in the settings."""
+    from emocircuits.activations.texts import TEXT_SOURCES
     from emocircuits.attribution.methods import METHODS
     from emocircuits.behaviours import BEHAVIOURS
     from emocircuits.directions import ESTIMATORS
     from emocircuits.sae import ARCHITECTURES
-    from emocircuits.studies.texts import SOURCES
 
     known = {key.name: key.about.choices for key in recipe_keys() if key.about.open}
     registries = {
         "attribute.method": METHODS,
         "behaviours": BEHAVIOURS,
-        "collect.material": SOURCES,
+        "collect.material": TEXT_SOURCES,
         "directions.estimator": ESTIMATORS,
         "sae.architecture": ARCHITECTURES,
     }

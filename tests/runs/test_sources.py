@@ -112,7 +112,7 @@ REGISTRIES = (
     "models.FAMILIES",
     "organism.corpus.KINDS",
     "sae.ARCHITECTURES",
-    "studies.texts.SOURCES",
+    "activations.texts.TEXT_SOURCES",
 )
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 import safetensors
 import torch
-from fixtures.planted_store import SITES, contents, planted_store
+from fixtures.planted_store import SITES, contents, planted_store, train_pairs
 from safetensors.torch import save_file
 
 from emocircuits.errors import Failure, UserError
@@ -41,8 +41,8 @@ def whole(store, tmp_path_factory):
     """The bytes of runs that nothing disturbed and that kept no checkpoint."""
     return {
         name: contents(
-            train_saes(
-                store, [SITE], replace(settings, checkpoint_minutes=1e9), tmp_path_factory.mktemp(name)
+            train_pairs(
+                store, tmp_path_factory.mktemp(name), replace(settings, checkpoint_minutes=1e9), layers=[SITE]
             )
         )[SITE]
         for name, settings in SETTINGS.items()
@@ -59,7 +59,7 @@ def in_a_child(work, signal_number=signal.SIGKILL):
 
 def train(store, name, out, **options):
     how = replace(SETTINGS[name], workers=1, checkpoint_minutes=0.0)
-    return train_saes(store, [SITE], how, out, **options)
+    return train_pairs(store, out, how, layers=[SITE], **options)
 
 
 def killed_at_step(store, name, out, step):
@@ -151,7 +151,7 @@ def test_signals_leave_a_checkpoint(store, whole, tmp_path, number):
 
         train_module.train_one = slow
         try:
-            train_saes(store, [SITE], replace(SETTINGS["topk"], checkpoint_minutes=600.0), tmp_path)
+            train_saes(store, tmp_path, replace(SETTINGS["topk"], checkpoint_minutes=600.0), layers=[SITE])
         except KeyboardInterrupt:
             os._exit(77)
 

@@ -17,6 +17,7 @@ from emocircuits.sae import SAESettings, held_out_rows, load_sae, train_saes
 from emocircuits.sae.dictionary import open_dictionaries
 from emocircuits.sae.loading.formats import FORMATS, read_sae
 from emocircuits.sae.loading.pretrained import (
+    Owner,
     Source,
     adopt,
     check_measured,
@@ -36,9 +37,9 @@ def world(tmp_path_factory):
     for name in ("topk", "batchtopk"):
         train_saes(
             store,
-            [SITE],
-            SAESettings(architecture=name, expansion=4, k=4, training_rows=40_000, batch_size=250, lr=1e-2),
             root / name,
+            SAESettings(architecture=name, expansion=4, k=4, training_rows=40_000, batch_size=250, lr=1e-2),
+            layers=[SITE],
         )
     saes = {name: load_sae(root / name / SITE) for name in ("topk", "batchtopk")}
     return root, saes, torch.from_numpy(store.read(SITE, held_out_rows(store)))
@@ -137,18 +138,9 @@ def write(form, folder, saes):
 
 def take(world, source, **changes):
     root, _, x = world
+    owner = Owner("tiny", "m" * 64, True)
     return adopt(
-        source,
-        root / "out",
-        **{
-            "site": SITE,
-            "d_in": x.shape[1],
-            "model_name": "tiny",
-            "model_hash": "m" * 64,
-            "prepend_bos": True,
-            "activations": x,
-            **changes,
-        },
+        source, root / "out", owner, **{"site": SITE, "d_in": x.shape[1], "activations": x, **changes}
     )
 
 

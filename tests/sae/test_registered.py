@@ -28,7 +28,7 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("registry")
     store = planted_store(root / "a.h5", n_prompts=120)
     settings = SAESettings(expansion=4, k=4, training_rows=40_000, batch_size=250, lr=1e-2)
-    train_saes(store, [SITE], settings, root / "saes" / "mine")
+    train_saes(store, root / "saes" / "mine", settings, layers=[SITE])
     directory, registry = root / "saes" / "mine" / SITE, root / "saes" / "registry.toml"
     sae = load_sae(directory)
     rows = held_out_rows(store)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fixtures.planted_store import FILES, SITES, D, contents, overwrite, planted, planted_store
+from fixtures.planted_store import FILES, SITES, D, contents, overwrite, planted, planted_store, train_pairs
 from sae_lens import SAE, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
 
@@ -34,7 +34,7 @@ SHORT = SAESettings(expansion=2, k=4, training_rows=5_000, batch_size=250)
 
 @pytest.fixture(scope="module")
 def trained(store, tmp_path_factory):
-    return train_saes(store, SITES, SETTINGS, tmp_path_factory.mktemp("saes"), seed=3)
+    return train_pairs(store, tmp_path_factory.mktemp("saes"), SETTINGS, layers=SITES, seed=3)
 
 
 def test_planted_dictionary_is_found(store, trained):
@@ -118,18 +118,18 @@ def test_moments_and_training_rows(store):
 
 
 def test_same_bytes_with_one_or_two_workers_and_other_thread_counts(store, tmp_path):
-    first = contents(train_saes(store, SITES, replace(SHORT, workers=1), tmp_path / "a"))
+    first = contents(train_pairs(store, tmp_path / "a", replace(SHORT, workers=1), layers=SITES))
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.manual_seed(99)
-    second = contents(train_saes(store, SITES, replace(SHORT, workers=2), tmp_path / "b"))
+    second = contents(train_pairs(store, tmp_path / "b", replace(SHORT, workers=2), layers=SITES))
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
     assert first == second
 
 
 def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(store, tmp_path, monkeypatch):
-    whole = contents(train_saes(store, SITES, SHORT, tmp_path / "whole"))
+    whole = contents(train_pairs(store, tmp_path / "whole", SHORT, layers=SITES))
     calls, real, lock = [], train_module.train_one, threading.Lock()
 
     def broken(store, site, settings, rows, **options):
@@ -147,7 +147,7 @@ def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(sto
 
     monkeypatch.setattr(train_module, "train_one", broken)
     with pytest.raises(KeyboardInterrupt):
-        train_saes(store, SITES, replace(SHORT, workers=1), tmp_path / "part")
+        train_saes(store, tmp_path / "part", replace(SHORT, workers=1), layers=SITES)
     assert sorted(path.name for path in (tmp_path / "part").iterdir()) == [".checkpoints", SITES[0]]
     monkeypatch.setattr(
         train_module,
@@ -155,28 +155,32 @@ def test_finished_sites_are_skipped_and_interrupted_ones_give_the_same_bytes(sto
         lambda store, site, *a, **k: (calls.append(site), real(store, site, *a, **k))[1],
     )
     calls.clear()
-    assert contents(train_saes(store, SITES, SHORT, tmp_path / "part")) == whole and calls == [SITES[1]]
+    assert contents(train_pairs(store, tmp_path / "part", SHORT, layers=SITES)) == whole and calls == [
+        SITES[1]
+    ]
     calls.clear()
-    train_saes(store, SITES, SHORT, tmp_path / "part")
+    train_saes(store, tmp_path / "part", SHORT, layers=SITES)
     assert calls == []
     weights = tmp_path / "part" / SITES[0] / "sae_weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
-    assert contents(train_saes(store, SITES, SHORT, tmp_path / "part")) == whole and calls == [SITES[0]]
-    calls.clear()
-    assert contents(train_saes(store, SITES[:1], SHORT, tmp_path / "part", seed=1))[SITES[0]] != whole[
+    assert contents(train_pairs(store, tmp_path / "part", SHORT, layers=SITES)) == whole and calls == [
         SITES[0]
-    ] and calls == [SITES[0]]
+    ]
+    calls.clear()
+    assert contents(train_pairs(store, tmp_path / "part", SHORT, layers=SITES[:1], seed=1))[
+        SITES[0]
+    ] != whole[SITES[0]] and calls == [SITES[0]]
 
 
 def test_wrong_settings_and_sites(store, tmp_path):
     with pytest.raises(UserError, match="sae.k is 40; expected at most d_sae = expansion \\* d_model = 32"):
-        train_saes(store, SITES, SAESettings(expansion=2, k=40), tmp_path)
+        train_saes(store, tmp_path, SAESettings(expansion=2, k=40), layers=SITES)
     with pytest.raises(UserError, match="unknown site 'blocks.5"):
-        train_saes(store, ["blocks.5.hook_resid_post"], SHORT, tmp_path)
+        train_saes(store, tmp_path, SHORT, layers=["blocks.5.hook_resid_post"])
     with pytest.raises(UserError, match="unknown SAE architecture 'topkk'; did you mean 'topk'"):
-        train_saes(store, SITES, SAESettings(architecture="topkk"), tmp_path)
+        train_saes(store, tmp_path, SAESettings(architecture="topkk"), layers=SITES)
     with pytest.raises(UserError, match="no rows"):
-        train_saes(store, SITES, SHORT, tmp_path, rows=np.array([], dtype=np.int64))
+        train_saes(store, tmp_path, SHORT, layers=SITES, rows=np.array([], dtype=np.int64))
     with pytest.raises(UserError, match="sae.batch_size is 0"):
         SAESettings(batch_size=0)
     assert list(tmp_path.iterdir()) == []
@@ -187,7 +191,7 @@ def test_an_unwritable_directory_is_a_failure_in_one_line(store, tmp_path):
 
     (tmp_path / "saes").write_text("a file where the directory should be")
     with pytest.raises(Failure, match="cannot write .*saes"):
-        train_saes(store, SITES[:1], SHORT, tmp_path / "saes")
+        train_saes(store, tmp_path / "saes", SHORT, layers=SITES[:1])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -198,7 +202,7 @@ def test_rows_that_are_not_finite_are_named_and_nothing_is_written(tmp_path, bad
         UserError,
         match="row 247 of a.h5 at blocks.1.hook_resid_post holds NaN or infinity .prompt 'p6', position 7",
     ):
-        train_saes(store, SITES[1:], SHORT, tmp_path / "saes")
+        train_saes(store, tmp_path / "saes", SHORT, layers=SITES[1:])
     assert not (tmp_path / "saes" / SITES[1]).exists()
 
 
@@ -209,13 +213,13 @@ def test_a_bad_row_outside_the_sample_of_the_moments_is_caught_in_the_stream(tmp
     overwrite(store, SITES[0], 48, 0, np.nan)
     monkeypatch.setattr(rows_module, "MOMENT_ROWS", 100)
     with pytest.raises(UserError, match="row 48 .*prompt 'p1', position 8"):
-        train_saes(store, SITES[:1], SHORT, tmp_path / "saes")
+        train_saes(store, tmp_path / "saes", SHORT, layers=SITES[:1])
 
 
 @pytest.mark.parametrize("kernel", ["sparse", "dense"])
 def test_a_frozen_decoder_keeps_its_directions_and_resumes(store, tmp_path, kernel):
     frozen = SAESettings(**{**SHORT.__dict__, "frozen_decoder": True, "kernel": kernel})
-    path = train_saes(store, SITES[:1], replace(frozen, checkpoint_minutes=0.0), tmp_path)[SITES[0]]
+    path = train_pairs(store, tmp_path, replace(frozen, checkpoint_minutes=0.0), layers=SITES[:1])[SITES[0]]
     torch.manual_seed(0)
     start = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=D, d_sae=32, k=4)).W_dec
     torch.testing.assert_close(load_sae(path).W_dec, start / start.norm(dim=1, keepdim=True))
@@ -223,7 +227,7 @@ def test_a_frozen_decoder_keeps_its_directions_and_resumes(store, tmp_path, kern
 
 def test_a_quiet_caller_has_quiet_threads(store, tmp_path, capsys):
     with quiet():
-        train_saes(store, SITES, SHORT, tmp_path / "quiet")
+        train_saes(store, tmp_path / "quiet", SHORT, layers=SITES)
     assert capsys.readouterr().err == ""
-    train_saes(store, SITES, SHORT, tmp_path / "loud")
+    train_saes(store, tmp_path / "loud", SHORT, layers=SITES)
     assert capsys.readouterr().err.count("gamma = |mean| / |sigma|") == 2

@@ -2,14 +2,16 @@
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 import pandas as pd
 import torch
+from sae_lens import SAE
 
 import emocircuits
 from emocircuits import CircuitGraph, EmotionDirections, FeatureMatches, PromptPairs, Push, Run, Task
+from emocircuits.activations.prompts import LabelledText
 from emocircuits.artifacts.answers import Faithfulness
 from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.artifacts.store.activation_store import ActivationStore
@@ -21,6 +23,18 @@ from emocircuits.models.language_model import LanguageModel
 
 def difference(logits: torch.Tensor) -> torch.Tensor:
     return logits[:, -1, 0] - logits[:, -1, 1]
+
+
+def texts_and_saes(model: LanguageModel, directions: EmotionDirections, folder: Path) -> None:
+    texts = emocircuits.load_texts("organism")
+    assert_type(texts, list[LabelledText])
+    store = emocircuits.collect(model, texts, folder / "acts.h5", layers=[0, 1])
+    assert_type(store, ActivationStore)
+    assert_type(emocircuits.learn_directions(store), EmotionDirections)
+    saes = emocircuits.train_saes(store, folder / "saes")
+    assert_type(saes, dict[str, SAE[Any]])
+    assert_type(emocircuits.load_saes("gemma-scope-2-1b-it-res", layers=[13]), dict[str, SAE[Any]])
+    assert_type(emocircuits.match_features(store, saes, directions), FeatureMatches)
 
 
 def models(tokens: torch.Tensor) -> None:
@@ -86,9 +100,12 @@ def circuits(effects: AttributionResult, find: Task, held_out: Task) -> None:
 
 
 def readable_circuits(
-    circuit: CircuitGraph, find: Task, model: LanguageModel, store: ActivationStore, matches: FeatureMatches
+    circuit: CircuitGraph, effects: AttributionResult, find: Task, run: Run, matches: FeatureMatches
 ) -> None:
-    assert_type(emocircuits.describe_circuit(circuit, find, model, store, matches), CircuitGraph)
+    model = run.model
+    described = emocircuits.describe_circuit(circuit, effects, find, model, run.store, matches)
+    assert_type(described, CircuitGraph)
+    assert_type(emocircuits.view(described, matches), CircuitGraph)
     pair = find.prompts.pair(0)
     unrolled = emocircuits.unroll(circuit, find, pair, model.token_texts(pair.clean[0].tolist()))
     assert_type(unrolled, CircuitGraph)

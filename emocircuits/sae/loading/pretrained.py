@@ -6,6 +6,7 @@ run's own activations.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -88,12 +89,7 @@ def find_pretrained(name: str) -> Source:
         raise UserError(
             f"'{name}' is no directory", expected="a directory, or RELEASE:ID of a sae-lens release"
         )
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    releases = get_pretrained_saes_directory()
-    if release not in releases:
-        raise unknown("sae-lens release", release, releases)
-    about = releases[release]
+    about = _release(release)
     if sae_id not in about.saes_map:
         raise unknown(f"SAE of {release}", sae_id, about.saes_map)
     folder = about.saes_map[sae_id]
@@ -111,6 +107,57 @@ def find_pretrained(name: str) -> Source:
         about.neuronpedia_id.get(sae_id) or "",
         float(about.norm_scaling_factor.get(sae_id, 0.0)),
     )
+
+
+def sources_in(release: str, layers: Sequence[int]) -> dict[int, str]:
+    """The SAEs of a release after some layers, `RELEASE:ID`: where it has several of one layer those with a
+    page on Neuronpedia, the narrowest of them.
+
+    Raises:
+        UserError: no such release, no SAE after a layer, or several that are as good.
+    """
+    about, found = _release(release), {}
+    for layer in layers:
+        ids = [name for name in about.saes_map if _reads_after(name, layer)]
+        rank = {name: (not about.neuronpedia_id.get(name), _width(name)) for name in ids}
+        best = [name for name in ids if rank[name] == min(rank.values())]
+        if len(best) != 1:
+            raise UserError(
+                f"{release} has {len(ids)} SAEs after layer {layer}",
+                expected="one that stands out",
+                cure=f"name it: load_saes({{{layer}: '{release}:ID'}}); its ids are "
+                f"{', '.join(ids or about.saes_map)}",
+            )
+        found[layer] = f"{release}:{best[0]}"
+    return found
+
+
+def is_release(name: str) -> bool:
+    """Whether sae-lens knows a release of this name."""
+    return name in _releases()
+
+
+def _release(name: str) -> Any:
+    releases = _releases()
+    if name not in releases:
+        raise unknown("sae-lens release", name, releases)
+    return releases[name]
+
+
+def _releases() -> Any:
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    return get_pretrained_saes_directory()
+
+
+def _reads_after(sae_id: str, layer: int) -> bool:
+    number = re.search(r"(?:^|/)(?:layer_|blocks\.)(\d+)(?=[/_.]|$)", sae_id)
+    return number is not None and int(number[1]) == layer and not re.search("resid_(pre|mid)", sae_id)
+
+
+def _width(sae_id: str) -> float:
+    width = re.search(r"width_(\d+)(k|m)", sae_id)
+    return int(width[1]) * {"k": 1e3, "m": 1e6}[width[2]] if width else 0.0
 
 
 def _fetch(name: str, repository: str, patterns: list[str]) -> Path:
@@ -132,15 +179,27 @@ def _fetch(name: str, repository: str, patterns: list[str]) -> Path:
         ) from error
 
 
+@dataclass(frozen=True)
+class Owner:
+    """The model that an SAE is used with.
+
+    Attributes:
+        name, content_hash: of the model.
+        prepend_bos: whether its texts begin with BOS; None where that is not known.
+    """
+
+    name: str
+    content_hash: str
+    prepend_bos: bool | None = None
+
+
 def adopt(
     source: Source,
     target: Path,
+    owner: Owner,
     *,
     site: str,
     d_in: int,
-    model_name: str,
-    model_hash: str,
-    prepend_bos: bool,
     activations: Float[Tensor, "row d_in"],
 ) -> SAE:
     """Turns a pretrained SAE into sae-lens' pair at `target` and opens it, once it was measured.
@@ -148,11 +207,34 @@ def adopt(
     Args:
         source: where it lies.
         target: directory of the pair.
+        owner: the model of the run.
         site: the site it is used at.
         d_in: the model's width.
-        model_name, model_hash: the model of the run.
-        prepend_bos: whether the run's texts begin with BOS.
         activations: rows of the site, sinks left out.
+
+    Raises:
+        UserError: another site, width or kind of SAE, an unknown scale, or L0 or FVU far off.
+    """
+    _save(open_pretrained(source, owner, site=site, d_in=d_in, activations=activations), target)
+    return load_sae(target, site=site, d_in=d_in)
+
+
+def open_pretrained(
+    source: Source,
+    owner: Owner | None = None,
+    *,
+    site: str,
+    d_in: int | None = None,
+    activations: Float[Tensor, "row d_in"] | None = None,
+) -> SAE:
+    """The SAE that lies somewhere, with the site, the model and where it came from in its metadata.
+
+    Args:
+        source: where it lies.
+        owner: the model it is used with, where that is known.
+        site: the site it is used at.
+        d_in: the width it must have.
+        activations: rows of the site, sinks left out, that it is measured on; None leaves it unmeasured.
 
     Raises:
         UserError: another site, width or kind of SAE, an unknown scale, or L0 or FVU far off.
@@ -164,35 +246,35 @@ def adopt(
             expected=site,
             cure="give it under its own site",
         )
-    if int(raw.config["d_in"]) != d_in:
+    if d_in is not None and int(raw.config["d_in"]) != d_in:
         raise UserError(
             f"the SAE {source.name} has d_in {raw.config['d_in']}",
             expected=f"the model's d_model {d_in}",
             cure="it belongs to another model",
         )
-    if raw.about.get("prepend_bos") is not None and bool(raw.about["prepend_bos"]) != prepend_bos:
+    bos, own = raw.about.get("prepend_bos"), owner.prepend_bos if owner else None
+    if bos is not None and own is not None and bool(bos) != own:
         say(
-            f"{source.name} was trained on texts {'with' if raw.about['prepend_bos'] else 'without'} BOS, "
-            "these are the other kind"
+            f"{source.name} was trained on texts {'with' if bos else 'without'} BOS, these are the other kind"
         )
     sae = _build(source, raw, activations)
     metadata = {
-        "model_name": raw.about.get("model_name") or model_name,
-        "model_hash": model_hash,
+        "model_name": raw.about.get("model_name") or (owner.name if owner else None),
+        "model_hash": owner.content_hash if owner else None,
         "hook_name": site,
-        "prepend_bos": raw.about.get("prepend_bos"),
+        "prepend_bos": bos,
         "context_size": raw.about.get("context_size"),
         "neuronpedia_id": source.neuronpedia or raw.about.get("neuronpedia_id"),
         "pretrained": source.name,
         "format": form,
     }
     sae.cfg.metadata = type(sae.cfg.metadata)(**metadata)
-    check_measured(sae, source, site, activations)
-    _save(sae, target)
-    return load_sae(target, site=site, d_in=d_in)
+    if activations is not None:
+        check_measured(sae, source, site, activations)
+    return sae
 
 
-def _build(source: Source, raw: RawSAE, activations: Float[Tensor, "row d_in"]) -> SAE:
+def _build(source: Source, raw: RawSAE, activations: Float[Tensor, "row d_in"] | None) -> SAE:
     config = {key: value for key, value in raw.config.items() if key != "metadata"}
     folded = config.get("normalize_activations") == "expected_average_only_in" or raw.scale != 1.0
     config |= {
@@ -212,14 +294,17 @@ def _build(source: Source, raw: RawSAE, activations: Float[Tensor, "row d_in"]) 
             cure="check its files",
         ) from error
     if folded:
-        # where no file says it, the scale is the one the normalisation is defined by: mean norm -> sqrt(d_in)
-        scale = (
-            source.scale
-            or raw.scale
-            or float(activations.shape[1] ** 0.5 / activations.double().norm(dim=1).mean())
-        )
-        sae.fold_activation_norm_scaling_factor(scale)
+        sae.fold_activation_norm_scaling_factor(source.scale or raw.scale or _scale(source, activations))
     return sae.requires_grad_(False).eval()
+
+
+def _scale(source: Source, activations: Float[Tensor, "row d_in"] | None) -> float:
+    """Where no file says it, the scale that the normalisation is defined by: mean norm -> sqrt(d_in)."""
+    if activations is None:
+        raise UserError(
+            f"no file says how the SAE {source.name} scales its inputs", cure="give activations: store="
+        )
+    return float(activations.shape[1] ** 0.5 / activations.double().norm(dim=1).mean())
 
 
 @torch.no_grad()

@@ -186,7 +186,7 @@ def open_registered(
     registry: str | Path,
     name: str,
     site: str,
-    activations: Float[Tensor, "row d_in"],
+    activations: Float[Tensor, "row d_in"] | None,
     *,
     model_hash: str | None = None,
     device: str = "cpu",
@@ -197,7 +197,8 @@ def open_registered(
         registry: the registry's file.
         name: name of the entry.
         site: hook name.
-        activations: rows of that site (sinks left out), at least a few thousand tokens of ordinary text.
+        activations: rows of that site (sinks left out), at least a few thousand tokens of ordinary text;
+            None leaves it unmeasured.
         model_hash: content hash of the model the rows come from; not compared where it is None.
         device: torch device.
 
@@ -222,8 +223,10 @@ def open_registered(
             expected=f"SHA-256 {entry.weights_sha256[:12]}…",
             cure="restore it, or register it under another name",
         )
-    sae = load_sae(directory, site=site, d_in=activations.shape[1], model_hash=model_hash, device=device)
-    check_quality(sae, activations, entry)
+    width = None if activations is None else activations.shape[1]
+    sae = load_sae(directory, site=site, d_in=width, model_hash=model_hash, device=device)
+    if activations is not None:
+        check_quality(sae, activations, entry)
     return sae
 
 

@@ -15,16 +15,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int
-from sae_lens import TrainingSAE
+from sae_lens import SAE, TrainingSAE
 
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.artifacts.store.row_selection import RowSelection
-from emocircuits.errors import UserError, unknown
+from emocircuits.errors import UserError
+from emocircuits.names import sites_of
 from emocircuits.progress import bar, say
 from emocircuits.provenance import sha256_json
 from emocircuits.ranks import barrier, ranks
 from emocircuits.sae.architectures.card import ARCHITECTURES
 from emocircuits.sae.catalogue import is_trained, save_pair
+from emocircuits.sae.loading.handle import load_sae
 from emocircuits.sae.rows import as_selection, held_out_blocks, moments, scaled_batches, training_rows
 from emocircuits.sae.settings import SAESettings
 from emocircuits.sae.training.checkpoint import Checkpoints
@@ -35,14 +37,14 @@ CHECKPOINTS = ".checkpoints"
 
 def train_saes(
     store: ActivationStore,
-    sites: Sequence[str],
-    settings: SAESettings,
     out_dir: str | Path,
+    settings: SAESettings | None = None,
     *,
+    layers: Sequence[int | str] | None = None,
     seed: int = 0,
     rows: Int[np.ndarray, "chosen"] | RowSelection | None = None,
     device: str = "cpu",
-) -> dict[str, Path]:
+) -> dict[str, SAE]:
     """Trains an SAE for every site and writes `out_dir/<site>/cfg.json` and `sae_weights.safetensors`.
 
     Sites that are already trained with the same settings on the same rows are skipped; a site that was
@@ -52,23 +54,21 @@ def train_saes(
 
     Args:
         store: activations.
-        sites: which sites.
-        settings: how.
         out_dir: directory of the pairs.
+        settings: how; by default those of the `[sae]` table.
+        layers: numbers of layers, or their sites; all of the store by default.
         seed: seed of initial weights and order of rows.
         rows: rows of the store to learn from; by default those that `training_rows` gives.
-        device: torch device.
+        device: torch device of the training.
 
     Returns:
-        site -> directory of its pair; under `torchrun` it is complete behind a barrier.
+        site -> SAE, opened from its pair.
 
     Raises:
         UserError: an unknown site or architecture, k > d_sae, no rows, or rows that are not finite.
         Failure: the disk is full or not writable; finished sites and the last checkpoints stay.
     """
-    for site in sites:
-        if site not in store.sites:
-            raise unknown("site", site, store.sites)
+    sites, settings = sites_of(layers, store.sites), settings or SAESettings()
     check(settings, store.d_model)
     rows = as_selection(training_rows(store, settings) if rows is None else rows, store.n_rows)
     if len(rows) == 0:
@@ -101,7 +101,7 @@ def train_saes(
     side_by_side(work, left, settings.steps, 1 if together else settings.workers)
     barrier()
     remove_if_empty(Path(out_dir) / CHECKPOINTS)
-    return paths
+    return {site: load_sae(path, site=site, d_in=store.d_model) for site, path in paths.items()}
 
 
 def check(settings: SAESettings, d_model: int) -> None:
