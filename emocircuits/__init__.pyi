@@ -1,7 +1,12 @@
 # The public names, one line each; a new name needs its line here and its use in tests/typing/api.py.
 # Type checkers and editors read this list; `__init__.py` reads it at run time and imports a name when it is
 # first asked for.
+from emocircuits.activations.prompts import LabelledText as LabelledText
 from emocircuits.activations.residuals import collect as collect
+from emocircuits.activations.settings import CollectSettings as CollectSettings
+from emocircuits.activations.texts import TEXT_SOURCES as TEXT_SOURCES
+from emocircuits.activations.texts import TextRequest as TextRequest
+from emocircuits.activations.texts import TextSource as TextSource
 from emocircuits.activations.texts import load_texts as load_texts
 from emocircuits.artifacts.circuit import CircuitGraph as CircuitGraph
 from emocircuits.artifacts.directions import EmotionDirections as EmotionDirections

@@ -14,7 +14,7 @@ WORDS = 12
 
 
 def two_sentences(ask: emo.TextRequest) -> list[emo.LabelledText]:
-    """Stories of every emotion in both splits, and neutral texts; `ask` has the recipe's settings and seed."""
+    """Stories of every emotion in both splits, and neutral texts; `ask` holds settings and seed."""
     texts = []
     for emotion, listed in CIRCUMSTANCES.items():
         words = listed.split()

@@ -47,7 +47,7 @@ def trained(store, tmp_path_factory):
         sae = train_one(store, SITE, settings(name), training_rows(store))
         made[name] = (
             sae,
-            train_saes(store, tmp_path_factory.mktemp(name), settings(name), layers=[SITE])[SITE],
+            train_pairs(store, tmp_path_factory.mktemp(name), settings(name), layers=[SITE])[SITE],
         )
     return made
 

@@ -10,8 +10,16 @@ import torch
 from sae_lens import SAE
 
 import emocircuits
-from emocircuits import CircuitGraph, EmotionDirections, FeatureMatches, PromptPairs, Push, Run, Task
-from emocircuits.activations.prompts import LabelledText
+from emocircuits import (
+    CircuitGraph,
+    EmotionDirections,
+    FeatureMatches,
+    LabelledText,
+    PromptPairs,
+    Push,
+    Run,
+    Task,
+)
 from emocircuits.artifacts.answers import Faithfulness
 from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.artifacts.store.activation_store import ActivationStore
@@ -28,6 +36,8 @@ def difference(logits: torch.Tensor) -> torch.Tensor:
 def texts_and_saes(model: LanguageModel, directions: EmotionDirections, folder: Path) -> None:
     texts = emocircuits.load_texts("organism")
     assert_type(texts, list[LabelledText])
+    few = emocircuits.CollectSettings(stories_per_emotion=4)
+    assert_type(emocircuits.load_texts("planted", few, seed=1), list[LabelledText])
     store = emocircuits.collect(model, texts, folder / "acts.h5", layers=[0, 1])
     assert_type(store, ActivationStore)
     assert_type(emocircuits.learn_directions(store), EmotionDirections)
@@ -131,5 +141,11 @@ def extensions() -> None:
 
     mine = emocircuits.MethodCard("mine", "as before", "", "corrupt run", "3", "", run)
     assert_type(emocircuits.METHODS.add(mine), emocircuits.MethodCard)
+
+    def texts(request: emocircuits.TextRequest) -> list[LabelledText]:
+        return emocircuits.load_texts("planted", request.settings)
+
+    source = emocircuits.TextSource("own", "texts of my own", texts)
+    assert_type(emocircuits.TEXT_SOURCES.add(source), emocircuits.TextSource)
     half = emocircuits.Ablation("half", "half its value", lambda other, mean: other / 2)
     assert_type(emocircuits.ABLATIONS.add(half), emocircuits.Ablation)
