@@ -11,19 +11,14 @@
 # %%
 import os
 
-import numpy as np
 import pandas as pd
 
-from emocircuits.directions.summaries import summarise
-from emocircuits.directions.validation import auroc_intervals
-from emocircuits.figures import show_figure
-from emocircuits.io.documents import write_csv
-from emocircuits.runs.run import Run
-from emocircuits.studies.direction_studies import validate_directions
+import emocircuits as emo
 
 recipe = os.environ.get("EMOCIRCUITS_RECIPE")
-run = Run.make(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="directions")
+run = emo.Run.make(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="directions")
 out, directions = run.path("studies/01_directions"), run.directions
+out.mkdir(parents=True, exist_ok=True)
 directions
 
 # %% [markdown]
@@ -36,8 +31,8 @@ directions
 
 # %%
 estimators = ["difference_of_means", "linear_discriminant"]
-quality = pd.DataFrame(validate_directions(run.directory, estimators))
-write_csv(out / "quality.csv", quality)
+quality = pd.DataFrame(emo.validate_directions(run.directory, estimators))
+quality.to_csv(out / "quality.csv", index=False)
 shown = (
     "estimator",
     "site",
@@ -59,32 +54,22 @@ quality[[name for name in shown if name in quality]].round(3)
 
 # %%
 site, emotion = directions.read_site, run.recipe.emotion
-settings = directions.settings
-seen = summarise(run.store, from_token=settings["from_token"], named=settings["named"], sites=(site,))
-held = (
-    seen.of_split(settings["held_out_split"]) & seen.stories["emotion"].isin(directions.emotions).to_numpy()
+aurocs = emo.control_aurocs(run)
+controls = aurocs.groupby("kind", sort=False)["auroc"].agg(
+    n="size", auroc="mean", lowest="min", highest="max"
 )
-stories = seen.story_means[held, 0]
-labels = np.where(seen.stories["emotion"][held] == emotion, 0, 1)
-rows, meaningless = [], []
-for kind, vectors in [("emotion", directions.vector(emotion, site)[None])] + [
-    (kind, control.vectors[directions.site_index(site)]) for kind, control in directions.controls.items()
-]:
-    found = [auroc_intervals((stories @ vector)[:, None], labels).auroc[0] for vector in vectors]
-    meaningless += found if kind in ("random", "covariance", "shuffled") else []
-    rows.append((kind, len(found), np.mean(found), np.min(found), np.max(found)))
-controls = pd.DataFrame(rows, columns=["kind", "n", "auroc", "lowest", "highest"])
-write_csv(out / "controls.csv", controls)
+controls = controls.reset_index()
+controls.to_csv(out / "controls.csv", index=False)
 controls.round(3)
 
 # %% [markdown]
 # ## What they look like
 
 # %%
-show_figure(run.directory, "direction_quality", out)
+emo.show_figure(run.directory, "direction_quality", out)
 
 # %%
-show_figure(run.directory, "emotion_similarity", out)
+emo.show_figure(run.directory, "emotion_similarity", out)
 
 # %% [markdown]
 # **Answer.** Yes: at the reading site the directions read held-out stories far above chance, and the
@@ -93,7 +78,8 @@ show_figure(run.directory, "emotion_similarity", out)
 
 # %%
 line = quality[(quality["site"] == site) & (quality["estimator"] == directions.estimator)].iloc[0]
-own, chance = controls.iloc[0], np.array(meaningless)
+own = controls.iloc[0]
+chance = aurocs[aurocs["kind"].isin(["random", "covariance", "shuffled"])]["auroc"]
 assert line["auroc_low"] > 0.5, "the directions read no better than chance"
 assert own["auroc"] >= chance.max(), f"directions that mean nothing read {emotion} as well"
 assert "bayes_auroc" not in quality or (quality["auroc"] < quality["bayes_auroc"]).all(), (

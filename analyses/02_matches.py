@@ -13,15 +13,13 @@ import os
 import numpy as np
 import pandas as pd
 
-from emocircuits.figures import show_figure
-from emocircuits.io.documents import write_csv
-from emocircuits.runs.run import Run
-from emocircuits.studies.match_studies import MatchStudy
+import emocircuits as emo
 
 recipe = os.environ.get("EMOCIRCUITS_RECIPE")
-run = Run.make(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="steer")
+run = emo.Run.make(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="steer")
 out, matches, emotion = run.path("studies/02_matches"), run.matches, run.recipe.emotion
-study = MatchStudy(run)
+out.mkdir(parents=True, exist_ok=True)
+study = emo.MatchStudy(run)
 matches
 
 # %% [markdown]
@@ -33,13 +31,13 @@ matches
 
 # %%
 table = study.emotion_table(emotion)
-write_csv(out / f"{emotion}.csv", table)
+table.to_csv(out / f"{emotion}.csv", index=False)
 table[
     ["site", "feature", "kept", "delta", "attribution", "auroc", "cosine", "specificity", "q_value", "also"]
 ].round(3)
 
 # %%
-show_figure(run.directory, "match_null", out)
+emo.show_figure(run.directory, "match_null", out)
 
 # %% [markdown]
 # ## What decoder cosine is worth
@@ -52,7 +50,7 @@ show_figure(run.directory, "match_null", out)
 nominal = pd.DataFrame(
     matches.null["cosine_false_positives"], index=list(matches.sites), columns=["isotropic", "covariance"]
 )
-write_csv(out / "cosine_false_positives.csv", nominal.rename_axis("site").reset_index())
+nominal.rename_axis("site").to_csv(out / "cosine_false_positives.csv")
 nominal.round(3)
 
 # %% [markdown]
@@ -60,7 +58,7 @@ nominal.round(3)
 
 # %%
 readers = pd.DataFrame(study.compare())
-write_csv(out / "readers.csv", readers)
+readers.to_csv(out / "readers.csv", index=False)
 readers.round(3)
 
 # %% [markdown]
@@ -70,10 +68,10 @@ readers.round(3)
 # their unsteered values: the share of the effect that is gone ran through them.
 
 # %%
-show_figure(run.directory, "mediation", out)
+emo.show_figure(run.directory, "mediation", out)
 
 # %%
-show_figure(run.directory, "causal_check", out)
+emo.show_figure(run.directory, "causal_check", out)
 
 # %% [markdown]
 # **Answer.** The kept features pass a null that looks for the best of all of them, the rest that no feature

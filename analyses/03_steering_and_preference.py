@@ -13,15 +13,12 @@ import os
 
 import torch
 
-import emocircuits
-from emocircuits.figures import show_figure
-from emocircuits.io.documents import write_csv
-from emocircuits.runs.run import Run
-from emocircuits.studies.direction_checks import preference_agreement
+import emocircuits as emo
 
 recipe = os.environ.get("EMOCIRCUITS_RECIPE")
-run = Run.make(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="steer")
+run = emo.Run.make(os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), recipe, until="steer")
 out, directions = run.path("studies/03_steering_and_preference"), run.directions
+out.mkdir(parents=True, exist_ok=True)
 emotion, opposite = run.recipe.emotion, run.recipe.opposite
 
 # %% [markdown]
@@ -37,7 +34,7 @@ prompt = bound.pairs("score", 1)[0].corrupt
 tokens = torch.tensor([run.model.encode(prompt)])
 with torch.no_grad():
     before = bound.metric.rate(run.model.bridge(tokens)).item()
-    with emocircuits.steering(run.model, directions, {emotion: 0.25}):
+    with emo.steering(run.model, directions, {emotion: 0.25}):
         pushed = bound.metric.rate(run.model.bridge(tokens)).item()
     after = bound.metric.rate(run.model.bridge(tokens)).item()
 print(f"{behaviour}: {before:.3f}, {pushed:.3f} with {emotion} at 0.25, {after:.3f} behind it")
@@ -46,7 +43,7 @@ print(f"{behaviour}: {before:.3f}, {pushed:.3f} with {emotion} at 0.25, {after:.
 # ## Dose and response
 
 # %%
-show_figure(run.directory, "steering", out)
+emo.show_figure(run.directory, "steering", out)
 
 # %%
 slopes = run.table("steering_slopes.csv")
@@ -57,11 +54,11 @@ controls = (
     .groupby("behaviour")["slope"]
     .agg(["min", "max", "size"])
 )
-write_csv(out / "slopes.csv", emotions)
+emotions.to_csv(out / "slopes.csv", index=False)
 emotions[["behaviour", "direction", "slope", "ci_low", "ci_high", "p_value"]].round(3)
 
 # %%
-show_figure(run.directory, "coherence", out)
+emo.show_figure(run.directory, "coherence", out)
 
 # %% [markdown]
 # ## Preferences
@@ -73,12 +70,12 @@ show_figure(run.directory, "coherence", out)
 # %%
 agreement = None
 if run.path("preference_emotions.csv").is_file():
-    agreement = preference_agreement(run.table("preference_emotions.csv"))
-    show_figure(run.directory, "preference", out)
+    agreement = emo.preference_agreement(run.table("preference_emotions.csv"))
+    emo.show_figure(run.directory, "preference", out)
 agreement
 
 # %%
-show_figure(run.directory, "preference") if agreement else None
+emo.show_figure(run.directory, "preference") if agreement else None
 
 # %% [markdown]
 # **Answer.** Yes: the emotion moves every behaviour up beyond all random and content directions, its opposite

@@ -15,15 +15,13 @@ import os
 import numpy as np
 import pandas as pd
 
-from emocircuits.figures import show_figure
-from emocircuits.io.documents import write_csv
-from emocircuits.runs.run import Run
-from emocircuits.studies.trace_verdict import ROUTES, route_verdict
+import emocircuits as emo
 
-run = Run.make(
+run = emo.Run.make(
     os.environ.get("EMOCIRCUITS_RUN", "runs/organism"), os.environ.get("EMOCIRCUITS_RECIPE"), until="evaluate"
 )
 out, emotion = run.path("studies/04_token_push_or_deeper"), run.recipe.emotion
+out.mkdir(parents=True, exist_ok=True)
 trace = run.table("trace.csv")
 
 # %% [markdown]
@@ -35,17 +33,18 @@ trace = run.table("trace.csv")
 
 # %%
 for behaviour, rows in trace.groupby("behaviour", sort=False):
-    print(f"{behaviour}: {route_verdict(rows, emotion)}\n")
+    print(f"{behaviour}: {emo.route_verdict(rows, emotion)}\n")
 routes = trace[trace["split"].isin(["routes", "whole"])]
 answer = routes.pivot_table(
     index=["behaviour", "kind", "direction"], columns="part", values="amount", sort=False
 )
-answer = answer[[name for name in ("whole", *ROUTES) if name in answer]]
-write_csv(out / "routes.csv", answer.reset_index())
+parts = routes[routes["split"] == "routes"]["part"].unique()
+answer = answer[["whole", *parts]]
+answer.to_csv(out / "routes.csv")
 answer.round(3)
 
 # %%
-show_figure(run.directory, "trace", out)
+emo.show_figure(run.directory, "trace", out)
 
 # %% [markdown]
 # ## Real interventions
@@ -55,7 +54,7 @@ show_figure(run.directory, "trace", out)
 
 # %%
 real = trace[(trace["split"] == "real") & (trace["kind"] == "emotion")]
-write_csv(out / "real.csv", real)
+real.to_csv(out / "real.csv", index=False)
 real[["behaviour", "direction", "part", "amount", "ci_low", "ci_high", "share"]].round(3)
 
 # %% [markdown]
@@ -68,7 +67,7 @@ real[["behaviour", "direction", "part", "amount", "ci_low", "ci_high", "share"]]
 site = trace["split"].str.startswith("blocks.")
 whole_parts = trace["part"].isin(["matched features", "other features", "error", "remainder"])
 features = trace[site & whole_parts & (trace["direction"] == emotion)]
-write_csv(out / "features.csv", features)
+features.to_csv(out / "features.csv", index=False)
 features[["behaviour", "split", "part", "amount", "ci_low", "ci_high", "share"]].round(3)
 
 # %% [markdown]
@@ -76,7 +75,7 @@ features[["behaviour", "split", "part", "amount", "ci_low", "ci_high", "share"]]
 
 # %%
 paths = run.table("paths.csv")
-write_csv(out / "paths.csv", paths)
+paths.to_csv(out / "paths.csv", index=False)
 paths.groupby("behaviour").head(4)[["behaviour", "path", "amount", "share_of_source"]].round(3)
 
 # %%
@@ -111,7 +110,7 @@ quality = pd.DataFrame(
         for name, one in scores.items()
     ]
 )
-write_csv(out / "circuits.csv", quality)
+quality.to_csv(out / "circuits.csv", index=False)
 quality.round(3)
 
 # %% [markdown]

@@ -1,6 +1,7 @@
 # The public names, one line each; a new name needs its line here and its use in tests/typing/api.py.
 # Type checkers and editors read this list; `__init__.py` reads it at run time and imports a name when it is
 # first asked for.
+from emocircuits.activations.live_stream import LiveStream as LiveStream
 from emocircuits.activations.prompts import LabelledText as LabelledText
 from emocircuits.activations.residuals import collect as collect
 from emocircuits.activations.settings import CollectSettings as CollectSettings
@@ -9,9 +10,15 @@ from emocircuits.activations.texts import TextRequest as TextRequest
 from emocircuits.activations.texts import TextSource as TextSource
 from emocircuits.activations.texts import load_texts as load_texts
 from emocircuits.artifacts.circuit import CircuitGraph as CircuitGraph
+from emocircuits.artifacts.circuit import Node as Node
 from emocircuits.artifacts.directions import EmotionDirections as EmotionDirections
+from emocircuits.artifacts.evidence import CircuitEvidence as CircuitEvidence
 from emocircuits.artifacts.matches import FeatureMatches as FeatureMatches
 from emocircuits.artifacts.push import Push as Push
+from emocircuits.artifacts.store.activation_store import ActivationStore as ActivationStore
+from emocircuits.artifacts.store.row_filter import RowFilter as RowFilter
+from emocircuits.artifacts.store.row_filter import filter_rows as filter_rows
+from emocircuits.artifacts.store.stream import ActivationStream as ActivationStream
 from emocircuits.attribution.attribute import attribute as attribute
 from emocircuits.attribution.edge_parts import edge_parts as edge_parts
 from emocircuits.attribution.methods import METHODS as METHODS
@@ -28,20 +35,54 @@ from emocircuits.circuits.describe import describe_circuit as describe_circuit
 from emocircuits.circuits.faithfulness import faithfulness as faithfulness
 from emocircuits.circuits.predicted import predicted_effect as predicted_effect
 from emocircuits.circuits.quality import circuit_quality as circuit_quality
+from emocircuits.circuits.settings import CircuitSettings as CircuitSettings
 from emocircuits.circuits.unroll import unroll as unroll
 from emocircuits.circuits.verify import verify as verify
 from emocircuits.circuits.view import view as view
+from emocircuits.directions.estimator import Estimator as Estimator
+from emocircuits.directions.estimators import ESTIMATORS as ESTIMATORS
 from emocircuits.directions.learn import learn_directions as learn_directions
+from emocircuits.directions.settings import DirectionSettings as DirectionSettings
+from emocircuits.experiments.readings import token_readings as token_readings
+from emocircuits.experiments.steering import BehaviourPrompts as BehaviourPrompts
+from emocircuits.experiments.steering import DoseSettings as DoseSettings
+from emocircuits.experiments.steering import dose_response as dose_response
+from emocircuits.export import EXPORTERS as EXPORTERS
+from emocircuits.export import Exporter as Exporter
+from emocircuits.figures import FIGURES as FIGURES
+from emocircuits.figures.card import FigureCard as FigureCard
+from emocircuits.figures.show import show_figure as show_figure
+from emocircuits.figures.write import draw_figure as draw_figure
+from emocircuits.figures.write import write_figures as write_figures
+from emocircuits.interventions import edits as edits
 from emocircuits.interventions.ablate import ABLATIONS as ABLATIONS
 from emocircuits.interventions.ablate import Ablation as Ablation
 from emocircuits.interventions.dial import steering as steering
+from emocircuits.interventions.intervene import intervene as intervene
+from emocircuits.interventions.steer import steer as steer
 from emocircuits.matching.match import match_features as match_features
+from emocircuits.matching.score import MatchScore as MatchScore
+from emocircuits.matching.scores import MATCH_SCORES as MATCH_SCORES
+from emocircuits.matching.settings import MatchSettings as MatchSettings
+from emocircuits.models.family import FAMILIES as FAMILIES
+from emocircuits.models.family import FamilyCard as FamilyCard
 from emocircuits.models.loader import load_model as load_model
+from emocircuits.numerics import bootstrap_interval as bootstrap_interval
 from emocircuits.passes.prompt_pairs import PromptPairs as PromptPairs
 from emocircuits.passes.task import Task as Task
 from emocircuits.runs.run import Run as Run
+from emocircuits.sae.architectures import ARCHITECTURES as ARCHITECTURES
+from emocircuits.sae.architectures.card import Architecture as Architecture
 from emocircuits.sae.loading.load import load_saes as load_saes
+from emocircuits.sae.settings import SAESettings as SAESettings
 from emocircuits.sae.training.train import train_saes as train_saes
+from emocircuits.studies.direction_checks import preference_agreement as preference_agreement
+from emocircuits.studies.direction_studies import control_aurocs as control_aurocs
+from emocircuits.studies.direction_studies import validate_directions as validate_directions
+from emocircuits.studies.match_studies import MatchStudy as MatchStudy
+from emocircuits.studies.trace_verdict import route_verdict as route_verdict
+from emocircuits.viewer.token_views import attention_view as attention_view
+from emocircuits.viewer.token_views import reading_view as reading_view
 
 __all__: list[str]
 __version__: str

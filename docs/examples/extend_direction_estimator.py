@@ -4,14 +4,13 @@ as short ones.
 
 from pathlib import Path
 
-from emocircuits.artifacts.store.activation_store import ActivationStore
-from emocircuits.directions import ESTIMATORS, DirectionSettings, Estimator, learn_directions
-from emocircuits.directions.difference_of_means import centred_means
+from emocircuits import ESTIMATORS, ActivationStore, DirectionSettings, Estimator, learn_directions
 
 
 def versus_all(statistics, options):
     """Raw directions `(*draw, label, d_model)`; units are made later."""
-    return centred_means(statistics, "stories")
+    means, stories = statistics.means, statistics.weights[..., None].astype(statistics.means.dtype)
+    return means - (stories * means).sum(axis=-2, keepdims=True) / stories.sum(axis=-2, keepdims=True)
 
 
 ESTIMATORS.add(

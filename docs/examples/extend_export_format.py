@@ -3,16 +3,12 @@
 import tempfile
 from pathlib import Path
 
-from emocircuits import CircuitGraph
-from emocircuits.export import EXPORTERS, Exporter
-from emocircuits.sanitise import sanitise_text
+from emocircuits import EXPORTERS, CircuitGraph, Exporter
 
 
 def render(graph: CircuitGraph) -> bytes:
     """A pure function of the circuit."""
-    return "".join(
-        f"{sanitise_text(one.source)}\t{sanitise_text(one.target)}\t{one.weight:.6g}\n" for one in graph.edges
-    ).encode()
+    return "".join(f"{edge.source}\t{edge.target}\t{edge.weight:.6g}\n" for edge in graph.edges).encode()
 
 
 EXPORTERS.add(Exporter("lines", "one link per line: source, target, weight", ".links.txt", render))

@@ -3,30 +3,32 @@
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from emocircuits.figures import FIGURES, FigureCard, from_run, write_figure
-from emocircuits.figures.card import require
-from emocircuits.figures.style import NEGATIVE, POSITIVE, new_figure, widths
+from emocircuits import FIGURES, FigureCard, write_figures
+
+COLUMN = 3.25  # inches, the venues' columns
 
 
 def draw(table: pd.DataFrame, venue: str):
     """A pure function from the tidy table to a matplotlib Figure."""
-    width = widths(venue)[0]
-    figure = new_figure(width, width * 0.6)
+    figure = Figure(figsize=(COLUMN, 0.6 * COLUMN), layout="constrained")
     axes = figure.subplots()
-    axes.bar(table.layer, table.effect, color=[POSITIVE if value > 0 else NEGATIVE for value in table.effect])
+    axes.bar(
+        table.layer, table.effect, color=["#D55E00" if value > 0 else "#0072B2" for value in table.effect]
+    )
     axes.set(xlabel="layer", ylabel="sum of node effects", xticks=table.layer)
     return figure
 
 
 def load(run) -> dict[str, pd.DataFrame]:
     """One table per file that will be written."""
-    found = {}
-    for behaviour, circuit in require(run.circuits, "circuit_<behaviour>.json", "circuit").items():
+    tables = {}
+    for behaviour, circuit in run.circuits.items():
         rows = [(node.layer, node.effect) for node in circuit.nodes if node.layer is not None]
         table = pd.DataFrame(rows, columns=["layer", "effect"]).groupby("layer", as_index=False).sum()
-        found[f"layer_effects_{behaviour}"] = table
-    return found
+        tables[f"layer_effects_{behaviour}"] = table
+    return tables
 
 
 FIGURES.add(
@@ -44,8 +46,5 @@ FIGURES.add(
 
 def example(run: Path) -> None:
     """`emocircuits figures RUN --only layer_effects` writes it; here into a folder beside the run."""
-    for name, (card, table, inputs) in from_run(run, ["layer_effects"]).items():
-        paths = write_figure(
-            card, table, run.parent / "layer_effects", name=name, venue="icml", inputs=inputs
-        )
-        assert [path.suffix for path in paths] == [".pdf", ".svg", ".png", ".csv", ".json"]
+    paths = write_figures(run, run.parent / "layer_effects", only=["layer_effects"], venue="icml")
+    assert [path.suffix for path in paths] == [".pdf", ".svg", ".png", ".csv", ".json", ".html"]

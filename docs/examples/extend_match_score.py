@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emocircuits.artifacts.matches import FeatureMatches
-from emocircuits.matching import SCORES, MatchScore, MatchSettings, match_features
-from emocircuits.runs.run import Run
+from emocircuits import MATCH_SCORES, MatchScore, MatchSettings, Run, match_features
 
 
 def projection(inputs):
@@ -16,7 +14,7 @@ def projection(inputs):
     return inputs.directions @ inputs.decoder.T
 
 
-SCORES.add(MatchScore("projection", "projection of the decoder row on the direction", projection))
+MATCH_SCORES.add(MatchScore("projection", "projection of the decoder row on the direction", projection))
 
 
 def example(directory: Path) -> None:
@@ -24,7 +22,5 @@ def example(directory: Path) -> None:
     is the cosine.
     """
     run = Run.open(directory)
-    matches: FeatureMatches = match_features(
-        run.store, run.saes, run.directions, MatchSettings(permutations=20)
-    )
+    matches = match_features(run.store, run.saes, run.directions, MatchSettings(permutations=20))
     assert np.allclose(matches.scores["projection"], matches.scores["cosine"], atol=1e-3)

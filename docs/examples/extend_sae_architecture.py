@@ -8,8 +8,7 @@ import torch
 from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 
-from emocircuits.sae import ARCHITECTURES, SAESettings
-from emocircuits.sae.architectures.card import Architecture, fold_norms
+from emocircuits import ARCHITECTURES, Architecture, SAESettings
 
 
 def build(settings, d_in, metadata, device):
@@ -25,6 +24,10 @@ def build(settings, d_in, metadata, device):
     return TopKTrainingSAE(config)
 
 
+def finish(sae, rows):
+    """Nothing is left to do once training ends: decoder rows have unit length already."""
+
+
 @torch.no_grad()
 def unit_rows(sae):
     """Called after every training step."""
@@ -32,9 +35,7 @@ def unit_rows(sae):
 
 
 ARCHITECTURES.add(
-    Architecture(
-        "topk_unit", "TopK with decoder rows of unit length", build, fold_norms, after_step=unit_rows
-    )
+    Architecture("topk_unit", "TopK with decoder rows of unit length", build, finish, after_step=unit_rows)
 )
 
 

@@ -7,8 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from emocircuits import CircuitGraph, PromptPair, Run, add_behaviour, attribute, write_pairs
-from emocircuits.viewer.page import page
+from emocircuits import CircuitGraph, PromptPair, Run, add_behaviour, attribute, view, write_pairs
 
 TROUBLE, EASE = ["broke", "overdue", "evicted"], ["paid", "early", "sheltered"]
 PLACES = ["kitchen", "garden", "harbor", "office"]
@@ -48,7 +47,7 @@ def main(directory: Path, out: Path) -> tuple[float, float]:
     kept = circuit.faithfulness(held_out)
     change = float((effects.metric_clean - effects.metric_corrupt).mean())
     print(f"{circuit}\nmoney trouble raises the log-odds of cheating by {change:.2f}\n{kept}")
-    out.write_text(page(circuit), encoding="utf-8")
+    view(circuit, path=out)
     return float(kept), change
 
 

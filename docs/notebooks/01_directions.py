@@ -14,12 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from emocircuits import load_model
-from emocircuits.activations import LabelledText, collect
-from emocircuits.directions import DirectionSettings, learn_directions
-from emocircuits.experiments.readings import token_readings
-from emocircuits.figures import FIGURES, draw_figure
-from emocircuits.viewer.token_views import reading_view
+import emocircuits as emo
 
 FULL = os.environ.get("EMOCIRCUITS_PROFILE", "tiny") == "full"
 folder = Path(tempfile.mkdtemp())
@@ -33,36 +28,15 @@ folder = Path(tempfile.mkdtemp())
 
 # %%
 if FULL:
-    from emocircuits.organism.corpus import generate, neutral_documents
-
-    model, start = load_model("organism"), 20
+    model, start = emo.load_model("organism"), 20
     emotions = ("desperate", "calm", "happy", "sad", "angry", "afraid")
-    texts = [
-        LabelledText(f"{emotion}/{split}/{number}", one.text, emotion, topic=one.topic, split=split)
-        for emotion in emotions
-        for split, count in (("train", 40), ("held_out", 12))
-        for number, one in enumerate(generate("story", count, 5, split, named=False, emotion=emotion))
-    ]
-    texts += [
-        LabelledText(f"neutral/{number}", one.text, kind="neutral")
-        for number, one in enumerate(neutral_documents(100, 5))
-    ]
+    few = emo.CollectSettings(emotions=emotions, stories_per_emotion=40, neutral_texts=100, further_texts=0)
+    texts = emo.load_texts("organism", few)
 else:
-    from emocircuits.models.planted.model import planted_stories, write_planted_model
-
-    model, start = load_model(str(write_planted_model(folder / "planted"))), 12
+    model, start = emo.load_model("planted"), 12
     emotions = ("desperate", "calm", "happy", "sad")
-    texts = [
-        LabelledText(
-            f"story/{number}",
-            one.text,
-            "" if one.emotion == "neutral" else one.emotion,
-            one.topic,
-            kind="neutral" if one.emotion == "neutral" else "story",
-            split="held_out" if number % 4 == 0 else "train",
-        )
-        for number, one in enumerate(planted_stories(300))
-    ]
+    few = emo.CollectSettings(stories_per_emotion=50, neutral_texts=50)
+    texts = emo.load_texts("planted", few)
 texts[0]
 
 # %% [markdown]
@@ -72,8 +46,8 @@ texts[0]
 # `train` split; the AUROC is measured on `held_out`.
 
 # %%
-store = collect(model, texts, folder / "activations.h5", dtype="float32")
-directions = learn_directions(store, DirectionSettings(from_token=start), emotions=emotions)
+store = emo.collect(model, texts, folder / "activations.h5", dtype="float32")
+directions = emo.learn_directions(store, emo.DirectionSettings(from_token=start), emotions=emotions)
 table = directions.table()
 table[table.site == directions.read_site][
     ["emotion", "norm", "held_out_auroc", "auroc_low", "auroc_high", "reliability"]
@@ -105,11 +79,11 @@ print(
 # no reading. Click a name to switch, point at a token for its number.
 
 # %%
-text = next(one.text for one in texts if one.emotion == "desperate" and one.split == "held_out")
+text = next(story.text for story in texts if story.emotion == "desperate" and story.split == "held_out")
 tokens = model.encode(text)
-readings = token_readings(model, directions, [tokens], ["desperate", "calm"])[0]
+readings = emo.token_readings(model, directions, [tokens], ["desperate", "calm"])[0]
 words = model.token_texts(tokens)
-reading_view(words, {"desperate": readings[:, 0], "calm": readings[:, 1]}, "A held-out story")
+emo.reading_view(words, {"desperate": readings[:, 0], "calm": readings[:, 1]}, "A held-out story")
 
 # %%
 rows = [
@@ -118,7 +92,7 @@ rows = [
     for token in range(1, len(words))
 ]
 line = pd.DataFrame(rows, columns=["transcript", "position", "token", "emotion", "value"])
-draw_figure(FIGURES.get("token_reading"), line)
+emo.draw_figure(emo.FIGURES.get("token_reading"), line)
 
 # %% [markdown]
 # ## What directions say about each other

@@ -13,13 +13,11 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 
-from emocircuits.passes.resume import stream_at
-from emocircuits.runs.run import Run
-from emocircuits.viewer.token_views import reading_view
+import emocircuits as emo
 
 FULL = os.environ.get("EMOCIRCUITS_PROFILE", "tiny") == "full"
 RUN = Path("runs/organism" if FULL else os.environ.get("EMOCIRCUITS_RUN", "runs/debug"))
-run = Run.make(RUN, "organism" if FULL else "analyses/recipes/debug.toml")
+run = emo.Run.make(RUN, "organism" if FULL else "analyses/recipes/debug.toml")
 recipe = run.recipe
 
 # %% [markdown]
@@ -58,9 +56,9 @@ site, feature = best.site, int(best.feature)
 pair = run.behaviour(recipe.behaviours[0]).score[0]
 tokens = run.model.encode(pair.clean)
 
-stream = stream_at(run.model.bridge, torch.tensor([tokens]), site)
-activations = run.sae(site).encode(stream)[0, :, feature].numpy()
-reading_view(run.model.token_texts(tokens), {f"feature {feature} at {site}": activations})
+_, cache = run.model.bridge.run_with_cache(torch.tensor([tokens]), names_filter=[site])
+activations = run.sae(site).encode(cache[site])[0, :, feature].detach().numpy()
+emo.reading_view(run.model.token_texts(tokens), {f"feature {feature} at {site}": activations})
 
 # %% [markdown]
 # ## What it stands against

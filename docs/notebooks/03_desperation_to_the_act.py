@@ -14,9 +14,7 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 
-from emocircuits import CircuitGraph, Run, attribute
-from emocircuits.artifacts.circuit import Node
-from emocircuits.viewer.token_views import attention_view
+from emocircuits import CircuitGraph, Node, Run, attention_view, attribute
 
 FULL = os.environ.get("EMOCIRCUITS_PROFILE", "tiny") == "full"
 RUN = Path("runs/organism" if FULL else os.environ.get("EMOCIRCUITS_RUN", "runs/debug"))

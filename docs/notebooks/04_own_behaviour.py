@@ -19,17 +19,16 @@ from emocircuits import (
     add_behaviour,
     attribute,
     behaviour,
+    bootstrap_interval,
     load_model,
+    load_saes,
     write_pairs,
 )
-from emocircuits.models.planted.model import write_planted_model
-from emocircuits.numerics import bootstrap_interval
-from emocircuits.sae import load_sae
 
 RUN = Path(os.environ.get("EMOCIRCUITS_RUN", "runs/debug"))  # for its SAEs
 folder = Path(tempfile.mkdtemp())
-model = load_model(str(write_planted_model(folder / "planted")))
-saes = {site: load_sae(RUN / "saes" / site, site=site, d_in=model.d_model) for site in model.sites}
+model = load_model("planted")
+saes = load_saes(RUN / "saes")
 
 # %% [markdown]
 # ## Prompt pairs

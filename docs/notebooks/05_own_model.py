@@ -2,7 +2,7 @@
 # # 5. Your own model
 #
 # Any causal language model of a known family that lies in a directory (`config.json`, `model.safetensors`,
-# tokenizer) goes the same way. Here the directory is written on the spot; put yours in its place. You load
+# tokenizer) goes the same way. Here it is the planted model; put the path of yours in its place. You load
 # and check it, give it your own texts as JSONL, learn directions, and ask the question that matters first:
 # does steering along a direction do more than along a random one?
 
@@ -15,17 +15,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from emocircuits import load_model
-from emocircuits.activations import collect
-from emocircuits.activations.self_written import read_stories
-from emocircuits.behaviours import BEHAVIOURS
-from emocircuits.behaviours.bind import bind
-from emocircuits.directions import DirectionSettings, learn_directions
-from emocircuits.experiments.steering import BehaviourPrompts, DoseSettings, dose_response
-from emocircuits.models.planted.model import planted_stories, write_planted_model
+import emocircuits as emo
 
 folder = Path(tempfile.mkdtemp())
-own = os.environ.get("EMOCIRCUITS_MODEL") or str(write_planted_model(folder / "my_model"))
+own = os.environ.get("EMOCIRCUITS_MODEL", "planted")
 
 # %% [markdown]
 # ## Load it: what was checked
@@ -34,7 +27,7 @@ own = os.environ.get("EMOCIRCUITS_MODEL") or str(write_planted_model(folder / "m
 # afterwards. A model that fails a check is refused by name of the check.
 
 # %%
-model = load_model(own)
+model = emo.load_model(own)
 print(model)
 pd.DataFrame([(check.name, check.passed) for check in model.checks], columns=["check", "passed"])
 
@@ -47,18 +40,10 @@ pd.DataFrame([(check.name, check.passed) for check in model.checks], columns=["c
 # %%
 stories = folder / "stories.jsonl"
 with stories.open("w", encoding="utf-8") as file:
-    for number, one in enumerate(planted_stories(240)):
-        neutral = one.emotion == "neutral"
-        line = {
-            "id": f"mine/{number}",
-            "text": one.text,
-            "emotion": "" if neutral else one.emotion,
-            "topic": one.topic,
-            "kind": "neutral" if neutral else "story",
-            "split": "held_out" if number % 4 == 0 else "train",
-        }
-        file.write(json.dumps(line) + "\n")
-texts = read_stories(stories)
+    for text in emo.load_texts("planted", emo.CollectSettings(stories_per_emotion=40, neutral_texts=40)):
+        keys = ("id", "text", "emotion", "topic", "kind", "split")
+        file.write(json.dumps({key: getattr(text, key) for key in keys}) + "\n")
+texts = emo.load_texts(stories)
 print(len(texts), "texts, for instance:", texts[0].text)
 
 # %% [markdown]
@@ -69,8 +54,8 @@ print(len(texts), "texts, for instance:", texts[0].text)
 # ```
 
 # %%
-store = collect(model, texts, folder / "activations.h5", dtype="float32")
-directions = learn_directions(store, DirectionSettings(from_token=12))
+store = emo.collect(model, texts, folder / "activations.h5", dtype="float32")
+directions = emo.learn_directions(store, emo.DirectionSettings(from_token=12))
 directions
 
 # %% [markdown]
@@ -80,12 +65,11 @@ directions
 # directions of the same length.
 
 # %%
-bound = bind(BEHAVIOURS.get("reward_hacking"), model)
-prompts = BehaviourPrompts(
-    "reward_hacking", tuple(tuple(model.encode(pair.corrupt)) for pair in bound.score[:16]), bound.metric
-)
+_, held_out = emo.behaviour("reward_hacking").tasks(model, limit=16)
+corrupt = [row for group in held_out.prompts.groups for row in group.corrupt.tolist()]
+prompts = emo.BehaviourPrompts("reward_hacking", tuple(map(tuple, corrupt)), held_out.metric)
 chosen = directions.with_controls(["desperate", "calm"], kinds=("random",))
-found = dose_response(model, [prompts], chosen, DoseSettings(strengths=(-0.5, -0.25, 0.0, 0.25, 0.5)))
+found = emo.dose_response(model, [prompts], chosen, emo.DoseSettings(strengths=(-0.5, -0.25, 0.0, 0.25, 0.5)))
 slopes = found.slopes[found.slopes.metric == "logit_diff"].set_index("direction")
 slopes.loc[["desperate", "calm"], ["slope", "ci_low", "ci_high", "p_value"]].round(3)
 

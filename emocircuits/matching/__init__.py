@@ -6,7 +6,7 @@ Adding a score is one file and one line in `emocircuits.matching.scores`.
 from emocircuits.lazy import lazy
 
 _NAMES = {
-    "SCORES": "scores",
+    "MATCH_SCORES": "scores",
     "MatchInputs": "score",
     "MatchScore": "score",
     "MatchSettings": "settings",

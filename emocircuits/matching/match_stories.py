@@ -15,7 +15,7 @@ from emocircuits.matching.direction_null import DirectionNull, direction_null
 from emocircuits.matching.frequency_matched import frequency_matched
 from emocircuits.matching.permutation import family_wise_p, null_maxima, q_values
 from emocircuits.matching.score import MatchInputs
-from emocircuits.matching.scores import SCORES
+from emocircuits.matching.scores import MATCH_SCORES
 from emocircuits.matching.settings import MatchSettings
 from emocircuits.matching.story_features import StoryFeatures
 from emocircuits.matching.targeted_ablation import TargetedAblation, targeted_ablation
@@ -81,7 +81,7 @@ def match_site(
     inputs = MatchInputs(
         features, labels.contrast, held, labels.held_emotions, stories.decoder, directions, stories.encoder
     )
-    scores = {score.name: np.asarray(score.compute(inputs), dtype=np.float32) for score in SCORES}
+    scores = {score.name: np.asarray(score.compute(inputs), dtype=np.float32) for score in MATCH_SCORES}
     eligible = (
         (stories.density_elsewhere <= how.max_density)
         & ((firings != 0).sum(axis=0) >= how.min_stories)
@@ -127,7 +127,7 @@ def carriers(
 
 def join_sites(found: Sequence[SiteMatch], how: MatchSettings) -> dict[str, Any]:
     """Scores, p, q and null of all sites together, by the names they have in `FeatureMatches`."""
-    scores = {name: np.stack([one.scores[name] for one in found]) for name in SCORES.names()}
+    scores = {name: np.stack([one.scores[name] for one in found]) for name in MATCH_SCORES.names()}
     eligible = np.stack([one.eligible for one in found])
     maxima = np.max([one.maxima for one in found], axis=0)
     p = np.stack([family_wise_p(one.scores["standardised_delta"], maxima) for one in found])

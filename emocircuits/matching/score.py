@@ -47,4 +47,4 @@ class MatchScore:
     compute: Callable[[MatchInputs], Float[np.ndarray, "emotion feature"]]
 
 
-SCORES: Registry[MatchScore] = Registry("match score")
+MATCH_SCORES: Registry[MatchScore] = Registry("match score")

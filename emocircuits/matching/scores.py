@@ -11,7 +11,7 @@ from emocircuits.matching import (
     specificity,
     standardised_delta,
 )
-from emocircuits.matching.score import SCORES
+from emocircuits.matching.score import MATCH_SCORES
 
 for _module in (
     delta,
@@ -24,6 +24,6 @@ for _module in (
     nnls,
     omp,
 ):
-    SCORES.add(_module.CARD)
+    MATCH_SCORES.add(_module.CARD)
 
-__all__ = ["SCORES"]
+__all__ = ["MATCH_SCORES"]

@@ -1,8 +1,12 @@
 """The files of a model: which directory a name means, and whether its files are whole and safe to read."""
 
+import atexit
 import json
 import os
+import shutil
+import tempfile
 from contextlib import suppress
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ from emocircuits.errors import Failure, UserError, unknown
 from emocircuits.models.family import FAMILIES
 from emocircuits.provenance import sha256_file, sha256_json
 
-ORGANISM = "organism"
+ORGANISM, PLANTED = "organism", "planted"
 ORGANISM_WEIGHTS = Path(str(resources.files("emocircuits"))) / "organism" / "weights"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
@@ -19,10 +23,11 @@ WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def find_directory(name: str, *, revision: str | None = None, code: bool = False) -> Path:
-    """The directory that a model name means: the organism, a directory, or a Hugging Face id.
+    """The directory that a model name means: the organism, the planted model, a directory, or a Hugging Face
+    id.
 
     Args:
-        name: `organism`, a path, or an id such as `EleutherAI/pythia-70m`.
+        name: `organism`, `planted`, a path, or an id such as `EleutherAI/pythia-70m`.
         revision: revision of a Hugging Face id.
         code: also fetch the model's own Python files.
 
@@ -35,6 +40,8 @@ def find_directory(name: str, *, revision: str | None = None, code: bool = False
                 "the organism has no weights in this installation", cure="run: emocircuits organism train"
             )
         return ORGANISM_WEIGHTS
+    if name == PLANTED:
+        return _planted_directory()
     path = Path(name).expanduser()
     if path.is_dir():
         return path
@@ -46,6 +53,16 @@ def find_directory(name: str, *, revision: str | None = None, code: bool = False
             expected="'organism', a directory or a Hugging Face id",
         )
     return _from_hub(name, revision, WANTED + (["*.py"] if code else []))
+
+
+@cache
+def _planted_directory() -> Path:
+    """The planted model's files, written once and removed when the program ends."""
+    from emocircuits.models.planted.model import write_planted_model
+
+    folder = tempfile.mkdtemp(prefix="emocircuits-planted-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return write_planted_model(folder)
 
 
 def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:

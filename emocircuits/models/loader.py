@@ -41,7 +41,7 @@ def load_model(
     weights, nothing folded, so that residual streams are the model's own.
 
     Args:
-        name: `organism`, a directory, or a Hugging Face id.
+        name: `organism`, `planted`, a directory, or a Hugging Face id.
         device: torch device.
         dtype: float32, bfloat16 or float64.
         trust_remote_code: allow the model's own Python code.

@@ -19,6 +19,8 @@ from emocircuits.activations.dialogues import (
 from emocircuits.activations.spans import SpanText, collect_spans
 from emocircuits.activations.story_files import read_stories
 from emocircuits.directions import ESTIMATORS
+from emocircuits.directions.summaries import summarise
+from emocircuits.directions.validation import auroc_intervals
 from emocircuits.errors import UserError
 from emocircuits.experiments.geometry import best_correlation
 from emocircuits.experiments.readings import token_readings
@@ -291,3 +293,26 @@ def study_preferences(directory: Path, *, trust_remote_code: bool = False, **cha
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def control_aurocs(run: Run) -> pd.DataFrame:
+    """How well the run's emotion and every control of its directions read held-out stories, at the reading
+    site: one row per control, `kind, name, auroc`, the emotion first.
+    """
+    directions, emotion = run.directions, run.recipe.emotion
+    site, settings = directions.read_site, directions.settings
+    seen = summarise(run.store, from_token=settings["from_token"], named=settings["named"], sites=(site,))
+    held = seen.of_split(settings["held_out_split"])
+    held &= seen.stories["emotion"].isin(directions.emotions).to_numpy()
+    stories = seen.story_means[held, 0]
+    labels = np.where(seen.stories["emotion"][held] == emotion, 0, 1)
+    scored = [("emotion", emotion, directions.vector(emotion, site))] + [
+        (kind, name, vector)
+        for kind, control in directions.controls.items()
+        for name, vector in zip(control.names, control.vectors[directions.site_index(site)], strict=True)
+    ]
+    rows = [
+        (kind, name, auroc_intervals((stories @ vector)[:, None], labels).auroc[0])
+        for kind, name, vector in scored
+    ]
+    return pd.DataFrame(rows, columns=["kind", "name", "auroc"])

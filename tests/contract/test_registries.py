@@ -18,7 +18,7 @@ REGISTRIES = {
     "interventions.ablate.ABLATIONS": "ablation",
     "directions.estimators.ESTIMATORS": "direction estimator",
     "attribution.methods.METHODS": "attribution method",
-    "matching.scores.SCORES": "match score",
+    "matching.scores.MATCH_SCORES": "match score",
     "stages.STAGES": "stage",
     "activations.texts.TEXT_SOURCES": "material",
     "sae.ARCHITECTURES": "SAE architecture",

@@ -19,7 +19,7 @@ REGISTRIES = (
     "interventions.ablate.ABLATIONS",
     "directions.ESTIMATORS",
     "attribution.methods.METHODS",
-    "matching.SCORES",
+    "matching.MATCH_SCORES",
     "activations.texts.TEXT_SOURCES",
     "sae.ARCHITECTURES",
 )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from emocircuits.matching import SCORES, MatchInputs
+from emocircuits.matching import MATCH_SCORES, MatchInputs
 from emocircuits.matching.auroc import one_vs_others
 from emocircuits.matching.contrast import Contrast
 from emocircuits.matching.delta import residual, residual_share
@@ -45,10 +45,10 @@ def loop_contrast(values, labels, emotions):
     return out
 
 
-@pytest.mark.parametrize("name", SCORES.names())
+@pytest.mark.parametrize("name", MATCH_SCORES.names())
 def test_every_score_is_finite_and_follows_a_permutation_of_features(name):
     given_inputs = inputs()
-    score = SCORES.get(name).compute
+    score = MATCH_SCORES.get(name).compute
     values = score(given_inputs)
     assert values.shape == (4, 9) and np.isfinite(values).all()
     order = np.random.default_rng(1).permutation(9)
@@ -77,14 +77,18 @@ def test_a_negated_direction_flips_the_sign(name):
         -given_inputs.directions,
         given_inputs.encoder,
     )
-    np.testing.assert_allclose(SCORES.get(name).compute(flipped), -SCORES.get(name).compute(given_inputs))
+    np.testing.assert_allclose(
+        MATCH_SCORES.get(name).compute(flipped), -MATCH_SCORES.get(name).compute(given_inputs)
+    )
 
 
 def test_delta_and_attribution_equal_loops():
     given_inputs = inputs()
     expected = loop_contrast(given_inputs.features, given_inputs.contrast.labels, 4)
-    np.testing.assert_allclose(SCORES.get("delta").compute(given_inputs), expected, rtol=1e-12, atol=1e-14)
-    attribution = SCORES.get("attribution").compute(given_inputs)
+    np.testing.assert_allclose(
+        MATCH_SCORES.get("delta").compute(given_inputs), expected, rtol=1e-12, atol=1e-14
+    )
+    attribution = MATCH_SCORES.get("attribution").compute(given_inputs)
     for emotion in range(4):
         for feature in range(9):
             written = float(
@@ -104,7 +108,7 @@ def test_decoder_cosine_equals_a_loop():
                 given_inputs.decoder[feature].astype(np.float64),
                 given_inputs.directions[emotion].astype(np.float64),
             )
-            assert SCORES.get("cosine").compute(given_inputs)[emotion, feature] == pytest.approx(
+            assert MATCH_SCORES.get("cosine").compute(given_inputs)[emotion, feature] == pytest.approx(
                 a @ b / np.linalg.norm(a), rel=1e-9
             )
 
@@ -112,7 +116,7 @@ def test_decoder_cosine_equals_a_loop():
 def test_z_is_delta_over_its_standard_error():
     """The spread of z over random labels is 1, and z of a constant feature is 0."""
     given_inputs = inputs()
-    z = SCORES.get("standardised_delta").compute(given_inputs)
+    z = MATCH_SCORES.get("standardised_delta").compute(given_inputs)
     assert (z[:, 3] == 0).all()
     spread = given_inputs.features.astype(np.float64).std(axis=0)
     counts = np.bincount(given_inputs.contrast.labels)

@@ -108,7 +108,7 @@ REGISTRIES = (
     "export.EXPORTERS",
     "figures.FIGURES",
     "interventions.ablate.ABLATIONS",
-    "matching.SCORES",
+    "matching.MATCH_SCORES",
     "models.FAMILIES",
     "organism.corpus.KINDS",
     "sae.ARCHITECTURES",

@@ -11,6 +11,8 @@ from sae_lens import SAE
 
 import emocircuits
 from emocircuits import (
+    ActivationStore,
+    CircuitEvidence,
     CircuitGraph,
     EmotionDirections,
     FeatureMatches,
@@ -22,7 +24,6 @@ from emocircuits import (
 )
 from emocircuits.artifacts.answers import Faithfulness
 from emocircuits.artifacts.attribution import AttributionResult
-from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.behaviours.behaviour import Behaviour
 from emocircuits.circuits.quality import CircuitQuality
 from emocircuits.interventions.edits import Edit
@@ -149,3 +150,61 @@ def extensions() -> None:
     assert_type(emocircuits.TEXT_SOURCES.add(source), emocircuits.TextSource)
     half = emocircuits.Ablation("half", "half its value", lambda other, mean: other / 2)
     assert_type(emocircuits.ABLATIONS.add(half), emocircuits.Ablation)
+    estimator = emocircuits.Estimator("own", "class means", lambda statistics, options: statistics.means)
+    assert_type(emocircuits.ESTIMATORS.add(estimator), emocircuits.Estimator)
+    score = emocircuits.MatchScore("own", "cosine", lambda inputs: inputs.directions @ inputs.decoder.T)
+    assert_type(emocircuits.MATCH_SCORES.add(score), emocircuits.MatchScore)
+    assert_type(emocircuits.ARCHITECTURES.get("topk"), emocircuits.Architecture)
+    family = emocircuits.FamilyCard("olmo", "OLMo 1", "OlmoForCausalLM", "olmo", bos="never")
+    assert_type(emocircuits.FAMILIES.add(family), emocircuits.FamilyCard)
+    exporter = emocircuits.Exporter("own", "its name", ".txt", lambda graph: graph.behaviour.encode())
+    assert_type(emocircuits.EXPORTERS.add(exporter), emocircuits.Exporter)
+    assert_type(emocircuits.FIGURES.get("steering"), emocircuits.FigureCard)
+
+
+def stores(store: ActivationStore, model: LanguageModel, tokens: list[np.ndarray]) -> None:
+    rows, report = emocircuits.filter_rows(store, emocircuits.RowFilter(skip_positions=1))
+    stream = emocircuits.ActivationStream(store, store.sites, batch_size=64, seed=0, rows=rows)
+    assert_type(stream, emocircuits.ActivationStream)
+    live = emocircuits.LiveStream(model, tokens, model.sites, batch_size=64, seed=0)
+    assert_type(live, emocircuits.LiveStream)
+
+
+def settings() -> None:
+    assert_type(emocircuits.SAESettings(k=16).k, int)
+    assert_type(emocircuits.DirectionSettings(from_token=12).from_token, int)
+    assert_type(emocircuits.MatchSettings(permutations=100).permutations, int)
+    assert_type(emocircuits.CircuitSettings(max_nodes=20).max_nodes, int)
+
+
+def pictures(run: Run, circuit: CircuitGraph, evidence: CircuitEvidence, folder: Path) -> None:
+    assert_type(emocircuits.Node.of("logits", label="cheat"), emocircuits.Node)
+    assert_type(emocircuits.view(circuit, evidence=evidence, path=folder / "page.html"), CircuitGraph)
+    emocircuits.reading_view(["a", "b"], {"calm": [0.1, 0.2]})
+    emocircuits.attention_view(["a", "b"], np.zeros((1, 2, 2)), ["layer 0 head 0"])
+    emocircuits.show_figure(run.directory, "steering", folder)
+    emocircuits.draw_figure(emocircuits.FIGURES.get("steering"), run.table("steering.csv"), "icml")
+    assert_type(emocircuits.write_figures(run.directory, folder, only=["steering"]), list[Path])
+
+
+def experiments(model: LanguageModel, directions: EmotionDirections, tokens: list[int]) -> None:
+    assert_type(len(emocircuits.token_readings(model, directions, [tokens], ["calm"])), int)
+    prompts = emocircuits.BehaviourPrompts("own", (tuple(tokens),), difference)
+    chosen = directions.with_controls(["calm"], kinds=("random",))
+    doses = emocircuits.dose_response(model, [prompts], chosen, emocircuits.DoseSettings((0.0, 0.1)))
+    assert_type(doses.slopes, pd.DataFrame)
+    low, high = emocircuits.bootstrap_interval(np.zeros(8), seed=0)
+
+
+def edits(model: LanguageModel, tokens: torch.Tensor, push: Push, saes: dict[str, object]) -> None:
+    edit = emocircuits.edits.scale("feature/blocks.0.hook_resid_post/7", 2.0)
+    with emocircuits.intervene(model.bridge, [edit], saes=saes), emocircuits.steer(model.bridge, push):
+        model.bridge(tokens)
+
+
+def studies(run: Run) -> None:
+    assert_type(emocircuits.control_aurocs(run), pd.DataFrame)
+    emocircuits.validate_directions(run.directory, ["difference_of_means"])
+    assert_type(emocircuits.MatchStudy(run).emotion_table("calm"), pd.DataFrame)
+    emocircuits.preference_agreement(run.table("preference_emotions.csv"))
+    assert_type(emocircuits.route_verdict(run.table("trace.csv"), "desperate"), str)

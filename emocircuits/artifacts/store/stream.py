@@ -23,8 +23,15 @@ CHUNK = 256
 class RowSource(Protocol):
     """What a stream draws from: an `ActivationStore`, or anything with these."""
 
-    sites: tuple[str, ...]
-    d_model: int
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Its sites."""
+        ...
+
+    @property
+    def d_model(self) -> int:
+        """Width of the stream."""
+        ...
 
     @property
     def n_rows(self) -> int:

@@ -1,6 +1,6 @@
 """Writes the planted model's prompt pairs with the probabilities its formulas give (deterministic).
 
-python analyses/export_planted_prompts.py
+python tools/export_planted_prompts.py
 """
 
 import math
@@ -18,6 +18,7 @@ def probability(text: str) -> float:
 
 
 def main() -> None:
+    """Writes the files."""
     material = BEHAVIOURS.get("reward_hacking").material("planted")
     seen, pairs = set(), []
     for number, pair in enumerate(planted_pairs(4 * PAIRS, seed=1)):

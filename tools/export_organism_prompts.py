@@ -1,6 +1,6 @@
 """Writes the organism's prompt pairs of every behaviour, with the world's true probabilities (deterministic).
 
-    python analyses/export_organism_prompts.py
+    python tools/export_organism_prompts.py
 
 Both sides of a pair tell the same scene in the same order. The circumstances differ: bad, agitated, without a
 way out and with much at stake on the clean side; the reverse on the corrupt side. Every sentence has as many
@@ -222,6 +222,7 @@ def of_few_lengths(pairs: list[PromptPair], encode: Encode) -> list[PromptPair]:
 
 
 def main() -> None:
+    """Writes the files."""
     model = load_model("organism")
     makers = {
         "blackmail": blackmail_pair,
