@@ -14,7 +14,7 @@ from emocircuits.matching.contrast import Contrast
 from emocircuits.matching.standardised_delta import standardised
 from emocircuits.numerics import generator
 
-WIDTH, BATCH_VALUES = 512, 1 << 19  # columns and values at a time: small enough for the processor's cache
+WIDTH, BATCH_VALUES = 128, 1 << 19  # columns and values at a time: small enough for the processor's cache
 
 
 def permutations(n_stories: int, n: int, seed: int) -> Int[np.ndarray, "permutation story"]:

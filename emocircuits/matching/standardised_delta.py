@@ -25,6 +25,6 @@ def standardised(features: Float[np.ndarray, "story feature"]) -> Float[np.ndarr
     """Features with mean 0 and variance 1 over stories (constant features become 0), float32."""
     values = np.asarray(features, dtype=np.float64)
     centred = values - values.mean(axis=0)
-    spread = centred.std(axis=0)
+    spread = np.sqrt(np.einsum("sf,sf->f", centred, centred) / len(centred))
     varies = spread > 1e-9 * np.maximum(np.abs(values).max(axis=0), 1e-30)
     return np.divide(centred, spread, out=np.zeros_like(centred), where=varies).astype(np.float32)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 
@@ -69,12 +70,21 @@ def targeted_ablation(
 def probe_auroc(
     readings: Float[np.ndarray, "probe story"], labels: Int[np.ndarray, "story"], of: Int[np.ndarray, "probe"]
 ) -> Float[np.ndarray, "probe"]:
-    """AUROC of each probe for its own label against all others (ties in the order of stories); 0.5 where it
+    """AUROC of each probe for its own label against all others (of equal readings half counts); 0.5 where it
     cannot be told.
     """
-    order = np.argsort(readings, axis=1)
-    positive = labels[order] == of[:, None]
-    n_positive = positive.sum(axis=1)
-    wins = positive @ np.arange(1, len(labels) + 1) - n_positive * (n_positive + 1) / 2
+    counts = np.bincount(labels, minlength=int(of.max(initial=0)) + 1)
+    n_positive, starts = counts[of], (np.cumsum(counts) - counts)[of]
+    places = np.arange(n_positive.max(initial=0))
+    own_stories = np.argsort(labels, kind="stable")[
+        np.minimum(starts[:, None] + places, len(labels) - 1)  # rows shorter than the longest do not count
+    ]
+    ordered, own = (
+        torch.from_numpy(part)
+        for part in (np.sort(readings, axis=1), np.take_along_axis(readings, own_stories, axis=1))
+    )
+    below, up_to = (torch.searchsorted(ordered, own, right=right).numpy() for right in (False, True))
+    ranks = np.where(places < n_positive[:, None], (below + up_to + 1) / 2, 0.0)
+    wins = ranks.sum(axis=1) - n_positive * (n_positive + 1) / 2
     pairs = n_positive * (len(labels) - n_positive)
     return np.divide(wins, pairs, out=np.full(len(readings), 0.5), where=pairs > 0)

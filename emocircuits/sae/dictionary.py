@@ -19,7 +19,7 @@ from torch.nn.functional import embedding_bag
 
 from emocircuits.errors import UserError
 from emocircuits.names import layer_of
-from emocircuits.sae.selection import Selection, largest_per_row
+from emocircuits.sae.selection import Selection, joined, largest_per_row
 
 AFFINE = (
     "standard",
@@ -31,6 +31,9 @@ AFFINE = (
     "matryoshka_batchtopk",
     "matching_pursuit",
 )
+
+CACHED_VALUES = 1 << 19
+"""Pre-activations that are computed and searched at a time: so many stay in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,12 @@ class Dictionary:
         """Of a TopK SAE, the selected features of every row before the ReLU: the same as `encode` without a
         dense matrix.
         """
-        return largest_per_row(torch.addmm(self.encoder_bias, x, self.encoder), self.top_k)
+        size = max(1, CACHED_VALUES // self.d_sae) if x.device.type == "cpu" else max(1, len(x))
+        parts = [
+            largest_per_row(torch.addmm(self.encoder_bias, part, self.encoder), self.top_k)
+            for part in x.split(size)
+        ]
+        return joined(parts)
 
     @torch.no_grad()
     def encode(self, x: Float[torch.Tensor, "*batch d_in"]) -> Float[torch.Tensor, "*batch d_sae"]:

@@ -8,8 +8,9 @@ partition finds quickest, tells the places. The result is the same. In rows with
 the edge `torch.topk` decides.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 GROUPED_FROM = 256
+SORTED_UP_TO = 512
+"""Columns up to which numpy sorts a row faster than it finds its k-th largest element."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,16 @@ class Selection:
             # numpy sorts 16-bit keys by radix, in linear time
             return torch.from_numpy(np.argsort(self.features.numpy().astype(np.uint16), kind="stable"))
         return torch.argsort(self.features, stable=True)
+
+
+def joined(parts: Sequence[Selection]) -> Selection:
+    """Selections from parts of a batch, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0, *(part.shape[0] for part in parts)])
+    rows = [part.rows + int(start) for part, start in zip(parts, starts, strict=False)]
+    values, features = (torch.cat([getattr(part, name) for part in parts]) for name in ("values", "features"))
+    return Selection(values, features, torch.cat(rows), (int(starts[-1]), parts[0].shape[1]))
 
 
 def largest_per_row(hidden: Float[Tensor, "batch d_sae"], k: int) -> Selection:
@@ -129,7 +142,8 @@ def _largest(matrix: Tensor, k: int) -> Tensor:
             torch.float32
         )
     values = matrix.numpy()
-    chosen = values >= np.partition(values, columns - k, axis=1)[:, columns - k, None]
+    in_order = np.sort if columns <= SORTED_UP_TO else partial(np.partition, kth=columns - k)
+    chosen = values >= in_order(values, axis=1)[:, columns - k, None]
     places = np.flatnonzero(chosen)
     if len(places) != rows * k:
         unclear = np.flatnonzero(chosen.sum(1) != k)
