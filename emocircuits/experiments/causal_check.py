@@ -131,7 +131,7 @@ def causal_check(
     if len(emotions) > 1:
         raise UserError(f"checks of {', '.join(sorted(emotions))}", expected="checks of one emotion")
     dictionaries = open_dictionaries({check.site: saes[check.site] for check in checks}, model.d_model)
-    rows, crew = [], Crew.of(model)
+    rows, crew = [], Crew.of(model.bridge)
     for check in checks:
         dictionary = dictionaries[check.site]
         kinds, taken = _kinds(check), _masks(check, dictionary.d_sae)

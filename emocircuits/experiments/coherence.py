@@ -4,7 +4,7 @@ Perplexity of neutral text, and how much the model repeats itself when it contin
 texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,12 +16,13 @@ from torch import Tensor
 from emocircuits.artifacts.direction import Direction
 from emocircuits.artifacts.push import Push
 from emocircuits.errors import UserError
-from emocircuits.experiments.resumed import equal_length_groups
+from emocircuits.experiments.resumed import Crew, equal_length_groups
 from emocircuits.experiments.steered import site_of
 from emocircuits.interventions.generate import sample
 from emocircuits.interventions.steer import steer
 from emocircuits.models.language_model import LanguageModel
-from emocircuits.passes.resume import resume, stream_at
+from emocircuits.passes.resume import stream_at
+from emocircuits.threads import side_by_side
 
 REPEATED = 3  # tokens that make a repetition
 
@@ -76,18 +77,26 @@ def coherence(
     settings, site = settings or CoherenceSettings(), site_of(directions)
     cells = [(direction, float(strength)) for direction in directions for strength in settings.strengths]
     pushes = torch.stack([direction.push(strength).vector for direction, strength in cells])
-    total, count = np.zeros(len(pushes)), 0
-    for _, tokens in equal_length_groups(texts):
-        tokens = tokens.to(model.bridge.cfg.device)
-        residual = stream_at(model.bridge, tokens, site)
-        added = pushes.to(residual)
-        pairs = torch.cartesian_prod(torch.arange(len(pushes)), torch.arange(len(tokens))).to(tokens.device)
-        for part in pairs.split(max(1, settings.batch_tokens // tokens.shape[1])):
-            rows, columns = part.T
-            stream = residual[columns] + added[rows][:, None]
-            nats = _nats(resume(model.bridge, tokens[columns], site, stream), tokens[columns])
-            np.add.at(total, rows.cpu().numpy(), nats.sum(dim=1).cpu().numpy())
-        count += tokens[:, 1:].numel()
+    crew = Crew.of(model.bridge)
+
+    def passes() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for _, tokens in equal_length_groups(texts):
+            tokens = tokens.to(model.bridge.cfg.device)
+            residual = stream_at(model.bridge, tokens, site)
+            added = pushes.to(residual)
+            pairs = torch.cartesian_prod(torch.arange(len(pushes)), torch.arange(len(tokens)))
+            for part in pairs.split(max(1, settings.batch_tokens // tokens.shape[1])):
+                rows, columns = part.T.to(tokens.device)
+                yield rows, tokens[columns], residual[columns] + added[rows][:, None]
+
+    @torch.no_grad()
+    def measure(number: int, item: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        rows, tokens, stream = item
+        return rows, _nats(crew.resume(number, tokens, site, stream, last=False), tokens).sum(dim=1)
+
+    total, count = np.zeros(len(pushes)), sum(len(text) - 1 for text in texts)
+    for rows, nats in side_by_side(measure, passes(), range(len(crew.bridges))):
+        np.add.at(total, rows.cpu().numpy(), nats.cpu().numpy())
     table = pd.DataFrame(
         [(direction.name, direction.kind, strength) for direction, strength in cells],
         columns=["direction", "kind", "strength"],

@@ -127,7 +127,7 @@ def mediation(
     }
     masks = _masks(sets, dictionaries, site)
     push = direction.push(settings.strength)
-    values, crew = {}, Crew.of(model)
+    values, crew = {}, Crew.of(model.bridge)
     with bar((2 + len(sets)) * sum(len(behaviour.prompts) for behaviour in behaviours), "mediation") as shown:
         for behaviour in behaviours:
             plan = _Held(model, dictionaries, masks, push)

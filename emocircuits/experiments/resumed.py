@@ -1,7 +1,7 @@
 """Many edited forward passes at once: what lies before the edited site runs only once for each prompt."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,12 +15,13 @@ from emocircuits.errors import Failure, UserError
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.replicas import replicas
 from emocircuits.passes.anatomy import Anatomy, open_anatomy
+from emocircuits.passes.attention import PROBE_LENGTH, can_fuse, fused
 from emocircuits.passes.last_block import last_position_after_attention, unwatched
 from emocircuits.passes.metric import Metric
 from emocircuits.passes.resume import resume, stream_at
 from emocircuits.threads import side_by_side
 
-Hooks = list[tuple[str, Callable]]
+Hooks = Sequence[tuple[str, Callable]]
 # (rows, columns) of a batch -> the stream to resume with at the site, and hooks at later sites
 Edited = Callable[[Tensor, Tensor], tuple[Tensor, Hooks]]
 
@@ -60,27 +61,36 @@ class Crew:
         bridges: the replicas.
         anatomies: their parts; None for a model whose parts are not found or whose last block is watched by a
             hook: then that block runs in full.
+        fuse: whether attention runs without patterns.
     """
 
     bridges: tuple[Any, ...]
     anatomies: tuple[Anatomy | None, ...]
+    fuse: bool
 
     @classmethod
-    def of(cls, model: LanguageModel) -> "Crew":
-        """A crew for this model and the hooks that are set on it."""
-        bridges = replicas(model.bridge)
-        return cls(tuple(bridges), tuple(map(_anatomy, bridges)))
+    def of(cls, bridge: Any) -> "Crew":
+        """A crew for this model and the hooks that are set on it.
+
+        Args:
+            bridge: any TransformerLens object.
+        """
+        bridges = replicas(bridge)
+        tokens = torch.arange(PROBE_LENGTH, device=bridge.cfg.device)[None] % bridge.cfg.d_vocab
+        anatomies = tuple(_anatomy(one, tokens) for one in bridges)
+        return cls(tuple(bridges), anatomies, can_fuse(bridge, tokens))
 
     def resume(
-        self, number: int, tokens: Tensor, site: str, stream: Tensor, hooks: Hooks
-    ) -> Float[Tensor, "prompt one d_vocab"]:
-        """Logits at the last position by replica `number`."""
-        anatomy = self.anatomies[number]
-        short = (
-            nullcontext() if anatomy is None else last_position_after_attention(anatomy, anatomy.layers[-1])
-        )
-        with short:
-            return resume(self.bridges[number], tokens, site, stream, last=True, hooks=hooks)
+        self, number: int, tokens: Tensor, site: str, stream: Tensor, hooks: Hooks = (), *, last: bool = True
+    ) -> Float[Tensor, "prompt kept d_vocab"]:
+        """Logits at the last position, or at all, by replica `number`."""
+        bridge, anatomy = self.bridges[number], self.anatomies[number]
+        with ExitStack() as stack:
+            if self.fuse:
+                stack.enter_context(fused(bridge))
+            if last and anatomy is not None:
+                stack.enter_context(last_position_after_attention(anatomy, anatomy.layers[-1]))
+            return resume(bridge, tokens, site, stream, last=last, hooks=hooks)
 
 
 @torch.no_grad()
@@ -113,7 +123,7 @@ def resumed_metric(
     if not len(prompts):
         raise UserError("there are no prompts to steer")
     device, site = model.bridge.cfg.device, rows.site
-    crew = crew or Crew.of(model)
+    crew = crew or Crew.of(model.bridge)
 
     def passes() -> Iterator[_Pass]:
         for numbers, tokens in equal_length_groups(prompts):
@@ -158,8 +168,8 @@ class _Pass:
     whole: Tensor | None = None
 
 
-def _anatomy(bridge: Any) -> Anatomy | None:
-    anatomy = open_anatomy(bridge, torch.arange(8, device=bridge.cfg.device)[None])
+def _anatomy(bridge: Any, tokens: Tensor) -> Anatomy | None:
+    anatomy = open_anatomy(bridge, tokens)
     try:
         return anatomy if anatomy.layers and unwatched(anatomy) else None
     except UserError:

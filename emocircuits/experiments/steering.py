@@ -146,7 +146,7 @@ def dose_response(
     pushes = np.zeros((len(cells) + 1, model.d_model), dtype=np.float32)
     for number, (row, column) in enumerate(cells):
         pushes[number] = directions[row].push(grid[column]).vector
-    values, sampled, crew = {}, {}, Crew.of(model)
+    values, sampled, crew = {}, {}, Crew.of(model.bridge)
     with bar(len(pushes) * sum(len(behaviour.prompts) for behaviour in behaviours), "steer") as shown:
         for behaviour in behaviours:
             measured = steered_metric(

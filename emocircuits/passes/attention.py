@@ -106,11 +106,18 @@ def fused_attention(
         yield True
         return
     large = wanted and pattern_bytes(model, tokens[:1]) > SMALL_BYTES
-    if not (large and _can_be(model) and _agrees(model, tokens[:1, :PROBE_LENGTH])):
+    if not (large and can_fuse(model, tokens)):
         yield False
         return
-    with _fused(model):
+    with fused(model):
         yield True
+
+
+def can_fuse(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> bool:
+    """Whether the model gives the same without patterns, and no hook reads or edits something inside
+    attention; a few of the tokens are run both ways.
+    """
+    return _can_be(model) and _agrees(model, tokens[:1, :PROBE_LENGTH])
 
 
 def _is_fused(model: Any) -> bool:
@@ -153,13 +160,13 @@ def _agrees(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> bool:
     with _silent(model):
         usual = _streams(model, tokens)
         try:
-            with _fused(model):
-                fused = _streams(model, tokens)
+            with fused(model):
+                without = _streams(model, tokens)
         except Exception:  # whatever keeps a model from running this way, it runs the usual way
             return False
     return all(
         float((eager - stream).abs().max()) <= TOLERANCE.get(eager.dtype, COARSE) * float(eager.abs().max())
-        for eager, stream in zip(usual, fused, strict=True)
+        for eager, stream in zip(usual, without, strict=True)
     )
 
 
@@ -189,8 +196,8 @@ def _silent(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _fused(model: Any) -> Iterator[None]:
-    """Inside, every block calls Hugging Face's attention, which calls `_attend`."""
+def fused(model: Any) -> Iterator[None]:
+    """Inside, every block of a model that `can_fuse` has Hugging Face's attention, which calls `_attend`."""
     parts = [block.attn for block in model.blocks]
     configs = [model.original_model.config, *(part.original_component.config for part in parts)]
     before = [config._attn_implementation for config in configs]

@@ -54,7 +54,8 @@ def last_position_after_attention(anatomy: Anatomy, layer: Layer) -> Iterator[No
             return value[:, -1:]
 
         def widen(value: Tensor, hook: HookPoint) -> Tensor:
-            return nn.functional.pad(value, (0, 0, length[0] - 1, 0))
+            # whole where nothing was cut: Hugging Face's own attention need not call `hook_z`
+            return nn.functional.pad(value, (0, 0, length[0] - value.shape[1], 0)) if length else value
 
         stack.enter_context(hooked(anatomy.model, anatomy.points, [(name, cut) for name in cuts]))
         stack.enter_context(

@@ -1,6 +1,8 @@
-"""A push that does nothing is noticed."""
+"""A push that does nothing is noticed; the number of threads changes no bit."""
 
+import numpy as np
 import pytest
+import torch
 from experiments.steering_world import run
 
 from emocircuits.errors import Failure
@@ -23,3 +25,14 @@ def test_a_push_that_does_nothing_is_a_failure(model, monkeypatch):
     monkeypatch.setattr(resumed, "resume", unpushed)
     with pytest.raises(Failure, match="changed nothing"):
         run(model)
+
+
+def test_threads_change_no_bit(model):
+    before, tables = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            tables.append(run(model).values["cheating"])
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*tables)
