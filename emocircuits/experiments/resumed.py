@@ -1,7 +1,7 @@
 """Many edited forward passes at once: what lies before the edited site runs only once for each prompt."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -80,16 +80,22 @@ class Crew:
         anatomies = tuple(_anatomy(one, tokens) for one in bridges)
         return cls(tuple(bridges), anatomies, can_fuse(bridge, tokens))
 
+    @contextmanager
+    def member(self, number: int) -> Iterator[Any]:
+        """Replica `number`, whose attention makes no patterns where that gives the same."""
+        bridge = self.bridges[number]
+        with fused(bridge) if self.fuse else nullcontext():
+            yield bridge
+
     def resume(
         self, number: int, tokens: Tensor, site: str, stream: Tensor, hooks: Hooks = (), *, last: bool = True
     ) -> Float[Tensor, "prompt kept d_vocab"]:
         """Logits at the last position, or at all, by replica `number`."""
-        bridge, anatomy = self.bridges[number], self.anatomies[number]
-        with ExitStack() as stack:
-            if self.fuse:
-                stack.enter_context(fused(bridge))
-            if last and anatomy is not None:
-                stack.enter_context(last_position_after_attention(anatomy, anatomy.layers[-1]))
+        anatomy = self.anatomies[number] if last else None
+        short = (
+            nullcontext() if anatomy is None else last_position_after_attention(anatomy, anatomy.layers[-1])
+        )
+        with self.member(number) as bridge, short:
             return resume(bridge, tokens, site, stream, last=last, hooks=hooks)
 
 

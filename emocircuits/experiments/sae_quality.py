@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from emocircuits.activations.residuals import length_batches
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import Failure, UserError
+from emocircuits.experiments.resumed import Crew
 from emocircuits.keep import PartKeeper, always_make
 from emocircuits.passes.hooks import recorded
 from emocircuits.passes.resume import resume, stream_at
@@ -22,6 +23,7 @@ from emocircuits.sae.dictionary import open_dictionaries
 from emocircuits.sae.geometry import decoder_encoder_cosine
 from emocircuits.sae.quality import DENSE, Reconstruction, firing_rates, reconstruction
 from emocircuits.sae.rows import evenly_spaced
+from emocircuits.threads import side_by_side
 
 
 @dataclass(frozen=True)
@@ -97,30 +99,38 @@ def loss_recovered(
             "no prompt is long enough to measure the loss on", expected=f"at least {first + 2} tokens"
         )
     count = sum(len(prompt) - 1 - first for prompt in prompts)
-    clean, spliced, divergence = 0.0, dict.fromkeys(dictionaries, 0.0), dict.fromkeys(dictionaries, 0.0)
     lengths = np.array([len(prompt) for prompt in prompts])
-    for chosen in length_batches(lengths, batch_tokens):
-        tokens, kept, targets = _predictions([prompts[number] for number in chosen], first, model.cfg.device)
-        with recorded(model, dictionaries) as streams:
-            log_probs = model(tokens)[kept].float().log_softmax(-1)
-        probs = log_probs.exp()
-        clean -= _sum(log_probs.gather(-1, targets))
+    crew = Crew.of(model)
+
+    @torch.no_grad()
+    def sums(number: int, chosen: Int[np.ndarray, "prompt"]) -> Float[Tensor, "site two"]:
+        """Of a batch: the clean loss twice, then per site the loss and the divergence with the SAE."""
+        tokens, kept, targets = _predictions([prompts[prompt] for prompt in chosen], first, model.cfg.device)
+        with crew.member(number) as member, recorded(member, dictionaries) as streams:
+            log_probs = member(tokens)[kept].float().log_softmax(-1)
+        probs, loss = log_probs.exp(), -_sum(log_probs.gather(-1, targets))
+        found = [(loss, loss)]
         for site, dictionary in dictionaries.items():
             x = streams[site][:, first:]
             decoded = dictionary.decode_active(dictionary.active(x.flatten(0, 1))).view_as(x)
             stream = torch.cat([streams[site][:, :first], decoded.to(x)], dim=1)
-            with_sae = resume(model, tokens, site, stream)[kept].float().log_softmax(-1)
-            spliced[site] -= _sum(with_sae.gather(-1, targets))
-            divergence[site] += _sum(probs * (log_probs - with_sae))
+            with_sae = crew.resume(number, tokens, site, stream, last=False)[kept].float().log_softmax(-1)
+            divergence = torch.linalg.vecdot(probs, log_probs - with_sae)
+            found.append((-_sum(with_sae.gather(-1, targets)), _sum(divergence)))
+        return torch.tensor(found, dtype=torch.float64)
+
+    batches = length_batches(lengths, batch_tokens)
+    total = sum(side_by_side(sums, batches, range(len(crew.bridges)))) / count
+    (clean, _), *with_saes = total.tolist()
     return {
         site: LossRecovered(
-            clean / count,
-            spliced[site] / count,
+            clean,
+            loss,
             *_ablated_losses(model, prompts, site, means[site], first),
-            kl=divergence[site] / count,
+            kl=kl,
             tokens=count,
         )
-        for site in dictionaries
+        for site, (loss, kl) in zip(dictionaries, with_saes, strict=True)
     }
 
 

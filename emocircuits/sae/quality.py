@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError
-from emocircuits.sae.dictionary import open_dictionaries
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
+from emocircuits.threads import side_by_side
 
 BLOCK = 2048
+Block = tuple[Int[np.ndarray, "row"], Float[np.ndarray, "row d_model"]]
 DENSE = 0.1
 
 
@@ -52,18 +55,22 @@ def reconstruction(
         raise UserError(f"no rows to measure the SAE at {site} on")
     dictionary = open_dictionaries({site: sae}, store.d_model)[site]
     origin = dictionary.decoder_bias.double().cpu()  # near the mean: shifting by it costs no precision later
-    lost, square, kept, total = 0.0, 0.0, 0.0, torch.zeros(store.d_model, dtype=torch.float64)
-    fired = torch.zeros(dictionary.d_sae, dtype=torch.int64)
-    for _, block in store.blocks(site, rows, size=BLOCK):
-        x = torch.from_numpy(block)
+    width = dictionary.d_sae
+
+    @torch.no_grad()
+    def sums(_: int, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a block: lost, shifted and kept squares; sum of the shifted rows; firings of each feature."""
+        x = torch.from_numpy(block[1])
         acts = dictionary.active(x)
         decoded = dictionary.decode_active(acts).float().cpu()
-        lost += float((x - decoded).double().square().sum())
-        kept += float((decoded.double() - origin).square().sum())
         shifted = x.double() - origin
-        square += float(shifted.square().sum())
-        total += shifted.sum(0)
-        fired += torch.bincount(acts.features, minlength=dictionary.d_sae).cpu()
+        parts = (x - decoded).double(), shifted, decoded.double() - origin
+        squares = torch.stack([part.square().sum() for part in parts])
+        return squares, shifted.sum(0), torch.bincount(acts.features, minlength=width).cpu()
+
+    blocks = side_by_side(sums, store.blocks(site, rows, size=BLOCK), range(_workers(dictionary)))
+    squares, total, fired = (sum(parts) for parts in zip(*blocks, strict=True))
+    lost, square, kept = squares.tolist()
     count = len(rows)
     spread = square - float(total.square().sum()) / count
     if not spread > 0:
@@ -91,11 +98,18 @@ def firing_rates(
     if len(rows) == 0:
         raise UserError(f"no rows to count the features at {site} on")
     dictionary = open_dictionaries({site: sae}, store.d_model)[site]
-    fired = np.zeros(dictionary.d_sae, dtype=np.int64)
-    for _, block in store.blocks(site, rows, size=BLOCK):
-        features = dictionary.active(torch.from_numpy(block)).features.cpu().numpy()
-        fired += np.bincount(features, minlength=dictionary.d_sae)
+    width = dictionary.d_sae
+
+    def count(_: int, block: Block) -> Int[np.ndarray, "d_sae"]:
+        features = dictionary.active(torch.from_numpy(block[1])).features.cpu().numpy()
+        return np.bincount(features, minlength=width)
+
+    fired = sum(side_by_side(count, store.blocks(site, rows, size=BLOCK), range(_workers(dictionary))))
     return fired / len(rows)
+
+
+def _workers(dictionary: Dictionary) -> int:
+    return torch.get_num_threads() if dictionary.decoder.device.type == "cpu" else 1
 
 
 def encode_dense(sae: Any, x: Float[torch.Tensor, "*rows d_in"]) -> Float[torch.Tensor, "*rows d_sae"]:
