@@ -32,6 +32,7 @@ from emocircuits.directions.validation import auroc_intervals, naming_accuracy, 
 from emocircuits.errors import unknown
 from emocircuits.progress import track
 from emocircuits.provenance import Provenance
+from emocircuits.threads import side_by_side
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,7 @@ def learn_directions(
     emotions: Sequence[str] | None = None,
     control_emotion: str | None = None,
     seed: int = 0,
+    workers: int = 1,
 ) -> EmotionDirections:
     """Directions of all emotions at all sites, with random, covariance-matched, content and shuffled
     controls.
@@ -63,6 +65,7 @@ def learn_directions(
         emotions: which emotions; None takes all that the stories show.
         control_emotion: the emotion whose labels are shuffled; None takes `desperate` or else the first.
         seed: seed of controls and resamples.
+        workers: sites worked on at the same time, one thread each; the result does not depend on it.
 
     Raises:
         UserError: an unknown emotion or topic, an emotion with too few stories in a split, or a topic that
@@ -98,17 +101,14 @@ def learn_directions(
         counts = np.bincount(design.topics[design.topics >= 0], minlength=len(topics))
         content = choose_topics(topics, counts.tolist(), how.content_topics or None, how.content_controls)
     control = _control_emotion(emotions, control_emotion)
-    by_site = [
-        _learn_site(
-            site_statistics(store, plan, site, design),
-            design,
-            estimator,
-            options,
-            emotions.index(control),
-            [topics.index(topic) for topic in content],
-        )
-        for site in track(sites, "directions", total=len(sites))
-    ]
+    chosen_topics = [topics.index(topic) for topic in content]
+
+    def learn(_: int, site: str) -> _Site:
+        statistics = site_statistics(store, plan, site, design)
+        return _learn_site(statistics, design, estimator, options, emotions.index(control), chosen_topics)
+
+    learned_sites = side_by_side(learn, sites, range(workers))
+    by_site = list(track(learned_sites, "directions", total=len(sites)))
     names = {
         "covariance": tuple(f"covariance {number}" for number in range(how.covariance_controls)),
         "shuffled": tuple(f"{control} shuffled {number}" for number in range(how.shuffled_controls)),

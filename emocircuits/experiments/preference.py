@@ -9,7 +9,7 @@ their Elo against that of the other half is the causal effect. If reading and ef
 over emotions, the directions are used for the choice, and not only present.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,12 +30,16 @@ from emocircuits.experiments.preference_material import (
     ordered_pairs,
     stratified_half,
 )
+from emocircuits.experiments.resumed import Crew
 from emocircuits.experiments.steered import equal_length_groups, site_of
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import fisher_interval
 from emocircuits.passes.hooks import recorded
-from emocircuits.passes.resume import resume, stream_at
+from emocircuits.passes.resume import stream_at
 from emocircuits.progress import bar
+from emocircuits.threads import side_by_side
+
+Batch = tuple[Int[np.ndarray, "prompt"], Int[torch.Tensor, "prompt pos"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,16 +161,26 @@ def preferences(
     )
     prompts = option_prompts(model, material, ordered_pairs(n, pairs, seed), seed)
     labels = [model.single_token(label) for label in material.labels]
+    crew, device = Crew.of(model.bridge), model.bridge.cfg.device
+
+    @torch.no_grad()
+    def ask(number: int, batch: Batch) -> tuple[Float[np.ndarray, "prompt"], list[np.ndarray]]:
+        """P(first) of a batch, and per site the sums of mean streams of each activity."""
+        numbers, tokens = batch
+        with crew.member(number) as bridge, recorded(bridge, sites) as streams:
+            logits = bridge(tokens.to(device), use_cache=False, logits_to_keep=1)[:, -1, labels]
+        weights = _option_weights(prompts, numbers, n, tokens.shape[1])
+        return _share(logits), [
+            weights @ streams[site].double().cpu().numpy().reshape(-1, model.d_model) for site in sites
+        ]
+
     sums, p_first = np.zeros((len(sites), n, model.d_model)), np.zeros(len(prompts))
-    with recorded(model.bridge, sites) as streams, bar(len(prompts), "preferences") as shown:
-        for numbers, tokens in _batches(prompts, batch_tokens):
-            logits = model.bridge(tokens.to(model.bridge.cfg.device), use_cache=False, logits_to_keep=1)[
-                :, -1, labels
-            ]
-            p_first[numbers] = logits.double().softmax(-1)[:, 0].cpu().numpy()
-            weights = _option_weights(prompts, numbers, n, tokens.shape[1])
-            for number, site in enumerate(sites):
-                sums[number] += weights @ streams[site].double().cpu().numpy().reshape(-1, model.d_model)
+    batches = list(_batches(prompts, batch_tokens))
+    with bar(len(prompts), "preferences") as shown:
+        done = side_by_side(ask, batches, range(len(crew.bridges)))
+        for (numbers, _), (shares, read) in zip(batches, done, strict=True):
+            p_first[numbers] = shares
+            sums += read
             shown.update(len(numbers))
     offered = np.bincount(
         [activity for prompt in prompts for activity in (prompt.first, prompt.second)], minlength=n
@@ -223,25 +237,36 @@ def steered_preferences(
     labels, device = [model.single_token(label) for label in material.labels], model.bridge.cfg.device
     pushes = torch.stack([direction.push(strength).vector for direction in directions]).to(device)
     pushes = torch.cat([torch.zeros_like(pushes[:1]), pushes])
+    crew = Crew.of(model.bridge)
+
+    @torch.no_grad()
+    def ask(number: int, batch: Batch) -> Float[np.ndarray, "push prompt"]:
+        """P(first) of a batch under every push."""
+        numbers, tokens = batch[0], batch[1].to(device)
+        with crew.member(number) as bridge:
+            residual = stream_at(bridge, tokens, site)
+        mask = _pushed_tokens(prompts, numbers, half, tokens.shape[1]).to(residual)[..., None]
+        moved = mask.any(dim=1)[:, 0]
+        shares = np.empty((len(pushes), len(numbers)))
+        if not moved.all():  # a push on neither option changes nothing
+            logits = crew.resume(number, tokens[~moved], site, residual[~moved])[:, -1, labels]
+            shares[:, ~moved.cpu().numpy()] = _share(logits)
+        tokens, residual, mask = tokens[moved], residual[moved], mask[moved]
+        # several pushes in one pass: entering a hook costs as much as a small pass
+        size = max(1, batch_tokens // max(1, tokens.numel()))
+        for start in range(0, len(pushes) if len(tokens) else 0, size):
+            these = pushes[start : start + size].to(residual)[:, None, None]
+            stream = (residual + mask * these).flatten(0, 1)
+            logits = crew.resume(number, tokens.repeat(len(these), 1), site, stream)[:, -1, labels]
+            shares[start : start + size, moved.cpu().numpy()] = _share(logits).reshape(len(these), -1)
+        return shares
+
     p_first = np.zeros((len(pushes), len(prompts)))
+    batches = list(_batches(prompts, batch_tokens))
     with bar(len(pushes) * len(prompts), "steer preferences") as shown:
-        for numbers, tokens in _batches(prompts, batch_tokens):
-            tokens = tokens.to(device)
-            residual, mask = (
-                stream_at(model.bridge, tokens, site),
-                _pushed_tokens(prompts, numbers, half, tokens.shape[1]).to(device),
-            )
-            size = max(1, batch_tokens // tokens.numel())
-            # several pushes in one pass: entering a hook costs as much as a small pass
-            for start in range(0, len(pushes), size):
-                these = pushes[start : start + size].to(residual.dtype)
-                stream = (residual + mask[..., None].to(residual.dtype) * these[:, None, None]).flatten(0, 1)
-                logits = resume(model.bridge, tokens.repeat(len(these), 1), site, stream, last=True)[
-                    :, -1, labels
-                ]
-                p_first[start : start + size, numbers] = (
-                    logits.double().softmax(-1)[:, 0].unflatten(0, (len(these), -1)).cpu().numpy()
-                )
+        done = side_by_side(ask, batches, range(len(crew.bridges)))
+        for (numbers, _), shares in zip(batches, done, strict=True):
+            p_first[:, numbers] = shares
             shown.update(len(pushes) * len(numbers))
     if np.array_equal(p_first[1:], np.broadcast_to(p_first[0], p_first[1:].shape)):
         raise Failure(
@@ -310,7 +335,12 @@ def _option_weights(
     return sparse.csr_matrix((values, (rows, columns)), shape=(n, len(numbers) * length))
 
 
-def _batches(prompts: Sequence[OptionPrompt], batch_tokens: int):
+def _share(logits: Float[torch.Tensor, "prompt two"]) -> Float[np.ndarray, "prompt"]:
+    """The first label's share among the two."""
+    return logits.double().softmax(-1)[:, 0].cpu().numpy()
+
+
+def _batches(prompts: Sequence[OptionPrompt], batch_tokens: int) -> Iterator[Batch]:
     for numbers, tokens in equal_length_groups([prompt.tokens for prompt in prompts]):
         size = max(1, batch_tokens // tokens.shape[1])
         for start in range(0, len(numbers), size):

@@ -42,6 +42,7 @@ def learned_directions(run: Run, how: DirectionSettings) -> EmotionDirections:
         emotions=recipe.collect.emotions or None,
         control_emotion=recipe.emotion,
         seed=recipe.seed,
+        workers=recipe.threads,
     )
 
 
