@@ -1,5 +1,6 @@
 # make demo   installs into .venv and runs the instrument on the model that ships with it
-# make test   installs what the tests need, runs make lint and then the tests
+# make test   installs what the tests need, runs make lint and then the tests that are not marked slow (some minutes)
+# make test-all   the same with the slow tests: more of what others try on less, real models, whole jobs of several ranks
 # make lint   format, linter and type checker (a few seconds; `make format` mends what can be mended)
 # make docs   builds the documentation into docs/_build/html, from the runs under runs/ (a small one is made where needed)
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    ?= runs/organism
 
-.PHONY: demo lint format test docs clean
+.PHONY: demo lint format test test-all docs clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -39,6 +40,9 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format --quiet .
 
 test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+test-all: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 docs: $(VENV)/.installed-docs

@@ -29,9 +29,9 @@ def finished(path):
     return {shard["first_prompt"] + number for shard in shards for number in range(shard["n_prompts"])}
 
 
-def fill(path, shard_rows):
-    kept = finished(path)
-    with ActivationStoreWriter(path, SITES, 8, PROMPTS, TOKENS, META, shard_rows=shard_rows) as writer:
+def fill(path, shard_rows, prompts):
+    kept, plan_of = finished(path), (PROMPTS.head(prompts), TOKENS[:prompts])
+    with ActivationStoreWriter(path, SITES, 8, *plan_of, META, shard_rows=shard_rows) as writer:
         if set(np.flatnonzero(writer.done)) != kept:  # the unfinished shard is redone, and nothing else
             os._exit(WRONG)
         for shard in writer.shards:
@@ -59,7 +59,7 @@ def arm(countdown):
         setattr(os, name, armed(name, getattr(os, name)))
 
 
-def run(path, shard_rows, delay=None, countdown=None):
+def run(path, shard_rows, prompts=len(LENGTHS), delay=None, countdown=None):
     """Whether the child was killed."""
     child = os.fork()
     if child == 0:
@@ -67,7 +67,7 @@ def run(path, shard_rows, delay=None, countdown=None):
         try:
             if countdown is not None:
                 arm(countdown)
-            fill(path, shard_rows)
+            fill(path, shard_rows, prompts)
             code = 0
         finally:
             os._exit(code)
@@ -106,22 +106,25 @@ def at_random(root, kills):
     return counts
 
 
-def at_every_step(root):
-    """Kills before each system call of a short harvest in turn; returns how many there were."""
-    expected, countdown = None, 0
+def at_every_step(root, *harvest):
+    """Kills before each system call of a harvest (rows of a shard, prompts) in turn; returns how many there
+    were.
+    """
+    countdown = 0
     (root / "whole").mkdir()
-    assert not run(root / "whole" / "s.h5", 200, countdown=10**6)
+    assert not run(root / "whole" / "s.h5", *harvest, countdown=10**6)
     expected = contents(root / "whole" / "s.h5")
     while True:
         path = root / f"step-{countdown}" / "s.h5"
         path.parent.mkdir()
-        if not run(path, 200, countdown=countdown):
+        if not run(path, *harvest, countdown=countdown):
             return countdown
-        assert not run(path, 200, countdown=10**6)
+        assert not run(path, *harvest, countdown=10**6)
         assert contents(path) == expected, countdown
         countdown += 1
 
 
 if __name__ == "__main__":
     random.seed(int(sys.argv[2]))
-    print(json.dumps({"random": at_random(Path(sys.argv[1]), 24), "steps": at_every_step(Path(sys.argv[1]))}))
+    root, harvest = Path(sys.argv[1]), map(int, sys.argv[3:])
+    print(json.dumps({"random": at_random(root, 24), "steps": at_every_step(root, *harvest)}))

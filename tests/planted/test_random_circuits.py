@@ -9,9 +9,10 @@ from tests.benchmarks.random_circuits import judged
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_search_finds_what_brute_force_finds():
-    circuits = list(judged(range(24)))
-    assert len(circuits) > 18 and max(len(one.truth) for one in circuits) > 5
+@pytest.mark.parametrize("count", [8, pytest.param(24, marks=pytest.mark.slow)])
+def test_the_search_finds_what_brute_force_finds(count):
+    circuits = list(judged(range(count)))
+    assert len(circuits) > 0.75 * count and max(len(one.truth) for one in circuits) > 5
     for one in circuits:
         assert one.found == one.truth, one.seed
         assert one.verified == 1.0 and one.share <= 0.4, one.seed
