@@ -44,7 +44,6 @@ from emocircuits.directions.estimators import ESTIMATORS as ESTIMATORS
 from emocircuits.directions.learn import learn_directions as learn_directions
 from emocircuits.directions.settings import DirectionSettings as DirectionSettings
 from emocircuits.experiments.readings import token_readings as token_readings
-from emocircuits.experiments.steering import BehaviourPrompts as BehaviourPrompts
 from emocircuits.experiments.steering import DoseSettings as DoseSettings
 from emocircuits.experiments.steering import dose_response as dose_response
 from emocircuits.export import EXPORTERS as EXPORTERS

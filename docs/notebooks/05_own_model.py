@@ -66,10 +66,9 @@ directions
 
 # %%
 _, held_out = emo.behaviour("reward_hacking").tasks(model, limit=16)
-corrupt = [row for group in held_out.prompts.groups for row in group.corrupt.tolist()]
-prompts = emo.BehaviourPrompts("reward_hacking", tuple(map(tuple, corrupt)), held_out.metric)
+task = held_out.swapped()  # what is steered are a task's clean prompts: now those without pressure
 chosen = directions.with_controls(["desperate", "calm"], kinds=("random",))
-found = emo.dose_response(model, [prompts], chosen, emo.DoseSettings(strengths=(-0.5, -0.25, 0.0, 0.25, 0.5)))
+found = emo.dose_response(model, [task], chosen, emo.DoseSettings(strengths=(-0.5, -0.25, 0.0, 0.25, 0.5)))
 slopes = found.slopes[found.slopes.metric == "logit_diff"].set_index("direction")
 slopes.loc[["desperate", "calm"], ["slope", "ci_low", "ci_high", "p_value"]].round(3)
 

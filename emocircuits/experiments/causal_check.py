@@ -25,9 +25,10 @@ from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import UserError
 from emocircuits.experiments.resumed import Crew, Edited, Rows, resumed_metric
 from emocircuits.experiments.steered import steered_metric
-from emocircuits.experiments.steering import BehaviourPrompts, rank_p_value
+from emocircuits.experiments.steering import rank_p_value
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import benjamini_hochberg, bootstrap_interval
+from emocircuits.passes.task import Task
 from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
 COLUMNS = (
@@ -100,8 +101,8 @@ def causal_check(
     model: LanguageModel,
     saes: Mapping[str, Any],
     checks: Sequence[SiteCheck],
-    neutral: Sequence[BehaviourPrompts],
-    pressed: Sequence[BehaviourPrompts],
+    neutral: Sequence[Task],
+    pressed: Sequence[Task],
     settings: CausalSettings | None = None,
 ) -> pd.DataFrame:
     """Steers and ablates what `checks` name, site by site.
@@ -110,8 +111,8 @@ def causal_check(
         model: the model.
         saes: site -> SAE.
         checks: one for each site, all of one emotion.
-        neutral: per behaviour, prompts without pressure, to steer.
-        pressed: the same behaviours, prompts in desperate circumstances, to ablate.
+        neutral: per behaviour, a task whose clean prompts are without pressure, to steer.
+        pressed: the same behaviours, clean prompts in desperate circumstances, to ablate.
         settings: strength and seed.
 
     Returns:
@@ -139,29 +140,29 @@ def causal_check(
             [pushed.push(settings.strength).vector for pushed in _directions(check, dictionary)]
         )
         both = np.concatenate([pushes, -pushes]).astype(np.float32)
-        for behaviour in neutral:
+        for task in neutral:
             values = steered_metric(
                 model,
-                behaviour.prompts,
+                task.prompts.token_lists(),
                 both,
-                behaviour.metric,
+                task.metric,
                 site=check.site,
                 crew=crew,
                 batch_tokens=settings.batch_tokens,
             )
             slopes = (values[: len(pushes)] - values[len(pushes) :]) / (2 * settings.strength)
-            rows += _rows(check, behaviour.name, "steer", slopes, settings.seed)
+            rows += _rows(check, task.behaviour, "steer", slopes, settings.seed)
         without = Rows(check.site, 1 + len(kinds), _Taken(dictionary, taken, check))
-        for behaviour in pressed:
+        for task in pressed:
             values = resumed_metric(
                 model,
-                behaviour.prompts,
+                task.prompts.token_lists(),
                 without,
-                behaviour.metric,
+                task.metric,
                 crew=crew,
                 batch_tokens=settings.batch_tokens,
             )
-            rows += _rows(check, behaviour.name, "ablate", values[1:] - values[0], settings.seed)
+            rows += _rows(check, task.behaviour, "ablate", values[1:] - values[0], settings.seed)
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "q_value"])
     table["q_value"] = table["p_value"]
     for _, group in table[table["what"] == "feature"].groupby(["behaviour", "intervention"]):

@@ -25,11 +25,11 @@ from emocircuits.artifacts.direction import Direction
 from emocircuits.artifacts.push import Push
 from emocircuits.errors import Failure, UserError
 from emocircuits.experiments.resumed import Crew, Edited, Rows, resumed_metric
-from emocircuits.experiments.steering import BehaviourPrompts
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.names import layer_of, residual_site
 from emocircuits.numerics import generator
 from emocircuits.passes.resume import resume
+from emocircuits.passes.task import Task
 from emocircuits.progress import bar
 from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 
@@ -100,17 +100,17 @@ class MediationSettings:
 def mediation(
     model: LanguageModel,
     saes: Mapping[str, Any],
-    behaviours: Sequence[BehaviourPrompts],
+    tasks: Sequence[Task],
     direction: Direction,
     sets: Sequence[HeldSet],
     settings: MediationSettings | None = None,
 ) -> Mediation:
-    """Steers every behaviour along a direction, freely and with each set of features held.
+    """Steers the clean prompts of every task along a direction, freely and with each set of features held.
 
     Args:
         model: the model.
         saes: site -> SAE; those of the steering site and later ones are used.
-        behaviours: prompts and metrics.
+        tasks: one for each behaviour, by whose name its values go.
         direction: where it is pushed.
         sets: what is held.
         settings: strength and seed.
@@ -128,14 +128,14 @@ def mediation(
     masks = _masks(sets, dictionaries, site)
     push = direction.push(settings.strength)
     values, crew = {}, Crew.of(model.bridge)
-    with bar((2 + len(sets)) * sum(len(behaviour.prompts) for behaviour in behaviours), "mediation") as shown:
-        for behaviour in behaviours:
+    with bar((2 + len(sets)) * sum(len(task.prompts) for task in tasks), "mediation") as shown:
+        for task in tasks:
             plan = _Held(model, dictionaries, masks, push)
-            values[behaviour.name] = resumed_metric(
+            values[task.behaviour] = resumed_metric(
                 model,
-                behaviour.prompts,
+                task.prompts.token_lists(),
                 Rows(site, 2 + len(sets), plan),
-                behaviour.metric,
+                task.metric,
                 crew=crew,
                 batch_tokens=settings.batch_tokens,
                 tick=shown.update,

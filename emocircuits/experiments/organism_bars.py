@@ -15,12 +15,14 @@ from emocircuits.behaviours.metrics import log_odds
 from emocircuits.directions.learn import DirectionSettings, learn_directions
 from emocircuits.experiments.failure_trace import failure_trace
 from emocircuits.experiments.geometry import best_correlation, coordinate_correlations
-from emocircuits.experiments.steering import BehaviourPrompts, DoseResponse, DoseSettings, dose_response
+from emocircuits.experiments.steering import DoseResponse, DoseSettings, dose_response
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.loader import load_model
 from emocircuits.organism.calibration import evaluate_calibration
 from emocircuits.organism.corpus import generate, make_document, neutral_documents
 from emocircuits.organism.world import APPRAISALS, content_topics, lexicon
+from emocircuits.passes.prompt_pairs import PromptPairs
+from emocircuits.passes.task import Task
 
 SCENE_OF = {"blackmail": "inbox", "reward_hacking": "coding"}
 
@@ -167,29 +169,26 @@ def _geometry(directions: EmotionDirections) -> Iterator[Criterion]:
 
 
 def _steering(model: LanguageModel, directions: EmotionDirections, sizes: BarSizes) -> Iterator[Criterion]:
-    behaviours = []
+    tasks = []
     for name, kind in SCENE_OF.items():
         made = [
             next(iter(document.decisions))
             for document in generate(kind, sizes.prompts, sizes.seed, "held_out")
         ]
+        encoded = [model.encode(document.prefix) for document in made]
         tokens = [model.single_token(word) for word in made[0].options]
-        behaviours.append(
-            BehaviourPrompts(
-                name,
-                tuple(tuple(model.encode(document.prefix)) for document in made),
-                log_odds(tokens[:1], tokens[1:]),
-            )
+        tasks.append(
+            Task(model, PromptPairs.of(encoded, encoded), log_odds(tokens[:1], tokens[1:]), behaviour=name)
         )
     ends = (min(sizes.strengths), max(sizes.strengths))
     response = dose_response(
         model,
-        behaviours,
+        tasks,
         directions.with_controls(("desperate", "calm")),
         DoseSettings(strengths=sizes.strengths, control_strengths=ends),
     )
-    for behaviour in behaviours:
-        yield from _steering_bars(response, behaviour.name)
+    for task in tasks:
+        yield from _steering_bars(response, task.behaviour)
 
 
 def _steering_bars(response: DoseResponse, behaviour: str) -> Iterator[Criterion]:

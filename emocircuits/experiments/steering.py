@@ -10,6 +10,7 @@ bootstrap intervals over prompts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,41 +19,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emocircuits.artifacts.direction import Direction
+from emocircuits.behaviours.metrics import LogOdds
 from emocircuits.errors import UserError
 from emocircuits.experiments.resumed import Crew
 from emocircuits.experiments.steered import Metric, site_of, steered_metric
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import bootstrap_interval, generator
+from emocircuits.passes.task import Task
 from emocircuits.progress import bar
 
 METRICS = ("logit_diff", "rate")
 SAMPLED = ("sampled_rate", "other_rate")
-
-
-@dataclass(frozen=True, eq=False)
-class BehaviourPrompts:
-    """Prompts of one behaviour, ready for a model.
-
-    Attributes:
-        name: name of the behaviour.
-        prompts: token ids of each prompt, ending right before the action token.
-        metric: logits `(prompt, pos, d_vocab)` -> log-odds at the last position.
-        actions: token ids of the behaviour and of the honest actions; empty where they are not known.
-    """
-
-    name: str
-    prompts: tuple[tuple[int, ...], ...]
-    metric: Metric
-    actions: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
-
-    def outcomes(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt outcome"]:
-        """Log-odds, and the full model's probabilities of the behaviour's and of the honest tokens (0 where
-        not known).
-        """
-        shares = logits[:, -1].double().softmax(-1)
-        return torch.stack(
-            [self.metric(logits).double(), *(shares[:, list(ids)].sum(-1) for ids in self.actions)], dim=1
-        )
 
 
 @dataclass(frozen=True)
@@ -112,15 +89,15 @@ class DoseResponse:
 
 def dose_response(
     model: LanguageModel,
-    behaviours: Sequence[BehaviourPrompts],
+    tasks: Sequence[Task],
     directions: Sequence[Direction],
     settings: DoseSettings | None = None,
 ) -> DoseResponse:
-    """Steers every behaviour along every direction at every strength.
+    """Steers the clean prompts of every task along every direction at every strength.
 
     Args:
         model: the model.
-        behaviours: prompts and metrics.
+        tasks: one for each behaviour, by whose name its values go.
         directions: emotions and controls, all at one site.
         settings: strengths, samples and seed.
 
@@ -147,13 +124,13 @@ def dose_response(
     for number, (row, column) in enumerate(cells):
         pushes[number] = directions[row].push(grid[column]).vector
     values, sampled, crew = {}, {}, Crew.of(model.bridge)
-    with bar(len(pushes) * sum(len(behaviour.prompts) for behaviour in behaviours), "steer") as shown:
-        for behaviour in behaviours:
+    with bar(len(pushes) * sum(len(task.prompts) for task in tasks), "steer") as shown:
+        for task in tasks:
             measured = steered_metric(
                 model,
-                behaviour.prompts,
+                task.prompts.token_lists(),
                 pushes,
-                behaviour.outcomes,
+                partial(_outcomes, task.metric),
                 site=site_of(directions),
                 crew=crew,
                 batch_tokens=settings.batch_tokens,
@@ -163,10 +140,10 @@ def dose_response(
             block[:, grid.index(0.0)] = measured[-1]
             for number, (row, column) in enumerate(cells):
                 block[row, column] = measured[number]
-            values[behaviour.name] = block[..., 0]
-            if all(behaviour.actions):
-                sampled[behaviour.name] = _sampled(
-                    block[..., 1:], settings.samples, generator(seed, "sampled actions", behaviour.name)
+            values[task.behaviour] = block[..., 0]
+            if all(_actions(task.metric)):
+                sampled[task.behaviour] = _sampled(
+                    block[..., 1:], settings.samples, generator(seed, "sampled actions", task.behaviour)
                 )
     return DoseResponse(
         table=_table(values, sampled, directions, grid, seed),
@@ -196,6 +173,20 @@ def prompt_slopes(
     """Least-squares slope over strength for every direction and prompt."""
     centred = strengths - strengths.mean()
     return np.einsum("s,dsp->dp", centred, values) / float((centred**2).sum())
+
+
+def _actions(metric: Metric) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Tokens of the behaviour and of the honest actions; empty where the metric does not say them."""
+    return (metric.target_ids, metric.honest_ids) if isinstance(metric, LogOdds) else ((), ())
+
+
+def _outcomes(metric: Metric, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt outcome"]:
+    """The metric, and the full model's probabilities of the behaviour's and of the honest tokens (0 where
+    not known).
+    """
+    shares = logits[:, -1].double().softmax(-1)
+    known = [shares[:, list(ids)].sum(-1) for ids in _actions(metric)]
+    return torch.stack([metric(logits).double(), *known], dim=1)
 
 
 def _sampled(

@@ -175,6 +175,15 @@ class PromptPairs:
             for start in range(0, len(group), step):
                 yield group.rows(slice(start, start + step))
 
+    def token_lists(self) -> list[list[int]]:
+        """Token ids of the clean side of every pair, in the order of their index."""
+        rows = [
+            pair
+            for group in self.groups
+            for pair in zip(group.index.tolist(), group.clean.tolist(), strict=True)
+        ]
+        return [tokens for _, tokens in sorted(rows)]
+
     def swapped(self) -> "PromptPairs":
         """The same pairs with their sides exchanged."""
         return PromptPairs(tuple(group.swapped() for group in self.groups))

@@ -9,14 +9,15 @@ import torch
 
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.behaviours import BEHAVIOURS
-from emocircuits.behaviours.bind import bind, neutral_prompts
+from emocircuits.behaviours.bind import bind
 from emocircuits.errors import UserError, unknown
-from emocircuits.experiments.steering import BehaviourPrompts, DoseSettings, dose_response
+from emocircuits.experiments.steering import DoseSettings, dose_response
 from emocircuits.interventions.dial import as_directions, check_fit, steering
 from emocircuits.interventions.generate import sample
 from emocircuits.interventions.liveness import check_live
 from emocircuits.interventions.positions import Positions, Schedule
 from emocircuits.models import LanguageModel, load_model
+from emocircuits.passes.task import Task
 from emocircuits.runs.run import MANIFEST, Run
 
 
@@ -145,7 +146,7 @@ def steer_curve(
     chosen = list(sites or [directions.steer_site])
     for site in chosen:
         directions.site_index(site)
-    asked = [_prompts(model, name, prompts, split) for name in behaviours]
+    asked = [_task(model, name, prompts, split) for name in behaviours]
     tables, lines = [], []
     for site in chosen:
         found = dose_response(
@@ -210,10 +211,9 @@ def steer_check(
     return rows
 
 
-def _prompts(model: LanguageModel, name: str, count: int, split: str) -> BehaviourPrompts:
+def _task(model: LanguageModel, name: str, count: int, split: str) -> Task:
+    """The task on prompts without pressure."""
     if split not in ("find", "score"):
         raise unknown("split", split, ("find", "score"))
     bound = bind(BEHAVIOURS.get(name), model)
-    texts = [text for text, _ in neutral_prompts(bound.pairs(split, count))][:count]
-    actions = (bound.metric.target_ids, bound.metric.honest_ids)
-    return BehaviourPrompts(name, tuple(tuple(model.encode(text)) for text in texts), bound.metric, actions)
+    return bound.task(split, limit=count).on(bound.neutral(split, count))

@@ -6,34 +6,29 @@ from functools import partial
 
 import pandas as pd
 
-from emocircuits.behaviours.bind import neutral_prompts
 from emocircuits.experiments.causal_check import COLUMNS as CHECKED
 from emocircuits.experiments.causal_check import CausalSettings, causal_check
 from emocircuits.experiments.coherence import CoherenceSettings, coherence
 from emocircuits.experiments.feature_controls import ControlSettings, held_sets, site_checks
 from emocircuits.experiments.mediation import MediationSettings, mediation
-from emocircuits.experiments.steering import BehaviourPrompts, DoseResponse, DoseSettings, dose_response
+from emocircuits.experiments.steering import DoseResponse, DoseSettings, dose_response
+from emocircuits.passes.task import Task
 from emocircuits.runs.run import Run
 
 KEYS = ["direction", "kind", "strength", "behaviour"]
 COHERENCE_CONTROLS, COHERENCE_TOKENS = 3, 64
 
 
-def steering_prompts(run: Run, count: int, *, pressed: bool = False) -> list[BehaviourPrompts]:
-    """Prompts of every behaviour, without pressure or (`pressed`) in desperate circumstances."""
-    found = []
+def steering_tasks(run: Run, count: int, *, pressed: bool = False) -> list[Task]:
+    """Tasks whose clean prompts are those of every behaviour without pressure or (`pressed`) in desperate
+    circumstances.
+    """
+    tasks = []
     for name in run.recipe.behaviours:
         bound = run.behaviour(name)
-        pairs = bound.pairs("score", count)
-        texts = (
-            [pair.clean for pair in pairs]
-            if pressed
-            else [text for text, _ in neutral_prompts(pairs)][:count]
-        )
-        tokens = tuple(tuple(run.model.encode(text)) for text in texts)
-        actions = (bound.metric.target_ids, bound.metric.honest_ids)
-        found.append(BehaviourPrompts(name, tokens, bound.metric, actions))
-    return found
+        task = bound.task("score", limit=count)
+        tasks.append(task if pressed else task.on(bound.neutral("score", count)))
+    return tasks
 
 
 def steering_curves(run: Run, emotions: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -43,19 +38,19 @@ def steering_curves(run: Run, emotions: list[str]) -> tuple[pd.DataFrame, pd.Dat
         One row per direction, strength and behaviour (`dose_table`), and the slopes with their p-values.
     """
     tables = [
-        run.keep(f"curves {prompts.name}", partial(_curves, run, emotions, prompts))
-        for prompts in steering_prompts(run, run.recipe.steer.prompts)
+        run.keep(f"curves {task.behaviour}", partial(_curves, run, emotions, task))
+        for task in steering_tasks(run, run.recipe.steer.prompts)
     ]
     doses, slopes = (pd.concat(column, ignore_index=True) for column in zip(*tables, strict=True))
     return doses, slopes
 
 
-def _curves(run: Run, emotions: list[str], prompts: BehaviourPrompts) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _curves(run: Run, emotions: list[str], task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
     how = run.recipe.steer
     strong = [value for value in how.strengths if abs(value) >= max(map(abs, how.strengths)) / 2]
     measured = dose_response(
         run.model,
-        [prompts],
+        [task],
         run.directions.with_controls(emotions),
         DoseSettings(
             strengths=tuple(how.strengths),
@@ -107,7 +102,7 @@ def mediation_table(run: Run) -> pd.DataFrame:
     return mediation(
         run.model,
         run.saes,
-        steering_prompts(run, recipe.steer.prompts),
+        steering_tasks(run, recipe.steer.prompts),
         directions.direction(recipe.emotion),
         sets,
         MediationSettings(strength=recipe.steer.mediation_strength, seed=recipe.seed),
@@ -117,7 +112,7 @@ def mediation_table(run: Run) -> pd.DataFrame:
 def causal_table(run: Run, emotions: list[str]) -> pd.DataFrame:
     """Every kept match of some emotions, pushed and taken out; no rows for an emotion without a match."""
     count = run.recipe.steer.check_prompts
-    calm, pressed = steering_prompts(run, count), steering_prompts(run, count, pressed=True)
+    calm, pressed = steering_tasks(run, count), steering_tasks(run, count, pressed=True)
     recipe, tables = run.recipe, []
     controls = ControlSettings(
         share=recipe.match.carrier_share, n_sets=recipe.steer.random_sets, seed=recipe.seed

@@ -27,7 +27,7 @@ from emocircuits.progress import quiet
 from emocircuits.runs.run import Run
 from emocircuits.runs.sections import PreferenceSettings
 from emocircuits.studies.direction_checks import learned_directions, preference_agreement, preference_study
-from emocircuits.studies.steering import steering_prompts
+from emocircuits.studies.steering import steering_tasks
 from tests.benchmarks.bars import Row, at_least, at_most, beside, command, fresh_stories
 
 PARTS = ("reading", "latent", "steering", "preference", "cost")
@@ -174,17 +174,17 @@ def _without(
 def steering_rows(run: Run, directions: EmotionDirections, sizes: Sizes) -> Iterator[Row]:
     """Slopes of the log-odds at the steering site, next to those of every random and content direction."""
     recipe = run.recipe
-    behaviours = steering_prompts(run, sizes.prompts)
+    tasks = steering_tasks(run, sizes.prompts)
     ends = (min(recipe.steer.strengths), max(recipe.steer.strengths))
     found = dose_response(
         run.model,
-        behaviours,
+        tasks,
         directions.with_controls((recipe.emotion, recipe.opposite)),
         DoseSettings(strengths=ends, seed=recipe.seed),
     )
-    for behaviour in behaviours:
+    for task in tasks:
         for emotion, sign in ((recipe.emotion, 1), (recipe.opposite, -1)):
-            yield _slope_row(found, behaviour.name, emotion, sign)
+            yield _slope_row(found, task.behaviour, emotion, sign)
 
 
 def _slope_row(found: DoseResponse, behaviour: str, emotion: str, sign: int) -> Row:

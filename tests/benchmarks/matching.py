@@ -31,7 +31,7 @@ from emocircuits.runs.run import Run
 from emocircuits.sae import load_sae
 from emocircuits.sae.loading.registered import shipped_registry
 from emocircuits.studies.sae_sources import registered_directories
-from emocircuits.studies.steering import steering_prompts
+from emocircuits.studies.steering import steering_tasks
 from tests.benchmarks.bars import FreshStories, Row, at_least, at_most, beside, command, fresh_stories
 
 PARTS = ("ranking", "null", "mediation", "cost")
@@ -248,7 +248,7 @@ def mediation_rows(run: Run, sizes: Sizes) -> Iterator[Row]:
     directions, recipe = run.directions, run.recipe
     site, emotion = directions.steer_site, recipe.emotion
     sites = directions.sites[directions.site_index(site) :]
-    behaviours = steering_prompts(run, sizes.prompts)
+    tasks = steering_tasks(run, sizes.prompts)
     for name in DICTIONARIES:
         saes = shipped_saes(name, sites)
         matches = _matches(run, name, sites)
@@ -263,17 +263,17 @@ def mediation_rows(run: Run, sizes: Sizes) -> Iterator[Row]:
         table = mediation(
             run.model,
             saes,
-            behaviours,
+            tasks,
             directions.direction(emotion, site),
             sets,
             MediationSettings(strength=recipe.steer.mediation_strength, seed=recipe.seed),
         ).table
-        for behaviour in behaviours:
-            here = table[table["behaviour"] == behaviour.name].set_index("held")
+        for task in tasks:
+            here = table[table["behaviour"] == task.behaviour].set_index("held")
             random = here[here["kind"] == "random"]["mediated"]
             line = here.loc["matched"]
             yield at_least(
-                f"{name}: share of +{emotion}'s effect on {behaviour.name} that its {line['features']} "
+                f"{name}: share of +{emotion}'s effect on {task.behaviour} that its {line['features']} "
                 f"carriers per site ({line['share']:.1%} of the dictionary) carry",
                 line["mediated"],
                 0.6,
@@ -283,7 +283,7 @@ def mediation_rows(run: Run, sizes: Sizes) -> Iterator[Row]:
                 f"{here.loc['all', 'mediated']:.2f}",
             )
             yield at_most(
-                f"{name}: the same of frequency-matched random sets, mean of {len(random)}, {behaviour.name}",
+                f"{name}: the same of frequency-matched random sets, mean of {len(random)}, {task.behaviour}",
                 float(random.mean()),
                 0.1,
                 f"{random.min():.2f} to {random.max():.2f}",

@@ -25,8 +25,8 @@ MACHINERY = {
 }
 
 
-@pytest.mark.slow
-def test_every_function_that_a_stage_calls_counts(tmp_path, monkeypatch):
+@pytest.mark.parametrize("until", ["steer", pytest.param("report", marks=pytest.mark.slow)])
+def test_every_function_that_a_stage_calls_counts(tmp_path, monkeypatch, until):
     real, outside = execute._timed, {}
 
     def timed(stage, run, manifest):
@@ -48,5 +48,6 @@ def test_every_function_that_a_stage_calls_counts(tmp_path, monkeypatch):
             outside[stage.name] = {name for name in called if name.startswith(str(PACKAGE))} - counts
 
     monkeypatch.setattr(execute, "_timed", timed)
-    execute.run_pipeline(recipe_from_dict({**SETTINGS, "model": "planted"}), tmp_path / "run")
-    assert outside == {name: set() for name in ORDER}
+    recipe = recipe_from_dict({**SETTINGS, "model": "planted"})
+    execute.run_pipeline(recipe, tmp_path / "run", until=until)
+    assert outside == {name: set() for name in ORDER[: ORDER.index(until) + 1]}

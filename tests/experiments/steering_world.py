@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from emocircuits.artifacts.direction import Direction
-from emocircuits.experiments.steering import BehaviourPrompts, DoseSettings, dose_response
+from emocircuits.experiments.steering import DoseSettings, dose_response
+from emocircuits.passes.prompt_pairs import PromptPairs
+from emocircuits.passes.task import Task
 
 
 def metric(logits):
@@ -18,6 +20,10 @@ def prompts(model, count=6):
         tuple(source.integers(3, model.d_vocab, length).tolist())
         for length in source.choice([7, 7, 9], count)
     )
+
+
+def task(model, name):
+    return Task(model, PromptPairs.of(prompts(model), prompts(model)), metric, behaviour=name)
 
 
 def directions(model, n_random=20):
@@ -39,7 +45,7 @@ def run(model, **changes):
     settings = DoseSettings(strengths=(-0.5, -0.25, 0.0, 0.25, 0.5), control_strengths=(-0.5, 0.5))
     return dose_response(
         model,
-        [BehaviourPrompts("cheating", prompts(model), metric)],
+        [task(model, "cheating")],
         directions(model),
         replace(settings, **changes),
     )

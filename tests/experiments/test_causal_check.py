@@ -12,7 +12,6 @@ from fixtures.make_directions import push_along
 from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import UserError
 from emocircuits.experiments.causal_check import COLUMNS, CausalSettings, SiteCheck, causal_check
-from emocircuits.experiments.steering import BehaviourPrompts
 from emocircuits.interventions.steer import steer
 from emocircuits.models.loader import load_model
 from emocircuits.models.planted.model import planted_pairs, write_planted_model
@@ -20,6 +19,8 @@ from emocircuits.models.planted.saes import D_SAE, FEATURES, planted_saes
 from emocircuits.models.planted.text import AXES, D_MODEL
 from emocircuits.names import residual_site
 from emocircuits.passes.edit import edited
+from emocircuits.passes.prompt_pairs import PromptPairs
+from emocircuits.passes.task import Task
 from emocircuits.sae.dictionary import open_dictionaries
 
 SITE = residual_site(0)
@@ -32,10 +33,12 @@ def planted(tmp_path_factory):
 
     def behaviour(side):
         texts = sorted({getattr(pair, side) for pair in planted_pairs(10)})
-        return BehaviourPrompts(
-            "cheating",
-            tuple(tuple(model.encode(text)) for text in texts),
+        prompts = [model.encode(text) for text in texts]
+        return Task(
+            model,
+            PromptPairs.of(prompts, prompts),
             lambda logits: logits[:, -1, cheat] - logits[:, -1, fix],
+            behaviour="cheating",
         )
 
     return model, behaviour("corrupt"), behaviour("clean")
@@ -95,7 +98,7 @@ def test_slopes_equal_single_hooks(planted, check, table):
     }
     for (what, feature), vector in vectors.items():
         slopes = []
-        for prompt in calm.prompts:
+        for prompt in calm.prompts.token_lists():
             ends = []
             for strength in (0.2, -0.2):
                 with torch.no_grad(), steer(model.bridge, push_along(SITE, vector, strength, 3.0)):
@@ -124,7 +127,7 @@ def test_ablations_equal_single_hooks(planted, check, table):
         ("direction", -1, off),
     ):
         changes = []
-        for prompt in pressed.prompts:
+        for prompt in pressed.prompts.token_lists():
             tokens = torch.tensor([prompt])
             with torch.no_grad():
                 intact = pressed.metric(model.bridge(tokens))

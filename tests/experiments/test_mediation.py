@@ -13,7 +13,6 @@ from planted.paper_model import random_saes
 from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import Failure, UserError
 from emocircuits.experiments.mediation import HeldSet, MediationSettings, mediation
-from emocircuits.experiments.steering import BehaviourPrompts
 from emocircuits.interventions.splice import splice
 from emocircuits.interventions.steer import steer
 from emocircuits.models.loader import load_model
@@ -32,6 +31,8 @@ from emocircuits.models.planted.saes import D_SAE, FEATURES, planted_saes
 from emocircuits.models.planted.text import AXES, D_MODEL, WORD
 from emocircuits.models.tiny import write_tiny_model
 from emocircuits.names import residual_site
+from emocircuits.passes.prompt_pairs import PromptPairs
+from emocircuits.passes.task import Task
 
 SITES = [residual_site(layer) for layer in range(3)]
 
@@ -41,11 +42,16 @@ def planted(tmp_path_factory):
     model = load_model(str(write_planted_model(tmp_path_factory.mktemp("planted"))), checks=False)
     cheat, fix = model.single_token("cheat"), model.single_token("fix")
     texts = sorted({pair.corrupt for pair in planted_pairs(12)})
-    prompts = tuple(tuple(model.encode(text)) for text in texts)
+    prompts = [model.encode(text) for text in texts]
     return (
         model,
         texts,
-        BehaviourPrompts("cheating", prompts, lambda logits: logits[:, -1, cheat] - logits[:, -1, fix]),
+        Task(
+            model,
+            PromptPairs.of(prompts, prompts),
+            lambda logits: logits[:, -1, cheat] - logits[:, -1, fix],
+            behaviour="cheating",
+        ),
     )
 
 
@@ -145,7 +151,7 @@ def test_holding_equals_a_splice_with_the_unsteered_features(architecture, tmp_p
     def metric(logits):
         return logits[:, -1, 5] - logits[:, -1, 7]
 
-    behaviour = BehaviourPrompts("b", prompts, metric)
+    behaviour = Task(model, PromptPairs.of(prompts, prompts), metric, behaviour="b")
     vector = source.standard_normal(model.d_model).astype(np.float32)
     found = mediation(
         model,
@@ -198,6 +204,6 @@ def test_what_cannot_be_held_is_refused(planted):
             direction,
             [HeldSet("x", "test", {})],
         )
-    idle = BehaviourPrompts("idle", behaviour.prompts, lambda logits: logits[:, -1, 0] * 0)
+    idle = Task(model, behaviour.prompts, lambda logits: logits[:, -1, 0] * 0, behaviour="idle")
     with pytest.raises(Failure, match="does not move idle"):
         mediation(model, planted_saes(), [idle], direction, [HeldSet("x", "test", {})])

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from experiments.steering_world import directions, metric, prompts, run
+from experiments.steering_world import directions, metric, prompts, run, task
 
 from emocircuits.errors import UserError
 from emocircuits.experiments.steered import steered_metric
-from emocircuits.experiments.steering import BehaviourPrompts, DoseSettings, dose_response, rank_p_value
+from emocircuits.experiments.steering import DoseSettings, dose_response, rank_p_value
 from emocircuits.models import load_model
 from emocircuits.models.tiny import write_tiny_model
 
@@ -64,7 +64,7 @@ def test_scaling_a_direction_changes_nothing_and_negating_flips(model):
     scaled = [replace(pair[0], vector=5 * pair[0].vector)]
     flipped = [replace(pair[0], vector=-pair[0].vector)]
     settings = DoseSettings(strengths=(-0.5, 0.0, 0.5))
-    behaviour = [BehaviourPrompts("cheating", prompts(model), metric)]
+    behaviour = [task(model, "cheating")]
     a, b, c = (
         dose_response(model, behaviour, chosen, settings).values["cheating"]
         for chosen in (pair, scaled, flipped)
@@ -89,6 +89,6 @@ def test_bad_input(model):
     with pytest.raises(UserError, match="no prompts"):
         steered_metric(model, [], np.zeros((1, model.d_model), np.float32), metric, site=model.sites[1])
     with pytest.raises(UserError, match="0 directions"):
-        dose_response(model, [BehaviourPrompts("b", prompts(model), metric)], [])
+        dose_response(model, [task(model, "b")], [])
     with pytest.raises(UserError, match="1 shared strengths"):
         run(model, control_strengths=(0.3,))

@@ -9,7 +9,7 @@ from tests.benchmarks.random_circuits import judged
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("count", [8, pytest.param(24, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(24, marks=pytest.mark.slow)])
 def test_the_search_finds_what_brute_force_finds(count):
     circuits = list(judged(range(count)))
     assert len(circuits) > 0.75 * count and max(len(one.truth) for one in circuits) > 5

@@ -189,9 +189,10 @@ def pictures(run: Run, circuit: CircuitGraph, evidence: CircuitEvidence, folder:
 
 def experiments(model: LanguageModel, directions: EmotionDirections, tokens: list[int]) -> None:
     assert_type(len(emocircuits.token_readings(model, directions, [tokens], ["calm"])), int)
-    prompts = emocircuits.BehaviourPrompts("own", (tuple(tokens),), difference)
+    prompts = emocircuits.PromptPairs.of([tokens], [tokens])
+    task = emocircuits.Task(model, prompts, difference, behaviour="own")
     chosen = directions.with_controls(["calm"], kinds=("random",))
-    doses = emocircuits.dose_response(model, [prompts], chosen, emocircuits.DoseSettings((0.0, 0.1)))
+    doses = emocircuits.dose_response(model, [task], chosen, emocircuits.DoseSettings((0.0, 0.1)))
     assert_type(doses.slopes, pd.DataFrame)
     low, high = emocircuits.bootstrap_interval(np.zeros(8), seed=0)
 
