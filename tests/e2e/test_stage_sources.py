@@ -17,6 +17,8 @@ MACHINERY = {
     for name in (
         "runs/execute.py",
         "runs/parts.py",
+        "runs/sources.py",
+        "runs/module_source.py",
         "runs/budget.py",
         "io/values.py",
         "keep.py",
