@@ -27,8 +27,8 @@ MACHINERY = {
 }
 
 
-@pytest.mark.parametrize("until", ["steer", pytest.param("report", marks=pytest.mark.slow)])
-def test_every_function_that_a_stage_calls_counts(tmp_path, monkeypatch, until):
+@pytest.mark.parametrize("ends", [("evaluate", "steer"), pytest.param(("report",), marks=pytest.mark.slow)])
+def test_every_function_that_a_stage_calls_counts(tmp_path, monkeypatch, ends):
     real, outside = execute._timed, {}
 
     def timed(stage, run, manifest):
@@ -51,5 +51,6 @@ def test_every_function_that_a_stage_calls_counts(tmp_path, monkeypatch, until):
 
     monkeypatch.setattr(execute, "_timed", timed)
     recipe = recipe_from_dict({**SETTINGS, "model": "planted"})
-    execute.run_pipeline(recipe, tmp_path / "run", until=until)
-    assert outside == {name: set() for name in ORDER[: ORDER.index(until) + 1]}
+    for end in ends:
+        execute.run_pipeline(recipe, tmp_path / "run", until=end)
+    assert outside == {name: set() for name in ORDER[: ORDER.index(ends[-1]) + 1]}
