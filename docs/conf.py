@@ -48,6 +48,7 @@ smartquotes = False  # two dashes are two dashes
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = os.environ.get("EMOCIRCUITS_DOCS_EXECUTE", "cache")
 nb_execution_cache_path = str(HERE / "_build" / "notebooks" / code_version())
+nb_execution_excludepatterns = ["00_twelve_lines.py"]  # minutes of training; a test runs its lines
 nb_execution_raise_on_error = True
 nb_execution_timeout = 240
 nb_execution_show_tb = True
