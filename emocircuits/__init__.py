@@ -6,7 +6,6 @@ asked for.
 
 import ast
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,8 @@ __all__ = ["__version__", *_MODULE_OF]
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'emocircuits' has no attribute '{name}'")
-    globals()[name] = value = getattr(import_module(_MODULE_OF[name]), name)
+    # as `from module import name` does: the name may be a module itself
+    globals()[name] = value = getattr(__import__(_MODULE_OF[name], fromlist=[name]), name)
     return value
 
 

@@ -43,6 +43,7 @@ from emocircuits.directions.estimator import Estimator as Estimator
 from emocircuits.directions.estimators import ESTIMATORS as ESTIMATORS
 from emocircuits.directions.learn import learn_directions as learn_directions
 from emocircuits.directions.settings import DirectionSettings as DirectionSettings
+from emocircuits.experiments.implicit import implicit_readings as implicit_readings
 from emocircuits.experiments.readings import token_readings as token_readings
 from emocircuits.experiments.steering import DoseSettings as DoseSettings
 from emocircuits.experiments.steering import dose_response as dose_response

@@ -188,6 +188,7 @@ def pictures(run: Run, circuit: CircuitGraph, evidence: CircuitEvidence, folder:
 
 
 def experiments(model: LanguageModel, directions: EmotionDirections, tokens: list[int]) -> None:
+    assert_type(emocircuits.implicit_readings(model, directions), pd.DataFrame)
     assert_type(len(emocircuits.token_readings(model, directions, [tokens], ["calm"])), int)
     prompts = emocircuits.PromptPairs.of([tokens], [tokens])
     task = emocircuits.Task(model, prompts, difference, behaviour="own")
