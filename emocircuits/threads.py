@@ -28,13 +28,14 @@ def side_by_side(
 ) -> Iterator[Result]:
     """`work(worker, item)` for every item, in their order, on so many threads as there are workers.
 
-    Each thread has one worker to itself and one thread of torch. Threads that share small operations wait for
-    each other at every one of them (on a small model two are a quarter faster than one); threads with work of
-    their own do not (two take little more than half the time of one), and what they compute does not depend
-    on how many there are.
+    Each thread has one worker to itself and its share of torch's threads. Threads that share small operations
+    wait for each other at every one of them (on a small model two are a quarter faster than one); threads
+    with work of their own do not (two take little more than half the time of one), and where each has one
+    thread of torch, what they compute does not depend on how many there are.
 
     Args:
-        work: what is done with an item; it sees the context variables of the caller.
+        work: what is done with an item; it sees the context variables of the caller, and makes an autograd
+            graph where the caller would.
         items: they are taken from here as they are needed.
         workers: what `work` may not share, e.g. replicas of a model. Of one, the caller's thread does
             everything with the threads that torch has.
@@ -48,16 +49,20 @@ def side_by_side(
     for worker in workers:
         free.put(worker)
 
+    grad = torch.is_grad_enabled()
+
     def run(item: Item) -> Result:
         worker = free.get()
         try:
-            return work(worker, item)
+            with torch.set_grad_enabled(grad):
+                return work(worker, item)
         finally:
             free.put(worker)
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(len(workers), initializer=torch.set_num_threads, initargs=(1,))
+    share = max(1, before // len(workers))
+    torch.set_num_threads(share)
+    pool = ThreadPoolExecutor(len(workers), initializer=torch.set_num_threads, initargs=(share,))
     try:
         waiting = deque()
         for item in items:

@@ -2,21 +2,25 @@
 active.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 
 from emocircuits.artifacts.matches import FeatureMatches
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.models import LanguageModel
 from emocircuits.names import parse_node
+from emocircuits.sae.dictionary import Dictionary, open_dictionaries
 from emocircuits.sae.loading.pretrained import neuronpedia_url
 
 N_EMOTIONS, N_TOKENS, N_EXAMPLES = 4, 8, 4
 BEFORE, AFTER = 14, 5
 BLOCK = 8192
+ASKED = 64  # rows that the SAE is asked about first
 
 
 def feature_cards(
@@ -122,34 +126,70 @@ def _written_tokens(model: LanguageModel, rows: torch.Tensor) -> tuple[list[list
 def _examples(
     model: LanguageModel, sae: Any, store: ActivationStore, site: str, features: list[int], max_rows: int
 ) -> list[list[dict[str, Any]]]:
+    """For every feature the texts where it is most active, each around its peak."""
     lengths, offsets = store.prompts["n_tokens"].to_numpy(), store.prompts["offset"].to_numpy()
-    step = max(1, -(-int(lengths.sum()) // max_rows))
-    chosen = np.arange(0, len(lengths), step)
-    peaks = np.zeros((len(chosen), len(features)), dtype=np.float32)
-    start = 0
-    while start < len(chosen):
-        stop = start + 1
-        while stop < len(chosen) and lengths[chosen[start : stop + 1]].sum() <= BLOCK:
-            stop += 1
-        rows = np.concatenate([np.arange(offsets[p], offsets[p] + lengths[p]) for p in chosen[start:stop]])
-        acts = _encode(sae, store.read(site, rows))[:, features]
-        acts[store.positions[rows] == 0] = 0
-        starts = np.concatenate([[0], np.cumsum(lengths[chosen[start:stop]])[:-1]])
-        peaks[start:stop] = np.maximum.reduceat(acts, starts, axis=0)
-        start = stop
+    chosen = np.arange(0, len(lengths), max(1, -(-int(lengths.sum()) // max_rows)))
+    rows = np.concatenate([np.arange(offsets[text], offsets[text] + lengths[text]) for text in chosen])
+    text_of = np.repeat(np.arange(len(chosen)), lengths[chosen])
+    later = store.positions[rows] != 0  # not the first token, where attention sinks
+    dictionary = open_dictionaries({site: sae})[site]
+    read = partial(store.read, site)
+    peaks = _peaks(dictionary, read, rows[later], text_of[later], features)
     found = []
     for place, feature in enumerate(features):
         best = [p for p in np.argsort(-peaks[:, place], kind="stable")[:N_EXAMPLES] if peaks[p, place] > 0]
-        found.append([_window(model, sae, store, site, feature, int(chosen[p])) for p in best])
+        found.append([_window(model, dictionary, store, feature, int(chosen[p])) for p in best])
     return found
 
 
+def _peaks(
+    dictionary: Dictionary,
+    read: Callable[[np.ndarray], np.ndarray],
+    rows: Int[np.ndarray, "row"],
+    text_of: Int[np.ndarray, "row"],
+    features: list[int],
+) -> Float[np.ndarray, "text feature"]:
+    """The largest activation of each feature on each text; on texts that are not among its best `N_EXAMPLES`
+    it may be less.
+
+    Where an activation is the preactivation or 0, the SAE is asked about the rows of the largest
+    preactivations, more and more of them, until no other row can matter; otherwise about all rows.
+    """
+    peaks = np.zeros((int(text_of.max()) + 1, len(features)), dtype=np.float32)
+    weights, bias = dictionary.encoder[:, features], dictionary.encoder_bias[features]
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
+
+    def note(some: np.ndarray) -> None:
+        for start in range(0, len(some), BLOCK):
+            now = some[start : start + BLOCK]
+            acts = dictionary.encode(torch.from_numpy(read(rows[now])))
+            np.maximum.at(peaks, text_of[now], acts[:, features].numpy())
+
+    if not dictionary.gates:
+        note(np.arange(len(rows)))
+        return peaks
+    hidden = np.concatenate(
+        [torch.addmm(bias, torch.from_numpy(read(rows[here])), weights).numpy() for here in blocks]
+    )
+    left, count = np.arange(len(features)), ASKED
+    while len(left) and count < len(rows):
+        order = np.argpartition(-hidden[:, left], count, axis=0)[: count + 1]
+        note(np.unique(order))
+        bound = hidden[order[-1], left]  # of the rows that were not asked about
+        left = left[bound > np.sort(peaks[:, left], axis=0)[-N_EXAMPLES:][0]]
+        count *= 4
+    if len(left):
+        note(np.arange(len(rows)))
+    return peaks
+
+
 def _window(
-    model: LanguageModel, sae: Any, store: ActivationStore, site: str, feature: int, prompt: int
+    model: LanguageModel, dictionary: Dictionary, store: ActivationStore, feature: int, prompt: int
 ) -> dict[str, Any]:
     offset, length = int(store.prompts["offset"].iloc[prompt]), int(store.prompts["n_tokens"].iloc[prompt])
     rows = np.arange(offset, offset + length)
-    values = _encode(sae, store.read(site, rows))[:, feature]
+    stream = torch.from_numpy(store.read(dictionary.site, rows))
+    values = dictionary.encode(stream)[:, feature].numpy()
     values[0] = 0
     peak = int(values.argmax())
     first, last = max(1, peak - BEFORE), min(length, peak + AFTER + 1)
@@ -161,8 +201,3 @@ def _window(
         "emotion": str(line["emotion"]),
         "kind": str(line["kind"]),
     }
-
-
-def _encode(sae: Any, rows: np.ndarray) -> np.ndarray:
-    acts = sae.encode(torch.from_numpy(rows))
-    return (acts.to_dense() if acts.is_sparse else acts).numpy()

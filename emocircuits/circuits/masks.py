@@ -17,7 +17,7 @@ circuit does, nodes inside by what weakening them takes away.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -27,9 +27,8 @@ from torch import Tensor
 from emocircuits.circuits.faithfulness import EVERYTHING, circuit_metric
 from emocircuits.errors import UserError
 from emocircuits.graphs.feature_sides import FeatureSides, feature_sides
-from emocircuits.graphs.site_run import SiteRun
 from emocircuits.interventions.ablate import NodeValues
-from emocircuits.names import NodeId, format_node
+from emocircuits.names import NodeId, format_node, residual_site
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.passes.edit import edited
 from emocircuits.passes.from_site import FromSite
@@ -37,7 +36,6 @@ from emocircuits.passes.prompt_pairs import PairBatch
 from emocircuits.passes.record import Change
 from emocircuits.passes.task import Task
 from emocircuits.progress import track
-from emocircuits.sae.dictionary import Dictionary
 
 ALONG = (0.1, 0.3, 0.5, 0.7, 0.9)  # from nothing to everything
 GROW, SHRINK = (0.03, 0.12), (0.93,)  # a little more than the circuit, a little less: its neighbourhood
@@ -204,15 +202,30 @@ class _Masked:
 
     def _masked_metric(self, sides: FeatureSides, masks: Mapping[str, Tensor]) -> Float[Tensor, "prompt"]:
         """The clean run with everything masked; nothing before the first site is run again."""
-        edits = {
-            site: _edit(dictionary, sides.sites[site], masks[site])
-            for site, dictionary in self.task.dictionaries.items()
-        }
+        edits = {site: self._edit(sides, site, mask) for site, mask in masks.items()}
         first = next(iter(edits))
         start = edits.pop(first)(sides.sites[first].clean).to(self.task.dtype)
+        final = edits.pop(residual_site(self.task.model.cfg.n_layers - 1), None)
+        metric_from = sides.once("from", partial(FromSite.of, self.task, sides.batch, prefix=True))
         with edited(self.task.model, edits, what="masks", must_change=False):
-            metric_from = FromSite.of(self.task, sides.batch)
-            return metric_from(sides.batch.clean, sides.batch.index, first, start)
+            return metric_from(sides.batch.clean, sides.batch.index, first, start, final=final)
+
+    def _edit(self, sides: FeatureSides, site: str, masks: Float[Tensor, "prompt node"]) -> Change:
+        dictionary, run = self.task.dictionaries[site], sides.sites[site]
+        make = partial(NodeValues.of, dictionary, run.corrupt)
+        base = sides.once(("base", site), make) if self._keeps_features else make()
+        keep, keep_error = masks[:, None, :-1], masks[:, None, -1:]
+
+        def edit(x: Tensor) -> Tensor:
+            # with its gradient: later masks act through earlier ones
+            live = dictionary.encode_with_gradient(x)
+            features, error, corrupt = (
+                value[:, -x.shape[1] :] for value in (base.features, base.error, run.corrupt)
+            )
+            rest = x - dictionary.decode(live)
+            return corrupt + dictionary.written(keep * (live - features)) + keep_error * (rest - error)
+
+        return edit
 
     def _sides(self) -> Iterable[FeatureSides]:
         if self._kept is not None:
@@ -223,21 +236,12 @@ class _Masked:
         return feature_sides(self.task, batch, gradient=False)
 
     @cached_property
+    def _keeps_features(self) -> bool:
+        """Whether the activations of the corrupt sides at all sites fit next to the streams."""
+        widths = sum(dictionary.d_sae for dictionary in self.task.dictionaries.values())
+        return self._kept is not None and 4 * self.task.prompts.n_tokens * widths <= KEPT_BYTES
+
+    @cached_property
     def _kept(self) -> list[FeatureSides] | None:
         size = 8 * self.task.prompts.n_tokens * self.task.model.cfg.d_model * len(self.task.saes)
         return [self._run(batch) for batch in self.task.batches()] if size <= KEPT_BYTES else None
-
-
-def _edit(dictionary: Dictionary, run: SiteRun, masks: Float[Tensor, "prompt node"]) -> Change:
-    base = NodeValues.of(dictionary, run.corrupt)
-    keep, keep_error = masks[:, None, :-1], masks[:, None, -1:]
-
-    def edit(x: Tensor) -> Tensor:
-        # with its gradient: later masks act through earlier ones
-        live = dictionary.sae.encode(x.to(dictionary.decoder.dtype))
-        live = live.to_dense() if live.is_sparse else live
-        rest = x - dictionary.decode(live)
-        features = base.features + keep * (live - base.features)
-        return dictionary.decode(features) + base.error + keep_error * (rest - base.error)
-
-    return edit

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from emocircuits.artifacts.push import Push
 from emocircuits.graphs.site_run import SiteRun
-from emocircuits.graphs.steered import STEPS, steered_sides, steering_points
+from emocircuits.graphs.steered import STEPS, PushedBatch
 from emocircuits.names import parse_node
 from emocircuits.passes.record import CleanCorrupt
 from emocircuits.passes.task import Task
@@ -45,8 +45,9 @@ def push_effects(task: Task, push: Push, nodes: Sequence[str], *, steps: int = S
     }
     sums = dict.fromkeys(wanted, 0.0)
     for batch in task.batches():
-        sides, grads = steered_sides(task, batch, push, task.saes), dict.fromkeys(task.saes, 0.0)
-        for weight, point in steering_points(task, batch, push, task.saes, steps):
+        pushed = PushedBatch.of(task, batch, push)
+        sides, grads = pushed.sides(task.saes), dict.fromkeys(task.saes, 0.0)
+        for weight, point in pushed.points(task.saes, steps, skip_unread=True):
             grads = {site: grad + weight * point.grads[site] for site, grad in grads.items()}
         shares = {site: _shares(dictionary, sides, grads[site]) for site, dictionary in task.saes.items()}
         for node, parts in wanted.items():

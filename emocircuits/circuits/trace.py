@@ -27,10 +27,9 @@ from jaxtyping import Float
 from emocircuits.artifacts.push import Push
 from emocircuits.graphs.components import ComponentGraph
 from emocircuits.graphs.site_run import SiteRun
-from emocircuits.graphs.steered import STEPS, steered_graph, steered_sides, steering_points
+from emocircuits.graphs.steered import STEPS, PushedBatch, steered_graph
 from emocircuits.names import TARGET, NodeId, format_node, parse_node
 from emocircuits.numerics import bootstrap_interval
-from emocircuits.passes.prompt_pairs import PairBatch
 from emocircuits.passes.record import Change, forward
 from emocircuits.passes.task import Task
 
@@ -87,9 +86,10 @@ def trace_push(
     edges, totals, patched = [], [], []
     shares: dict[str, list[torch.Tensor]] = {site: [] for site in task.saes}
     for batch in task.batches():
-        sides = steered_sides(task, batch, push, (*graph.value_taps, *task.saes))
+        pushed = PushedBatch.of(task, batch, push)
+        sides = pushed.sides((*graph.value_taps, *task.saes))
         taps = dict.fromkeys([*graph.taps, *task.saes])
-        points = list(steering_points(task, batch, push, taps, steps))
+        points = list(pushed.points(taps, steps, skip_unread=True))
         edges.append(graph.averaged(sides, iter(points), edges=True).edge_effects())
         totals.append(sides.clean.metric - sides.corrupt.metric)
         for site, dictionary in task.saes.items():
@@ -98,7 +98,7 @@ def trace_push(
             error = (run.delta_error * run.grad).sum((1, 2))[:, None]
             shares[site].append(torch.cat([(run.delta_features * run.feature_grad).sum(1), error], dim=1))
         if real:
-            patched.append(_interventions(task, batch, push) - sides.corrupt.metric[:, None])
+            patched.append(_interventions(pushed) - sides.corrupt.metric[:, None])
     direct, total = (torch.cat(parts).double().numpy(force=True)[order] for parts in (edges, totals))
     columns = _by_reader([graph.slots[target] for target in graph.pairs[1]], direct, total)
     if real:
@@ -126,13 +126,15 @@ def _by_reader(
 
 
 @torch.no_grad()
-def _interventions(task: Task, batch: PairBatch, push: Push) -> Float[torch.Tensor, "prompt two"]:
+def _interventions(pushed: PushedBatch) -> Float[torch.Tensor, "prompt two"]:
     """The metric where only the logits read the push, and where all but the logits do."""
+    task, push, last = pushed.task, pushed.push, pushed.task.anatomy.last
 
     def run(changes: Mapping[str, Change]) -> torch.Tensor:
-        return forward(task, batch.corrupt, batch.index, changes=changes).metric
+        tokens, index = pushed.batch.corrupt, pushed.batch.index
+        with pushed.from_push():
+            return forward(task, tokens, index, changes=changes, skip_unread=True).metric
 
-    last = task.anatomy.last
     alone = run({last: lambda value: value + push.vector.to(value)})
     if push.site == last:
         return torch.stack([alone, run({})], dim=1)

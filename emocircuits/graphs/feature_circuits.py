@@ -10,7 +10,7 @@ position alone, nothing after the last block is computed elsewhere.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,7 @@ from emocircuits.graphs.feature_sides import feature_sides
 from emocircuits.graphs.graph import Choices
 from emocircuits.interventions.ablate import ABLATIONS, Ablation, Keep, NodeValues, keep_only
 from emocircuits.names import blocks_before, is_stream, parse_node, residual_site
+from emocircuits.passes.from_site import FromSite
 from emocircuits.passes.gathered import as_array
 from emocircuits.passes.metric import measure, run_metric
 from emocircuits.passes.prompt_pairs import PairBatch, PromptPairs
@@ -40,12 +41,22 @@ Masks = Mapping[str, tuple[Bool[Tensor, "circuit d_sae"], Bool[Tensor, "circuit"
 @dataclass(frozen=True, eq=False)
 class Streams:
     """What one batch's circuits start from: the clean stream at the first site, the corrupt streams at
-    all sites.
+    all sites, and how to get from site to site.
     """
 
     batch: PairBatch
     start: Float[Tensor, "prompt pos d_model"]
     corrupt: Mapping[str, Float[Tensor, "prompt pos d_model"]]
+    from_site: FromSite
+
+    def under(self, card: Ablation) -> "Streams":
+        """The same without the positions that both sides share, where an ablation changes nothing there."""
+        prefix = self.from_site.prefix
+        if prefix is None or not card.takes_other:
+            return replace(self, from_site=self.from_site.without_prefix())
+        cut = slice(prefix.length, None)
+        corrupt = {site: stream[:, cut] for site, stream in self.corrupt.items()}
+        return replace(self, start=self.start[:, cut], corrupt=corrupt)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,14 +185,15 @@ class FeatureCircuits:
         """A block of circuits on one batch."""
         if not all(map(is_stream, self.task.saes)):
             return self._in_one_pass(streams, masks, card)
+        streams = streams.under(card)
         which = torch.zeros(len(next(iter(masks.values()))[1]), dtype=torch.long)
         x, at, final = streams.start[None], next(iter(self.task.saes)), self._final_site
         for site, dictionary in self.task.dictionaries.items():
-            x, at = self._onward(streams.batch, x, at, site), site
+            x, at = self._onward(streams, x, at, site), site
             last = self._last_only and blocks_before(site) == blocks_before(final)
             base = self._base(streams, site, card, last)
             x, which = _edited(dictionary, x[:, :, -1:] if last else x, base, masks[site], which)
-        x = self._onward(streams.batch, x, at, final)
+        x = self._onward(streams, x, at, final)
         return self._measured(streams.batch, x[:, :, -1:] if self._last_only else x)[which]
 
     @property
@@ -189,16 +201,18 @@ class FeatureCircuits:
         return residual_site(self.task.model.cfg.n_layers - 1)
 
     def _onward(
-        self, batch: PairBatch, streams: Tensor, start: str, stop: str
+        self, streams: Streams, x: Tensor, start: str, stop: str
     ) -> Float[Tensor, "group prompt pos d_model"]:
         """The streams at a later site."""
         if blocks_before(start) == blocks_before(stop):
-            return streams
-        flat, parts, rows = streams.flatten(0, 1), [], max(1, self.task.max_tokens // streams.shape[2])
+            return x
+        flat, parts, rows = x.flatten(0, 1), [], max(1, self.task.max_tokens // x.shape[2])
+        prompts = torch.arange(len(streams.batch), device=x.device).repeat(len(x))
         for first in range(0, len(flat), rows):
-            now = flat[first : first + rows]
-            parts.append(resume(self.task.model, _tokens(batch, now), start, now, until=stop))
-        return torch.cat(parts).view_as(streams)
+            now = slice(first, first + rows)
+            tokens = streams.batch.clean[prompts[now]]
+            parts.append(streams.from_site.onward(tokens, start, flat[now], stop, rows=prompts[now]))
+        return torch.cat(parts).view_as(x)
 
     def _measured(self, batch: PairBatch, streams: Tensor) -> Float[Tensor, "group prompt"]:
         flat, values, index = streams.flatten(0, 1), [], batch.index.repeat(len(streams))
@@ -245,7 +259,8 @@ def _streams(task: Task, batches: Sequence[PairBatch] | Iterator[PairBatch]) -> 
     for batch in batches:
         sides = feature_sides(task, batch, gradient=False)
         corrupt = {site: sides.corrupt.values[site] for site in task.saes}
-        yield Streams(batch, sides.clean.values[first], corrupt)
+        from_site = FromSite.of(task, batch, prefix=True)
+        yield Streams(batch, sides.clean.values[first], corrupt, from_site)
 
 
 def _edited(

@@ -27,12 +27,13 @@ from torch import Tensor
 
 from emocircuits.graphs.feature_sides import FeatureSides
 from emocircuits.graphs.site_nodes import SiteNodes, deltas, position_mask
-from emocircuits.names import is_stream, parse_node
+from emocircuits.names import blocks_before, is_stream, parse_node
 from emocircuits.passes.edit import edited
 from emocircuits.passes.from_site import FromSite
-from emocircuits.passes.resume import resume
 from emocircuits.passes.task import Task
 from emocircuits.sae.dictionary import Dictionary
+
+KEPT_BYTES = 1 << 29  # of the feature activations of both sides of all prompts
 
 
 @dataclass
@@ -143,7 +144,7 @@ class FeaturePatcher:
 
     @cached_property
     def _metric_from(self) -> FromSite:
-        return FromSite.of(self.task, self.sides.batch)
+        return FromSite.of(self.task, self.sides.batch, prefix=True)
 
     @torch.no_grad()
     def _patched(self, site: str, group: SiteNodes, background: str) -> Float[Tensor, "prompt node"]:
@@ -190,6 +191,7 @@ class FeaturePatcher:
                     index[who.to(index.device)],
                     site,
                     (live[who] + change[now].to(live.dtype)).to(self.task.dtype),
+                    rows=who.to(tokens.device),
                 )
                 effects[who, item[now]] = (sign * (patched - base[who])).to(effects.dtype)
                 self.rows += len(who)
@@ -214,11 +216,28 @@ class FeaturePatcher:
         into_clean, sign = self._side(background)
         upstream, downstream = self._site_of[source], self._site_of[targets[0]]
         delta = sign * deltas(self.sides.sites[upstream], self._group(upstream, [source]))[0]
-        before = self._live(downstream, into_clean)
+        stream, before = self._live(downstream, into_clean), self._encoded(downstream, into_clean)
         after = self._onward(upstream, delta, downstream, into_clean)
+        unread = max(self._unread(downstream), stream.shape[1] - after.shape[1])
+        after = after[:, after.shape[1] - (stream.shape[1] - unread) :]
         self.rows += len(self.sides.batch)
-        dictionary = self.task.dictionaries[downstream]
-        return answers(dictionary, before, after, self._group(downstream, targets)), downstream
+        dictionary, nodes = self.task.dictionaries[downstream], self._group(downstream, targets)
+        change = answers(dictionary, (stream[:, unread:], before[:, unread:]), after, nodes, unread)
+        return torch.nn.functional.pad(change, (0, 0, unread, 0)), downstream
+
+    def _unread(self, site: str) -> int:
+        """How many first positions of a site no one reads: all but the last one of the stream after the last
+        block, where the metric reads that alone.
+        """
+        ends = is_stream(site) and blocks_before(site) == self.task.model.cfg.n_layers
+        return self.sides.batch.clean.shape[1] - 1 if ends and self._metric_from.last else 0
+
+    def _encoded(self, site: str, into_clean: bool) -> Float[Tensor, "prompt pos d_sae"]:
+        """Feature activations of a live stream; kept while they fit."""
+        dictionary, stream = self.task.dictionaries[site], self._live(site, into_clean)
+        if 8 * self.task.prompts.n_tokens * dictionary.d_sae * len(self.task.saes) > KEPT_BYTES:
+            return dictionary.encode(stream)
+        return self.sides.once((site, into_clean, "encoded"), lambda: dictionary.encode(stream))
 
     def _onward(
         self, upstream: str, delta: Float[Tensor, "prompt pos d_model"], downstream: str, into_clean: bool
@@ -229,7 +248,7 @@ class FeaturePatcher:
         model, tokens = self.task.model, self._tokens(into_clean)
         stream = (self._live(upstream, into_clean) + delta).to(self.task.dtype)
         if is_stream(upstream) and is_stream(downstream):
-            return resume(model, tokens, upstream, stream, until=downstream)
+            return self._metric_from.onward(tokens, upstream, stream, downstream)
         seen: list[Tensor] = []
 
         def keep(value: Tensor) -> Tensor:
@@ -244,16 +263,26 @@ class FeaturePatcher:
 
 def answers(
     dictionary: Dictionary,
-    before: Float[Tensor, "prompt pos d_model"],
+    before: tuple[Float[Tensor, "prompt pos d_model"], Float[Tensor, "prompt pos d_sae"]],
     after: Float[Tensor, "prompt pos d_model"],
     nodes: SiteNodes,
+    first: int = 0,
 ) -> Float[Tensor, "node prompt pos d_model"]:
-    """What each node alone writes more when the stream at its site changes from `before` to `after`."""
-    was, now = (dictionary.encode(x) for x in (before, after))
+    """What each node alone writes more when the stream at its site changes.
+
+    Args:
+        dictionary: the SAE there.
+        before: the stream before the change, and its feature activations.
+        after: the stream after it.
+        nodes: the nodes.
+        first: position of the first column of the streams.
+    """
+    (stream, was), now = before, dictionary.encode(after)
     features = nodes.feature.clamp(min=0)
     written = (now - was)[..., features].permute(2, 0, 1)[..., None] * dictionary.decoder[features][
         :, None, None
     ]
-    error = (after.to(now.dtype) - dictionary.decode(now)) - (before.to(was.dtype) - dictionary.decode(was))
+    error = (after.to(now.dtype) - dictionary.decode(now)) - (stream.to(was.dtype) - dictionary.decode(was))
     out = torch.where((nodes.feature < 0)[:, None, None, None], error[None], written)
-    return out * position_mask(nodes, out.shape[2]).to(out.dtype)[:, None, :, None]
+    mask = position_mask(nodes, first + out.shape[2])[:, first:]
+    return out * mask.to(out.dtype)[:, None, :, None]

@@ -134,7 +134,7 @@ def gradients_from(task: Task, batch: PairBatch) -> Iterator[tuple[FromSite, int
         fused_attention(task.model, batch.corrupt) as fused,
         recomputed_blocks(task.model, batch.corrupt, fused=fused) as again,
     ):
-        yield FromSite.of(task, batch), 3 if again else 2
+        yield FromSite.of(task, batch, prefix=not (fused or again)), 3 if again else 2
 
 
 def with_path_gradients(task: Task, sides: FeatureSides, steps: int) -> FeatureSides:

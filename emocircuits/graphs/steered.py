@@ -3,15 +3,21 @@ gradients are averaged over midpoints of the strength.
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from emocircuits.artifacts.push import Push
 from emocircuits.errors import Failure, UserError
 from emocircuits.graphs.components import ComponentGraph, component_graph
 from emocircuits.graphs.parts import Injection
+from emocircuits.names import layer_of, residual_site
 from emocircuits.passes.prompt_pairs import PairBatch
-from emocircuits.passes.record import CleanCorrupt, Pass, differentiate, forward
+from emocircuits.passes.record import Change, CleanCorrupt, Pass, differentiate, forward
+from emocircuits.passes.resume import skipped_blocks, stream_at
 from emocircuits.passes.task import Task
 
 STEPS = 8
@@ -30,60 +36,102 @@ def injection(push: Push) -> Injection:
     return Injection(push.name, push.site, push.vector)
 
 
-def steered_sides(task: Task, batch: PairBatch, push: Push, taps: Iterable[str] = ()) -> CleanCorrupt:
-    """Passes over the corrupt prompts with (as the clean side) and without the push.
+@dataclass(frozen=True, eq=False)
+class PushedBatch:
+    """A batch whose corrupt prompts are pushed. The blocks before the one that the push follows see nothing
+    of it: they run once.
 
-    Args:
+    Attributes:
         task: the model and the metric.
-        batch: prompts; the clean ones are not read.
+        batch: some of its prompts; the clean ones are not read.
         push: the direction.
-        taps: hooks whose values are kept.
-
-    Raises:
-        Failure: the push changed nothing.
+        layer: the first block that is run: the one with the site of the push.
+        stream: what it reads; None where it is the first of the model.
     """
-    taps = tuple(dict.fromkeys([*taps, push.site]))
-    plain = forward(task, batch.corrupt, batch.index, taps)
-    steered = forward(task, batch.corrupt, batch.index, taps, changes=push.change())
-    if torch.equal(plain.values[push.site], steered.values[push.site]):
-        raise Failure(
-            f"pushing along {push.name} at {push.site} changed nothing",
-            cure="check the strength and the site",
-        )
-    return CleanCorrupt(batch, steered, plain)
 
+    task: Task
+    batch: PairBatch
+    push: Push
+    layer: int
+    stream: Float[Tensor, "prompt pos d_model"] | None
 
-def steering_points(
-    task: Task,
-    batch: PairBatch,
-    push: Push,
-    taps: Iterable[str],
-    steps: int = STEPS,
-    *,
-    start: str | None = None,
-) -> Iterator[tuple[float, Pass]]:
-    """Differentiated passes at the midpoints of the strength, with equal weights.
+    @classmethod
+    def of(cls, task: Task, batch: PairBatch, push: Push) -> "PushedBatch":
+        """Runs what lies before the push."""
+        assert task.anatomy.layers  # found by whole passes, which are not possible inside `from_push`
+        layer = layer_of(push.site)
+        stream = stream_at(task.model, batch.corrupt, residual_site(layer - 1)) if layer else None
+        return cls(task, batch, push, layer, stream)
 
-    Args:
-        task: the model, the metric and prompts, whose corrupt sides are pushed.
-        batch: some of the prompts.
-        push: the direction.
-        taps: hooks whose values and gradients are kept.
-        steps: midpoints.
-        start: the hook at which gradients begin (`differentiate`).
+    def from_push(self, copies: int = 1) -> AbstractContextManager[None]:
+        """Passes over so many copies of the corrupt prompts begin at the block that the push follows."""
+        stream = None if self.stream is None else self.stream.repeat(copies, 1, 1)
+        return skipped_blocks(self.task.model, self.layer, stream)
 
-    Raises:
-        UserError: no step.
-    """
-    if steps < 1:
-        raise UserError(f"steering over {steps} steps", expected="at least 1")
-    taps = tuple(taps)
-    for step in range(steps):
-        changes = push.change((step + 0.5) / steps)
-        yield (
-            1 / steps,
-            differentiate(task, batch.corrupt, batch.index, taps, changes=changes, start=start),
-        )
+    def sides(self, taps: Iterable[str] = ()) -> CleanCorrupt:
+        """Passes with (as the clean side) and without the push.
+
+        Args:
+            taps: hooks after the push whose values are kept.
+
+        Raises:
+            Failure: the push changed nothing.
+        """
+        push, taps = self.push, tuple(dict.fromkeys([*taps, self.push.site]))
+        with self.from_push():
+            plain, steered = (
+                forward(self.task, self.batch.corrupt, self.batch.index, taps, changes=changes)
+                for changes in ({}, push.change())
+            )
+        if torch.equal(plain.values[push.site], steered.values[push.site]):
+            raise Failure(
+                f"pushing along {push.name} at {push.site} changed nothing",
+                cure="check the strength and the site",
+            )
+        return CleanCorrupt(self.batch, steered, plain)
+
+    def points(
+        self, taps: Iterable[str], steps: int = STEPS, *, skip_unread: bool = False
+    ) -> Iterator[tuple[float, Pass]]:
+        """Differentiated passes at the midpoints of the strength, with equal weights; as many at once as fit.
+
+        Args:
+            taps: hooks after the push whose values and gradients are kept.
+            steps: midpoints.
+            skip_unread: see `differentiate`.
+
+        Raises:
+            UserError: no step.
+        """
+        if steps < 1:
+            raise UserError(f"steering over {steps} steps", expected="at least 1")
+        taps, size, task = tuple(taps), len(self.batch), self.task
+        at_once = max(1, task.max_tokens // self.batch.corrupt.numel())
+        for first in range(0, steps, at_once):
+            amounts = [(step + 0.5) / steps for step in range(first, min(first + at_once, steps))]
+            tokens, index = (
+                value.repeat(len(amounts), *[1] * (value.ndim - 1))
+                for value in (self.batch.corrupt, self.batch.index)
+            )
+            with self.from_push(len(amounts)):
+                passes = differentiate(
+                    task,
+                    tokens,
+                    index,
+                    taps,
+                    changes={self.push.site: self._pushed(amounts)},
+                    start=self.push.site,
+                    skip_unread=skip_unread,
+                )
+            yield from (
+                (1 / steps, passes.rows(slice(start, start + size))) for start in range(0, len(tokens), size)
+            )
+
+    def _pushed(self, amounts: list[float]) -> Change:
+        """The push by one amount per copy of the prompts."""
+        vector = self.push.vector.expand(len(self.batch), -1)
+        added = torch.cat([amount * vector for amount in amounts])[:, None]
+        return lambda value: value + added.to(value)
 
 
 def mean_difference(task: Task, site: str) -> Push:

@@ -71,6 +71,12 @@ class Ablation:
     needs_mean: bool = False
     needs_other: bool = True
 
+    @property
+    def takes_other(self) -> bool:
+        """Whether a node is set to its value on the other prompts, unchanged."""
+        probe = torch.zeros(1, 1, 1)
+        return self.needs_other and not self.needs_mean and self.value(probe, None) is probe
+
     def values(
         self, other: Sequence[torch.Tensor], mean: Sequence[torch.Tensor] | None
     ) -> tuple[torch.Tensor, ...]:

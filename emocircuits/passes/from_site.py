@@ -2,16 +2,22 @@
 metric does not read.
 """
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emocircuits.names import is_stream, residual_site
+from emocircuits.errors import UserError
+from emocircuits.names import blocks_before, is_stream, residual_site
 from emocircuits.passes.edit import edited
+from emocircuits.passes.last_block import read_at_last_position
 from emocircuits.passes.metric import measure, run_metric
 from emocircuits.passes.prompt_pairs import PairBatch
+from emocircuits.passes.record import Change
 from emocircuits.passes.resume import resume
+from emocircuits.passes.shared_prefix import SharedPrefix
 from emocircuits.passes.task import Task
 
 
@@ -22,15 +28,21 @@ class FromSite:
     Attributes:
         task: the model and the metric.
         last: whether the metric reads the last position alone.
+        parts_known: whether the model's parts are known, so that its last block may be cut short.
+        prefix: positions that both sides of the batch share, which are not run again.
     """
 
     task: Task
     last: bool
+    parts_known: bool
+    prefix: SharedPrefix | None = None
 
     @classmethod
-    def of(cls, task: Task, batch: PairBatch) -> "FromSite":
-        """The metric on prompts as long as these."""
-        return cls(task, task.reads_last(batch.clean.shape[1], batch.index))
+    def of(cls, task: Task, batch: PairBatch, *, prefix: bool = False) -> "FromSite":
+        """The metric on prompts as long as these; made before hooks are set, as it may run the model."""
+        last = task.reads_last(batch.clean.shape[1], batch.index)
+        shared = SharedPrefix.of(task.model, batch) if prefix and last else None
+        return cls(task, last, last and _parts_known(task), shared)
 
     def __call__(
         self,
@@ -38,6 +50,9 @@ class FromSite:
         index: Int[Tensor, "prompt"],
         site: str,
         stream: Float[Tensor, "prompt pos d_model"],
+        *,
+        final: Change | None = None,
+        rows: Int[Tensor, "prompt"] | None = None,
     ) -> Float[Tensor, "prompt"]:
         """The metric of each prompt when the site holds `stream`; hooks at later sites are run.
 
@@ -46,18 +61,66 @@ class FromSite:
             index: their numbers.
             site: hook name.
             stream: what it holds; gradients reach it.
+            final: what is done to the stream after the last block, at the positions that are read.
+            rows: the place of each prompt in the batch; by default it is the batch.
 
         Raises:
             UserError: the metric is not one value per prompt.
         """
         model, metric = self.task.model, self.task.metric
+        end = residual_site(model.cfg.n_layers - 1)
         if is_stream(site):
-            if self.last:  # the final norm, too, is then computed at the last position alone
-                final = residual_site(model.cfg.n_layers - 1)
-                stream = resume(model, tokens, site, stream, until=final)[:, -1:]
-                tokens, site = tokens[:, -1:], final
+            if self.last or final is not None:
+                stream = self.onward(tokens, site, stream, end, rows=rows)
+                if self.last:  # the final norm, too, is then computed at the last position alone
+                    stream, tokens = stream[:, -1:], tokens[:, -1:]
+                stream, site = stream if final is None else final(stream), end
             return measure(metric, resume(model, tokens, site, stream), index)
-        with edited(
-            model, {site: lambda x: stream.to(x.dtype)}, what="a run from a site on", must_change=False
-        ):
+        edits = {site: lambda x: stream.to(x.dtype), **({} if final is None else {end: final})}
+        with edited(model, edits, what="a run from a site on", must_change=False):
             return run_metric(model, tokens, metric, index)
+
+    def onward(
+        self,
+        tokens: Int[Tensor, "prompt pos"],
+        site: str,
+        stream: Float[Tensor, "prompt pos d_model"],
+        until: str,
+        *,
+        rows: Int[Tensor, "prompt"] | None = None,
+    ) -> Float[Tensor, "prompt later d_model"]:
+        """The stream at a later site. After a shared prefix it begins there; after the last block it is right
+        where the metric reads it.
+
+        Args:
+            tokens: the prompts.
+            site: hook name of a stream.
+            stream: what it holds, whole or without the prefix.
+            until: a later site of a stream.
+            rows: see `__call__`.
+        """
+        model = self.task.model
+        ends = blocks_before(until) == model.cfg.n_layers
+        with self._short(site) if ends else nullcontext():
+            if self.prefix is None or blocks_before(site) == blocks_before(until):
+                return resume(model, tokens, site, stream, until=until)
+            length = tokens.shape[1] - self.prefix.length
+            rows = torch.arange(len(tokens), device=tokens.device) if rows is None else rows
+            past = self.prefix.cache(rows, blocks_before(site))
+            return resume(model, tokens[:, -length:], site, stream[:, -length:], until=until, past=past)
+
+    def without_prefix(self) -> "FromSite":
+        """The same for runs that differ at the shared positions, too."""
+        return replace(self, prefix=None)
+
+    def _short(self, site: str) -> AbstractContextManager[None]:
+        """Computes what the last block adds where it is read."""
+        runs = self.parts_known and blocks_before(site) < self.task.model.cfg.n_layers
+        return read_at_last_position(self.task.anatomy) if runs else nullcontext()
+
+
+def _parts_known(task: Task) -> bool:
+    try:
+        return bool(task.anatomy.layers)
+    except UserError:
+        return False

@@ -6,7 +6,7 @@ the usual shapes.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
@@ -21,6 +21,15 @@ def unwatched(anatomy: Anatomy) -> bool:
     return not any(
         point.fwd_hooks or point.bwd_hooks for name, point in anatomy.points.items() if name.startswith(block)
     )
+
+
+def read_at_last_position(anatomy: Anatomy, wanted: bool = True) -> AbstractContextManager[None]:
+    """Leaves out what a metric of the last position does not read, unless others look there; to be made
+    before hooks are set.
+    """
+    if not wanted or not unwatched(anatomy):
+        return nullcontext()
+    return last_position_after_attention(anatomy, anatomy.layers[-1])
 
 
 @contextmanager

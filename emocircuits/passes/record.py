@@ -7,7 +7,7 @@ it), so it is caught at the entry of the MLP's module.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from emocircuits.errors import Failure, UserError
 from emocircuits.passes.anatomy import Anatomy, unsplit
 from emocircuits.passes.hooks import hooked
-from emocircuits.passes.last_block import last_position_after_attention, unwatched
+from emocircuits.passes.last_block import read_at_last_position
 from emocircuits.passes.metric import run_metric
 from emocircuits.passes.prompt_pairs import PairBatch
 from emocircuits.passes.task import Task
@@ -44,6 +44,15 @@ class Pass:
     grads: Mapping[str, Tensor]
     metric: Float[Tensor, "prompt"]
     inside: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def rows(self, rows: slice) -> "Pass":
+        """The same of some of the prompts."""
+        kept = (
+            {name: value[rows] for name, value in part.items()}
+            for part in (self.values, self.grads, self.inside)
+        )
+        values, grads, inside = kept
+        return Pass(values, grads, self.metric[rows], inside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +136,7 @@ def forward(
     """
     anatomy = task.anatomy
     last = task.reads_last(tokens.shape[1], index)
-    short = _short(anatomy, last and skip_unread)
+    short = read_at_last_position(anatomy, last and skip_unread)
     with tapped(anatomy, taps, changes or {}) as seen, short:
         value = run_metric(task.model, tokens, task.metric, index, last=last)
     return Pass({name: held.detach() for name, held in seen.items()}, {}, value)
@@ -144,12 +153,13 @@ def differentiate(
     start: str | None = None,
     unreached: str = "error",
     keep_graph: bool = False,
+    skip_unread: bool | None = None,
 ) -> Pass:
     """A forward and a backward pass.
 
-    Where gradients begin at the embeddings and the metric reads the last position alone, what the last block
-    adds to the stream is computed there alone: its hooks hold zeros before it, as do the gradients, so that
-    no effect is another one.
+    With `skip_unread`, and where the metric reads the last position alone, what the last block adds to the
+    stream is computed there alone: its hooks hold zeros before it, as do the gradients, so that no effect is
+    another one.
 
     Args:
         task: the model and the metric.
@@ -163,6 +173,8 @@ def differentiate(
         unreached: `error`, or `zero` where a tap that no gradient reaches is expected.
         keep_graph: whether the values stay in the autograd graph (`Pass.inside`), for gradients of other
             things.
+        skip_unread: whether positions after the last attention that the metric does not read are left out; by
+            default where gradients begin at the embeddings.
 
     Raises:
         UserError: a metric that is not differentiable.
@@ -174,7 +186,7 @@ def differentiate(
     changes[begin] = lambda value: entry(value).detach().requires_grad_()
     constants = [name for name in constants if name not in set(taps)]
     last = task.reads_last(tokens.shape[1], index)
-    short = _short(anatomy, last and start is None)
+    short = read_at_last_position(anatomy, last and (start is None if skip_unread is None else skip_unread))
     with torch.enable_grad(), tapped(anatomy, [*taps, *constants], changes) as seen, short:
         value = run_metric(task.model, tokens, task.metric, index, last=last)
         refuse_constant(value)
@@ -240,15 +252,6 @@ def checked_gradient(grad: Tensor | None, where: str) -> Tensor:
             cure="check the metric and the model's precision",
         )
     return grad
-
-
-def _short(anatomy: Anatomy, wanted: bool) -> AbstractContextManager[None]:
-    """Leaves out what a metric of the last position does not read, unless others look there; to be made
-    before hooks are set.
-    """
-    if not wanted or not unwatched(anatomy):
-        return nullcontext()
-    return last_position_after_attention(anatomy, anatomy.layers[-1])  # found by a pass without our hooks
 
 
 @contextmanager

@@ -7,8 +7,9 @@ around the blocks (masks, positions, rotary embeddings, the final norm) stays th
 on every family.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -55,6 +56,7 @@ def resume(
     until: str | None = None,
     last: bool = False,
     hooks: Sequence[tuple[str, Hook]] = (),
+    past: Any = None,
 ) -> Float[Tensor, "prompt kept d_out"]:
     """What the model makes of a residual stream: the logits, or the stream at a later site. Gradients reach
     the stream.
@@ -69,6 +71,7 @@ def resume(
         until: a later site of these kinds whose stream is asked for; None asks for the logits.
         last: only the last position's logits (saves the unembedding of the others).
         hooks: further forward hooks, at later sites.
+        past: keys and values of earlier positions (`SharedPrefix.cache`), on a bridge.
 
     Raises:
         UserError: a site that is not the residual stream between blocks.
@@ -78,10 +81,11 @@ def resume(
     if until is not None and start == stop:
         return stream
     if isinstance(model, TransformerBridge):
+        earlier = {} if past is None else {"past_key_values": past}
         with _given(model, start, stream), _set(model, hooks):
             if until is not None:
-                return _stream_after(model, tokens, stop)
-            logits = model(tokens, use_cache=False, **({"logits_to_keep": 1} if last else {}))
+                return _stream_after(model, tokens, stop, earlier)
+            logits = model(tokens, use_cache=False, **earlier, **({"logits_to_keep": 1} if last else {}))
             return logits[:, -1:] if last else logits
     with _set(model, hooks):
         if until is not None:
@@ -116,14 +120,17 @@ def skipped_blocks(
 
 
 def _stream_after(
-    bridge: TransformerBridge, tokens: Int[Tensor, "prompt pos"], stop: int
+    bridge: TransformerBridge,
+    tokens: Int[Tensor, "prompt pos"],
+    stop: int,
+    earlier: Mapping[str, Any] = MappingProxyType({}),
 ) -> Float[Tensor, "prompt pos d_model"]:
     """The stream after blocks 0 … `stop` - 1; later blocks do not run."""
     if stop < bridge.cfg.n_layers:
-        return bridge(tokens, use_cache=False, stop_at_layer=stop)
+        return bridge(tokens, use_cache=False, stop_at_layer=stop, **earlier)
     # of the plain module: looking up the bridge's hooks costs a fifth of a small model's pass
     with output_of(bridge.blocks[stop - 1]) as streams:
-        bridge(tokens, use_cache=False, logits_to_keep=1)
+        bridge(tokens, use_cache=False, logits_to_keep=1, **earlier)
     return streams[0]
 
 

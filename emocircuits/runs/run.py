@@ -1,5 +1,6 @@
 """One run: a directory with a recipe, the record of its stages, and their artifacts."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -226,6 +227,12 @@ class Run:
             device_map=self.recipe.device_map or None,
         )
         return replace(model, name=self.recipe.model)
+
+    def with_model(self, model: "emocircuits.models.language_model.LanguageModel") -> "Run":
+        """The same run with another copy of its model: artifacts are shared, behaviours are bound again."""
+        run = copy.copy(self)
+        run._bound, run.__dict__["model"] = {}, model
+        return run
 
     # its artifacts
 

@@ -31,6 +31,7 @@ AFFINE = (
     "matryoshka_batchtopk",
     "matching_pursuit",
 )
+GATES = ("standard", "topk", "jumprelu", "batchtopk", "matryoshka_batchtopk")
 
 CACHED_VALUES = 1 << 19
 """Pre-activations that are computed and searched at a time: so many stay in the processor's cache."""
@@ -72,6 +73,12 @@ class Dictionary:
         settings = getattr(self.sae, "cfg", None)  # a random dictionary has its nonlinearity and no settings
         return settings.k if settings is not None and settings.architecture() == "topk" else None
 
+    @property
+    def gates(self) -> bool:
+        """Whether an activation is the preactivation or 0."""
+        settings = getattr(self.sae, "cfg", None)
+        return settings is not None and settings.architecture() in GATES
+
     @torch.no_grad()
     def select(self, x: Float[torch.Tensor, "row d_in"]) -> Selection:
         """Of a TopK SAE, the selected features of every row before the ReLU: the same as `encode` without a
@@ -96,6 +103,22 @@ class Dictionary:
             return dense.view(*x.shape[:-1], self.d_sae)
         features = self.sae.encode(x.detach().to(self.decoder.dtype))
         return features.to_dense() if features.is_sparse else features
+
+    def encode_with_gradient(
+        self, x: Float[torch.Tensor, "*batch d_in"]
+    ) -> Float[torch.Tensor, "*batch d_sae"]:
+        """Feature activations (dense) through which gradients reach `x`."""
+        x = x.to(self.decoder.dtype)
+        if self.sae is None:
+            return x @ self.encoder
+        if self.top_k is None:
+            features = self.sae.encode(x)
+            return features.to_dense() if features.is_sparse else features
+        hidden = self.preactivation(x)
+        chosen = largest_per_row(hidden.detach().reshape(-1, self.d_sae), self.top_k)
+        fires = torch.zeros(chosen.shape, dtype=torch.bool, device=x.device)
+        fires[chosen.rows, chosen.features] = chosen.values > 0
+        return hidden * fires.view(hidden.shape)
 
     @torch.no_grad()
     def active(self, x: Float[torch.Tensor, "row d_in"]) -> Selection:
@@ -123,6 +146,12 @@ class Dictionary:
     def decode(self, features: Float[torch.Tensor, "*batch d_sae"]) -> Float[torch.Tensor, "*batch d_in"]:
         """Reconstruction; gradients reach the features and never the SAE's weights."""
         return features @ self.decoder + self.decoder_bias
+
+    def written(self, features: Float[torch.Tensor, "*batch d_sae"]) -> Float[torch.Tensor, "*batch d_in"]:
+        """What activations, or changes of them, write into the stream: the reconstruction without its
+        bias.
+        """
+        return features @ self.decoder
 
     def preactivation(self, x: Float[torch.Tensor, "*batch d_in"]) -> Float[torch.Tensor, "*batch d_sae"]:
         """What enters the nonlinearity, in the units of the feature activations."""

@@ -9,6 +9,7 @@ from emocircuits.attribution.methods import METHODS
 from emocircuits.ranks import ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
+from emocircuits.runs.workers import for_each
 from emocircuits.settings import known
 
 
@@ -26,12 +27,14 @@ def check(run: Run) -> None:
 )
 def attribute(run: Run) -> Output:
     """Writes `attribution_<behaviour>.h5`; the ranks of a job share the prompts, the first writes."""
-    settings, paths = run.recipe.attribute, []
-    for name in run.recipe.behaviours:
-        find, _ = run.tasks(name)
-        work = partial(attribute_task, find, method=settings.method, steps=settings.steps, edges=False)
-        result = run.keep(f"effects {name}", work, AttributionResult)
-        paths.append(f"attribution_{name}.h5")
-        if ranks().first:
-            replace(result, provenance=run.provenance("attribute", "plan", "sae")).save(run.path(paths[-1]))
-    return Output(tuple(paths))
+    return Output(tuple(for_each(run, _attributed, run.recipe.behaviours)))
+
+
+def _attributed(run: Run, name: str) -> str:
+    """Writes the attribution of one behaviour; its file."""
+    settings, (find, _), path = run.recipe.attribute, run.tasks(name), f"attribution_{name}.h5"
+    work = partial(attribute_task, find, method=settings.method, steps=settings.steps, edges=False)
+    result = run.keep(f"effects {name}", work, AttributionResult)
+    if ranks().first:
+        replace(result, provenance=run.provenance("attribute", "plan", "sae")).save(run.path(path))
+    return path

@@ -16,6 +16,7 @@ from emocircuits.passes.prompt_pairs import PromptPairs
 from emocircuits.passes.task import Task
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
+from emocircuits.runs.workers import for_each
 from emocircuits.studies.example_tokens import example_tokens
 from emocircuits.studies.tracing import path_table, trace_table
 from emocircuits.studies.viewer_evidence import viewer_evidence
@@ -41,7 +42,7 @@ def circuit(run: Run) -> Output:
     have in common.
     """
     recipe = run.recipe
-    paths = [path for name in recipe.behaviours for path in _circuit_of(run, name)]
+    paths = [path for written in for_each(run, _circuit_of, recipe.behaviours) for path in written]
     emotions = [name for name in (recipe.emotion, recipe.opposite) if name in run.directions.emotions]
     write_csv(run.path("trace.csv"), trace_table(run, recipe.behaviours, emotions))
     write_csv(run.path("paths.csv"), path_table(run))

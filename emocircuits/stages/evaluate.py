@@ -19,6 +19,7 @@ from emocircuits.passes.task import Task
 from emocircuits.ranks import apart, ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
+from emocircuits.runs.workers import for_each
 from emocircuits.sanitise import sanitise_json
 from emocircuits.studies.organism_tables import failure_table, reading_table
 
@@ -34,12 +35,19 @@ def evaluate(run: Run) -> Output:
 
     The ranks of a job share the prompts of circuits and real patches; the first does the rest alone.
     """
-    scores = {name: run.keep(f"scores {name}", partial(_scores, run, name)) for name in run.recipe.behaviours}
+    behaviours = run.recipe.behaviours
+    scores = for_each(
+        run, lambda run, name: run.keep(f"scores {name}", partial(_scores, run, name)), behaviours
+    )
     if not ranks().first:
         return Output(())
     with apart():
-        rates = {name: run.keep(f"rates {name}", partial(_rates, run, name)) for name in scores}
-        whole = {name: {**score, "rates": rates[name]} for name, score in scores.items()}
+        rates = for_each(
+            run, lambda run, name: run.keep(f"rates {name}", partial(_rates, run, name)), behaviours
+        )
+        whole = {
+            name: {**score, "rates": own} for name, score, own in zip(behaviours, scores, rates, strict=True)
+        }
         return _written(run, read_scores(sanitise_json(whole, "scores")))
 
 

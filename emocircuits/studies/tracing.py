@@ -4,7 +4,6 @@ control.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +14,8 @@ from emocircuits.circuits.trace import Trace, trace_push
 from emocircuits.errors import UserError, unknown
 from emocircuits.names import TARGET, NodeId, format_node, layer_of
 from emocircuits.passes.task import Task
-from emocircuits.progress import track
 from emocircuits.runs.run import Run
+from emocircuits.runs.workers import for_each
 
 
 def trace_table(run: Run, behaviours: Sequence[str], emotions: Sequence[str]) -> pd.DataFrame:
@@ -27,14 +26,18 @@ def trace_table(run: Run, behaviours: Sequence[str], emotions: Sequence[str]) ->
     """
     settings, directions = run.recipe.trace, run.directions
     chosen = [*directions.with_controls(emotions, kinds=()), *_controls(run)]
-    tables = []
-    for behaviour in behaviours:
-        for direction in track(chosen, f"trace {behaviour}"):
-            steps = settings.steps if direction.kind == "emotion" else settings.control_steps
-            traced = partial(trace_direction, run, behaviour, direction, steps=steps)
-            rows = run.keep(f"trace {behaviour} {direction.name}", lambda trace=traced: trace().table)
-            tables.append(rows.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind))
-    table = pd.concat(tables, ignore_index=True)
+
+    def traced(run: Run, asked: tuple[str, Direction]) -> pd.DataFrame:
+        behaviour, direction = asked
+        steps = settings.steps if direction.kind == "emotion" else settings.control_steps
+        table = run.keep(
+            f"trace {behaviour} {direction.name}",
+            lambda: trace_direction(run, behaviour, direction, steps=steps).table,
+        )
+        return table.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind)
+
+    asked = [(behaviour, direction) for behaviour in behaviours for direction in chosen]
+    table = pd.concat(for_each(run, traced, asked, "trace"), ignore_index=True)
     return table[
         [
             "behaviour",

@@ -20,7 +20,7 @@ from emocircuits.artifacts.push import Push
 from emocircuits.errors import Failure
 from emocircuits.graphs.feature_sides import FeatureSides
 from emocircuits.graphs.site_run import SiteRun
-from emocircuits.graphs.steered import STEPS, steering_points
+from emocircuits.graphs.steered import STEPS, PushedBatch
 from emocircuits.passes.gathered import Gathered, whole_passes
 from emocircuits.passes.hooks import hooked
 from emocircuits.passes.prompt_pairs import PairBatch
@@ -115,7 +115,7 @@ def steered_feature_sides(task: Task, batch: PairBatch, push: Push, steps: int) 
     plain = differentiate(task, batch.corrupt, batch.index, sites, start=sites[0], keep_graph=True)
     steered = forward(task, batch.corrupt, batch.index, sites, changes=push.change())
     grads = dict.fromkeys(sites, 0.0)
-    for weight, point in steering_points(task, batch, push, sites, steps, start=push.site):
+    for weight, point in PushedBatch.of(task, batch, push).points(sites, steps):
         grads = {site: grads[site] + weight * point.grads[site] for site in sites}
     runs = {
         site: SiteRun(dictionary, steered.values[site], plain.values[site], grads[site], plain.inside[site])

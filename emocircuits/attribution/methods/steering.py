@@ -29,7 +29,7 @@ from emocircuits.attribution.methods.steered_features import feature_shares, ste
 from emocircuits.errors import UserError
 from emocircuits.graphs.components import ComponentGraph
 from emocircuits.graphs.features import FeatureGraph, FeatureLinear
-from emocircuits.graphs.steered import STEPS, mean_difference, steered_graph, steered_sides, steering_points
+from emocircuits.graphs.steered import STEPS, PushedBatch, mean_difference, steered_graph
 from emocircuits.names import NodeId, format_node, layer_of, parse_node
 from emocircuits.passes.gathered import Gathered, whole_passes
 from emocircuits.passes.task import Task
@@ -75,9 +75,9 @@ def steered_effects(
     """
     task, gathered = graph.task, Gathered(graph.task, "steering attribution", graph.max_tokens)
     for batch in gathered.mine():
-        sides = steered_sides(task, batch, push, graph.value_taps)
-        points = steering_points(task, batch, push, graph.taps, steps)
-        linear = graph.averaged(sides, points, edges=edges)
+        pushed = PushedBatch.of(task, batch, push)
+        sides = pushed.sides(graph.value_taps)
+        linear = graph.averaged(sides, pushed.points(graph.taps, steps, skip_unread=True), edges=edges)
         links = [linear.edge_effects()] if edges else []
         gathered.keep(
             batch, sides.clean.metric, sides.corrupt.metric, linear.effects, *links, passes=linear.passes
