@@ -84,7 +84,7 @@ class FromSite:
         self,
         tokens: Int[Tensor, "prompt pos"],
         site: str,
-        stream: Float[Tensor, "prompt pos d_model"],
+        stream: Float[Tensor, "prompt given d_model"],
         until: str,
         *,
         rows: Int[Tensor, "prompt"] | None = None,
