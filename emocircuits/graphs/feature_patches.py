@@ -242,7 +242,7 @@ class FeaturePatcher:
     def _onward(
         self, upstream: str, delta: Float[Tensor, "prompt pos d_model"], downstream: str, into_clean: bool
     ) -> Float[Tensor, "prompt later d_model"]:
-        """The live stream at a later site, where it is read, when `delta` is added at an earlier one; only what
+        """The live stream at a later site when `delta` is added at an earlier one, where it is read; only what
         lies between two streams runs.
         """
         model, tokens = self.task.model, self._tokens(into_clean)
