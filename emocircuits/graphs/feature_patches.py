@@ -242,8 +242,8 @@ class FeaturePatcher:
     def _onward(
         self, upstream: str, delta: Float[Tensor, "prompt pos d_model"], downstream: str, into_clean: bool
     ) -> Float[Tensor, "prompt later d_model"]:
-        """The live stream at a later site when `delta` is added at an earlier one, where it is read; only what
-        lies between two streams runs.
+        """The live stream at a later site when `delta` is added at an earlier one, where it is read; what
+        lies between two streams alone is run.
         """
         model, tokens = self.task.model, self._tokens(into_clean)
         stream = (self._live(upstream, into_clean) + delta).to(self.task.dtype)
