@@ -192,23 +192,34 @@ def test_every_family_adds_up_and_small_patches_are_the_gradient(family, tmp_pat
     np.testing.assert_allclose(found, expected, atol=2e-2 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("method", ["attribution_patching", "verified", "exact"])
+CHANGES = {
+    "nothing": {},
+    "no norm": {"normalization_type": None},
+    "one head": {"n_heads": 1, "d_head": 12},
+    "bidirectional": {"attention_dir": "bidirectional"},
+    "no MLP": {"attn_only": True},
+    "shared keys": {"n_key_value_heads": 1},
+    "split inputs": {"use_split_qkv_input": True, "use_hook_mlp_in": True},
+    "parallel": {"parallel_attn_mlp": True},
+    "gated": {"gated_mlp": True},
+    "rotary": {"positional_embedding_type": "rotary", "rotary_dim": 4},
+}
+QUICK = {  # changes on which a method that patches for real is tried by default: seconds each
+    "attribution_patching": set(CHANGES),
+    "verified": {"nothing"},
+    "exact": {"one head", "split inputs", "parallel", "rotary"},
+}
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("method", "change"),
     [
-        {},
-        {"normalization_type": None},
-        {"n_heads": 1, "d_head": 12},
-        {"attention_dir": "bidirectional"},
-        {"attn_only": True},
-        {"n_key_value_heads": 1},
-        {"use_split_qkv_input": True, "use_hook_mlp_in": True},
-        {"parallel_attn_mlp": True},
-        {"gated_mlp": True},
-        {"positional_embedding_type": "rotary", "rotary_dim": 4},
+        pytest.param(method, change, marks=() if change in quick else pytest.mark.slow)
+        for method, quick in QUICK.items()
+        for change in CHANGES
     ],
 )
-def test_any_given_model_one_at_a_time_equals_eight_at_once(method, change):
+def test_any_given_model_one_at_a_time_equals_all_at_once(method, change):
     settings = {
         "n_layers": 2,
         "d_model": 12,
@@ -222,18 +233,18 @@ def test_any_given_model_one_at_a_time_equals_eight_at_once(method, change):
         "dtype": torch.float64,
         "device": "cpu",
         "seed": 1,
-        **change,
+        **CHANGES[change],
     }
     model = HookedTransformer(HookedTransformerConfig(**settings))
     for parameter in model.parameters():
         parameter.data.normal_(std=0.4)
         parameter.requires_grad_(False)
-    batch = random_batch(8)
+    batch = random_batch(8 if method == "attribution_patching" else 3)
     flags = {name: getattr(model.cfg, name) for name in ("use_split_qkv_input", "use_hook_mlp_in")}
     before = model(batch.corrupt)
-    whole = components(model, batch, method=method, budget=500 if method == "verified" else None)
+    whole = components(model, batch, method=method, budget=200 if method == "verified" else None)
     singles = components(
-        model, batch, method=method, budget=500 if method == "verified" else None, max_tokens=1
+        model, batch, method=method, budget=200 if method == "verified" else None, max_tokens=1
     )
     np.testing.assert_allclose(whole.effects, singles.effects, atol=1e-9)
     np.testing.assert_allclose(whole.edges.effects, singles.edges.effects, atol=1e-9)

@@ -45,7 +45,11 @@ def die_at(step: int) -> None:
     train_module.train_one = train_one
 
 
-def attributions(folder: Path) -> None:
+METHODS = ("attribution_patching", "integrated_gradients", "exact", "steering", "verified")
+QUICK = ("attribution_patching", "exact", "steering")
+
+
+def attributions(folder: Path, methods: tuple[str, ...] = METHODS) -> None:
     """Attributions of one set of prompts, written by the first rank."""
     import torch
     from planted.paper_model import difference, random_batch, random_model, random_saes
@@ -55,7 +59,7 @@ def attributions(folder: Path) -> None:
     torch.manual_seed(0)
     model, saes, batch = random_model(), random_saes("topk", 2, 12), random_batch(5)
     folder.mkdir(exist_ok=True)
-    for method in ("attribution_patching", "integrated_gradients", "exact", "steering", "verified"):
+    for method in methods:
         for nodes in ("features", "components"):
             found = emocircuits.attribute(
                 model,
@@ -86,8 +90,10 @@ def work() -> int:
             settings(name, spread="batches", checkpoint_minutes=0.0),
             layers=store.sites[:1],
         )
-    if sys.argv[1] == "train":
+    if sys.argv[1] != "killed":
         train_saes(store, FOLDER / "sites", settings("topk"))
+    if sys.argv[1] == "both":
+        attributions(FOLDER / "ranks", QUICK)
     return 0
 
 

@@ -23,7 +23,7 @@ from emocircuits.sae import train_saes
 
 DRIVER = Path(__file__).with_name("ranks_driver.py")
 sys.argv, kept = ["ranks_driver", "", "."], sys.argv
-from ranks.ranks_driver import attributions, settings  # noqa: E402
+from ranks.ranks_driver import METHODS, QUICK, attributions, settings  # noqa: E402
 
 sys.argv = kept
 
@@ -82,15 +82,14 @@ def weights(directory: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A store, and what two ranks made of it."""
+    """A store and what two ranks made of it; attributions by two ranks."""
     path = tmp_path_factory.mktemp("ranks")
     planted_store(path / "a.h5", n_prompts=60)
-    done = torchrun("train", path)
+    done = torchrun("both", path)
     assert done.returncode == 0, done.stderr
     return path
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["topk", "batchtopk"])
 def test_two_ranks_take_the_steps_of_one_process_on_the_whole_batch(folder, tmp_path, name):
     store = planted_store(tmp_path / "a.h5", n_prompts=60)
@@ -101,22 +100,29 @@ def test_two_ranks_take_the_steps_of_one_process_on_the_whole_batch(folder, tmp_
         torch.testing.assert_close(shared[key], value, rtol=0, atol=1e-6 * float(value.abs().max()), msg=key)
 
 
-@pytest.mark.slow
 def test_ranks_that_share_sites_give_the_bytes_of_one_process(folder, tmp_path):
     store = planted_store(tmp_path / "a.h5", n_prompts=60)
     found = contents(train_pairs(store, tmp_path / "alone", settings("topk"), layers=SITES))
     assert found == contents({site: folder / "sites" / site for site in SITES})
 
 
+def test_two_ranks_that_share_prompts_attribute_what_one_process_does(folder, tmp_path):
+    check_attributions(tmp_path, folder / "ranks", QUICK)
+
+
 @pytest.mark.slow
 def test_three_ranks_that_share_prompts_attribute_what_one_process_does(tmp_path):
     done = torchrun("attribute", tmp_path, count=3)
     assert done.returncode == 0, done.stderr
-    attributions(tmp_path / "alone")
-    names = sorted(path.name for path in (tmp_path / "alone").iterdir())
-    assert len(names) == 10
+    check_attributions(tmp_path / "alone", tmp_path / "ranks", METHODS)
+
+
+def check_attributions(one: Path, several: Path, methods: tuple[str, ...]) -> None:
+    attributions(one, methods)
+    names = sorted(path.name for path in one.iterdir())
+    assert len(names) == 2 * len(methods)
     for name in names:
-        alone, shared = (AttributionResult.load(tmp_path / folder / name) for folder in ("alone", "ranks"))
+        alone, shared = (AttributionResult.load(folder / name) for folder in (one, several))
         assert alone.nodes == shared.nodes and alone.passes == shared.passes, name
         for part in ("effects", "metric_clean", "metric_corrupt"):
             np.testing.assert_allclose(
