@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from emocircuits.errors import Failure, UserError
-from emocircuits.passes.hooks import hook_points, hooked
+from emocircuits.passes.hooks import hook_points, recorded
 
 Map = Callable[[Tensor], Tensor]
 QKV = ("q", "k", "v")
@@ -183,7 +183,7 @@ class Anatomy:
     def _arrangements(self) -> tuple[Arrangement, ...]:
         built, known = _build(self.model), _ARRANGEMENTS.get(self.model)
         if known is None or known[0] != built:
-            known = _ARRANGEMENTS[self.model] = built, _arrangements(self.model, self.probe, self.points)
+            known = _ARRANGEMENTS[self.model] = built, _arrangements(self.model, self.probe)
         return known[1]
 
 
@@ -202,9 +202,7 @@ def _build(model: Any) -> tuple[tuple[str, type], ...]:
     return tuple((name, type(module)) for block in model.blocks for name, module in block._modules.items())
 
 
-def _arrangements(
-    model: Any, probe: Int[Tensor, "1 pos"], points: Mapping[str, HookPoint]
-) -> tuple["Arrangement", ...]:
+def _arrangements(model: Any, probe: Int[Tensor, "1 pos"]) -> tuple["Arrangement", ...]:
     names = {
         f"blocks.{layer}.{name}"
         for layer in range(model.cfg.n_layers)
@@ -220,7 +218,7 @@ def _arrangements(
             "hook_mlp_out",
         )
     } | {"hook_pos_embed"}
-    with torch.no_grad(), unsplit(model), _recorded(model, points, names) as seen:
+    with torch.no_grad(), unsplit(model), recorded(model, (), optional=sorted(names)) as seen:
         model(probe)
     return tuple(_arrangement(model.blocks[number], number, seen) for number in range(model.cfg.n_layers))
 
@@ -239,20 +237,6 @@ def unsplit(model: Any) -> Iterator[None]:
     finally:
         for name, value in kept.items():
             setattr(model.cfg, name, value)
-
-
-@contextmanager
-def _recorded(model: Any, points: Mapping[str, HookPoint], names: set[str]) -> Iterator[dict[str, Tensor]]:
-    """What the hooks of these names hold in the forward passes inside; names that do not exist are
-    left out.
-    """
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[..., None]:
-        return lambda value, hook: seen.__setitem__(name, value.detach())
-
-    with hooked(model, points, [(name, keep(name)) for name in sorted(names) if name in points]):
-        yield seen
 
 
 def _arrangement(block: Any, number: int, seen: dict[str, Tensor]) -> Arrangement:
