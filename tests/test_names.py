@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emocircuits.errors import UserError
-from emocircuits.names import NodeId, format_node, parse_node
+from emocircuits.names import NodeId, format_node, parse_node, residual_site, sites_of
 
 numbers = st.integers(0, 10**6)
 positions = st.none() | numbers
@@ -92,3 +92,12 @@ def test_nonsense_is_refused(text):
 def test_impossible_parts_are_refused(parts):
     with pytest.raises(UserError):
         NodeId(**parts)
+
+
+def test_layers_are_numbers_or_sites():
+    sites = tuple(map(residual_site, range(3)))
+    assert sites_of(None, sites) == sites
+    assert sites_of([2, sites[0]], sites) == (sites[2], sites[0])
+    for wrong in (3, "blocks.7.hook_resid_post", "blocks.1.hook_resid_pre"):
+        with pytest.raises(UserError, match="unknown site"):
+            sites_of([wrong], sites)

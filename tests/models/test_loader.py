@@ -9,6 +9,7 @@ from conftest import real_model
 
 from emocircuits.errors import Failure, UserError
 from emocircuits.models import load_model
+from emocircuits.models.planted.model import write_planted_model
 from emocircuits.models.tiny import write_tiny_model
 
 
@@ -28,6 +29,13 @@ def refused(directory, **arguments) -> str:
     text = str(caught.value)
     assert "\n" not in text
     return text
+
+
+def test_the_planted_model_needs_no_directory(tmp_path):
+    model = load_model("planted")
+    written = load_model(str(write_planted_model(tmp_path / "planted")))
+    assert model.content_hash == written.content_hash and model.name == "planted"
+    assert load_model("planted").directory == model.directory
 
 
 def test_custom_code_needs_permission(copy):
