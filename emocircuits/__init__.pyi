@@ -59,6 +59,8 @@ from emocircuits.interventions.ablate import ABLATIONS as ABLATIONS
 from emocircuits.interventions.ablate import Ablation as Ablation
 from emocircuits.interventions.dial import steering as steering
 from emocircuits.interventions.intervene import intervene as intervene
+from emocircuits.interventions.positions import fade as fade
+from emocircuits.interventions.positions import ramp as ramp
 from emocircuits.interventions.steer import steer as steer
 from emocircuits.matching.match import match_features as match_features
 from emocircuits.matching.score import MatchScore as MatchScore
@@ -76,6 +78,7 @@ from emocircuits.sae.architectures.card import Architecture as Architecture
 from emocircuits.sae.loading.load import load_saes as load_saes
 from emocircuits.sae.settings import SAESettings as SAESettings
 from emocircuits.sae.training.train import train_saes as train_saes
+from emocircuits.sae.training.train_stream import train_from_stream as train_from_stream
 from emocircuits.studies.direction_checks import preference_agreement as preference_agreement
 from emocircuits.studies.direction_studies import control_aurocs as control_aurocs
 from emocircuits.studies.direction_studies import validate_directions as validate_directions

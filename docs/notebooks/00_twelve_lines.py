@@ -3,8 +3,8 @@
 #
 # From a model to a tested circuit on a page. Everything that the command `emocircuits run` does is made of
 # these functions, with the same defaults; the other notebooks take the steps one by one. On the organism the
-# lines take about MINUTES minutes, most of it to train the SAEs, so this notebook is not run while the pages
-# are built.
+# lines take about five minutes, most of it to train the SAEs, so this notebook is not run while the pages are
+# built.
 
 # %%
 import emocircuits as emo

@@ -67,7 +67,7 @@ def test_the_lines_run_as_they_are_written(debug_run, tmp_path):
     (tmp_path / "runs" / "organism").symlink_to(debug_run)
     (tmp_path / "lines.py").write_text(lines() + PARTS + "\n", encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = run_to_end([sys.executable, "lines.py"], cwd=tmp_path, env=environment)
+    done = run_to_end([sys.executable, "lines.py"], seconds=7200.0, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Faithfulness(") and "the circuit as a page" in done.stderr
-    assert 0.5 < float(done.stdout.split("(")[1].split(",")[0]) < 1.5
+    assert 0.4 < float(done.stdout.split("(")[1].split(",")[0]) < 1.5

@@ -86,6 +86,8 @@ def interventions(model: LanguageModel, directions: EmotionDirections) -> None:
     steered: AbstractContextManager[None] = emocircuits.steering(model, directions, {"calm": 0.05})
     with steered:
         pass
+    emocircuits.steering(model, directions, {"calm": 0.05}, schedule=emocircuits.ramp(4, 12))
+    emocircuits.steering(model, directions, {"calm": 0.05}, schedule=emocircuits.fade(8.0))
 
 
 def attribution(model: LanguageModel, saes: dict[str, object], tokens: torch.Tensor) -> None:
@@ -168,6 +170,10 @@ def stores(store: ActivationStore, model: LanguageModel, tokens: list[np.ndarray
     assert_type(stream, emocircuits.ActivationStream)
     live = emocircuits.LiveStream(model, tokens, model.sites, batch_size=64, seed=0)
     assert_type(live, emocircuits.LiveStream)
+    about = {"model_name": model.name, "model_hash": model.content_hash}
+    settings, origin = emocircuits.SAESettings(), live.origin
+    paths = emocircuits.train_from_stream(live, settings, "saes", origin=origin, about=about)
+    assert_type(paths, dict[str, Path])
 
 
 def settings() -> None:
