@@ -8,6 +8,8 @@ from fixtures.waits import run_to_end
 
 from emocircuits.errors import UserError
 from emocircuits.registry import Card
+from emocircuits.runs.module_source import module_file, read_source
+from emocircuits.runs.sources import registry_members, resolve
 
 REGISTRIES = {
     "models.family.FAMILIES": "model family",
@@ -60,6 +62,32 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.parametrize("path", [path for path in REGISTRIES if path != "stages.STAGES"])
+def test_importing_a_registry_imports_every_module_that_adds_to_it(path):
+    """As the imports at the top of the files say."""
+    module, _, name = path.rpartition(".")
+    (defined,) = resolve((f"emocircuits.{module}", name))
+    owner = defined
+    while name not in owner.registries:  # a module that only fills it
+        (owner,) = next(resolve(wanted) for wanted in owner.top.imports if wanted[1] == name)
+    assert set(registry_members(owner.name, name)) <= imported_with(defined.name)
+
+
+def imported_with(module: str) -> set[str]:
+    """The modules of the package that importing one imports."""
+    seen, left = set(), [module]
+    while left:
+        name = left.pop()
+        if name not in seen and module_file(name):
+            seen.add(name)
+            left += [name.rpartition(".")[0]]
+            left += [
+                part for wanted in read_source(name).top.imports for part in (wanted[0], ".".join(wanted))
+            ]
+    return seen
+
+
+@pytest.mark.slow
 def test_a_registry_is_full_once_it_is_imported():
     """Each in a process that has imported nothing else of the package."""
     command = [sys.executable, "-c", FRESH, *REGISTRIES]
