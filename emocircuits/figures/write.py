@@ -3,7 +3,8 @@
 # ruff: noqa: E501 (markup and scripts read better unbroken)
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from emocircuits.artifacts.run_files import RunFiles
+from emocircuits.figures.apart import apart
 from emocircuits.figures.card import FIGURES, FigureCard, Missing, columns
 from emocircuits.figures.style import FORMATS, picture, style
 from emocircuits.io.atomic import write_bytes, write_text
@@ -93,8 +95,8 @@ def write_figure(
     name = name or card.name
     directory = Path(directory)
     figure = draw_figure(card, table, venue)
-    paths = [directory / f"{name}.{form}" for form in FORMATS]
-    for form, path in zip(FORMATS, paths, strict=True):
+    paths = _files(directory, name)
+    for form, path in zip(FORMATS, paths, strict=False):
         write_bytes(path, picture(figure, form))
     write_csv(directory / f"{name}.csv", table)
     about: dict[str, Any] = {
@@ -109,7 +111,7 @@ def write_figure(
         "matplotlib": matplotlib.__version__,
     }
     write_json(directory / f"{name}.json", about, schema=SCHEMA, version=VERSION)
-    return [*paths, directory / f"{name}.csv", directory / f"{name}.json"]
+    return paths
 
 
 def write_figures(
@@ -118,19 +120,58 @@ def write_figures(
     *,
     only: Iterable[str] | None = None,
     venue: str = "page",
+    processes: int = 1,
 ) -> list[Path]:
     """Writes all figures of a run (default into `<run>/figures`) and the contact sheet `index.html`.
+
+    Args:
+        run_dir: the run directory.
+        directory: where to.
+        only: figure names; default all.
+        venue: whose widths.
+        processes: from 2 on, another process draws every second figure; the files do not depend on it.
 
     Raises:
         UserError: as `from_run`; an unknown venue.
     """
     directory = Path(directory) if directory is not None else Path(run_dir) / "figures"
-    written, cards = [], []
-    for name, (card, table, inputs) in from_run(run_dir, only).items():
-        written += write_figure(card, table, directory, name=name, venue=venue, inputs=inputs)
-        cards.append(_sheet_card(name, card))
+    only = None if only is None else tuple(only)
+    figures = from_run(run_dir, only)
+    there = [name for name in [*figures][1::2] if _is_ours(figures[name][0])] if processes > 1 else []
+    where = {"run_dir": str(run_dir), "directory": str(directory), "only": only, "venue": venue}
+    here = [name for name in figures if name not in there]
+    with apart(__name__, "write_some", {**where, "names": there}) if there else nullcontext():
+        _write(figures, here, directory, venue)
+    cards = [_sheet_card(name, card) for name, (card, _, _) in figures.items()]
     write_text(directory / "index.html", SHEET.format(cards="\n".join(cards)))
-    return [*written, directory / "index.html"]
+    return [*(path for name in figures for path in _files(directory, name)), directory / "index.html"]
+
+
+def write_some(
+    run_dir: str, directory: str, only: Sequence[str] | None, venue: str, names: Sequence[str]
+) -> None:
+    """Writes the figures of some file names; arguments as `write_figures` has them."""
+    _write(from_run(run_dir, only), names, Path(directory), venue)
+
+
+def _write(
+    figures: dict[str, tuple[FigureCard, pd.DataFrame, dict[str, str]]],
+    names: Iterable[str],
+    directory: Path,
+    venue: str,
+) -> None:
+    for name in names:
+        card, table, inputs = figures[name]
+        write_figure(card, table, directory, name=name, venue=venue, inputs=inputs)
+
+
+def _files(directory: Path, name: str) -> list[Path]:
+    return [directory / f"{name}.{form}" for form in (*FORMATS, "csv", "json")]
+
+
+def _is_ours(card: FigureCard) -> bool:
+    """Whether another process has this figure."""
+    return all(part.__module__.startswith(f"{__package__}.") for part in (card.draw, card.load))
 
 
 def title_of(name: str, card: FigureCard) -> str:

@@ -11,5 +11,5 @@ from emocircuits.runs.stage import Output, stage
 )
 def figures(run: Run) -> Output:
     """Writes `figures/`."""
-    paths = write_figures(run.directory, run.path("figures"))
+    paths = write_figures(run.directory, run.path("figures"), processes=run.recipe.threads)
     return Output(tuple(path.relative_to(run.directory).as_posix() for path in paths))

@@ -346,6 +346,8 @@ def test_the_contact_sheet_shows_every_figure(run_dir, tmp_path):
     assert paths[-1] == tmp_path / "index.html"
     for path in re.findall(r'(?:src|href)="([^"]+)"', sheet):
         assert (tmp_path / path).is_file()
+    again = write_figures(run_dir, tmp_path / "two", only=["sae_quality", "faithfulness"], processes=2)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
 
 
 def test_reading_notes_what_was_read(run_dir):
