@@ -1,5 +1,5 @@
 # make demo   installs into .venv and runs the instrument on the model that ships with it
-# make test   installs what the tests need, runs make lint and then the tests that are not marked slow (some minutes)
+# make test   installs what the tests need, runs make lint and then the tests that are not marked slow (minutes)
 # make test-all   the same with the slow tests: more of what others try on less, real models, whole jobs of several ranks
 # make lint   format, linter and type checker (a few seconds; `make format` mends what can be mended)
 # make docs   builds the documentation into docs/_build/html, from the runs under runs/ (a small one is made where needed)
