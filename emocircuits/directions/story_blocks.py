@@ -158,6 +158,7 @@ def read_site(
                 handed, filled = handed + filled, 0
     if filled:
         take(handed, buffer[:filled])
+    store.unmap()
     counted = int(n_tokens.sum()) - len(n_tokens)
     residual_norm, n_neutral = norms / max(1, counted), max(1, n_neutral)
     scale = residual_norm if plan.token_norm else 1.0

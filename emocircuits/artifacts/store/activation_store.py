@@ -227,7 +227,11 @@ class ActivationStore:
                     )
                     yield chosen, self.read(site, chosen)
         finally:
-            self._files.clear()
+            self.unmap()
+
+    def unmap(self) -> None:
+        """Gives back the memory of what was read; the next read maps the shards again."""
+        self._files.clear()
 
     def shuffled_batches(
         self,
