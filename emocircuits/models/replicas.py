@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def replicas(model: Any, count: int | None = None) -> list[Any]:
@@ -20,5 +21,9 @@ def replicas(model: Any, count: int | None = None) -> list[Any]:
         count = torch.get_num_threads() if all(one.device.type == "cpu" for one in tensors) else 1
     if count == 1:
         return [model]
-    shared = {id(one): one for one in (*tensors, getattr(model, "tokenizer", None))}
+    # what modules noted in their last pass, perhaps inside an autograd graph, is no part of the model
+    noted = [
+        value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)
+    ]
+    shared = {id(one): one for one in (*tensors, *noted, getattr(model, "tokenizer", None))}
     return [copy.deepcopy(model, dict(shared)) for _ in range(count)]

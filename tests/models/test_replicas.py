@@ -55,3 +55,20 @@ def test_as_many_as_torch_has_threads():
         assert len(replicas(torch.nn.Linear(2, 2, device="meta"))) == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_replicas_are_made_again_after_gradients_in_replicas(tmp_path):
+    """What a pass with gradients leaves in a model's modules is no part of it."""
+    model = load_model(str(write_tiny_model("llama", tmp_path)), checks=False).bridge
+    tokens = torch.randint(3, 200, (2, 6))
+    for _ in range(2):
+        twin = replicas(model, 2)[0]
+        embedded = []
+
+        def leaf(value, hook, embedded=embedded):
+            embedded.append(value.detach().requires_grad_())
+            return embedded[0]
+
+        with twin.hooks(fwd_hooks=[("blocks.0.hook_resid_pre", leaf)]):
+            twin(tokens).sum().backward()
+        assert float(embedded[0].grad.abs().max()) > 0
