@@ -174,7 +174,7 @@ def test_ctrl_c_is_one_line_and_leaves_a_resumable_run(capsys, tmp_path, monkeyp
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(collect, "collect", interrupted)
+    monkeypatch.setattr(collect, "collect_activations", interrupted)
     line = fails(capsys, 130, "run", DEBUG, "--out", str(tmp_path / "run"))
     assert "interrupted" in line and "resumes" in line
     assert set(json.loads((tmp_path / "run/manifest.json").read_text())["stages"]) == {"plan"}
