@@ -64,6 +64,9 @@ def _do(words: list[str]) -> int:
 
 def entry() -> None:
     """Console script."""
+    # Sites, prompts and behaviours are worked on side by side, a thread each. Threads that numpy adds to its
+    # small products would wait for each other, spinning; OpenBLAS reads this when numpy is loaded.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main()
     try:

@@ -53,3 +53,24 @@ def test_doctor_speaks_json():
     done = run_to_end([sys.executable, "-m", "emocircuits.cli.main", "doctor", "--quick", "--json"])
     checks = {check["check"]: check["ok"] for check in json.loads(done.stdout)}
     assert checks["torch"] and checks["python"]
+
+
+POOLS = """
+import os, sys
+os.environ.pop("OPENBLAS_NUM_THREADS", None)
+os.environ["OMP_NUM_THREADS"] = "2"
+from emocircuits.cli import main as command
+command.main = lambda: 0
+try:
+    command.entry()
+except SystemExit:
+    import numpy
+    from threadpoolctl import threadpool_info
+    pools = [pool for pool in threadpool_info() if pool["internal_api"] == "openblas"]
+    print("THREADS", {pool["num_threads"] for pool in pools})
+"""
+
+
+def test_numpy_adds_no_threads_to_those_of_a_command():
+    done = run_to_end([sys.executable, "-c", POOLS])
+    assert "THREADS {1}" in done.stdout or "THREADS set()" in done.stdout, done.stdout + done.stderr
