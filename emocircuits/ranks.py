@@ -42,7 +42,7 @@ class Ranks:
         """Whether this is the process that writes what all share."""
         return self.rank == 0
 
-    def mine(self, items: Sequence[T]) -> list[T]:
+    def shard(self, items: Sequence[T]) -> list[T]:
         """Every size-th item, from the rank-th on."""
         return list(items[self.rank :: self.size])
 
@@ -57,12 +57,12 @@ def launched() -> Ranks:
 
 
 def ranks() -> Ranks:
-    """This process among those that share its work: those `joined` to it, else it is alone."""
+    """This process among those that share its work: those of its `process_group`, else it is alone."""
     return Ranks(0, 1) if _group() is None else launched()
 
 
 @contextmanager
-def joined(device: str = "cpu") -> Iterator[Ranks]:
+def process_group(device: str = "cpu") -> Iterator[Ranks]:
     """Connects the ranks for as long as the context lasts (NCCL for CUDA devices, gloo otherwise); alone it
     does nothing.
     """
@@ -80,7 +80,7 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Inside, this process does its work by itself, whatever other ranks there are: what the first one does
     while they wait.
     """

@@ -100,7 +100,7 @@ def collect(
         done, twin_of = writer.done, first_alike(tokens)
         barrier()  # all ranks have seen the same shards done
         left = [shard for shard in writer.shards if not done[shard.start]]
-        mine = [np.arange(shard.start, shard.stop) for shard in ranks().mine(left)]
+        mine = [np.arange(shard.start, shard.stop) for shard in ranks().shard(left)]
 
         def batches(texts: Int[np.ndarray, "_"]) -> list[Int[np.ndarray, "_"]]:
             # those of the whole shard: rounding depends on the shape of a batch

@@ -62,7 +62,7 @@ def edge_parts(
     for source, target in edges:
         sources_of.setdefault(target, []).append(source)
     gathered = Gathered(task, "edge parts")
-    for batch in gathered.mine():
+    for batch in gathered.shard():
         sides = feature_sides(task, batch)
         sides = with_path_gradients(task, sides, steps) if steps else sides
         gathered.keep(

@@ -87,7 +87,7 @@ def discover(
         UserError: prompts without any difference, or on which no feature differs.
     """
     codes, gathered, entries = _Codes.of(task, positions), Gathered(task, "attribution"), []
-    for batch in gathered.mine():
+    for batch in gathered.shard():
         sides = sides_of(batch)
         index = batch.index.numpy(force=True)
         entries += [_entries(at, number, codes, index) for number, at in enumerate(sides.sites.values())]

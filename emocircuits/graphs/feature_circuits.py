@@ -105,7 +105,7 @@ class FeatureCircuits:
         """
         card, n_circuits = ABLATIONS.get(ablation), len(next(iter(masks.values()))[1])
         index, values, ranked = [], [], _alike_together(masks)
-        with bar(n_circuits * sum(map(len, ranks().mine(self._batches))), "circuits") as shown:
+        with bar(n_circuits * sum(map(len, ranks().shard(self._batches))), "circuits") as shown:
             for streams in self._own_streams():
                 blocks = []
                 at_once = max(1, STREAM_BYTES // (streams.start.numel() * streams.start.element_size()))
@@ -148,12 +148,12 @@ class FeatureCircuits:
         width = self.task.model.cfg.d_model * (len(self.task.saes) + 1)
         if 4 * self.task.prompts.n_tokens * width > KEPT_BYTES:
             return None
-        return list(_streams(self.task, ranks().mine(self._batches)))
+        return list(_streams(self.task, ranks().shard(self._batches)))
 
     def _own_streams(self) -> Iterator[Streams]:
         if self._kept is not None:
             return iter(self._kept)
-        return _streams(self.task, ranks().mine(self._batches))
+        return _streams(self.task, ranks().shard(self._batches))
 
     @cached_property
     def _means(self) -> dict[str, NodeValues]:

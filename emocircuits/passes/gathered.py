@@ -31,9 +31,9 @@ class Gathered:
         self._rows: list[tuple[np.ndarray, ...]] = []
         self._passes = 0.0
 
-    def mine(self) -> Iterator[PairBatch]:
+    def shard(self) -> Iterator[PairBatch]:
         """This rank's batches."""
-        return iter(track(ranks().mine(self._batches), self._what))
+        return iter(track(ranks().shard(self._batches), self._what))
 
     def keep(self, batch: PairBatch, *values: Tensor, passes: float = 0) -> None:
         """Notes what a batch gave, one row per prompt each, and the passes over it."""

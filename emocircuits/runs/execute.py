@@ -14,7 +14,7 @@ from emocircuits.io.atomic import write_failure
 from emocircuits.keep import always_make
 from emocircuits.progress import say
 from emocircuits.provenance import code_version, sha256_file, sha256_json
-from emocircuits.ranks import apart, barrier, joined, ranks
+from emocircuits.ranks import alone, barrier, process_group, ranks
 from emocircuits.runs.budget import budgeted
 from emocircuits.runs.parts import Parts
 from emocircuits.runs.recipe import Recipe, load_recipe
@@ -49,7 +49,7 @@ def run_pipeline(
         if name is not None:
             stages().get(name)
     wanted = set(stages().names()) if until is None else {until, *_ancestors(until)}
-    with joined(recipe.device) as me, locked(directory) if me.first else nullcontext():
+    with process_group(recipe.device) as me, locked(directory) if me.first else nullcontext():
         run = Run(directory, recipe, trust_remote_code=trust_remote_code)
         checked = wanted if only is None else {only}
         manifest = _by_the_first(run, lambda: _open_manifest(run, checked))
@@ -234,7 +234,7 @@ def _by_the_first(run: Run, work: Callable[[], RunManifest]) -> RunManifest:
     """Work that leaves a manifest behind, done by the first rank while the others wait for it and read it."""
     manifest = None
     if ranks().first:
-        with apart():
+        with alone():
             manifest = work()
     barrier()
     return manifest or RunManifest.load(run.directory / MANIFEST)

@@ -19,7 +19,7 @@ from torch.nn.functional import embedding_bag
 
 from emocircuits.errors import UserError
 from emocircuits.names import layer_of
-from emocircuits.sae.selection import Selection, joined, largest_per_row
+from emocircuits.sae.selection import Selection, largest_per_row, stacked
 
 AFFINE = (
     "standard",
@@ -89,7 +89,7 @@ class Dictionary:
             largest_per_row(torch.addmm(self.encoder_bias, part, self.encoder), self.top_k)
             for part in x.split(size)
         ]
-        return joined(parts)
+        return stacked(parts)
 
     @torch.no_grad()
     def encode(self, x: Float[torch.Tensor, "*batch d_in"]) -> Float[torch.Tensor, "*batch d_sae"]:

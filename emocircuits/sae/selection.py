@@ -57,7 +57,7 @@ class Selection:
         return torch.argsort(self.features, stable=True)
 
 
-def joined(parts: Sequence[Selection]) -> Selection:
+def stacked(parts: Sequence[Selection]) -> Selection:
     """Selections from parts of a batch, one after the other."""
     if len(parts) == 1:
         return parts[0]

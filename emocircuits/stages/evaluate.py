@@ -16,7 +16,7 @@ from emocircuits.circuits.quality import QualitySettings, circuit_quality
 from emocircuits.io.documents import write_csv, write_json
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.passes.task import Task
-from emocircuits.ranks import apart, ranks
+from emocircuits.ranks import alone, ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
 from emocircuits.runs.workers import for_each
@@ -41,7 +41,7 @@ def evaluate(run: Run) -> Output:
     )
     if not ranks().first:
         return Output(())
-    with apart():
+    with alone():
         rates = for_each(
             run, lambda run, name: run.keep(f"rates {name}", partial(_rates, run, name)), behaviours
         )

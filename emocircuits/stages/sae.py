@@ -5,7 +5,7 @@ import pandas as pd
 from emocircuits.experiments.sae_quality import quality_rows
 from emocircuits.io.documents import write_csv
 from emocircuits.models.files import sizes_in
-from emocircuits.ranks import apart, ranks
+from emocircuits.ranks import alone, ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
 from emocircuits.sae.architectures import ARCHITECTURES
@@ -47,7 +47,7 @@ def sae(run: Run) -> Output:
         )
     if not ranks().first:
         return Output(())
-    with apart():
+    with alone():
         rows = quality_rows(
             run.model.bridge, {site: run.sae(site) for site in sites}, run.store, keep=run.keep
         )

@@ -11,12 +11,12 @@ import torch
 from emocircuits.activations import LabelledText, StoreSettings, collect
 from emocircuits.models import load_model
 from emocircuits.models.planted.text import planted_stories
-from emocircuits.ranks import barrier, joined, ranks
+from emocircuits.ranks import barrier, process_group, ranks
 
 
 def main(folder: Path, n_texts: int, name: str) -> None:
     torch.set_num_threads(1)
-    with joined():
+    with process_group():
         model = load_model(name, checks=False)
         stories = planted_stories(n_texts)
         texts = [

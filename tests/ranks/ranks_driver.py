@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.cli.main import main
-from emocircuits.ranks import joined, ranks
+from emocircuits.ranks import process_group, ranks
 from emocircuits.sae import SAESettings, train_saes
 from emocircuits.sae.training import train as train_module
 
@@ -102,7 +102,7 @@ if __name__ == "__main__":
         sys.exit(main(["run", sys.argv[3], "--out", str(FOLDER), "--set", sys.argv[4], "--quiet"]))
     from emocircuits.errors import EmocircuitsError
 
-    with joined():
+    with process_group():
         try:
             code = work()
         except EmocircuitsError as error:

@@ -18,7 +18,7 @@ from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.cli.main import main
 from emocircuits.errors import UserError
 from emocircuits.provenance import sha256_file
-from emocircuits.ranks import Ranks, apart, barrier, joined, ranks
+from emocircuits.ranks import Ranks, alone, barrier, process_group, ranks
 from emocircuits.sae import train_saes
 
 DRIVER = Path(__file__).with_name("ranks_driver.py")
@@ -138,7 +138,7 @@ def test_work_apart_knows_no_other_ranks(monkeypatch):
     from emocircuits import ranks as parallel
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with apart():
+    with alone():
         assert ranks() == Ranks(0, 1) and parallel.gather_rows("as it is") == "as it is"
 
 
@@ -177,14 +177,14 @@ def test_a_whole_run_of_two_ranks_leaves_the_files_of_one(debug_run, tmp_path):
 def test_work_is_dealt_out_without_gaps():
     for size in (1, 2, 3, 5):
         everyone = [Ranks(rank, size) for rank in range(size)]
-        assert sorted(item for one in everyone for item in one.mine(range(11))) == list(range(11))
+        assert sorted(item for one in everyone for item in one.shard(range(11))) == list(range(11))
         slices = [one.slice_of(12) for one in everyone]
         assert slices[0].start == 0 and slices[-1].stop == 12
         assert all(one.stop == other.start for one, other in zip(slices, slices[1:], strict=False))
 
 
 def test_a_process_alone_is_rank_0_of_1():
-    with joined() as me:
+    with process_group() as me:
         assert me == ranks() == Ranks(0, 1) and me.alone and me.first
     barrier()
 

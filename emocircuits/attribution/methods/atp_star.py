@@ -48,7 +48,7 @@ def atp_star(request: Request) -> AttributionResult:
     graph, spent = graph_of_components(request)
     wanted = request.edges and request.nodes != "features"
     gathered = Gathered(graph.task, "attribution", graph.max_tokens)
-    for batch in gathered.mine():
+    for batch in gathered.shard():
         sides = graph.both_sides(batch)
         nodes, links, passes = _effects(graph, sides)
         gathered.keep(

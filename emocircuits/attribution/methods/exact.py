@@ -13,7 +13,12 @@ import numpy as np
 
 from emocircuits.artifacts.attribution import AttributionResult, EdgeEffects
 from emocircuits.attribution.methods.card import CONVENTIONS, METHODS, MethodCard, Request
-from emocircuits.attribution.methods.gradients import feature_effects, graph_of_components, joined, strongest
+from emocircuits.attribution.methods.gradients import (
+    feature_effects,
+    graph_of_components,
+    strongest,
+    with_effects_of,
+)
 from emocircuits.errors import UserError
 from emocircuits.graphs.features import FeatureGraph
 from emocircuits.graphs.graph import Graph
@@ -40,7 +45,7 @@ def exact(request: Request) -> AttributionResult:
     chosen = np.sort(strongest(result, request.max_features))
     graph = graph.with_nodes([result.nodes[place] for place in chosen])
     graph.refuse_side_branches()
-    return joined(result, chosen, exact_effects(graph, nodes=(), edges=True), only_effective=False)
+    return with_effects_of(result, chosen, exact_effects(graph, nodes=(), edges=True), only_effective=False)
 
 
 def patched_nodes(task: Task, nodes: Sequence[str]) -> AttributionResult:
@@ -76,7 +81,7 @@ def exact_effects(
     sources, targets = graph.pairs if edges else (np.zeros(0, dtype=np.int64),) * 2
     chosen = list(range(len(graph.nodes)) if nodes is None else nodes)
     gathered = Gathered(graph.task, "exact patching")
-    for batch in gathered.mine():
+    for batch in gathered.shard():
         sides = graph.both_sides(batch)
         patcher = graph.patcher(sides)
         found = [patcher.nodes(chosen, background)]

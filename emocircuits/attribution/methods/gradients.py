@@ -50,7 +50,7 @@ def graph_effects(
         edges: whether edges are wanted, too.
     """
     gathered = Gathered(graph.task, "attribution", getattr(graph, "max_tokens", None))
-    for batch in gathered.mine():
+    for batch in gathered.shard():
         sides = graph.both_sides(batch, gradient=not steps, edges=edges)
         linear = graph.linear(sides, steps=steps, edges=edges)
         links = [linear.edge_effects()] if edges else []
@@ -121,10 +121,10 @@ def with_feature_edges(
     graph = FeatureGraph(task, tuple(result.nodes[place] for place in chosen))
     graph.refuse_side_branches()
     drawn = graph_effects(graph, {}, steps=steps)
-    return joined(result, chosen, drawn)
+    return with_effects_of(result, chosen, drawn)
 
 
-def joined(
+def with_effects_of(
     result: AttributionResult, places: np.ndarray, drawn: AttributionResult, *, only_effective: bool = True
 ) -> AttributionResult:
     """A result with the edges of another one over some of its nodes.

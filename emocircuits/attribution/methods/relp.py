@@ -46,7 +46,7 @@ def relp(request: Request) -> AttributionResult:
     graph, spent = graph_of_components(request)
     task, gathered = graph.task, Gathered(graph.task, "attribution", graph.max_tokens)
     taps = graph.taps if request.edges else graph.node_taps
-    for batch in gathered.mine():
+    for batch in gathered.shard():
         sides = graph.both_sides(batch)
         with relp_rules(task.anatomy):
             point = differentiate(task, batch.corrupt, batch.index, taps, unreached="zero")

@@ -69,7 +69,7 @@ def feature_shares(task: Task, push: Push, *, steps: int = STEPS) -> Shares:
             mode.
     """
     gathered, dictionaries = Gathered(task, "steering attribution"), task.dictionaries
-    for batch in gathered.mine():
+    for batch in gathered.shard():
         total = dict.fromkeys(dictionaries, 0.0)
         for step in range(steps):
             amount = (step + 0.5) / steps

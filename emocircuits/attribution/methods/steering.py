@@ -22,8 +22,8 @@ from emocircuits.attribution.methods.card import METHODS, MethodCard, Request
 from emocircuits.attribution.methods.gradients import (
     collected,
     feature_effects,
-    joined,
     strongest,
+    with_effects_of,
 )
 from emocircuits.attribution.methods.steered_features import feature_shares, steered_feature_sides
 from emocircuits.errors import UserError
@@ -74,7 +74,7 @@ def steered_effects(
         reach have effect 0.
     """
     task, gathered = graph.task, Gathered(graph.task, "steering attribution", graph.max_tokens)
-    for batch in gathered.mine():
+    for batch in gathered.shard():
         pushed = PushedBatch.of(task, batch, push)
         sides = pushed.sides(graph.value_taps)
         linear = graph.averaged(sides, pushed.points(graph.taps, steps, skip_unread=True), edges=edges)
@@ -135,7 +135,7 @@ def _with_edges(
     graph = FeatureGraph(task, tuple(result.nodes[place] for place in chosen))
     graph.refuse_side_branches()
     gathered = Gathered(task, "edges")
-    for batch in gathered.mine():
+    for batch in gathered.shard():
         linear = FeatureLinear(graph, steered_feature_sides(task, batch, push, steps))
         gathered.keep(batch, linear.edge_effects(), passes=linear.passes + linear.edge_passes)
     (links,), passes = gathered.collect()
@@ -147,7 +147,7 @@ def _with_edges(
         slots=graph.slots,
         passes=whole_passes(passes),
     )
-    return joined(result, chosen, drawn)
+    return with_effects_of(result, chosen, drawn)
 
 
 def _sites_after(task: Task, push: Push) -> list[str]:

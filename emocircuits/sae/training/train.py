@@ -76,7 +76,7 @@ def train_saes(
     keys = {site: training_key(settings, seed, store.content_hash, rows.content_hash, site) for site in sites}
     paths = {site: Path(out_dir) / site for site in sites}
     together = not ranks().alone and settings.spread == "batches"
-    mine = sites if together else ranks().mine(sites)
+    mine = sites if together else ranks().shard(sites)
     left = [site for site in mine if not is_trained(paths[site], keys[site])]
     barrier()  # all ranks see the same state
 
