@@ -11,7 +11,7 @@ gradient over the strength > of each is its share: of the features that match th
 features, and of the error.
 
 The first split leaves the remainder of the numerical integration; the second also what the change of the
-gradient along the way does not let it account for. Both are reported. Two real interventions stand beside
+gradient along the way does not let it account for. Both are reported. Two real interventions stand next to
 them: only the logits see the push, and everything but the logits sees it; where the two do not add up to the
 whole, the paths interact.
 """

@@ -191,10 +191,10 @@ class FeatureGraph:
 
     def refuse_side_branches(self) -> None:
         """Raises UserError where a site is not the residual stream: paths run past it."""
-        beside = [site for site in self.task.saes if "hook_resid" not in site]
-        if beside:
+        side_branches = [site for site in self.task.saes if "hook_resid" not in site]
+        if side_branches:
             raise UserError(
-                f"edges at {', '.join(beside)}",
+                f"edges at {', '.join(side_branches)}",
                 expected="sites of the residual stream, through which all paths run",
             )
 

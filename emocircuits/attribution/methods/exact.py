@@ -17,7 +17,7 @@ from emocircuits.attribution.methods.gradients import (
     feature_effects,
     graph_of_components,
     strongest,
-    with_effects_of,
+    with_edges_of,
 )
 from emocircuits.errors import UserError
 from emocircuits.graphs.features import FeatureGraph
@@ -45,7 +45,7 @@ def exact(request: Request) -> AttributionResult:
     chosen = np.sort(strongest(result, request.max_features))
     graph = graph.with_nodes([result.nodes[place] for place in chosen])
     graph.refuse_side_branches()
-    return with_effects_of(result, chosen, exact_effects(graph, nodes=(), edges=True), only_effective=False)
+    return with_edges_of(result, chosen, exact_effects(graph, nodes=(), edges=True), only_effective=False)
 
 
 def patched_nodes(task: Task, nodes: Sequence[str]) -> AttributionResult:

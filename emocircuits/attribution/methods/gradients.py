@@ -121,10 +121,10 @@ def with_feature_edges(
     graph = FeatureGraph(task, tuple(result.nodes[place] for place in chosen))
     graph.refuse_side_branches()
     drawn = graph_effects(graph, {}, steps=steps)
-    return with_effects_of(result, chosen, drawn)
+    return with_edges_of(result, chosen, drawn)
 
 
-def with_effects_of(
+def with_edges_of(
     result: AttributionResult, places: np.ndarray, drawn: AttributionResult, *, only_effective: bool = True
 ) -> AttributionResult:
     """A result with the edges of another one over some of its nodes.

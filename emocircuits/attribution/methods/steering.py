@@ -23,7 +23,7 @@ from emocircuits.attribution.methods.gradients import (
     collected,
     feature_effects,
     strongest,
-    with_effects_of,
+    with_edges_of,
 )
 from emocircuits.attribution.methods.steered_features import feature_shares, steered_feature_sides
 from emocircuits.errors import UserError
@@ -147,7 +147,7 @@ def _with_edges(
         slots=graph.slots,
         passes=whole_passes(passes),
     )
-    return with_effects_of(result, chosen, drawn)
+    return with_edges_of(result, chosen, drawn)
 
 
 def _sites_after(task: Task, push: Push) -> list[str]:

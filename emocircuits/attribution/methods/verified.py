@@ -31,7 +31,7 @@ from jaxtyping import Float, Int
 
 from emocircuits.artifacts.attribution import AttributionResult, EdgeEffects
 from emocircuits.attribution.methods.card import CONVENTIONS, METHODS, MethodCard, Request
-from emocircuits.attribution.methods.gradients import feature_effects, graph_of_components, with_effects_of
+from emocircuits.attribution.methods.gradients import feature_effects, graph_of_components, with_edges_of
 from emocircuits.attribution.methods.integrated_gradients import COMPONENT_STEPS, FEATURE_STEPS
 from emocircuits.attribution.methods.search_evidence import AUDIT, WEAK, Bench, Evidence
 from emocircuits.errors import UserError
@@ -417,7 +417,7 @@ def _feature_edges(request: Request, result: AttributionResult, budget: int, ste
     about = dict(result.conventions)
     if evidence.audit:
         about["missed"] = json.dumps({**json.loads(about["missed"]), **evidence.audit})
-    return replace(with_effects_of(result, places, drawn), conventions=about)
+    return replace(with_edges_of(result, places, drawn), conventions=about)
 
 
 METHODS.add(
