@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 from emocircuits import __version__
+from emocircuits.allocator import keep_freed_memory
 from emocircuits.cli.help import noun_help, overview, verb_help
 from emocircuits.cli.parse import HELP, find, parse
 from emocircuits.cli.verb import Noun
@@ -67,6 +68,7 @@ def entry() -> None:
     # Sites, prompts and behaviours are worked on side by side, a thread each. Threads that numpy adds to its
     # small products would wait for each other, spinning; OpenBLAS reads this when numpy is loaded.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main()
     try:

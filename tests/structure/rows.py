@@ -27,6 +27,7 @@ ROWS = (
         "numerics",
         "ranks",
         "threads",
+        "allocator",
         "progress",
         "keep",
         "sanitise",
