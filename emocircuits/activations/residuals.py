@@ -11,7 +11,7 @@ norm of its own: readers of the store leave it out with `positions > 0`.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -29,6 +29,7 @@ from emocircuits.errors import UserError
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.replicas import replicas
 from emocircuits.names import layer_of, sites_of
+from emocircuits.passes.attention import PROBE_LENGTH, can_fuse, fused
 from emocircuits.passes.hooks import recorded
 from emocircuits.progress import bar
 from emocircuits.ranks import barrier, ranks
@@ -192,7 +193,8 @@ def row_reader(
     """A function from the token ids of several texts to their residual streams, by one forward pass.
 
     It gives per site `(row, d_model)`: the rows of one text after another, without padding. The hooks stand
-    for as long as the context does, because setting them costs as much as a small forward pass.
+    for as long as the context does, because setting them costs as much as a small forward pass. Attention
+    makes no patterns where that gives the same.
 
     Args:
         model: the model.
@@ -223,5 +225,9 @@ def row_reader(
             model.bridge(torch.from_numpy(padded).to(device), use_cache=False, **limits)
         return dict(held)
 
-    with recorded(model.bridge, (), optional=sites, keep=rows_of) as held:
+    probe = torch.arange(PROBE_LENGTH, device=device)[None] % model.bridge.cfg.d_vocab
+    with (
+        fused(model.bridge) if can_fuse(model.bridge, probe) else nullcontext(),
+        recorded(model.bridge, (), optional=sites, keep=rows_of) as held,
+    ):
         yield read

@@ -148,7 +148,7 @@ def _parts(
     for reader, part in zip(readers, parts, strict=True):
         part.fill(slice(0, len(reader.slots)), EVERYTHING, seeds[first : first + len(reader.slots)])
         first += len(reader.slots)
-    change = deltas(sides.sites[up], nodes_by_site(sources, task.dictionaries)[up])
+    change = deltas(sides.sites[up], nodes_by_site(sources, task.dictionaries)[up]).dense()
     return torch.einsum("sptd,vptd->psv", change.to(seeds), seeds)
 
 

@@ -18,15 +18,16 @@ clean run the patch goes the other way: M(clean) - M(clean run with x - delta).
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from emocircuits.graphs.feature_sides import FeatureSides
-from emocircuits.graphs.site_nodes import SiteNodes, deltas, position_mask
+from emocircuits.graphs.site_nodes import SiteNodes, Writes, deltas
 from emocircuits.names import blocks_before, is_stream, parse_node
 from emocircuits.passes.edit import edited
 from emocircuits.passes.from_site import FromSite
@@ -34,6 +35,8 @@ from emocircuits.passes.task import Task
 from emocircuits.sae.dictionary import Dictionary
 
 KEPT_BYTES = 1 << 29  # of the feature activations of both sides of all prompts
+NODES = 128  # nodes whose changes are known at once
+SORTED = 4  # passes, whose rows are sorted by the position that they start at
 
 
 @dataclass
@@ -74,13 +77,17 @@ class FeaturePatcher:
         into_logits = [number for number, (_, slot) in enumerate(edges) if slot == len(self.names)]
         if into_logits:
             effects[:, into_logits] = self.nodes([edges[number][0] for number in into_logits], background)
-        by_source: dict[int, list[int]] = {}
+        into: dict[str, dict[int, list[int]]] = {}
         for number, (source, slot) in enumerate(edges):
             if slot != len(self.names):
-                by_source.setdefault(source, []).append(number)
-        for source, numbers in by_source.items():
-            change, site = self._answers(source, [edges[number][1] for number in numbers], background)
-            effects[:, numbers] = self._added(site, change, background)
+                into.setdefault(self._site_of[slot], {}).setdefault(source, []).append(number)
+        for site, by_source in into.items():
+            writes = (
+                self._answers(source, [edges[number][1] for number in numbers], background)
+                for source, numbers in by_source.items()
+            )
+            columns = [number for numbers in by_source.values() for number in numbers]
+            effects[:, columns] = self._measured(site, writes, len(columns), background)
         return effects
 
     def together(
@@ -89,8 +96,8 @@ class FeaturePatcher:
         """See `Patcher`."""
         if len(self.names) in slots:
             return self.nodes([node], background)[:, 0]
-        change, site = self._answers(node, list(slots), background)
-        return self._added(site, change.sum(0, keepdim=True), background)[:, 0]
+        change = Writes.of_stream(self._answers(node, slots, background).dense().sum(0))
+        return self._measured(self._site_of[slots[0]], iter([change]), 1, background)[:, 0]
 
     @torch.no_grad()
     def changed(self) -> Bool[np.ndarray, "node"]:
@@ -98,7 +105,9 @@ class FeaturePatcher:
         moved = np.zeros(len(self.names), dtype=bool)
         for site, columns in self._by_site(range(len(self.names))).items():
             group = self._group(site, columns)
-            moved[columns] = (deltas(self.sides.sites[site], group) != 0).flatten(1).any(1).numpy(force=True)
+            moved[columns] = (
+                (deltas(self.sides.sites[site], group).amount != 0).flatten(1).any(1).numpy(force=True)
+            )
         return moved
 
     def busy(self, edges: Sequence[tuple[int, int]], background: str = "corrupt") -> Bool[np.ndarray, "edge"]:
@@ -138,37 +147,29 @@ class FeaturePatcher:
     def _tokens(self, into_clean: bool) -> Int[Tensor, "prompt pos"]:
         return self.sides.batch.clean if into_clean else self.sides.batch.corrupt
 
-    @property
-    def _rows_at_once(self) -> int:
-        return max(1, self.task.max_tokens // self.sides.batch.clean.shape[1])
-
     @cached_property
     def _metric_from(self) -> FromSite:
         return FromSite.of(self.task, self.sides.batch, prefix=True)
 
+    def _patched_from(self, into_clean: bool) -> FromSite:
+        """The metric of runs with patches, in the clean or in the corrupt run."""
+        make = partial(self._metric_from.patched, self._tokens(into_clean))
+        return self.sides.once(("patched", into_clean), make)
+
     @torch.no_grad()
     def _patched(self, site: str, group: SiteNodes, background: str) -> Float[Tensor, "prompt node"]:
         """Effects of the nodes of one site."""
-        sign = self._side(background)[1]
-        block = max(1, self._rows_at_once // len(self.sides.batch))
-
-        def changes() -> Iterator[Float[Tensor, "node prompt pos d_model"]]:
-            for start in range(0, len(group), block):
-                yield sign * deltas(self.sides.sites[site], group.part(slice(start, start + block)))
-
-        return self._measured(site, changes(), len(group), background)
+        sign, columns = self._side(background)[1], range(0, len(group), NODES)
+        writes = (
+            deltas(self.sides.sites[site], group.part(slice(first, first + NODES))) for first in columns
+        )
+        return self._measured(site, (written.times(sign) for written in writes), len(group), background)
 
     @torch.no_grad()
-    def _added(
-        self, site: str, change: Float[Tensor, "item prompt pos d_model"], background: str
-    ) -> Float[Tensor, "prompt item"]:
-        """Effects of changes of the live stream at a site."""
-        return self._measured(site, iter([change]), len(change), background)
-
     def _measured(
         self,
         site: str,
-        changes: Iterator[Float[Tensor, "item prompt pos d_model"]],
+        writes: Iterator[Writes],
         count: int,
         background: str,
     ) -> Float[Tensor, "prompt item"]:
@@ -176,54 +177,59 @@ class FeaturePatcher:
         into_clean, sign = self._side(background)
         live, tokens, index = self._live(site, into_clean), self._tokens(into_clean), self.sides.batch.index
         base = self.sides.clean.metric if into_clean else self.sides.corrupt.metric
-        effects, first = base.new_zeros(len(base), count), 0
-        waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        metric_from, length = self._patched_from(into_clean), tokens.shape[1]
+        effects, n_items, waiting = base.new_zeros(len(base), count), 0, _Rows.none(live)
 
-        def flush(everything: bool) -> None:
-            change, item, prompt = (torch.cat(parts) for parts in zip(*waiting, strict=True))
-            rows = self._rows_at_once
-            whole = len(change) if everything else len(change) // rows * rows
-            for start in range(0, whole, rows):
-                now = slice(start, min(start + rows, whole))
-                who = prompt[now]
-                patched = self._metric_from(
-                    tokens[who],
-                    index[who.to(index.device)],
-                    site,
-                    (live[who] + change[now].to(live.dtype)).to(self.task.dtype),
-                    rows=who.to(tokens.device),
-                )
-                effects[who, item[now]] = (sign * (patched - base[who])).to(effects.dtype)
-                self.rows += len(who)
-            waiting[:] = [(change[whole:], item[whole:], prompt[whole:])] if whole < len(change) else []
+        def run(rows: _Rows) -> None:
+            who = rows.prompt
+            patched = metric_from(
+                tokens[who],
+                index[who.to(index.device)],
+                site,
+                (live[who] + rows.change.to(live.dtype)).to(self.task.dtype),
+                rows=who.to(tokens.device),
+                start=int(rows.start.min()),
+            )
+            effects[who, rows.item] = (sign * (patched - base[who])).to(effects.dtype)
+            self.rows += len(who)
 
-        for part in changes:
-            item, prompt = (part != 0).flatten(2).any(-1).nonzero(as_tuple=True)
-            if len(item):
-                waiting.append((part[item, prompt], item + first, prompt))
-            first += len(part)
-            if sum(len(entry[1]) for entry in waiting) >= self._rows_at_once:
-                flush(False)
-        if waiting:
-            flush(True)
+        for written in writes:
+            moved = written.amount != 0
+            item, prompt = moved.any(-1).nonzero(as_tuple=True)
+            start = self._starts(moved[item, prompt], metric_from)
+            per_part = max(1, self.task.max_tokens // length)
+            for part in torch.arange(len(item), device=item.device).split(per_part):
+                change = written.rows(item[part], prompt[part])
+                waiting = waiting.with_rows(_Rows(change, item[part] + n_items, prompt[part], start[part]))
+                if int((length - waiting.start).sum()) >= SORTED * self.task.max_tokens:
+                    *full, waiting = waiting.passes(length, self.task.max_tokens)
+                    for rows in full:
+                        run(rows)
+            n_items += len(written)
+        for rows in waiting.passes(length, self.task.max_tokens):
+            run(rows)
         return effects
 
+    def _starts(self, moved: Bool[Tensor, "row pos"], metric_from: FromSite) -> Int[Tensor, "row"]:
+        """The position that each row's pass may start at: the first that is changed."""
+        first = moved.int().argmax(-1)
+        if metric_from.prefix is None:
+            return torch.zeros_like(first)
+        return first.clamp(self._metric_from.prefix.length, metric_from.prefix.length)
+
     @torch.no_grad()
-    def _answers(
-        self, source: int, targets: Sequence[int], background: str
-    ) -> tuple[Float[Tensor, "node prompt pos d_model"], str]:
-        """What each target alone writes more when the source changes, and the site of the targets."""
+    def _answers(self, source: int, targets: Sequence[int], background: str) -> Writes:
+        """What each target alone writes more when the source changes; all targets are at one site."""
         into_clean, sign = self._side(background)
         upstream, downstream = self._site_of[source], self._site_of[targets[0]]
-        delta = sign * deltas(self.sides.sites[upstream], self._group(upstream, [source]))[0]
+        delta = deltas(self.sides.sites[upstream], self._group(upstream, [source])).times(sign).dense()[0]
         stream, before = self._live(downstream, into_clean), self._encoded(downstream, into_clean)
         after = self._onward(upstream, delta, downstream, into_clean)
         unread = max(self._unread(downstream), stream.shape[1] - after.shape[1])
         after = after[:, after.shape[1] - (stream.shape[1] - unread) :]
         self.rows += len(self.sides.batch)
         dictionary, nodes = self.task.dictionaries[downstream], self._group(downstream, targets)
-        change = answers(dictionary, (stream[:, unread:], before[:, unread:]), after, nodes, unread)
-        return torch.nn.functional.pad(change, (0, 0, unread, 0)), downstream
+        return answers(dictionary, (stream[:, unread:], before[:, unread:]), after, nodes, unread)
 
     def _unread(self, site: str) -> int:
         """How many first positions of a site no one reads: all but the last one of the stream after the last
@@ -261,13 +267,49 @@ class FeaturePatcher:
         return seen[0]
 
 
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Patched runs: what is added at the site, the numbers of the item and of the prompt, and the position
+    that the pass may start at.
+    """
+
+    change: Float[Tensor, "row pos d_model"]
+    item: Int[Tensor, "row"]
+    prompt: Int[Tensor, "row"]
+    start: Int[Tensor, "row"]
+
+    @classmethod
+    def none(cls, like: Float[Tensor, "prompt pos d_model"]) -> "_Rows":
+        empty = torch.zeros(0, dtype=torch.long, device=like.device)
+        return cls(like[:0], empty, empty, empty)
+
+    def with_rows(self, others: "_Rows") -> "_Rows":
+        return _Rows(*(torch.cat(both) for both in zip(self._parts, others._parts, strict=True)))
+
+    def passes(self, length: int, max_tokens: int) -> "list[_Rows]":
+        """The same in passes of at most so many tokens, those that start late first; the last one may have
+        room left. A pass starts at the first position of any of its rows.
+        """
+        rows, found = _Rows(*(part[self.start.argsort(descending=True)] for part in self._parts)), []
+        while len(rows.start):
+            counts = torch.arange(1, len(rows.start) + 1, device=rows.start.device)
+            fit = max(1, int(((length - rows.start) * counts <= max_tokens).sum()))
+            found.append(_Rows(*(part[:fit] for part in rows._parts)))
+            rows = _Rows(*(part[fit:] for part in rows._parts))
+        return found
+
+    @property
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.change, self.item, self.prompt, self.start
+
+
 def answers(
     dictionary: Dictionary,
     before: tuple[Float[Tensor, "prompt pos d_model"], Float[Tensor, "prompt pos d_sae"]],
     after: Float[Tensor, "prompt pos d_model"],
     nodes: SiteNodes,
     first: int = 0,
-) -> Float[Tensor, "node prompt pos d_model"]:
+) -> Writes:
     """What each node alone writes more when the stream at its site changes.
 
     Args:
@@ -278,11 +320,7 @@ def answers(
         first: position of the first column of the streams.
     """
     (stream, was), now = before, dictionary.encode(after)
-    features = nodes.feature.clamp(min=0)
-    written = (now - was)[..., features].permute(2, 0, 1)[..., None] * dictionary.decoder[features][
-        :, None, None
-    ]
     error = (after.to(now.dtype) - dictionary.decode(now)) - (stream.to(was.dtype) - dictionary.decode(was))
-    out = torch.where((nodes.feature < 0)[:, None, None, None], error[None], written)
-    mask = position_mask(nodes, first + out.shape[2])[:, first:]
-    return out * mask.to(out.dtype)[:, None, :, None]
+    change = (now - was)[..., nodes.feature.clamp(min=0)]
+    whole = (0, 0, first, 0)  # zeros at the positions that are not given
+    return Writes.of(dictionary, nodes, pad(change, whole), pad(error, whole))

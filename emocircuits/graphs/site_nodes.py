@@ -1,10 +1,10 @@
 """Node ids of one site as index arrays, and what those nodes contribute under a gradient."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from emocircuits.errors import UserError
 from emocircuits.graphs.site_run import SiteRun
@@ -91,14 +91,78 @@ def contributions(
     return torch.where(everywhere, out, at)
 
 
-def deltas(run: SiteRun, nodes: SiteNodes) -> Float[torch.Tensor, "node prompt pos d_model"]:
+@dataclass(frozen=True, eq=False)
+class Writes:
+    """What nodes of one site write into its stream when they change, of which few rows are needed at once.
+
+    Attributes:
+        amount: how much of its direction each node writes; of the error 1 where it changes, else 0.
+        direction: decoder rows.
+        error: the change of the error.
+        is_error: which nodes are the error.
+    """
+
+    amount: Float[torch.Tensor, "node prompt pos"]
+    direction: Float[torch.Tensor, "node d_model"]
+    error: Float[torch.Tensor, "prompt pos d_model"]
+    is_error: Bool[torch.Tensor, "node"]
+
+    @classmethod
+    def of(
+        cls,
+        dictionary: Dictionary,
+        nodes: SiteNodes,
+        change: Float[torch.Tensor, "prompt pos node"],
+        error: Float[torch.Tensor, "prompt pos d_model"],
+    ) -> "Writes":
+        """Writes of nodes at their own positions.
+
+        Args:
+            dictionary: the SAE.
+            nodes: the nodes.
+            change: how much their features change (any value for the error node).
+            error: how much the error changes.
+        """
+        is_error = nodes.feature < 0
+        moved = (error != 0).any(-1).to(change.dtype)
+        amount = torch.where(is_error[:, None, None], moved[None], change.permute(2, 0, 1))
+        amount = amount * position_mask(nodes, error.shape[1])[:, None].to(change.dtype)
+        return cls(amount, dictionary.decoder[nodes.feature.clamp(min=0)], error, is_error)
+
+    @classmethod
+    def of_stream(cls, change: Float[torch.Tensor, "prompt pos d_model"]) -> "Writes":
+        """A change of the stream itself, as one node."""
+        moved = (change != 0).any(-1).to(change.dtype)
+        whole = torch.ones(1, dtype=torch.bool, device=change.device)
+        return cls(moved[None], change.new_zeros(1, change.shape[-1]), change, whole)
+
+    def __len__(self) -> int:
+        return len(self.amount)
+
+    def times(self, sign: int) -> "Writes":
+        """The same with this sign."""
+        return replace(self, amount=sign * self.amount)
+
+    def rows(
+        self, node: Int[torch.Tensor, "row"], prompt: Int[torch.Tensor, "row"]
+    ) -> Float[torch.Tensor, "row pos d_model"]:
+        """What some nodes write on some prompts."""
+        out = self.amount[node, prompt][..., None] * self.direction[node][:, None]
+        error = self.is_error[node].nonzero()[:, 0]
+        if len(error):
+            out[error] = self.amount[node[error], prompt[error]][..., None] * self.error[prompt[error]]
+        return out
+
+    def dense(self) -> Float[torch.Tensor, "node prompt pos d_model"]:
+        """What all nodes write on all prompts."""
+        node, prompt = torch.ones(self.amount.shape[:2], device=self.amount.device).nonzero(as_tuple=True)
+        return self.rows(node, prompt).view(*self.amount.shape, -1)
+
+
+def deltas(run: SiteRun, nodes: SiteNodes) -> Writes:
     """What patching each node from corrupt to clean adds to the stream."""
-    features = nodes.feature.clamp(min=0)
-    written = (
-        run.columns(features).permute(2, 0, 1)[..., None] * run.dictionary.decoder[features][:, None, None]
-    )
-    out = torch.where((nodes.feature < 0)[:, None, None, None], run.delta_error[None], written)
-    return out * position_mask(nodes, out.shape[2]).to(out.dtype)[:, None, :, None]
+    change = run.columns(nodes.feature.clamp(min=0))
+    return Writes.of(run.dictionary, nodes, change, run.delta_error)
 
 
 def position_mask(nodes: SiteNodes, length: int) -> torch.Tensor:

@@ -17,7 +17,7 @@ from emocircuits.passes.metric import measure, run_metric
 from emocircuits.passes.prompt_pairs import PairBatch
 from emocircuits.passes.record import Change
 from emocircuits.passes.resume import resume
-from emocircuits.passes.shared_prefix import SharedPrefix
+from emocircuits.passes.shared_prefix import LEAST, SharedPrefix
 from emocircuits.passes.task import Task
 
 
@@ -29,7 +29,7 @@ class FromSite:
         task: the model and the metric.
         last: whether the metric reads the last position alone.
         parts_known: whether the model's parts are known, so that its last block may be cut short.
-        prefix: positions that both sides of the batch share, which are not run again.
+        prefix: positions that the runs begin with alike, which are not run again.
     """
 
     task: Task
@@ -53,6 +53,7 @@ class FromSite:
         *,
         final: Change | None = None,
         rows: Int[Tensor, "prompt"] | None = None,
+        start: int | None = None,
     ) -> Float[Tensor, "prompt"]:
         """The metric of each prompt when the site holds `stream`; hooks at later sites are run.
 
@@ -62,7 +63,8 @@ class FromSite:
             site: hook name.
             stream: what it holds; gradients reach it.
             final: what is done to the stream after the last block, at the positions that are read.
-            rows: the place of each prompt in the batch; by default it is the batch.
+            rows: the number of each prompt in the batch; by default it is the batch.
+            start: the first position that is run; by default the one after the prefix.
 
         Raises:
             UserError: the metric is not one value per prompt.
@@ -71,7 +73,7 @@ class FromSite:
         end = residual_site(model.cfg.n_layers - 1)
         if is_stream(site):
             if self.last or final is not None:
-                stream = self.onward(tokens, site, stream, end, rows=rows)
+                stream = self.onward(tokens, site, stream, end, rows=rows, start=start)
                 if self.last:  # the final norm, too, is then computed at the last position alone
                     stream, tokens = stream[:, -1:], tokens[:, -1:]
                 stream, site = stream if final is None else final(stream), end
@@ -88,6 +90,7 @@ class FromSite:
         until: str,
         *,
         rows: Int[Tensor, "prompt"] | None = None,
+        start: int | None = None,
     ) -> Float[Tensor, "prompt later d_model"]:
         """The stream at a later site. After a shared prefix it begins there; after the last block it is right
         where the metric reads it.
@@ -97,17 +100,25 @@ class FromSite:
             site: hook name of a stream.
             stream: what it holds, whole or without the prefix.
             until: a later site of a stream.
-            rows: see `__call__`.
+            rows, start: see `__call__`.
         """
         model = self.task.model
         ends = blocks_before(until) == model.cfg.n_layers
         with self._short(site) if ends else nullcontext():
             if self.prefix is None or blocks_before(site) == blocks_before(until):
                 return resume(model, tokens, site, stream, until=until)
-            length = tokens.shape[1] - self.prefix.length
+            start = self.prefix.length if start is None else start
+            length = tokens.shape[1] - start
             rows = torch.arange(len(tokens), device=tokens.device) if rows is None else rows
-            past = self.prefix.cache(rows, blocks_before(site))
+            past = self.prefix.cache(rows, blocks_before(site), start)
             return resume(model, tokens[:, -length:], site, stream[:, -length:], until=until, past=past)
+
+    def patched(self, tokens: Int[Tensor, "prompt pos"]) -> "FromSite":
+        """The same for runs of these prompts that a patch changes from some position on."""
+        length = tokens.shape[1] - 1
+        if self.prefix is None or length < LEAST:
+            return self
+        return replace(self, prefix=SharedPrefix.of_tokens(self.task.model, tokens[:, :length], tokens[:1]))
 
     def without_prefix(self) -> "FromSite":
         """The same for runs that differ at the shared positions, too."""

@@ -1,8 +1,10 @@
-"""What both prompts of a pair begin with: its positions run once, and later passes run the rest alone.
+"""What several runs begin with: its positions run once, and later passes run the rest alone.
 
-In a causal model nothing before the first token that differs depends on what comes after it, so there the
-clean run, the corrupt run and every run between them are the same. Later positions read it through its keys
-and values alone, which are kept as Hugging Face keeps them when it generates text.
+In a causal model nothing before the first position that differs depends on what comes after it. So the clean
+run, the corrupt run and every run between them are the same before the first token that differs, and a run
+with a patch is the run without it before the first position that the patch changes. Later positions read
+earlier ones through their keys and values alone, which are kept as Hugging Face keeps them when it generates
+text.
 """
 
 from dataclasses import dataclass
@@ -25,10 +27,10 @@ ERRORS = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeErro
 
 @dataclass(frozen=True, eq=False)
 class SharedPrefix:
-    """Keys and values of the first positions of a batch.
+    """Keys and values of the first positions of some prompts.
 
     Attributes:
-        length: how many positions.
+        length: how many positions they begin with; the next one may be the first that is run.
         layers: keys and values of every block.
         config: of the Hugging Face model.
     """
@@ -40,40 +42,55 @@ class SharedPrefix:
     config: Any
 
     @classmethod
-    @torch.no_grad()
     def of(cls, model: Any, batch: PairBatch) -> "SharedPrefix | None":
-        """Runs what the prompts share. None where that is too little, where the model has hooks, or does not
-        give the same with kept keys and values, which is tried on the first prompt.
-        """
+        """What both sides of all pairs share. None where that is too little, or see `of_tokens`."""
         length = shared_length(batch)
-        if length < LEAST or not isinstance(model, TransformerBridge) or _watched(model):
+        return cls.of_tokens(model, batch.clean[:, :length], batch.clean[:1]) if length >= LEAST else None
+
+    @classmethod
+    @torch.no_grad()
+    def of_tokens(
+        cls, model: Any, tokens: Int[Tensor, "prompt pos"], example: Int[Tensor, "1 longer"]
+    ) -> "SharedPrefix | None":
+        """Runs the first positions of some prompts.
+
+        Args:
+            model: any TransformerLens object.
+            tokens: the first positions.
+            example: the first prompt in full. None is returned where the model does not give the same for it
+                with kept keys and values, or has hooks.
+        """
+        if not isinstance(model, TransformerBridge) or _watched(model):
             return None
         try:
-            cache = DynamicCache(config=model.original_model.config)
-            model(batch.clean[:, :length], past_key_values=cache, use_cache=True)
+            cache, length = DynamicCache(config=model.original_model.config), tokens.shape[1]
+            model(tokens, past_key_values=cache, use_cache=True)
             if not all(type(layer) is DynamicLayer for layer in cache.layers):
                 return None
             layers = tuple((layer.keys, layer.values) for layer in cache.layers)
             prefix = cls(length, layers, model.original_model.config)
-            one = torch.zeros(1, dtype=torch.long, device=batch.clean.device)
-            rest = model(batch.clean[:1, length:], past_key_values=prefix.cache(one), use_cache=False)
+            one = torch.zeros(1, dtype=torch.long, device=tokens.device)
+            rest = model(example[:, length:], past_key_values=prefix.cache(one), use_cache=False)
         except ERRORS:  # a model without this kind of cache
             return None
-        whole = model(batch.clean[:1], use_cache=False)[:, length:]
+        whole = model(example, use_cache=False)[:, length:]
         gap, scale = float((rest - whole).abs().max()), float(whole.abs().max())
         return prefix if rest.shape == whole.shape and gap <= TOLERANCE * max(1.0, scale) else None
 
-    def cache(self, prompts: Int[Tensor, "row"], first_block: int = 0) -> DynamicCache:
-        """Keys and values for a pass over some prompts of the batch, which adds its own to them.
+    def cache(
+        self, prompts: Int[Tensor, "row"], first_block: int = 0, length: int | None = None
+    ) -> DynamicCache:
+        """Keys and values for a pass over some of the prompts, which adds its own to them.
 
         Args:
-            prompts: the place in the batch of each row.
+            prompts: the number of each row's prompt.
             first_block: the first block that runs.
+            length: how many of the positions; all by default.
         """
         cache = DynamicCache(config=self.config)
         for number, (keys, values) in enumerate(self.layers):
             if number == 0 or number >= first_block:  # the first one says how many positions there are
-                cache.update(keys[prompts], values[prompts], number)
+                cache.update(keys[prompts, :, :length], values[prompts, :, :length], number)
         return cache
 
 

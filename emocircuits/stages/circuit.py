@@ -18,7 +18,7 @@ from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
 from emocircuits.runs.workers import for_each
 from emocircuits.studies.example_tokens import example_tokens
-from emocircuits.studies.tracing import path_table, trace_table
+from emocircuits.studies.tracing import path_table, trace_table, traces
 from emocircuits.studies.viewer_evidence import viewer_evidence
 
 
@@ -42,15 +42,18 @@ def circuit(run: Run) -> Output:
     have in common.
     """
     recipe = run.recipe
-    paths = [path for written in for_each(run, _circuit_of, recipe.behaviours) for path in written]
     emotions = [name for name in (recipe.emotion, recipe.opposite) if name in run.directions.emotions]
-    write_csv(run.path("trace.csv"), trace_table(run, recipe.behaviours, emotions))
+    parts = [partial(_circuit_of, name) for name in recipe.behaviours]
+    parts += traces(run, recipe.behaviours, emotions)
+    done = for_each(run, lambda run, part: part(run), parts)
+    paths = [path for written in done[: len(recipe.behaviours)] for path in written]
+    write_csv(run.path("trace.csv"), trace_table(done[len(recipe.behaviours) :]))
     write_csv(run.path("paths.csv"), path_table(run))
     write_json(run.path("overlap.json"), {"pairs": _overlaps(run)})
     return Output((*paths, "trace.csv", "paths.csv", "overlap.json"))
 
 
-def _circuit_of(run: Run, name: str) -> list[str]:
+def _circuit_of(name: str, run: Run) -> list[str]:
     """Writes what belongs to the circuit of one behaviour."""
     find, _ = run.tasks(name)
     effects = run.attribution(name)

@@ -1,21 +1,20 @@
 """evaluate: every claim about the circuits by real interventions on held-out prompts, next to controls."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
-from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.artifacts.scores import CircuitScores, read_scores
 from emocircuits.attribution.methods.exact import patched_nodes
 from emocircuits.behaviours.bind import neutral_prompts
 from emocircuits.circuits.compare import compare_effects, nodes_to_verify
 from emocircuits.circuits.nodes import metric_scale
 from emocircuits.circuits.quality import QualitySettings, circuit_quality
+from emocircuits.experiments.rates import prompt_rates
 from emocircuits.io.documents import write_csv, write_json
 from emocircuits.numerics import bootstrap_interval
-from emocircuits.passes.task import Task
 from emocircuits.ranks import alone, ranks
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
@@ -36,19 +35,21 @@ def evaluate(run: Run) -> Output:
     The ranks of a job share the prompts of circuits and real patches; the first does the rest alone.
     """
     behaviours = run.recipe.behaviours
-    scores = for_each(
-        run, lambda run, name: run.keep(f"scores {name}", partial(_scores, run, name)), behaviours
-    )
+    parts = [(part, name) for part in (_agreement, _scores) for name in behaviours]
+    done = for_each(run, _kept, parts)
     if not ranks().first:
         return Output(())
     with alone():
-        rates = for_each(
-            run, lambda run, name: run.keep(f"rates {name}", partial(_rates, run, name)), behaviours
-        )
-        whole = {
-            name: {**score, "rates": own} for name, score, own in zip(behaviours, scores, rates, strict=True)
-        }
+        whole = {name: _kept(run, (_rates, name)) for name in behaviours}
+        for (_, name), part in zip(parts, done, strict=True):
+            whole[name] |= part
         return _written(run, read_scores(sanitise_json(whole, "scores")))
+
+
+def _kept(run: Run, asked: tuple[Callable[[Run, str], dict[str, Any]], str]) -> dict[str, Any]:
+    """One part of the scores of a behaviour."""
+    part, name = asked
+    return run.keep(f"{part.__name__.strip('_')} {name}", partial(part, run, name))
 
 
 def _written(run: Run, scores: dict[str, CircuitScores]) -> Output:
@@ -105,7 +106,6 @@ def _scores(run: Run, name: str) -> dict[str, Any]:
         "minimality": found.minimality,
         "knockouts": found.knockouts,
         "controls": found.controls,
-        "attribution_exact": _agreement(run, effects, find),
         "sites": list(inside),
         "stability": {
             name.removeprefix("stability_"): value
@@ -115,11 +115,12 @@ def _scores(run: Run, name: str) -> dict[str, Any]:
     }
 
 
-def _agreement(run: Run, result: AttributionResult, find: Task) -> dict[str, Any]:
+def _agreement(run: Run, name: str) -> dict[str, Any]:
     """Attributed effects next to real patches in both directions: the clean value put into the corrupt run,
     and what the clean run loses by the corrupt value. A path of gradients from one run to the other stands
     between the two, so it is compared with their mean.
     """
+    result, (find, _) = run.attribution(name), run.tasks(name)
     chosen = nodes_to_verify(result, run.recipe.evaluate.exact_nodes, seed=run.recipe.seed)
     into, out_of = (
         patched_nodes(task, chosen).effects.mean(0, dtype=np.float64) for task in (find, find.swapped())
@@ -141,7 +142,7 @@ def _agreement(run: Run, result: AttributionResult, find: Task) -> dict[str, Any
         for place, node in enumerate(chosen)
     ]
     both = agreed["mean"]
-    return {
+    exact = {
         "pearson": both["pearson"],
         "slope": both["slope"],
         "sign_agreement": both["sign_agreement"],
@@ -151,6 +152,7 @@ def _agreement(run: Run, result: AttributionResult, find: Task) -> dict[str, Any
         "noise": agreed["noise"],
         "points": points,
     }
+    return {"attribution_exact": exact}
 
 
 def _curve_point(point: dict[str, Any]) -> dict[str, Any]:
@@ -167,9 +169,8 @@ def _curve_point(point: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def _rates(run: Run, name: str) -> dict[str, Any]:
-    """Rate of the behaviour on clean, corrupt and neutral score prompts, beside the generator's truth where
+    """Rate of the behaviour on clean, corrupt and neutral score prompts, next to the generator's truth where
     it is known.
     """
     bound, model = run.behaviour(name), run.model
@@ -181,17 +182,10 @@ def _rates(run: Run, name: str) -> dict[str, Any]:
     }
     rates: dict[str, Any] = {"n": len(pairs)}
     for side, prompts in sides.items():
-        values = [
-            float(
-                bound.metric.rate(model.bridge(torch.tensor([model.encode(text)], device=run.recipe.device)))[
-                    0
-                ]
-            )
-            for text, _ in prompts
-        ]
-        low, high = bootstrap_interval(np.array(values), seed=run.recipe.seed)
-        rates[side] = {"rate": float(np.mean(values)), "ci_low": float(low), "ci_high": float(high)}
+        values = prompt_rates(model, [model.encode(text) for text, _ in prompts], bound.metric)
+        low, high = bootstrap_interval(values, seed=run.recipe.seed)
+        rates[side] = {"rate": float(values.mean()), "ci_low": float(low), "ci_high": float(high)}
         truths = [true for _, true in prompts if true is not None]
         if len(truths) == len(prompts):
             rates[side]["true_rate"] = float(np.mean(truths))
-    return rates
+    return {"rates": rates}

@@ -4,8 +4,8 @@ known.
 
 import numpy as np
 import pandas as pd
-import torch
 
+from emocircuits.experiments.rates import prompt_rates
 from emocircuits.experiments.readings import token_readings
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.organism.corpus import generate
@@ -16,7 +16,6 @@ PER_COUNT = 60
 DOCUMENTS = 400
 
 
-@torch.no_grad()
 def failure_table(run: Run) -> pd.DataFrame:
     """P(cheat) of the model and of the generator after 0, 1, 2, … failed attempts, on held-out coding
     documents.
@@ -24,12 +23,7 @@ def failure_table(run: Run) -> pd.DataFrame:
     metric, model = run.behaviour("reward_hacking").metric, run.model
     rows = []
     for failures, decisions in sorted(_decisions(run.recipe.seed).items()):
-        rates = np.array(
-            [
-                float(metric.rate(model.bridge(torch.tensor([model.encode(one.prefix)])))[0])
-                for one in decisions
-            ]
-        )
+        rates = prompt_rates(model, [model.encode(one.prefix) for one in decisions], metric)
         low, high = bootstrap_interval(rates, seed=run.recipe.seed)
         rows.append(
             (

@@ -2,8 +2,9 @@
 control.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -18,34 +19,34 @@ from emocircuits.runs.run import Run
 from emocircuits.runs.workers import for_each
 
 
-def trace_table(run: Run, behaviours: Sequence[str], emotions: Sequence[str]) -> pd.DataFrame:
-    """One row per behaviour, direction and part: `behaviour, direction, kind, split, part, amount, ci_low,
-    ci_high, share`.
+def traces(
+    run: Run, behaviours: Sequence[str], emotions: Sequence[str]
+) -> list[Callable[[Run], pd.DataFrame]]:
+    """The traces of emotions and their controls on behaviours, to be made in any order; `trace_table` joins
+    what they give.
 
     Controls are traced with fewer steps of integration; their remainders say whether that was enough.
     """
-    settings, directions = run.recipe.trace, run.directions
-    chosen = [*directions.with_controls(emotions, kinds=()), *_controls(run)]
+    chosen = [*run.directions.with_controls(emotions, kinds=()), *_controls(run)]
+    return [partial(_traced, behaviour, direction) for behaviour in behaviours for direction in chosen]
 
-    def traced(run: Run, asked: tuple[str, Direction]) -> pd.DataFrame:
-        behaviour, direction = asked
-        steps = settings.steps if direction.kind == "emotion" else settings.control_steps
-        table = run.keep(
-            f"trace {behaviour} {direction.name}",
-            lambda: trace_direction(run, behaviour, direction, steps=steps).table,
-        )
-        return table.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind)
 
-    asked = [(behaviour, direction) for behaviour in behaviours for direction in chosen]
-    table = pd.concat(for_each(run, traced, asked, "trace"), ignore_index=True)
-    return table[
-        [
-            "behaviour",
-            "direction",
-            "kind",
-            *(name for name in table if name not in ("behaviour", "direction", "kind")),
-        ]
-    ]
+def trace_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One row per behaviour, direction and part: `behaviour, direction, kind, split, part, amount, ci_low,
+    ci_high, share`.
+    """
+    table, first = pd.concat(tables, ignore_index=True), ["behaviour", "direction", "kind"]
+    return table[[*first, *(name for name in table if name not in first)]]
+
+
+def _traced(behaviour: str, direction: Direction, run: Run) -> pd.DataFrame:
+    settings = run.recipe.trace
+    steps = settings.steps if direction.kind == "emotion" else settings.control_steps
+    table = run.keep(
+        f"trace {behaviour} {direction.name}",
+        lambda: trace_direction(run, behaviour, direction, steps=steps).table,
+    )
+    return table.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind)
 
 
 def trace_direction(run: Run, behaviour: str, direction: Direction, *, steps: int) -> Trace:
@@ -83,7 +84,8 @@ def trace_run(
         raise UserError(f"{directory} has no directions", cure=f"emocircuits run --out {directory}")
     if emotion not in run.directions.emotions:
         raise unknown("emotion", emotion, run.directions.emotions)
-    return trace_table(run, [behaviour], [emotion])
+    parts = traces(run, [behaviour], [emotion])
+    return trace_table(for_each(run, lambda run, trace: trace(run), parts, "trace"))
 
 
 def path_table(run: Run, k: int = 12) -> pd.DataFrame:
