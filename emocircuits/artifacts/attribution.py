@@ -177,7 +177,7 @@ class AttributionResult:
                     if getattr(self.edges, name) is not None:
                         hdf5.write_array(group, name, getattr(self.edges, name))
             hdf5.write_array(file, "slots", self.slots)
-            hdf5.write_json(
+            hdf5.write_value(
                 file,
                 "about",
                 {
@@ -192,7 +192,7 @@ class AttributionResult:
     def load(cls, path: str | Path) -> "AttributionResult":
         """Reads a file written by `save`."""
         with hdf5.open_stamped(path, KIND, VERSION) as file:
-            about = hdf5.read_json(file, "about")
+            about = hdf5.read_value(file, "about")
             edges = None
             if "edges" in file:
                 edges = EdgeEffects(

@@ -247,7 +247,7 @@ class EmotionDirections:
                 hdf5.write_array(file, name, getattr(self, name))
             hdf5.write_array(file, "sites", self.sites)
             hdf5.write_array(file, "emotions", self.emotions)
-            hdf5.write_json(
+            hdf5.write_value(
                 file,
                 "about",
                 {
@@ -272,7 +272,7 @@ class EmotionDirections:
     def load(cls, path: str | Path) -> "EmotionDirections":
         """Reads a file written by `save`."""
         with hdf5.open_stamped(path, KIND, VERSION) as file:
-            about = hdf5.read_json(file, "about")
+            about = hdf5.read_value(file, "about")
             controls = {
                 kind: ControlDirections(
                     tuple(hdf5.read_array(group, "names")), hdf5.read_array(group, "vectors")

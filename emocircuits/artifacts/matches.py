@@ -147,7 +147,7 @@ class FeatureMatches:
                     hdf5.write_array(file.require_group(name), key, array)
             for name in self.table.columns:
                 hdf5.write_array(file.require_group("table"), name, self.table[name].to_numpy())
-            hdf5.write_json(
+            hdf5.write_value(
                 file,
                 "about",
                 {
@@ -161,7 +161,7 @@ class FeatureMatches:
     def load(cls, path: str | Path) -> "FeatureMatches":
         """Reads a file written by `save`."""
         with hdf5.open_stamped(path, KIND, VERSION) as file:
-            about = hdf5.read_json(file, "about")
+            about = hdf5.read_value(file, "about")
             groups = {
                 name: {key: hdf5.read_array(file[name], key) for key in file.get(name, ())}
                 for name in ("scores", "null")

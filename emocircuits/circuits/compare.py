@@ -12,7 +12,7 @@ from emocircuits.numerics import generator
 
 
 @dataclass(frozen=True)
-class Agreement:
+class EffectAgreement:
     """How well attributed effects predict exact ones.
 
     Attributes:
@@ -41,7 +41,7 @@ def compare_effects(
     *,
     scale: float,
     strong: float = 0.01,
-) -> Agreement:
+) -> EffectAgreement:
     """Compares mean effects of the same nodes.
 
     Args:
@@ -63,7 +63,7 @@ def compare_effects(
         )
     counts = np.abs(y) >= strong * scale
     signs = (np.sign(x) == np.sign(y))[counts]
-    return Agreement(
+    return EffectAgreement(
         len(x),
         float(np.corrcoef(x, y)[0, 1]),
         float(x @ y / (x @ x)),
@@ -72,7 +72,7 @@ def compare_effects(
     )
 
 
-def agreement(result: AttributionResult) -> Agreement:
+def agreement(result: AttributionResult) -> EffectAgreement:
     """Compares the effects of a result with its own verified effects.
 
     Raises:

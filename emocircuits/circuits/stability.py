@@ -14,7 +14,7 @@ from emocircuits.numerics import generator
 
 
 @dataclass(frozen=True)
-class Stability:
+class BootstrapStability:
     """Stability over resamples of the prompts.
 
     Attributes:
@@ -39,7 +39,7 @@ class Stability:
 
 def stability(
     effects: Float[np.ndarray, "prompt node"], n_nodes: int, *, resamples: int = 200, seed: int = 0
-) -> Stability:
+) -> BootstrapStability:
     """Resamples prompts and chooses the `n_nodes` nodes of largest |mean effect| each time.
 
     Args:
@@ -73,7 +73,7 @@ def stability(
         either = (chosen[number] + whole) > 0
         a, b = strength[number, either], reference[either]
         ranks.append(stats.spearmanr(a, b).statistic if len(a) > 1 and a.std() and b.std() else 1.0)
-    return Stability(
+    return BootstrapStability(
         float((shared / (2 * n_nodes - shared)).mean()),
         float((between / (2 * n_nodes - between)).mean()),
         float(np.mean(ranks)),

@@ -15,7 +15,7 @@ BEHAVIOUR = option("--behaviour", "only this behaviour (default: all)", value="N
 OPEN = switch("--open", "do not open the browser", on=True)
 
 
-def view(arguments: argparse.Namespace) -> int:
+def show(arguments: argparse.Namespace) -> int:
     """Opens the page, or serves all of them."""
     from emocircuits.studies.export_run import write_pages
 
@@ -99,7 +99,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 VIEW = Verb(
     "view",
     "open the circuits of a run in the browser",
-    view,
+    show,
     (
         CIRCUITS,
         BEHAVIOUR,

@@ -47,7 +47,7 @@ def info(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def verify(arguments: argparse.Namespace) -> int:
+def verify_store(arguments: argparse.Namespace) -> int:
     """Checks every shard against its hash."""
     from emocircuits.artifacts.store.activation_store import ActivationStore
 
@@ -149,7 +149,7 @@ NOUN = Noun(
         Verb(
             "store verify",
             "read every shard and compare its hash",
-            verify,
+            verify_store,
             (STORE, JSON, QUIET),
             ("emocircuits store verify runs/organism/activations.h5",),
             "The exit code is 2 when one differs.",

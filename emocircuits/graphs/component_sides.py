@@ -41,7 +41,7 @@ def differentiated_sides(
     return CleanCorrupt(batch, clean, corrupt, passes=3)
 
 
-def reference_values(
+def component_references(
     task: Task, reference: Reference, taps: Sequence[str], features: Sequence[Features]
 ) -> ReferenceValues:
     """The reference values of hooks, and of the features and errors of some sites."""

@@ -24,10 +24,10 @@ from emocircuits.errors import UserError
 from emocircuits.graphs.component_circuits import ComponentCircuits
 from emocircuits.graphs.component_patches import ComponentPatcher
 from emocircuits.graphs.component_sides import (
+    component_references,
     differentiated_sides,
     plain_sides,
     reference_sides,
-    reference_values,
     tokens_at_once,
     with_reference_metric,
 )
@@ -266,7 +266,7 @@ class ComponentGraph:
     def _references(self) -> dict[Reference, ReferenceValues]:
         features = [writer for writer in self.writers if isinstance(writer, Features)]
         return {
-            group.reference: reference_values(self.task, group.reference, self.value_taps, features)
+            group.reference: component_references(self.task, group.reference, self.value_taps, features)
             for group in self.task.prompts.groups
             if group.reference is not None
         }

@@ -88,7 +88,7 @@ def feature_sides(
             other = forward(task, batch.clean, batch.index, task.saes)
             clean, corrupt, values, spent = other, live, {}, 1
         else:
-            known = (references or {}).get(batch.reference) or reference_values(task, batch.reference)
+            known = (references or {}).get(batch.reference) or feature_references(task, batch.reference)
             clean, (corrupt, values) = live, _reference_run(task, batch, live, known)
             spent = 1 + known.passes
     sites = {
@@ -106,7 +106,7 @@ def feature_sides(
     return FeatureSides(batch, clean, corrupt, passes + spent, batch.reference is not None, sites=sites)
 
 
-def reference_values(task: Task, reference: Reference) -> ReferenceValues:
+def feature_references(task: Task, reference: Reference) -> ReferenceValues:
     """The reference values of all features and errors of a task, by site and `.features` or `.error`."""
 
     def read(tokens: Int[Tensor, "prompt pos"]) -> dict[str, Tensor]:

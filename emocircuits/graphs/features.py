@@ -35,8 +35,8 @@ from emocircuits.graphs.feature_circuits import FeatureCircuits
 from emocircuits.graphs.feature_patches import FeaturePatcher
 from emocircuits.graphs.feature_sides import (
     FeatureSides,
+    feature_references,
     feature_sides,
-    reference_values,
     with_path_gradients,
 )
 from emocircuits.graphs.graph import chosen_among
@@ -201,7 +201,7 @@ class FeatureGraph:
     @cached_property
     def _references(self) -> dict[Reference, ReferenceValues]:
         return {
-            group.reference: reference_values(self.task, group.reference)
+            group.reference: feature_references(self.task, group.reference)
             for group in self.task.prompts.groups
             if group.reference is not None
         }

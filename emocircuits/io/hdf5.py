@@ -103,13 +103,13 @@ def read_array(group: h5py.Group, name: str, index: Any = ()) -> np.ndarray:
     )
 
 
-def write_json(group: h5py.Group, name: str, value: Any) -> None:
+def write_value(group: h5py.Group, name: str, value: Any) -> None:
     """Writes a plain value as one stamped JSON text."""
     text = json.dumps(value, sort_keys=True, allow_nan=False)
     _stamped(group.create_dataset(name, data=text, dtype=h5py.string_dtype()), "json")
 
 
-def read_json(group: h5py.Group, name: str) -> Any:
+def read_value(group: h5py.Group, name: str) -> Any:
     """Reads a value written by `write_json`."""
     return json.loads(_element(group, name).asstr()[()])
 

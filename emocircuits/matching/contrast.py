@@ -13,7 +13,7 @@ from scipy import sparse
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast:
+class StoryContrast:
     """One emotion against the mean over the others, every emotion weighing the same.
 
     Attributes:

@@ -11,7 +11,7 @@ negative. Δε is what the SAE cannot express, reported as ‖Δε‖² / ‖v�
 import numpy as np
 from jaxtyping import Float
 
-from emocircuits.matching.contrast import Contrast
+from emocircuits.matching.contrast import StoryContrast
 from emocircuits.matching.score import MatchInputs, MatchScore
 
 
@@ -24,7 +24,7 @@ CARD = MatchScore("delta", "difference of mean activation between the emotion an
 
 
 def residual(
-    contrast: Contrast,
+    contrast: StoryContrast,
     stream: Float[np.ndarray, "story d_model"],
     features: Float[np.ndarray, "story feature"],
     decoder: Float[np.ndarray, "feature d_model"],
@@ -35,7 +35,7 @@ def residual(
 
 
 def residual_share(
-    contrast: Contrast,
+    contrast: StoryContrast,
     stream: Float[np.ndarray, "story d_model"],
     features: Float[np.ndarray, "story feature"],
     decoder: Float[np.ndarray, "feature d_model"],

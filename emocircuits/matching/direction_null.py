@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from emocircuits.matching.contrast import Contrast
+from emocircuits.matching.contrast import StoryContrast
 from emocircuits.matching.decoder_cosine import unit
 from emocircuits.matching.permutation import permuted_contrasts
 from emocircuits.numerics import generator
@@ -39,7 +39,7 @@ class DirectionNull:
 
 def direction_null(
     stream: Float[np.ndarray, "story d_model"],
-    contrast: Contrast,
+    contrast: StoryContrast,
     decoder: Float[np.ndarray, "feature d_model"],
     directions: Float[np.ndarray, "emotion d_model"],
     eligible: Bool[np.ndarray, "feature"],
@@ -70,7 +70,7 @@ def direction_null(
 
 def _permuted(
     stream: Float[np.ndarray, "story d_model"],
-    contrast: Contrast,
+    contrast: StoryContrast,
     orders: Int[np.ndarray, "permutation story"],
 ) -> Float[np.ndarray, "draw d_model"]:
     found = []

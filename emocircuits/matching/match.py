@@ -11,7 +11,7 @@ from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.artifacts.matches import FeatureMatches
 from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError, unknown
-from emocircuits.matching.contrast import Contrast
+from emocircuits.matching.contrast import StoryContrast
 from emocircuits.matching.match_stories import Labels, SiteMatch, join_sites, match_site
 from emocircuits.matching.permutation import permutations
 from emocircuits.matching.settings import MatchSettings
@@ -99,7 +99,7 @@ def labelled_stories(
     first = int(directions.setting("from_token"))
     fit, emotions = _stories(store, directions, "fit_split", first)
     held, held_emotions = _stories(store, directions, "held_out_split", first)
-    contrast = Contrast(emotions, len(directions.emotions))
+    contrast = StoryContrast(emotions, len(directions.emotions))
     if (contrast.counts == 0).any():
         raise UserError(
             f"no story shows the emotion '{directions.emotions[int(contrast.counts.argmin())]}'",

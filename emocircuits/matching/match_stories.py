@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from emocircuits.matching.contrast import Contrast
+from emocircuits.matching.contrast import StoryContrast
 from emocircuits.matching.delta import residual_share
 from emocircuits.matching.direction_null import DirectionNull, direction_null
 from emocircuits.matching.frequency_matched import frequency_matched
@@ -36,7 +36,7 @@ class Labels:
     """
 
     fit: Int[np.ndarray, "story"]
-    contrast: Contrast
+    contrast: StoryContrast
     held: Int[np.ndarray, "held"]
     held_emotions: Int[np.ndarray, "held"]
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch.nn.functional import embedding_bag
 
-from emocircuits.matching.contrast import Contrast
+from emocircuits.matching.contrast import StoryContrast
 from emocircuits.matching.standardised_delta import standardised
 from emocircuits.numerics import generator
 
@@ -26,7 +26,9 @@ def permutations(n_stories: int, n: int, seed: int) -> Int[np.ndarray, "permutat
 
 
 def permuted_contrasts(
-    values: Float[np.ndarray, "story width"], contrast: Contrast, orders: Int[np.ndarray, "permutation story"]
+    values: Float[np.ndarray, "story width"],
+    contrast: StoryContrast,
+    orders: Int[np.ndarray, "permutation story"],
 ) -> Float[torch.Tensor, "permutation emotion width"]:
     """The contrast of all emotions under every permutation, float32.
 
@@ -48,7 +50,7 @@ def permuted_contrasts(
 @torch.no_grad()
 def null_maxima(
     features: Float[np.ndarray, "story feature"],
-    contrast: Contrast,
+    contrast: StoryContrast,
     orders: Int[np.ndarray, "permutation story"],
     eligible: Bool[np.ndarray, "feature"],
 ) -> Float[np.ndarray, "permutation emotion"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 
 from emocircuits.matching.auroc import one_vs_others
-from emocircuits.matching.contrast import Contrast
+from emocircuits.matching.contrast import StoryContrast
 from emocircuits.matching.standardised_delta import standardised
 from emocircuits.matching.targeted_ablation import probe_auroc
 
@@ -18,7 +18,7 @@ UNITS = 20
 
 def units_auroc(
     fit: Float[np.ndarray, "story unit"],
-    contrast: Contrast,
+    contrast: StoryContrast,
     held: Float[np.ndarray, "held unit"],
     held_labels: Int[np.ndarray, "held"],
     n: int = UNITS,
@@ -56,7 +56,7 @@ def directions_auroc(
 
 def logistic_auroc(
     fit: Float[np.ndarray, "story d_model"],
-    contrast: Contrast,
+    contrast: StoryContrast,
     held: Float[np.ndarray, "held d_model"],
     held_labels: Int[np.ndarray, "held"],
     *,

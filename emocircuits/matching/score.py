@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from emocircuits.matching.contrast import Contrast
+from emocircuits.matching.contrast import StoryContrast
 from emocircuits.registry import Registry
 
 
@@ -24,7 +24,7 @@ class MatchInputs:
     """
 
     features: Float[np.ndarray, "story feature"]
-    contrast: Contrast
+    contrast: StoryContrast
     held_features: Float[np.ndarray, "held feature"]
     held_labels: Int[np.ndarray, "held"]
     decoder: Float[np.ndarray, "feature d_model"]

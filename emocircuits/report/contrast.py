@@ -11,7 +11,7 @@ MEASURES = {"rate": "rate", "logit_diff": "logit difference"}
 
 
 @dataclass(frozen=True)
-class Contrast:
+class SteeringContrast:
     """Steering at the largest positive strength against its controls.
 
     Attributes:
@@ -47,7 +47,7 @@ def steered_column(rows: pd.DataFrame) -> str | None:
     return next((name for name in MEASURES if name in rows and rows[name].notna().any()), None)
 
 
-def contrast(run: RunData, behaviour: str) -> Contrast | None:
+def contrast(run: RunData, behaviour: str) -> SteeringContrast | None:
     """The contrast of a behaviour, or None where it was not steered."""
     rows = run.steering[run.steering.behaviour == behaviour]
     column = steered_column(rows)
@@ -65,4 +65,4 @@ def contrast(run: RunData, behaviour: str) -> Contrast | None:
         if len(group := top[top.kind == kind])
     }
     baseline = float(zero[column].mean()) if len(zero) else float("nan")
-    return Contrast(behaviour, MEASURES[column], strength, baseline, emotions, ranges)
+    return SteeringContrast(behaviour, MEASURES[column], strength, baseline, emotions, ranges)

@@ -36,7 +36,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModuleSource:
     """One module of the package, read but not run.
 
     Attributes:
@@ -66,7 +66,7 @@ class Source:
         return self.path.name == "__init__.py"
 
 
-def read_source(module: str) -> Source:
+def read_source(module: str) -> ModuleSource:
     """A module of the package, parsed once and again when its file has changed."""
     path = module_file(module)
     if path is None:
@@ -88,10 +88,10 @@ def module_file(module: str) -> Path | None:
 
 
 @cache
-def _parsed(module: str, path: Path, stamp: tuple[int, int]) -> Source:
+def _parsed(module: str, path: Path, stamp: tuple[int, int]) -> ModuleSource:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     top, functions, texts = _read(tree)
-    return Source(
+    return ModuleSource(
         name=module,
         path=path,
         code=sha256_bytes(ast.dump(tree).encode()),

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from emocircuits.provenance import PACKAGE, sha256_file, sha256_json
-from emocircuits.runs.module_source import ROOT, Import, Source, Unit, module_file, read_source
+from emocircuits.runs.module_source import ROOT, Import, ModuleSource, Unit, module_file, read_source
 
 LIBRARIES = ("torch", "transformers", "transformer-lens", "sae-lens")
 READERS = {"__file__", "resources"}
@@ -33,7 +33,7 @@ def source_hash(module: str) -> str:
     return sha256_json({"code": code, "data": data, "libraries": versions})
 
 
-def closure(module: str) -> tuple[list[Source], list[Path]]:
+def closure(module: str) -> tuple[list[ModuleSource], list[Path]]:
     """The modules of the package that a module depends on, with itself, and the data files that they read."""
     walk = _Walk()
     walk.enter(read_source(module))
@@ -54,20 +54,20 @@ class _Walk:
     """
 
     def __init__(self) -> None:
-        self.seen: dict[str, Source] = {}
+        self.seen: dict[str, ModuleSource] = {}
         self.reading: set[str] = set()
         self.mentioned: dict[str, set[str]] = {}
-        self._functions: list[tuple[str, Source, Unit]] = []  # that nothing has mentioned so far
-        self._left: list[tuple[Source, Unit]] = []
+        self._functions: list[tuple[str, ModuleSource, Unit]] = []  # that nothing has mentioned so far
+        self._left: list[tuple[ModuleSource, Unit]] = []
 
-    def enter(self, source: Source) -> None:
+    def enter(self, source: ModuleSource) -> None:
         """A module that counts."""
         if source.name not in self.seen:
             self.seen[source.name] = source
             self._left.append((source, source.top))
             self._functions += [(name, source, unit) for name, unit in source.functions]
 
-    def use(self, source: Source, *units: Unit) -> None:
+    def use(self, source: ModuleSource, *units: Unit) -> None:
         """Code of a module that counts."""
         self._left += [(source, unit) for unit in units]
 
@@ -99,7 +99,7 @@ class _Walk:
                 for member in registry_members(source.name, registry):
                     self.enter(read_source(member))
 
-    def _called(self, name: str, source: Source) -> bool:
+    def _called(self, name: str, source: ModuleSource) -> bool:
         by = self.mentioned.get(name, set())
         if source.name not in FACADES:
             return bool(by)
@@ -108,7 +108,7 @@ class _Walk:
         return inside or any(wanted in self.seen[other].top.imports for other in by)
 
 
-def resolve(wanted: Import) -> list[Source]:
+def resolve(wanted: Import) -> list[ModuleSource]:
     """The modules behind an import: the one that defines the name, not those that pass it on."""
     module, name = wanted
     if name and module_file(f"{module}.{name}"):
@@ -121,7 +121,7 @@ def resolve(wanted: Import) -> list[Source]:
     return [] if source.is_package and not name else [source]
 
 
-def data_files(source: Source) -> list[Path]:
+def data_files(source: ModuleSource) -> list[Path]:
     """The data files in a module's folder, and in its folders without code, whose name or folder the module
     names; all of them where it names none.
     """

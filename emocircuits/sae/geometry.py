@@ -17,7 +17,7 @@ SAME = 0.7
 
 
 @dataclass(frozen=True)
-class Agreement:
+class SeedAgreement:
     """How alike two dictionaries of one size are, features paired one to one so that the sum of cosines is
     largest.
 
@@ -43,7 +43,7 @@ def decoder_encoder_cosine(sae: Any) -> float:
     return float(((read * write).sum(1)[alive] / norms[alive]).mean()) if bool(alive.any()) else 0.0
 
 
-def agreement(first: Any, second: Any, *, seed: int = 0) -> Agreement:
+def agreement(first: Any, second: Any, *, seed: int = 0) -> SeedAgreement:
     """Pairs the features of two SAEs (Hungarian assignment on decoder cosines; 4096 features take seconds).
 
     Raises:
@@ -61,7 +61,7 @@ def agreement(first: Any, second: Any, *, seed: int = 0) -> Agreement:
     reading = (encoders[0][left] * encoders[1][right]).sum(1)
     rng = generator(seed, "random dictionaries")
     random = [_unit(rng.normal(size=decoders[0].shape)) for _ in range(2)]
-    return Agreement(
+    return SeedAgreement(
         mean_cosine=float(cosines.mean()),
         same_fraction=float(((cosines > SAME) & (reading > SAME)).mean()),
         chance_cosine=float(_pair(*random)[2].mean()),

@@ -19,7 +19,7 @@ from emocircuits.artifacts.matches import FeatureMatches
 from emocircuits.experiments.feature_controls import held_sets
 from emocircuits.experiments.mediation import MediationSettings, mediation
 from emocircuits.matching import MatchSettings, match_features
-from emocircuits.matching.contrast import Contrast
+from emocircuits.matching.contrast import StoryContrast
 from emocircuits.matching.match import labelled_stories
 from emocircuits.matching.match_stories import Labels, join_sites, match_site
 from emocircuits.matching.permutation import permutations
@@ -232,7 +232,9 @@ def _permuted_match(
     """The table of matches of one site with permuted labels; `attrs["smallest_p"]` is the smallest p of every
     emotion.
     """
-    labels = Labels(fit[0], Contrast(source.permutation(fit[1]), n), held[0], source.permutation(held[1]))
+    labels = Labels(
+        fit[0], StoryContrast(source.permutation(fit[1]), n), held[0], source.permutation(held[1])
+    )
     raw = labels.contrast.apply(seen.stream[labels.fit])
     directions = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
     joined = join_sites([match_site(site, seen, labels, directions, orders, how)], how)

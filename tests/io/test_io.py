@@ -39,10 +39,10 @@ def test_a_full_disk_is_a_failure_in_one_line(tmp_path):
 def test_hdf5_elements_round_trip(tmp_path, array):
     with hdf5.create(tmp_path / "a.h5", "thing", 1) as file:
         hdf5.write_array(file, "x", array)
-        hdf5.write_json(file, "about", {"k": [1, None, "ü"]})
+        hdf5.write_value(file, "about", {"k": [1, None, "ü"]})
     with hdf5.open_stamped(tmp_path / "a.h5", "thing", 1) as file:
         assert np.array_equal(hdf5.read_array(file, "x"), array)
-        assert hdf5.read_json(file, "about") == {"k": [1, None, "ü"]}
+        assert hdf5.read_value(file, "about") == {"k": [1, None, "ü"]}
         with pytest.raises(UserError, match="no element"):
             hdf5.read_array(file, "y")
 

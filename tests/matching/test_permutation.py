@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from emocircuits.matching.contrast import Contrast
+from emocircuits.matching.contrast import StoryContrast
 from emocircuits.matching.permutation import family_wise_p, null_maxima, permutations, q_values
 from emocircuits.matching.standardised_delta import standardised
 from emocircuits.numerics import benjamini_hochberg
 
 
 def z_of(features, labels, n):
-    contrast = Contrast(labels, n)
+    contrast = StoryContrast(labels, n)
     return contrast.apply(standardised(features)) / contrast.standard_error()[:, None]
 
 
@@ -25,7 +25,7 @@ def test_maxima_and_p_equal_a_loop():
         all(sorted(order) == list(range(50)) for order in orders)
         and (orders == permutations(50, 37, seed=3)).all()
     )
-    maxima = null_maxima(features, Contrast(labels, 5), orders, eligible)
+    maxima = null_maxima(features, StoryContrast(labels, 5), orders, eligible)
     for number, order in enumerate(orders):
         dealt = np.empty(50, dtype=int)
         dealt[order] = np.sort(labels)
@@ -42,7 +42,10 @@ def test_maxima_and_p_equal_a_loop():
 
 def test_no_eligible_feature_gives_no_maximum():
     maxima = null_maxima(
-        np.ones((6, 3), np.float32), Contrast(np.arange(6) % 2, 2), permutations(6, 4, 0), np.zeros(3, bool)
+        np.ones((6, 3), np.float32),
+        StoryContrast(np.arange(6) % 2, 2),
+        permutations(6, 4, 0),
+        np.zeros(3, bool),
     )
     assert np.isneginf(maxima).all()
 
@@ -81,7 +84,7 @@ def test_false_positive_rate_under_permuted_labels():
     for world in range(150):
         shuffled = rng.permutation(labels)
         maxima = null_maxima(
-            features, Contrast(shuffled, 3), permutations(60, 99, seed=world), np.ones(18, bool)
+            features, StoryContrast(shuffled, 3), permutations(60, 99, seed=world), np.ones(18, bool)
         )
         best = family_wise_p(z_of(features, shuffled, 3), maxima).min(axis=1)
         hits, trials = hits + (best <= 0.05).sum(), trials + 3

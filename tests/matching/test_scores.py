@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from emocircuits.matching import MATCH_SCORES, MatchInputs
 from emocircuits.matching.auroc import one_vs_others
-from emocircuits.matching.contrast import Contrast
+from emocircuits.matching.contrast import StoryContrast
 from emocircuits.matching.delta import residual, residual_share
 from emocircuits.matching.standardised_delta import standardised
 
@@ -23,7 +23,7 @@ def inputs(seed=0, stories=41, emotions=4, features=9, width=6, held=23):
     directions = rng.normal(size=(emotions, width))
     return MatchInputs(
         values,
-        Contrast(labels, emotions),
+        StoryContrast(labels, emotions),
         np.round(rng.exponential(size=(held, features)), 1).astype(np.float32),
         rng.integers(0, emotions, held),
         rng.normal(size=(features, width)).astype(np.float32),
@@ -128,7 +128,7 @@ def test_z_is_delta_over_its_standard_error():
     rng = np.random.default_rng(0)
     draws = [
         (
-            Contrast(rng.permutation(given_inputs.contrast.labels), 4).apply(
+            StoryContrast(rng.permutation(given_inputs.contrast.labels), 4).apply(
                 standardised(given_inputs.features)
             )
             / given_inputs.contrast.standard_error()[:, None]
@@ -172,12 +172,12 @@ def test_the_decomposition_is_exact(seed, width, features, emotions):
     )
     errors = rng.normal(size=(len(labels), width))
     stream = codes @ decoder + bias + errors
-    v, rest = residual(Contrast(labels, emotions), stream, codes, decoder)
+    v, rest = residual(StoryContrast(labels, emotions), stream, codes, decoder)
     np.testing.assert_allclose(v, loop_contrast(stream, labels, emotions), atol=1e-12)
     np.testing.assert_allclose(rest, loop_contrast(errors, labels, emotions), atol=1e-12)
     np.testing.assert_allclose(v, loop_contrast(codes, labels, emotions) @ decoder + rest, atol=1e-12)
-    share = residual_share(Contrast(labels, emotions), stream, codes, decoder)
+    share = residual_share(StoryContrast(labels, emotions), stream, codes, decoder)
     np.testing.assert_allclose(share, (rest**2).sum(1) / (v**2).sum(1), rtol=1e-10)
-    assert residual_share(Contrast(labels, emotions), codes @ decoder, codes, decoder) == pytest.approx(
+    assert residual_share(StoryContrast(labels, emotions), codes @ decoder, codes, decoder) == pytest.approx(
         0.0, abs=1e-20
     )

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
-from emocircuits.report.contrast import Contrast, steered_column
+from emocircuits.report.contrast import SteeringContrast, steered_column
 
 
 def test_within_and_outside_the_controls():
-    steered = Contrast(
+    steered = SteeringContrast(
         "b",
         "rate",
         0.5,
@@ -17,7 +17,7 @@ def test_within_and_outside_the_controls():
     )
     assert steered.within("desperate") == ["content"] and steered.outside("desperate") is False
     assert steered.outside("calm") is None, "an emotion that was not steered"
-    alone = Contrast("b", "rate", 0.5, 0.2, steered.rows, {"random": (20, 0.1, 0.3)})
+    alone = SteeringContrast("b", "rate", 0.5, 0.2, steered.rows, {"random": (20, 0.1, 0.3)})
     assert alone.outside("desperate") is True
 
 

@@ -18,7 +18,7 @@ from emocircuits.sae.dictionary import open_dictionaries
 from emocircuits.sae.loading.formats import FORMATS, read_sae
 from emocircuits.sae.loading.pretrained import (
     Owner,
-    Source,
+    PretrainedSource,
     adopt,
     check_measured,
     find_pretrained,
@@ -150,7 +150,7 @@ def test_every_format_gives_the_same_sae(world, form):
     folder = root / form / "layers.1"
     expected = saes[write(form, folder, saes)]
     assert read_sae(folder)[0] == form
-    found = take(world, Source("mine", folder, neuronpedia="tiny/1-res"))
+    found = take(world, PretrainedSource("mine", folder, neuronpedia="tiny/1-res"))
     assert (
         found.cfg.metadata.hook_name == SITE
         and neuronpedia_url(found, 7) == "https://www.neuronpedia.org/tiny/1-res/7"
@@ -178,31 +178,31 @@ def test_a_scale_that_was_not_folded_is_folded(world):
     )
     for said in (0.0, scale):
         torch.testing.assert_close(
-            take(world, Source("scaled", folder, scale=said)).encode(x),
+            take(world, PretrainedSource("scaled", folder, scale=said)).encode(x),
             saes["topk"].encode(x),
             rtol=0,
             atol=1e-4 * float(x.abs().max()),
         )
     with pytest.raises(UserError, match="has L0 .*usual causes: .1.*.2. a scale"):
-        take(world, Source("scaled", folder, scale=scale * 30))
+        take(world, PretrainedSource("scaled", folder, scale=scale * 30))
 
 
 def test_recorded_numbers_are_compared_with_measured_ones(world):
     root, saes, x = world
-    found = check_measured(saes["topk"], Source("a", root), SITE, x)
+    found = check_measured(saes["topk"], PretrainedSource("a", root), SITE, x)
     assert found["l0"] == pytest.approx(4, abs=0.5) and found["fvu"] < 0.5
-    check_measured(saes["topk"], Source("a", root, l0=found["l0"] * 1.3, fvu=found["fvu"]), SITE, x)
+    check_measured(saes["topk"], PretrainedSource("a", root, l0=found["l0"] * 1.3, fvu=found["fvu"]), SITE, x)
     with pytest.raises(UserError, match="expected about L0 64.0 as its release says"):
-        check_measured(saes["topk"], Source("a", root, l0=64.0), SITE, x)
+        check_measured(saes["topk"], PretrainedSource("a", root, l0=64.0), SITE, x)
     with pytest.raises(UserError, match="expected an FVU below"):
-        check_measured(saes["topk"], Source("a", root), SITE, x[:, torch.randperm(x.shape[1])] * 9)
+        check_measured(saes["topk"], PretrainedSource("a", root), SITE, x[:, torch.randperm(x.shape[1])] * 9)
 
 
 def test_what_does_not_belong_is_refused(world):
     root, saes, x = world
     folder = root / "dictionary_learning" / "layers.1"
     write("dictionary_learning", folder, saes)
-    source = Source("mine", folder)
+    source = PretrainedSource("mine", folder)
     with pytest.raises(UserError, match=f"was trained on {SITE}; expected {SITES[0]}"):
         take(world, source, site=SITES[0])
     with pytest.raises(UserError, match="d_in .*belongs to another model"):

@@ -92,7 +92,7 @@ class ActivationStore:
                     expected=str(VERSION),
                     cure="run the collect stage again",
                 )
-            about = hdf5.read_json(file, "about")
+            about = hdf5.read_value(file, "about")
             prompts = pd.DataFrame(
                 {name: hdf5.read_array(file["prompts"], name) for name in about["columns"]}
             )

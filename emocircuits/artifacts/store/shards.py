@@ -248,7 +248,7 @@ def write_index(
     """
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         hdf5.stamp(file, STORE, VERSION)
-        hdf5.write_json(file, "about", about)
+        hdf5.write_value(file, "about", about)
         for name, column in prompts.items():
             hdf5.write_array(file.require_group("prompts"), name, column)
         for name, column in rows.items():

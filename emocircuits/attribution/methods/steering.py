@@ -37,7 +37,7 @@ from emocircuits.passes.task import Task
 EMBEDDING = "blocks.0.hook_resid_pre"
 
 
-def steering(request: Request) -> AttributionResult:
+def steering_attribution(request: Request) -> AttributionResult:
     """Answers a request: the corrupt prompts are pushed, the clean ones are read by the default push alone.
 
     Raises:
@@ -179,7 +179,7 @@ METHODS.add(
         gradient="corrupt prompts with α of the push",
         passes=f"2 + 4·m, m = {STEPS}",
         source="Macar et al. 2603.21396",
-        run=steering,
+        run=steering_attribution,
         references=False,
         pairs=False,
         steps=(("features", STEPS), ("components", STEPS)),

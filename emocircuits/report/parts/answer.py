@@ -3,7 +3,7 @@
 from typing import Any
 
 from emocircuits.limits import SIGNIFICANCE
-from emocircuits.report.contrast import CONTROLS, Contrast, contrast
+from emocircuits.report.contrast import CONTROLS, SteeringContrast, contrast
 from emocircuits.report.pictures import Pictures
 from emocircuits.report.run_data import RunData
 from emocircuits.report.tables import Cell, estimate, table
@@ -60,7 +60,7 @@ def verdict(run: RunData, behaviour: str) -> str:
     return " ".join(sentences)
 
 
-def _effect(steered: Contrast, emotion: str) -> list[str]:
+def _effect(steered: SteeringContrast, emotion: str) -> list[str]:
     """What adding the emotion does, and whether its controls do as much."""
     value, low, high = steered.rows[emotion]
     reach = "; ".join(
@@ -80,7 +80,7 @@ def _effect(steered: Contrast, emotion: str) -> list[str]:
     return [moved, _within(steered, emotion)]
 
 
-def _within(steered: Contrast, emotion: str) -> str:
+def _within(steered: SteeringContrast, emotion: str) -> str:
     inside = steered.within(emotion)
     if len(inside) == len(steered.ranges):
         return "<b>That is within the range of the controls: no effect specific to the emotion was found.</b>"
@@ -136,14 +136,14 @@ def _filled(heads: list[str], rows: list[list[Any]]) -> str:
     return table([heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
 
 
-def _estimate(steered: Contrast | None, direction: str) -> Cell | None:
+def _estimate(steered: SteeringContrast | None, direction: str) -> Cell | None:
     if steered is None or direction not in steered.rows:
         return None
     value, low, high = steered.rows[direction]
     return estimate(value, low, high, strong=True)
 
 
-def _range(steered: Contrast | None, kind: str) -> Cell | None:
+def _range(steered: SteeringContrast | None, kind: str) -> Cell | None:
     if steered is None or kind not in steered.ranges:
         return None
     count, low, high = steered.ranges[kind]

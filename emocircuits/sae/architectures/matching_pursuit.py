@@ -33,7 +33,7 @@ def build(settings: SAESettings, d_in: int, metadata: SAEMetadata, device: str) 
 
 
 @torch.no_grad()
-def unit_rows(sae: TrainingSAE) -> None:
+def to_unit_rows(sae: TrainingSAE) -> None:
     """Keeps decoder rows at length one: only then does a step take off exactly what its feature explains."""
     sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True))
 
@@ -48,6 +48,6 @@ ARCHITECTURES.add(
         "k features one by one, each from what the last ones left",
         build,
         finish,
-        after_step=unit_rows,
+        after_step=to_unit_rows,
     )
 )

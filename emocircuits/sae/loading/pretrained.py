@@ -34,7 +34,7 @@ WORTHLESS = 0.95  # of the variance unexplained: no better than the mean
 
 
 @dataclass(frozen=True)
-class Source:
+class PretrainedSource:
     """Where an SAE comes from.
 
     Attributes:
@@ -75,7 +75,7 @@ def parse_pretrained(entries: Sequence[str], sites: Sequence[str]) -> dict[str, 
     return found
 
 
-def find_pretrained(name: str) -> Source:
+def find_pretrained(name: str) -> PretrainedSource:
     """The files a name means; those of a release come from the local cache or the Hugging Face hub.
 
     Raises:
@@ -83,7 +83,7 @@ def find_pretrained(name: str) -> Source:
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        return Source(name, path)
+        return PretrainedSource(name, path)
     release, colon, sae_id = name.partition(":")
     if not colon:
         raise UserError(
@@ -99,7 +99,7 @@ def find_pretrained(name: str) -> Source:
         [f"{folder}/{pattern}" for pattern in FILES] + [f"{folder}/*/{pattern}" for pattern in FILES],
     )
     explained = about.expected_var_explained.get(sae_id, 1.0)
-    return Source(
+    return PretrainedSource(
         name,
         root / folder,
         float(about.expected_l0.get(sae_id, 0.0)),
@@ -194,7 +194,7 @@ class Owner:
 
 
 def adopt(
-    source: Source,
+    source: PretrainedSource,
     target: Path,
     owner: Owner,
     *,
@@ -220,7 +220,7 @@ def adopt(
 
 
 def open_pretrained(
-    source: Source,
+    source: PretrainedSource,
     owner: Owner | None = None,
     *,
     site: str,
@@ -274,7 +274,7 @@ def open_pretrained(
     return sae
 
 
-def _build(source: Source, raw: RawSAE, activations: Float[Tensor, "row d_in"] | None) -> SAE:
+def _build(source: PretrainedSource, raw: RawSAE, activations: Float[Tensor, "row d_in"] | None) -> SAE:
     config = {key: value for key, value in raw.config.items() if key != "metadata"}
     folded = config.get("normalize_activations") == "expected_average_only_in" or raw.scale != 1.0
     config |= {
@@ -298,7 +298,7 @@ def _build(source: Source, raw: RawSAE, activations: Float[Tensor, "row d_in"] |
     return sae.requires_grad_(False).eval()
 
 
-def _scale(source: Source, activations: Float[Tensor, "row d_in"] | None) -> float:
+def _scale(source: PretrainedSource, activations: Float[Tensor, "row d_in"] | None) -> float:
     """Where no file says it, the scale that the normalisation is defined by: mean norm -> sqrt(d_in)."""
     if activations is None:
         raise UserError(
@@ -309,7 +309,7 @@ def _scale(source: Source, activations: Float[Tensor, "row d_in"] | None) -> flo
 
 @torch.no_grad()
 def check_measured(
-    sae: SAE, source: Source, site: str, activations: Float[Tensor, "row d_in"]
+    sae: SAE, source: PretrainedSource, site: str, activations: Float[Tensor, "row d_in"]
 ) -> dict[str, float]:
     """L0 and FVU on given rows, refused when they are far from what the release says, or worthless.
 

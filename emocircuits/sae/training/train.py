@@ -30,7 +30,7 @@ from emocircuits.sae.loading.handle import load_sae
 from emocircuits.sae.rows import as_selection, held_out_blocks, moments, scaled_batches, training_rows
 from emocircuits.sae.settings import SAESettings
 from emocircuits.sae.training.checkpoint import Checkpoints
-from emocircuits.sae.training.trainer import Source, Training
+from emocircuits.sae.training.trainer import RowSource, Training
 
 CHECKPOINTS = ".checkpoints"
 
@@ -98,7 +98,7 @@ def train_saes(
             save_pair(sae, paths[site])
             checkpoints.clear()
 
-    side_by_side(work, left, settings.steps, 1 if together else settings.workers)
+    train_together(work, left, settings.steps, 1 if together else settings.workers)
     barrier()
     remove_if_empty(Path(out_dir) / CHECKPOINTS)
     return {site: load_sae(path, site=site, d_in=store.d_model) for site, path in paths.items()}
@@ -123,7 +123,7 @@ def training_key(settings: SAESettings, seed: int, *origin: str) -> str:
     return sha256_json([{**settings.shaping, "seed": seed}, *origin])
 
 
-def side_by_side(
+def train_together(
     work: Callable[[str, Callable[[int], None]], None], sites: Sequence[str], steps: int, workers: int
 ) -> None:
     """Calls `work` for every site, `workers` at a time on one thread each; when one fails or the user stops,
@@ -196,7 +196,7 @@ def train_one(
         "model_hash": store.metadata.get("model_hash"),
         "store_hash": store.content_hash,
     }
-    source = Source(site, mean, deviation, about)
+    source = RowSource(site, mean, deviation, about)
     say(f"{site}: {len(rows)} rows, gamma = |mean| / |sigma| = {source.mean_to_spread:.2f}")
     training = Training(
         source, settings, seed=seed, device=device, checkpoints=checkpoints, together=together

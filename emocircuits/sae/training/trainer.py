@@ -30,7 +30,7 @@ _SEEDING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class RowSource:
     """Where the rows of one site come from.
 
     Attributes:
@@ -73,7 +73,7 @@ class Training:
 
     def __init__(
         self,
-        source: Source,
+        source: RowSource,
         settings: SAESettings,
         *,
         seed: int = 0,
