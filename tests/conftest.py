@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 # a busy machine is no failure of an example
@@ -47,9 +48,18 @@ def real_model(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def debug_run(tmp_path_factory) -> Path:
-    """A finished run of the debug recipe (read-only: copy it before changing anything)."""
+    """A finished run of the debug recipe, the same for all workers (read-only: copy it before changing
+    anything).
+    """
     from emocircuits.cli.main import main
 
-    directory = tmp_path_factory.mktemp("runs") / "debug"
-    assert main(["run", str(ROOT / "analyses/recipes/debug.toml"), "--out", str(directory), "--quiet"]) == 0
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    directory, finished = shared / "debug_run", shared / "debug_run.finished"
+    with FileLock(shared / "debug_run.lock", timeout=300):
+        if not finished.exists():
+            recipe = str(ROOT / "analyses/recipes/debug.toml")
+            assert main(["run", recipe, "--out", str(directory), "--quiet"]) == 0
+            finished.touch()
     return directory
