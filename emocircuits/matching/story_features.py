@@ -3,6 +3,7 @@ site.
 """
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ def story_features(
         )
     groups = np.full(store.n_prompts, -1) if groups is None else groups
     chosen = np.zeros(store.n_prompts, dtype=bool)
-    chosen[stories] = True
+    first_of, back = np.unique(_first_alike(store, site, stories), return_inverse=True)
+    chosen[stories[first_of]] = True
     place = np.cumsum(chosen) - 1
     thinned = store.select(np.ones(store.n_prompts, dtype=bool), start=1)
     thinned = thinned[:: max(1, -(-len(thinned) // DENSITY_ROWS))]
@@ -84,9 +86,9 @@ def story_features(
     counting = chosen[store.prompt_index] & (store.positions >= from_token)
     rows = np.flatnonzero(counting | sampled)
     d_sae = dictionary.d_sae
-    sums = np.zeros((len(stories), d_sae), dtype=np.float32)
-    firings = np.zeros((len(stories), d_sae), dtype=np.int32)
-    stream = np.zeros((len(stories), store.d_model))
+    sums = np.zeros((len(first_of), d_sae), dtype=np.float32)
+    firings = np.zeros((len(first_of), d_sae), dtype=np.int32)
+    stream = np.zeros((len(first_of), store.d_model))
     n_groups = int(groups.max(initial=-1)) + 2  # the last one is -1: prompts of no emotion
     fired, seen = np.zeros((n_groups, d_sae)), np.zeros(n_groups)
     for numbers, block in store.blocks(site, rows, size=BLOCK):
@@ -112,15 +114,31 @@ def story_features(
     whole = fired.sum(axis=0) / max(1.0, seen.sum())
     outside = (fired.sum(axis=0) - fired[:-1]) / np.maximum(seen.sum() - seen[:-1], 1.0)[:, None]
     found = StoryFeatures(
-        features=(sums / counts[:, None]).astype(np.float32),
-        stream=(stream / counts[:, None]).astype(np.float32),
-        firings=firings,
+        features=(sums / counts[first_of, None]).astype(np.float32)[back],
+        stream=(stream / counts[first_of, None]).astype(np.float32)[back],
+        firings=firings[back],
         decoder=dictionary.decoder.cpu().numpy(),
         encoder=dictionary.encoder.cpu().numpy(),
         density=whole,
         density_elsewhere=np.minimum(whole, outside.min(axis=0, initial=1.0)),
     )
     _check_finite(found, site, store)
+    return found
+
+
+def _first_alike(
+    store: ActivationStore, site: str, stories: Int[np.ndarray, "story"]
+) -> Int[np.ndarray, "story"]:
+    """For each story the place of the first one with the same rows: the same text may be told of several
+    emotions.
+    """
+    first_row, n_rows = (store.prompts[name].to_numpy()[stories] for name in ("offset", "n_tokens"))
+    seen: dict[bytes, int] = {}
+    found = np.empty(len(stories), dtype=np.int64)
+    for place, (start, count) in enumerate(zip(first_row.tolist(), n_rows.tolist(), strict=True)):
+        rows = np.ascontiguousarray(store.read_raw(site, slice(start, start + count)))
+        found[place] = seen.setdefault(blake2b(rows.data, digest_size=16).digest(), place)
+    store.unmap()
     return found
 
 

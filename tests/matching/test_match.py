@@ -21,6 +21,7 @@ from matching.matching_world import (
 )
 
 from emocircuits.artifacts.matches import FeatureMatches
+from emocircuits.artifacts.store.activation_store import ActivationStore, ActivationStoreWriter
 from emocircuits.errors import UserError
 from emocircuits.matching import MatchSettings, match_features
 from emocircuits.matching.story_features import story_features
@@ -79,6 +80,28 @@ def test_story_features_equal_a_loop(world):
     np.testing.assert_allclose(
         outside, np.min([fires.mean(0), *(fires[of_row != e].mean(0) for e in range(3))], axis=0)
     )
+
+
+def test_stories_with_the_same_rows_have_the_same_features(world, tmp_path):
+    site, n = SITES[1], world.store.n_prompts
+    values = {site: np.array(world.store.read(site, slice(0, world.store.n_rows))) for site in SITES}
+    for rows in values.values():
+        rows[40 * LENGTH : 41 * LENGTH] = rows[LENGTH : 2 * LENGTH]
+    prompts = world.store.prompts[["id", "emotion", "kind", "named", "split"]]
+    about = ({"model_hash": "m"}, "float32")
+    with ActivationStoreWriter(
+        tmp_path / "twins.h5", SITES, world.store.d_model, prompts, [np.arange(LENGTH)] * n, *about
+    ) as writer:
+        writer.append(np.arange(n), values)
+        writer.finish()
+    store, stories = ActivationStore.open(tmp_path / "twins.h5"), np.array([0, 1, 5, 40, 95])
+    got = story_features(store, world.saes[site], site, stories, from_token=FIRST)
+    usual = story_features(world.store, world.saes[site], site, stories, from_token=FIRST)
+    for name in ("features", "stream", "firings"):
+        expected = getattr(usual, name).copy()
+        assert not np.array_equal(expected[3], expected[1])
+        expected[3] = expected[1]
+        np.testing.assert_allclose(getattr(got, name), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_blocks_smaller_than_a_story_change_nothing(world, monkeypatch):
