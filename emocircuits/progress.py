@@ -21,7 +21,7 @@ class Bar(Protocol):
         """Moves the bar on by `n`."""
 
     def set_postfix_str(self, text: str) -> object:
-        """Shows a short text behind the bar."""
+        """Shows a short text after the bar."""
 
 
 @contextmanager

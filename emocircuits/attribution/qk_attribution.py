@@ -237,7 +237,7 @@ def _form(
     if not bool((scores > torch.finfo(scores.dtype).min / 2).all()):
         raise UserError(
             f"position {query} does not look at position {key}",
-            expected="a key that is not masked: not behind the query, within the window",
+            expected="a key that is not masked: not after the query, within the window",
         )
     (slopes,) = torch.autograd.grad(scores.sum(), leaf)
     values, slopes = scores.detach().to(slopes), slopes.detach()

@@ -96,10 +96,10 @@ def q_values(
     for emotion in np.unique(emotions):
         others = np.sort(np.delete(best, emotion))
         counts = np.searchsorted(others, others, side="right") + 1
-        # smallest level at or behind each other emotion
+        # smallest level at or after each other emotion
         later = np.minimum.accumulate((others * n / counts)[::-1])[::-1]
         mine = np.flatnonzero(emotions == emotion)
         own = p[mine] * n / (np.searchsorted(others, p[mine], side="right") + 1)
-        behind = np.append(later, np.inf)[np.searchsorted(others, p[mine], side="left")]
-        q[mine] = np.minimum(1.0, np.minimum(own, behind))
+        after = np.append(later, np.inf)[np.searchsorted(others, p[mine], side="left")]
+        q[mine] = np.minimum(1.0, np.minimum(own, after))
     return q

@@ -2,7 +2,7 @@
 into it.
 
 Hook names are the same on a `TransformerBridge` and a `HookedTransformer`; what lies between them is not:
-norms stand before a part, behind it (OLMo 2), on both sides (Gemma 2) or nowhere, attention and MLP stand in
+norms stand before a part, after it (OLMo 2), on both sides (Gemma 2) or nowhere, attention and MLP stand in
 a row or side by side (GPT-NeoX), several query heads share a key. So nothing is assumed: the maps are put
 together from the model's own modules and compared with what its hooks hold on a probe, once.
 """
@@ -115,8 +115,8 @@ class Arrangement:
 
     Attributes:
         n_heads: heads of q, k and v.
-        attn_norm, attn_post: names of the norms before and behind attention.
-        mlp: names of the norms before and behind the MLP; None where there is no MLP.
+        attn_norm, attn_post: names of the norms before and after attention.
+        mlp: names of the norms before and after the MLP; None where there is no MLP.
         parallel: whether the MLP reads the same stream as attention.
         positions: whether the model adds position embeddings.
     """

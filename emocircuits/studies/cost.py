@@ -5,7 +5,7 @@ another machine.
     SAE          (2 d S + 8 k d) R flop per site                         R rows; only the encoder is dense
     attribution  2 P t (2 + 2 n) flop per pair, and edges a fifth of it  t tokens of one side, n midpoints
     (one gradient: n = 1)
-    steering     2 P t (directions x strengths x prompts), halved: only the blocks behind the site run again
+    steering     2 P t (directions x strengths x prompts), halved: only the blocks after the site run again
 
 Flop turn into seconds by the rate of a large matrix product times the share of it that a model really
 reaches.

@@ -43,7 +43,7 @@ def traits(config: dict) -> str:
         f"{heads} heads share {shared} keys" if shared and shared != heads else "",
         f"window {config['sliding_window']}" if config.get("sliding_window") else "",
         "soft-capped" if config.get("final_logit_softcapping") else "",
-        "norms behind" if config["model_type"] in ("gemma2", "gemma3_text", "olmo2") else "",
+        "norms after" if config["model_type"] in ("gemma2", "gemma3_text", "olmo2") else "",
         "MLP beside attention" if config.get("use_parallel_residual") else "",
     ]
     return ", ".join(part for part in found if part) or "plain"

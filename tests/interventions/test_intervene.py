@@ -72,9 +72,9 @@ def test_a_cached_generation_is_edited_like_whole_prompts(hold):
             written.append(sample(model, tokens, 6, seed=1, cache=cache))
     assert torch.equal(*written) and not torch.equal(written[0], plain)
     with intervene(model, [add("m1", vector, "generated")]):
-        behind = sample(model, tokens, 6, seed=1)
+        after = sample(model, tokens, 6, seed=1)
     # the prompt itself is left alone
-    assert torch.equal(behind[:, :1], plain[:, :1]) and not torch.equal(behind, plain)
+    assert torch.equal(after[:, :1], plain[:, :1]) and not torch.equal(after, plain)
     assert torch.equal(sample(model, tokens, 6, seed=1), plain)
 
 

@@ -127,7 +127,7 @@ def copy() -> Planted:
 
 
 def induction() -> Planted:
-    """a0.h2 moves each token one place on; a1.h0 looks for the place behind an earlier copy of the last
+    """a0.h2 moves each token one place on; a1.h0 looks for the place after an earlier copy of the last
     token.
 
     Clean and corrupt differ in the token before the answer, so the keys that a0.h2 makes are what changes.

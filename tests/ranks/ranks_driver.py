@@ -27,7 +27,7 @@ def settings(name: str, **changes) -> SAESettings:
 
 
 def die_at(step: int) -> None:
-    """Rank 1 is killed behind so many steps."""
+    """Rank 1 is killed after so many steps."""
     real = train_module.train_one
 
     def train_one(*arguments, after_step, **options):

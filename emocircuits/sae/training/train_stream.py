@@ -43,7 +43,7 @@ def train_from_stream(
     `sae_weights.safetensors`.
 
     Mean and spread come from the stream's first window; what is measured after training (the threshold of the
-    BatchTopK kinds) from the batches behind the last one, which are new to the SAEs unless the stream has
+    BatchTopK kinds) from the batches after the last one, which are new to the SAEs unless the stream has
     begun to repeat itself. Interrupted or killed training goes on from its last checkpoints and gives the
     same weights.
 
@@ -132,7 +132,7 @@ def _finite(rows: Any, site: str, step: int) -> Float[Tensor, "batch d_in"]:
 
 
 def _behind(stream: SeekableStream, site: str, steps: int) -> Blocks:
-    """Batches behind the last one of the training."""
+    """Batches after the last one of the training."""
 
     def blocks() -> Iterator[Float[Tensor, "block d_in"]]:
         for step in range(steps, steps + -(-HELD_OUT_ROWS // stream.batch_size)):

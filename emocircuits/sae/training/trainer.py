@@ -115,12 +115,12 @@ class Training:
 
     @property
     def steps_done(self) -> int:
-        """Optimiser steps behind it."""
+        """Optimiser steps done."""
         return self.trainer.n_training_steps
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are behind it."""
+        """Whether all steps are done."""
         return self.steps_done >= self.settings.steps
 
     def step(self, batch: Float[Tensor, "batch d_in"]) -> None:
