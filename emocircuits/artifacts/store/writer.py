@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Shaped
 
-from emocircuits import ranks as parallel
 from emocircuits.artifacts.store.input import as_on_disk, prompt_table
 from emocircuits.artifacts.store.shards import (
     DISK_DTYPES,
@@ -35,6 +34,7 @@ from emocircuits.artifacts.store.shards import (
 from emocircuits.errors import UserError
 from emocircuits.io.atomic import write_failure
 from emocircuits.provenance import sha256_array, sha256_file, sha256_json
+from emocircuits.ranks import barrier, ranks
 
 
 class ActivationStoreWriter:
@@ -130,7 +130,7 @@ class ActivationStoreWriter:
         self._finished: dict[int, Shard] = {}
         self._open: dict[int, tuple[int, dict[str, int]]] = {}
         self._written = np.zeros(len(tokens), dtype=bool)
-        self._lock, self._replace, self._joint = -1, replace, joint and not parallel.ranks().alone
+        self._lock, self._replace, self._joint = -1, replace, joint and not ranks().alone
         try:
             self._start()
         except OSError as error:
@@ -243,9 +243,9 @@ class ActivationStoreWriter:
             UserError: some prompts were not appended.
         """
         if self._joint:
-            parallel.barrier()
-            if not parallel.ranks().first:
-                parallel.barrier()  # behind the first rank's last step
+            barrier()
+            if not ranks().first:
+                barrier()  # after the first rank's last step
                 self.close()
                 return
             self._read_finished()
@@ -261,7 +261,7 @@ class ActivationStoreWriter:
         write_index(self.path, about, prompts, self._rows, shards)
         self.close()
         if self._joint:
-            parallel.barrier()
+            barrier()
 
     def close(self) -> None:
         """Lets go of the files; finished shards stay for the next writer."""
@@ -283,8 +283,8 @@ class ActivationStoreWriter:
 
     def _start(self) -> None:
         folder = shard_directory(self.path)
-        if self._joint and not parallel.ranks().first:
-            parallel.barrier()  # the first rank holds the lock and has cleaned up
+        if self._joint and not ranks().first:
+            barrier()  # the first rank holds the lock and has cleaned up
             self._lock = os.open(folder, os.O_RDONLY)
             self._read_finished()
             return
@@ -312,7 +312,7 @@ class ActivationStoreWriter:
             left.unlink(missing_ok=True)
         write_manifest(self.path, self._head, self._recorded())
         if self._joint:
-            parallel.barrier()
+            barrier()
 
     def _take(self, shards: Sequence[Shard]) -> None:
         for shard in shards:
