@@ -12,7 +12,7 @@ from emocircuits.numerics import generator
 
 
 @dataclass(frozen=True)
-class EffectAgreement:
+class PatchAgreement:
     """How well attributed effects predict exact ones.
 
     Attributes:
@@ -41,7 +41,7 @@ def compare_effects(
     *,
     scale: float,
     strong: float = 0.01,
-) -> EffectAgreement:
+) -> PatchAgreement:
     """Compares mean effects of the same nodes.
 
     Args:
@@ -63,7 +63,7 @@ def compare_effects(
         )
     counts = np.abs(y) >= strong * scale
     signs = (np.sign(x) == np.sign(y))[counts]
-    return EffectAgreement(
+    return PatchAgreement(
         len(x),
         float(np.corrcoef(x, y)[0, 1]),
         float(x @ y / (x @ x)),
@@ -72,7 +72,7 @@ def compare_effects(
     )
 
 
-def agreement(result: AttributionResult) -> EffectAgreement:
+def patch_agreement(result: AttributionResult) -> PatchAgreement:
     """Compares the effects of a result with its own verified effects.
 
     Raises:

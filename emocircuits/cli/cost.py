@@ -12,7 +12,7 @@ SIZES = ("organism", "2b", "7b", "27b")
 
 def cost(arguments: argparse.Namespace) -> int:
     """Prints one row per stage."""
-    from emocircuits.studies.cost import PRESETS, Job, Rates, estimate, measure
+    from emocircuits.studies.cost import PRESETS, Job, Speeds, estimate, measure
 
     if arguments.size not in PRESETS:
         raise unknown("model size", arguments.size, PRESETS)
@@ -26,7 +26,7 @@ def cost(arguments: argparse.Namespace) -> int:
         for key, name in (("flops", "flops"), ("model_share", "share"), ("disk", "disk"))
         if getattr(arguments, name) is not None
     }
-    rates = Rates(0.0, 0.0, 0.0, "") if len(stated) == 3 else measure(arguments.device)
+    rates = Speeds(0.0, 0.0, 0.0, "") if len(stated) == 3 else measure(arguments.device)
     rates = replace(
         rates, **stated, what=" and ".join(part for part in (rates.what, "stated" if stated else "") if part)
     )

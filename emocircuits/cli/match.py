@@ -38,7 +38,7 @@ CHECKED = (
 CSV = option("--csv", "write the table here instead", PATH)
 
 
-def show(arguments: argparse.Namespace) -> int:
+def show_matches(arguments: argparse.Namespace) -> int:
     """Prints or writes the table of one emotion."""
     from emocircuits.errors import unknown
 
@@ -104,7 +104,7 @@ NOUN = Noun(
         Verb(
             "match show",
             "the features of one emotion, kept ones first",
-            show,
+            show_matches,
             (
                 RUN,
                 option("--emotion", "default: the recipe's emotion", value="NAME"),

@@ -3,7 +3,7 @@
 from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.export.exporter import EXPORTERS, Exporter
 from emocircuits.limits import PICTURE_NODES
-from emocircuits.viewer.strongest import strongest
+from emocircuits.viewer.strongest import strongest_part
 
 
 def draw(graph: CircuitGraph, kind: str) -> bytes:
@@ -13,7 +13,7 @@ def draw(graph: CircuitGraph, kind: str) -> bytes:
     from emocircuits.figures.style import picture, style
 
     with style():
-        figure = draw_graph(strongest(graph))
+        figure = draw_graph(strongest_part(graph))
     return picture(figure, kind)
 
 

@@ -26,7 +26,7 @@ from emocircuits.figures.style import (
 from emocircuits.limits import PICTURE_LABELS, PICTURE_NODES
 from emocircuits.sanitise import sanitise_text
 from emocircuits.viewer.layout import grid
-from emocircuits.viewer.strongest import strongest
+from emocircuits.viewer.strongest import strongest_part
 
 COLUMNS = ("record", "id", "target", "label", "effect", "ci_low", "ci_high")
 
@@ -117,7 +117,7 @@ def load(run: RunFiles) -> dict[str, pd.DataFrame]:
     """One table per behaviour: the example circuit's strongest nodes."""
     tables = {}
     for name, graph in require(run.circuits, "circuit_<behaviour>.json", "circuit").items():
-        shown = strongest(graph.example or graph, PICTURE_NODES)
+        shown = strongest_part(graph.example or graph, PICTURE_NODES)
         rows = [
             (
                 "node",

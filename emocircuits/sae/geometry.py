@@ -43,7 +43,7 @@ def decoder_encoder_cosine(sae: Any) -> float:
     return float(((read * write).sum(1)[alive] / norms[alive]).mean()) if bool(alive.any()) else 0.0
 
 
-def agreement(first: Any, second: Any, *, seed: int = 0) -> SeedAgreement:
+def seed_agreement(first: Any, second: Any, *, seed: int = 0) -> SeedAgreement:
     """Pairs the features of two SAEs (Hungarian assignment on decoder cosines; 4096 features take seconds).
 
     Raises:

@@ -26,7 +26,7 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class Rates:
+class Speeds:
     """What a machine does.
 
     Attributes:
@@ -60,7 +60,7 @@ class Job:
     ranks: int = 1
 
 
-def estimate(shape: Shape, job: Job, rates: Rates) -> list[dict[str, Any]]:
+def estimate(shape: Shape, job: Job, rates: Speeds) -> list[dict[str, Any]]:
     """Rows `stage, flop, seconds, memory_gb, disk_gb` and their sum; work is dealt out evenly over
     the ranks.
     """
@@ -125,7 +125,7 @@ def estimate(shape: Shape, job: Job, rates: Rates) -> list[dict[str, Any]]:
     ]
 
 
-def measure(device: str = "cpu", seconds: float | int = 1.0) -> Rates:
+def measure(device: str = "cpu", seconds: float | int = 1.0) -> Speeds:
     """Rates of this machine: a matrix product of 1,024 rows, the organism's forward pass beside it, and the
     disk.
     """
@@ -148,7 +148,7 @@ def measure(device: str = "cpu", seconds: float | int = 1.0) -> Rates:
         file.write(data)
         file.flush()
         disk = len(data) / (time.perf_counter() - begin)
-    return Rates(flops, share, disk, f"measured here on {device}")
+    return Speeds(flops, share, disk, f"measured here on {device}")
 
 
 def _each(work: Any, seconds: float | int, device: str) -> float:

@@ -19,11 +19,11 @@ from emocircuits.progress import say, track
 from emocircuits.runs.run import Run
 from emocircuits.sae import (
     SAESettings,
-    agreement,
     held_out_rows,
     load_sae,
     pca_fvu,
     reconstruction,
+    seed_agreement,
     train_saes,
     training_rows,
 )
@@ -72,7 +72,7 @@ def compare_saes(first: Path, second: Path) -> list[dict[str, Any]]:
             f"{first} and {second} have no SAE of the same site", expected="<site>/cfg.json in both"
         )
     return [
-        {"site": site, **asdict(agreement(load_sae(first / site), load_sae(second / site)))}
+        {"site": site, **asdict(seed_agreement(load_sae(first / site), load_sae(second / site)))}
         for site in track(sites, "compare SAEs")
     ]
 

@@ -6,7 +6,7 @@ from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.limits import PICTURE_NODES
 
 
-def strongest(graph: CircuitGraph, limit: int = PICTURE_NODES) -> CircuitGraph:
+def strongest_part(graph: CircuitGraph, limit: int = PICTURE_NODES) -> CircuitGraph:
     """The circuit with only its `limit` strongest nodes (metric and tokens with a kept link always stay)."""
     if len(graph.nodes) <= limit:
         return graph

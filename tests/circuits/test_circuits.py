@@ -14,7 +14,7 @@ from emocircuits.artifacts.circuit import CircuitGraph
 from emocircuits.attribution.attribute import attribute
 from emocircuits.attribution.methods.exact import patched_nodes
 from emocircuits.circuits.choose import with_edges
-from emocircuits.circuits.compare import agreement, compare_effects, nodes_to_verify
+from emocircuits.circuits.compare import compare_effects, nodes_to_verify, patch_agreement
 from emocircuits.circuits.faithfulness import EVERYTHING, MIB_SHARES, NodeSet, areas, circuit_metric
 from emocircuits.circuits.from_attribution import circuit_of_nodes, select_nodes
 from emocircuits.circuits.stability import stability
@@ -162,4 +162,4 @@ def test_nodes_to_verify_are_the_strongest_and_some_others(world):
     chosen = nodes_to_verify(result, 20, random_share=0.25)
     order = [result.nodes[i] for i in np.argsort(-np.abs(result.effects.mean(0)), kind="stable")]
     assert list(chosen[:15]) == order[:15] and len(set(chosen)) == 20
-    assert agreement(world[1]).nodes == 6
+    assert patch_agreement(world[1]).nodes == 6

@@ -18,7 +18,7 @@ from emocircuits.export import EXPORTERS, export_all
 from emocircuits.export.dot import quote
 from emocircuits.sanitise import sanitise_text
 from emocircuits.viewer.layout import grid
-from emocircuits.viewer.strongest import strongest
+from emocircuits.viewer.strongest import strongest_part
 
 NEEDS_A_PROMPT = ("neuronpedia", "circuit-tracer")
 
@@ -201,7 +201,7 @@ def test_pictures_hold_forty_nodes_at_the_places_of_the_viewer(name):
     from emocircuits.figures.circuit_diagram import draw_graph
 
     graph = CircuitGraph("many", tuple(Node.of(f"m{i}", effect=float(i + 1)) for i in range(60)), ())
-    small = strongest(graph)
+    small = strongest_part(graph)
     assert len(small.nodes) == 40
     assert min(node.effect for node in small.nodes) == 21
     figure, places = draw_graph(small), grid(small).places

@@ -9,7 +9,7 @@ from fixtures.make_directions import push_along
 from planted.tasks import strong_circuit
 from sae_lens import SAE
 
-from emocircuits.circuits.compare import agreement
+from emocircuits.circuits.compare import patch_agreement
 from emocircuits.circuits.quality import circuit_quality
 from emocircuits.interventions.steer import steer
 from emocircuits.models.loader import load_model
@@ -72,7 +72,7 @@ def test_the_circuit_is_the_planted_one(world):
     assert 0.75 < found.faithfulness < 1.0  # the direct path from the states is outside
     assert abs(found.completeness) < 0.2
     assert found.minimality["redundant_share"] == 0.0 and found.minimality["minimal_size"] == 4
-    assert agreement(result).pearson > 0.95 and 0.8 < agreement(result).slope < 1.25
+    assert patch_agreement(result).pearson > 0.95 and 0.8 < patch_agreement(result).slope < 1.25
 
 
 def test_steering_along_the_states_moves_the_action(world):

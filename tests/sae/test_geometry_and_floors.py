@@ -8,7 +8,7 @@ from sae_lens import StandardSAE, StandardSAEConfig
 
 from emocircuits.errors import UserError
 from emocircuits.sae.floors import pca_fvu
-from emocircuits.sae.geometry import agreement, decoder_encoder_cosine
+from emocircuits.sae.geometry import decoder_encoder_cosine, seed_agreement
 
 
 def sae(d_in=8, d_sae=20):
@@ -22,20 +22,20 @@ def test_a_permuted_dictionary_agrees_fully_whatever_its_scale():
     first, second = sae(), sae()
     order = torch.randperm(20)
     second.W_dec.data, second.W_enc.data = first.W_dec.data[order] * 3, first.W_enc.data[:, order] * 0.2
-    got = agreement(first, second)
+    got = seed_agreement(first, second)
     assert got.mean_cosine == pytest.approx(1) and got.same_fraction == 1 and got.features == 20
 
 
 def test_unrelated_dictionaries_agree_as_much_as_chance_and_opposite_ones_less():
-    got = agreement(sae(32, 128), sae(32, 128))
+    got = seed_agreement(sae(32, 128), sae(32, 128))
     assert got.mean_cosine == pytest.approx(got.chance_cosine, abs=0.03) and got.same_fraction < 0.05
     assert 0.35 < got.chance_cosine < 0.55
     first = sae(2, 1)
     second = sae(2, 1)
     second.W_dec.data = -first.W_dec.data
-    assert agreement(first, second).mean_cosine == pytest.approx(-1)
+    assert seed_agreement(first, second).mean_cosine == pytest.approx(-1)
     with pytest.raises(UserError, match="shapes .20, 8. and .21, 8. cannot be paired"):
-        agreement(sae(), sae(d_sae=21))
+        seed_agreement(sae(), sae(d_sae=21))
 
 
 def test_decoder_encoder_cosine():

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from emocircuits.cli.main import main
-from emocircuits.studies.cost import PRESETS, Job, Rates, estimate
+from emocircuits.studies.cost import PRESETS, Job, Speeds, estimate
 
-RATES = Rates(1e12, 0.5, 1e9, "stated")
+RATES = Speeds(1e12, 0.5, 1e9, "stated")
 
 
 def by_stage(shape, job):

@@ -2,12 +2,12 @@
 
 from fixtures.make_circuit import make_circuit
 
-from emocircuits.viewer.strongest import strongest
+from emocircuits.viewer.strongest import strongest_part
 
 
 def test_the_metric_and_the_largest_effects_stay():
     graph = make_circuit().example
-    small = strongest(graph, 5)
+    small = strongest_part(graph, 5)
     targets = [node for node in graph.nodes if node.kind == "target"]
     others = [node for node in graph.nodes if node.kind != "target"]
     others.sort(key=lambda node: -abs(node.effect or 0.0))
@@ -19,4 +19,4 @@ def test_the_metric_and_the_largest_effects_stay():
 
 def test_a_small_circuit_is_left_as_it_is():
     graph = make_circuit().example
-    assert strongest(graph, len(graph.nodes)) is graph
+    assert strongest_part(graph, len(graph.nodes)) is graph

@@ -30,7 +30,7 @@ from emocircuits.sae.loading.handle import load_sae
 from emocircuits.sae.rows import as_selection, held_out_blocks, moments, scaled_batches, training_rows
 from emocircuits.sae.settings import SAESettings
 from emocircuits.sae.training.checkpoint import Checkpoints
-from emocircuits.sae.training.trainer import RowSource, Training
+from emocircuits.sae.training.trainer import SiteRows, Training
 
 CHECKPOINTS = ".checkpoints"
 
@@ -196,7 +196,7 @@ def train_one(
         "model_hash": store.metadata.get("model_hash"),
         "store_hash": store.content_hash,
     }
-    source = RowSource(site, mean, deviation, about)
+    source = SiteRows(site, mean, deviation, about)
     say(f"{site}: {len(rows)} rows, gamma = |mean| / |sigma| = {source.mean_to_spread:.2f}")
     training = Training(
         source, settings, seed=seed, device=device, checkpoints=checkpoints, together=together

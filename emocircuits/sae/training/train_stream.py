@@ -27,7 +27,7 @@ from emocircuits.sae.training.train import (
     sigterm_interrupts,
     training_key,
 )
-from emocircuits.sae.training.trainer import RowSource, Training
+from emocircuits.sae.training.trainer import SiteRows, Training
 
 
 def train_from_stream(
@@ -74,7 +74,7 @@ def train_from_stream(
     trainings, threads = {}, torch.get_num_threads()
     for site in left:
         found = moments_of((_batch(stream, site, step).numpy() for step in first), site)
-        source = RowSource(site, *found, about)
+        source = SiteRows(site, *found, about)
         say(f"{site}: gamma = |mean| / |sigma| = {source.mean_to_spread:.2f}")
         checkpoints = Checkpoints(kept / site, keys[site], settings.checkpoint_minutes)
         trainings[site] = Training(source, settings, seed=stream.seed, device=device, checkpoints=checkpoints)

@@ -30,8 +30,8 @@ _SEEDING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
-class RowSource:
-    """Where the rows of one site come from.
+class SiteRows:
+    """The rows of one site: where they come from and how they are scaled.
 
     Attributes:
         site: hook name.
@@ -73,7 +73,7 @@ class Training:
 
     def __init__(
         self,
-        source: RowSource,
+        source: SiteRows,
         settings: SAESettings,
         *,
         seed: int = 0,
