@@ -4,7 +4,7 @@
 
 Ranks share work that falls into independent pieces (shards of a store, SAEs of different sites) or meet in
 sums and barriers. When one of them dies, its connections close and the others stop with one line; the same
-command goes on.
+command resumes.
 """
 
 import os
@@ -183,5 +183,5 @@ def _meet(call: Callable[[], object]) -> None:
         me = launched()
         raise Failure(
             f"rank {me.rank} of {me.size} lost the others ({str(error).splitlines()[0][:120]})",
-            cure="a rank was killed or failed, see its message above; the same command goes on",
+            cure="a rank was killed or failed, see its message above; the same command resumes",
         ) from error

@@ -8,7 +8,7 @@ from emocircuits.lazy import lazy
 _NAMES = {
     "ARCHITECTURES": "architectures",
     "SAESettings": "settings",
-    "agreement": "geometry",
+    "seed_agreement": "geometry",
     "decoder_encoder_cosine": "geometry",
     "held_out_rows": "rows",
     "is_trained": "catalogue",

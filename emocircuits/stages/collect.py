@@ -18,7 +18,7 @@ from emocircuits.studies.texts import TEXTS, check_material, collected_texts, te
     shared=True,
 )
 def collect(run: Run) -> Output:
-    """Writes `texts.jsonl` and the store `activations.h5` with its shards; goes on where a killed run
+    """Writes `texts.jsonl` and the store `activations.h5` with its shards; resumes where a killed run
     stopped.
     """
     if ranks().first:

@@ -91,7 +91,7 @@ def sweep_saes(
     """Trains and measures an SAE for every kind, width and k at one site, and draws L0 against FVU and loss
     recovered.
 
-    Everything is kept in `<run>/sweep` (`sweep.csv`, `sae_pareto.*`), so a second call goes on and adds to
+    Everything is kept in `<run>/sweep` (`sweep.csv`, `sae_pareto.*`), so a second call resumes and adds to
     the table.
 
     Args:

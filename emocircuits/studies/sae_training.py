@@ -20,7 +20,7 @@ def train_on_texts(
     overrides: tuple[str, ...] = (),
     trust_remote_code: bool = False,
 ) -> dict[str, Path]:
-    """Trains SAEs in lockstep, one forward pass for all sites; the same call goes on after an interruption.
+    """Trains SAEs in lockstep, one forward pass for all sites; the same call resumes after an interruption.
 
     Args:
         model_name: `organism`, a directory, or a Hugging Face id.

@@ -66,7 +66,7 @@ def steer_text(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """How the model goes on from a prompt, unsteered and at every strength, with the same random numbers.
+    """How the model resumes from a prompt, unsteered and at every strength, with the same random numbers.
 
     Args:
         model, directions: a model and its directions.

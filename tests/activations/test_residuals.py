@@ -1,4 +1,4 @@
-"""Rows in a store are the model's own residual stream, whatever the batch; a killed run goes on."""
+"""Rows in a store are the model's own residual stream, whatever the batch; a killed run resumes."""
 
 from contextlib import contextmanager
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Training that is killed, stopped or runs out of disk goes on from its last checkpoint and ends with the
+"""Training that is killed, stopped or runs out of disk resumes from its last checkpoint and ends with the
 same bytes.
 """
 

@@ -83,7 +83,7 @@ class ActivationStore:
             about, shards = read_manifest(path)
             raise UserError(
                 f"{path} was not finished ({len(shards)} of {about['n_shards']} shards)",
-                cure="run the collect stage again: it goes on where it stopped",
+                cure="run the collect stage again: it resumes where it stopped",
             )
         with hdf5.open_stamped(path, STORE, VERSION) as file:
             if int(file.attrs[hdf5.VERSION]) < VERSION:

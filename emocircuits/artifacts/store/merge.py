@@ -17,7 +17,7 @@ ROWS_AT_ONCE = 8192
 def merge_stores(
     paths: Sequence[str | Path], out: str | Path, *, shard_rows: int | None = None
 ) -> ActivationStore:
-    """Writes one store with the prompts of several, in the order given; a killed merge goes on where it
+    """Writes one store with the prompts of several, in the order given; a killed merge resumes where it
     stopped.
 
     Every input is verified against its hashes first; the inputs stay as they are.

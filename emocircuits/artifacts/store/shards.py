@@ -156,7 +156,7 @@ def check_contents(path: Path, shards: Sequence[Shard]) -> None:
 
 
 def reusable(path: Path, head: dict[str, Any], replace: bool) -> list[Shard]:
-    """Finished, undamaged shards of the store at `path` that a writer may go on from.
+    """Finished, undamaged shards of the store at `path` that a writer may resume from.
 
     Args:
         path: the store's file.

@@ -1,4 +1,4 @@
-"""Writes an activation store shard by shard: a killed run goes on with the shard it was in and ends with the
+"""Writes an activation store shard by shard: a killed run resumes at the shard it was in and ends with the
 same bytes.
 
 See `emocircuits.artifacts.store.shards` for the layout.
@@ -43,7 +43,7 @@ class ActivationStoreWriter:
 
     A shard is laid out when its first prompt comes and finished with its last: synced to disk, hashed,
     renamed, and only then recorded in the manifest. A writer with the same plan (sites, prompts, tokens,
-    metadata, dtype, shard size) goes on from the finished shards; rows of an unfinished shard are lost and
+    metadata, dtype, shard size) resumes from the finished shards; rows of an unfinished shard are lost and
     asked for again. `finish` writes the store's own file.
 
     Args:

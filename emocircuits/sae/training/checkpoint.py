@@ -1,6 +1,6 @@
 """The state of an SAE's training in one safetensors file: weights, Adam's moments, counters, schedules.
 
-Written at step boundaries, whole or not at all, so that training killed at any moment goes on from the last
+Written at step boundaries, whole or not at all, so that training killed at any moment resumes from the last
 one and ends with the same bytes (batches are a function of the step, nothing else is random).
 `SAETrainer.save_checkpoint` would do but for three things: it pickles, it writes in place, and its step
 counter is one behind.

@@ -1,7 +1,7 @@
 """Trains one SAE per site from an activation store: several sites at a time, or the ranks of a job together.
 
 Every site is trained on one thread, so its weights do not depend on how many sites are trained at once.
-Training that was stopped or killed goes on from its last checkpoint and ends with the same bytes.
+Training that was stopped or killed resumes from its last checkpoint and ends with the same bytes.
 """
 
 import signal
@@ -48,7 +48,7 @@ def train_saes(
     """Trains an SAE for every site and writes `out_dir/<site>/cfg.json` and `sae_weights.safetensors`.
 
     Sites that are already trained with the same settings on the same rows are skipped; a site that was
-    interrupted (SIGTERM and SIGINT included) or killed goes on from its last checkpoint in
+    interrupted (SIGTERM and SIGINT included) or killed resumes from its last checkpoint in
     `out_dir/.checkpoints` and gives the same weights. The ranks of a job (`emocircuits.ranks`) take sites
     in turn, or with `settings.spread = "batches"` their parts of every batch of one site after the other.
 

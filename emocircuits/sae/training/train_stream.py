@@ -44,7 +44,7 @@ def train_from_stream(
 
     Mean and spread come from the stream's first window; what is measured after training (the threshold of the
     BatchTopK kinds) from the batches after the last one, which are new to the SAEs unless the stream has
-    begun to repeat itself. Interrupted or killed training goes on from its last checkpoints and gives the
+    begun to repeat itself. Interrupted or killed training resumes from its last checkpoints and gives the
     same weights.
 
     Args:

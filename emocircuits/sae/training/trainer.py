@@ -57,7 +57,7 @@ class SiteRows:
 
 
 class Training:
-    """Trains one SAE step by step; goes on from the newest checkpoint where there is one.
+    """Trains one SAE step by step; resumes from the newest checkpoint where there is one.
 
     Args:
         source: where the rows come from.
@@ -110,7 +110,7 @@ class Training:
         if together:
             share_gradients(self.sae)
         if checkpoints is not None and checkpoints.restore(self.trainer):
-            say(f"{source.site}: goes on from step {self.steps_done} of {settings.steps}")
+            say(f"{source.site}: resumes from step {self.steps_done} of {settings.steps}")
         self._saved = time.monotonic()
 
     @property
