@@ -4,7 +4,7 @@ import ctypes
 import sys
 
 # mallopt's names in malloc.h, and the values set
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 FROM_HEAP = 1 << 27  # bytes of the largest block taken from the heap: activations of a batch are smaller
 KEPT = 1 << 30  # bytes of freed memory that stay
 
@@ -21,5 +21,5 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
-    for name, value in ((M_MMAP_THRESHOLD, FROM_HEAP), (M_TRIM_THRESHOLD, KEPT), (M_ARENA_MAX, 1)):
+    for name, value in ((M_MMAP_THRESHOLD, FROM_HEAP), (M_TRIM_THRESHOLD, KEPT)):
         mallopt(name, value)
