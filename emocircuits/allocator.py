@@ -13,9 +13,8 @@ def keep_freed_memory() -> None:
     """The process keeps memory that was freed, up to a gigabyte, for the next tensor.
 
     glibc gives a tensor of megabytes back to the system when it is freed, and the next one of its size pays
-    for every page again: a fifth to a third of a small model's forward pass. Each thread keeps a heap of its
-    own: with one for all, a thread gets memory that lies in another core's cache. Does nothing where the C
-    library is another one.
+    for every page again, which can be a third of a small model's forward pass. Each thread keeps a heap of
+    its own: one for all made two threads slower. Does nothing where the C library is another one.
     """
     if not sys.platform.startswith("linux"):
         return

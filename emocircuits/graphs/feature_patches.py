@@ -159,10 +159,8 @@ class FeaturePatcher:
     @torch.no_grad()
     def _patched(self, site: str, group: SiteNodes, background: str) -> Float[Tensor, "prompt node"]:
         """Effects of the nodes of one site."""
-        sign, columns = self._side(background)[1], range(0, len(group), NODES)
-        writes = (
-            deltas(self.sides.sites[site], group.part(slice(first, first + NODES))) for first in columns
-        )
+        sign, firsts = self._side(background)[1], range(0, len(group), NODES)
+        writes = (deltas(self.sides.sites[site], group.part(slice(first, first + NODES))) for first in firsts)
         return self._measured(site, (written.times(sign) for written in writes), len(group), background)
 
     @torch.no_grad()

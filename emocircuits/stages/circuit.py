@@ -45,7 +45,7 @@ def circuit(run: Run) -> Output:
     emotions = [name for name in (recipe.emotion, recipe.opposite) if name in run.directions.emotions]
     parts = [partial(_circuit_of, name) for name in recipe.behaviours]
     parts += traces(run, recipe.behaviours, emotions)
-    done = for_each(run, lambda run, part: part(run), parts)
+    done = for_each(run, lambda run, part: part(run), parts, "circuits and traces")
     paths = [path for written in done[: len(recipe.behaviours)] for path in written]
     write_csv(run.path("trace.csv"), trace_table(done[len(recipe.behaviours) :]))
     write_csv(run.path("paths.csv"), path_table(run))

@@ -1,6 +1,5 @@
 """evaluate: every claim about the circuits by real interventions on held-out prompts, next to controls."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,21 +34,22 @@ def evaluate(run: Run) -> Output:
     The ranks of a job share the prompts of circuits and real patches; the first does the rest alone.
     """
     behaviours = run.recipe.behaviours
-    parts = [(part, name) for part in (_agreement, _scores) for name in behaviours]
+    parts = [(kind, name) for kind in ("agreement", "scores") for name in behaviours]
     done = for_each(run, _kept, parts)
     if not ranks().first:
         return Output(())
     with alone():
-        whole = {name: _kept(run, (_rates, name)) for name in behaviours}
+        whole = {name: _kept(run, ("rates", name)) for name in behaviours}
         for (_, name), part in zip(parts, done, strict=True):
             whole[name] |= part
         return _written(run, read_scores(sanitise_json(whole, "scores")))
 
 
-def _kept(run: Run, asked: tuple[Callable[[Run, str], dict[str, Any]], str]) -> dict[str, Any]:
-    """One part of the scores of a behaviour."""
-    part, name = asked
-    return run.keep(f"{part.__name__.strip('_')} {name}", partial(part, run, name))
+def _kept(run: Run, asked: tuple[str, str]) -> dict[str, Any]:
+    """One kind of the scores of one behaviour."""
+    kind, name = asked
+    make = {"agreement": _agreement, "scores": _scores, "rates": _rates}[kind]
+    return run.keep(f"{kind} {name}", partial(make, run, name))
 
 
 def _written(run: Run, scores: dict[str, CircuitScores]) -> Output:

@@ -50,6 +50,22 @@ def test_values_and_gradients_are_those_of_whole_passes(task):
     assert float(found[0][1].abs().max()) > 0
 
 
+@pytest.mark.parametrize("task", FAMILIES.names(), indirect=True)
+@pytest.mark.parametrize("first", [SHARED, 9, 13])
+def test_a_patched_run_may_start_where_its_patch_does(task, first):
+    batch = next(task.batches())
+    whole = FromSite.of(task, batch)
+    patched = FromSite.of(task, batch, prefix=True).patched(batch.corrupt)
+    rows = torch.tensor([2, 0, 1, 2])
+    tokens, stream = batch.corrupt[rows], stream_at(task.model, batch.corrupt, SITE)[rows]
+    unpatched = whole(tokens, batch.index[rows], SITE, stream)
+    stream[:, first:] += torch.randn(4, 14 - first, stream.shape[2])
+    expected = whole(tokens, batch.index[rows], SITE, stream)
+    got = patched(tokens, batch.index[rows], SITE, stream, rows=rows, start=first)
+    assert torch.allclose(got, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(unpatched, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("task", ["llama", "gpt2"], indirect=True)
 def test_the_prefix_is_used_where_the_model_can(task):
     batch = next(task.batches())
@@ -66,6 +82,8 @@ def test_the_prefix_is_used_where_the_model_can(task):
         until=last,
         past=prefix.cache(rows, 1),
     )
+    patched = FromSite.of(task, batch, prefix=True).patched(batch.corrupt)
+    assert patched.prefix is not None and patched.prefix.length == 13
     expected = resume(task.model, batch.corrupt, SITE, stream, until=last)[:, SHARED:]
     assert torch.allclose(rest, expected, rtol=1e-4, atol=1e-5)
 
