@@ -29,7 +29,7 @@ from emocircuits.errors import UserError
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.replicas import replicas
 from emocircuits.names import layer_of, sites_of
-from emocircuits.passes.attention import PROBE_LENGTH, can_fuse, fused
+from emocircuits.passes.attention import fused, fuses
 from emocircuits.passes.hooks import recorded
 from emocircuits.progress import bar
 from emocircuits.ranks import barrier, ranks
@@ -225,9 +225,8 @@ def row_reader(
             model.bridge(torch.from_numpy(padded).to(device), use_cache=False, **limits)
         return dict(held)
 
-    probe = torch.arange(PROBE_LENGTH, device=device)[None] % model.bridge.cfg.d_vocab
     with (
-        fused(model.bridge) if can_fuse(model.bridge, probe) else nullcontext(),
+        fused(model.bridge) if fuses(model.bridge) else nullcontext(),
         recorded(model.bridge, (), optional=sites, keep=rows_of) as held,
     ):
         yield read

@@ -113,6 +113,12 @@ def fused_attention(
         yield True
 
 
+def fuses(model: Any) -> bool:
+    """`can_fuse` on tokens of its own."""
+    probe = torch.arange(PROBE_LENGTH, device=model.cfg.device)[None] % model.cfg.d_vocab
+    return can_fuse(model, probe)
+
+
 def can_fuse(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> bool:
     """Whether the model gives the same without patterns, and no hook reads or edits something inside
     attention; a few of the tokens are run both ways.

@@ -17,8 +17,10 @@ from emocircuits.passes.metric import measure, run_metric
 from emocircuits.passes.prompt_pairs import PairBatch
 from emocircuits.passes.record import Change
 from emocircuits.passes.resume import resume
-from emocircuits.passes.shared_prefix import LEAST, SharedPrefix
+from emocircuits.passes.shared_prefix import SharedPrefix
 from emocircuits.passes.task import Task
+
+MOST_BYTES = 1 << 28  # of keys and values of a batch, which a search keeps for every batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +116,11 @@ class FromSite:
             return resume(model, tokens[:, -length:], site, stream[:, -length:], until=until, past=past)
 
     def patched(self, tokens: Int[Tensor, "prompt pos"]) -> "FromSite":
-        """The same for runs of these prompts that a patch changes from some position on."""
+        """The same for runs of these prompts that a patch changes from some position on; the shared prefix
+        alone where keys and values of all positions would take too much memory.
+        """
         length = tokens.shape[1] - 1
-        if self.prefix is None or length < LEAST:
+        if self.prefix is None or self.prefix.nbytes / self.prefix.length * length > MOST_BYTES:
             return self
         return replace(self, prefix=SharedPrefix.of_tokens(self.task.model, tokens[:, :length], tokens[:1]))
 

@@ -77,6 +77,11 @@ class SharedPrefix:
         gap, scale = float((rest - whole).abs().max()), float(whole.abs().max())
         return prefix if rest.shape == whole.shape and gap <= TOLERANCE * max(1.0, scale) else None
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the keys and values take."""
+        return sum(part.nbytes for layer in self.layers for part in layer)
+
     def cache(
         self, prompts: Int[Tensor, "row"], first_block: int = 0, length: int | None = None
     ) -> DynamicCache:

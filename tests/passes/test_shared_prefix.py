@@ -5,6 +5,7 @@ import torch
 
 from emocircuits.models import FAMILIES, load_model
 from emocircuits.models.tiny import write_tiny_model
+from emocircuits.passes import from_site
 from emocircuits.passes.from_site import FromSite
 from emocircuits.passes.prompt_pairs import PairBatch, PromptPairs
 from emocircuits.passes.resume import resume, stream_at
@@ -67,7 +68,7 @@ def test_a_patched_run_may_start_where_its_patch_does(task, first):
 
 
 @pytest.mark.parametrize("task", ["llama", "gpt2"], indirect=True)
-def test_the_prefix_is_used_where_the_model_can(task):
+def test_the_prefix_is_used_where_the_model_can(task, monkeypatch):
     batch = next(task.batches())
     prefix = SharedPrefix.of(task.model, batch)
     assert prefix is not None and prefix.length == shared_length(batch) == SHARED
@@ -84,6 +85,8 @@ def test_the_prefix_is_used_where_the_model_can(task):
     )
     patched = FromSite.of(task, batch, prefix=True).patched(batch.corrupt)
     assert patched.prefix is not None and patched.prefix.length == 13
+    monkeypatch.setattr(from_site, "MOST_BYTES", patched.prefix.nbytes - 1)
+    assert FromSite.of(task, batch, prefix=True).patched(batch.corrupt).prefix.length == SHARED
     expected = resume(task.model, batch.corrupt, SITE, stream, until=last)[:, SHARED:]
     assert torch.allclose(rest, expected, rtol=1e-4, atol=1e-5)
 
