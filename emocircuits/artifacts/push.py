@@ -22,5 +22,6 @@ class Push:
     vector: Float[Tensor, "*prompt d_model"]
 
     def change(self, amount: float = 1.0) -> dict[str, Callable[[Tensor], Tensor]]:
-        """The hook that adds so much of it."""
-        return {self.site: lambda value: value + amount * self.vector.to(value)}
+        """The hook that adds so much of it at every position."""
+        added = self.vector if self.vector.ndim == 1 else self.vector[:, None]
+        return {self.site: lambda value: value + amount * added.to(value)}

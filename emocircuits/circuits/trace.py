@@ -16,15 +16,18 @@ them: only the logits see the push, and everything but the logits sees it; where
 whole, the paths interact.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from emocircuits.artifacts.push import Push
+from emocircuits.errors import UserError
 from emocircuits.graphs.components import ComponentGraph
 from emocircuits.graphs.site_run import SiteRun
 from emocircuits.graphs.steered import STEPS, PushedBatch, steered_graph
@@ -34,6 +37,7 @@ from emocircuits.passes.record import Change, forward
 from emocircuits.passes.task import Task
 
 DIRECT, REMAINDER = "direct", "remainder"
+TOTAL, EDGES, REAL = "total", "edges", "real"
 COLUMNS = ("split", "part", "amount", "ci_low", "ci_high", "share")
 
 
@@ -59,57 +63,106 @@ class Trace:
         return float(rows["share"].iloc[0])
 
 
-def trace_push(
+def trace_push(task: Task, push: Push, **settings: Any) -> Trace:
+    """Splits the effect of one push; see `trace_pushes`."""
+    return trace_pushes(task, [push], **settings)[0]
+
+
+def trace_pushes(
     task: Task,
-    push: Push,
+    pushes: Sequence[Push],
     *,
     matched: Mapping[str, Collection[int]] | None = None,
     real: bool = True,
     steps: int = STEPS,
     seed: int = 0,
-) -> Trace:
-    """Splits the effect of a push.
+) -> list[Trace]:
+    """Splits the effects of pushes, which share passes.
 
     Args:
-        task: the metric and the prompts, whose corrupt side is pushed; at the sites of its SAEs the effect is
-            split by features.
-        push: the direction.
+        task: the metric and the prompts, whose corrupt side is pushed; at the sites of its SAEs the effects
+            are split by features.
+        pushes: the directions, all at one site.
         matched: site -> features that match the emotion.
         real: whether the two real interventions are run.
         steps: midpoints of the strength.
         seed: seed of the bootstrap.
+
+    Raises:
+        UserError: no push, or pushes at several sites.
     """
-    whole = steered_graph(task.with_saes({}), push)
+    if len({push.site for push in pushes}) != 1:
+        raise UserError(
+            f"{len(pushes)} pushes at {len({push.site for push in pushes})} sites", expected="one site"
+        )
+    whole = steered_graph(task.with_saes({}), pushes[0])
     # only the push writes: nothing else is asked for
     graph = ComponentGraph(whole.task, whole.writers[:1], whole.readers)
     order = np.argsort(task.prompts.index, kind="stable")
-    edges, totals, patched = [], [], []
-    shares: dict[str, list[torch.Tensor]] = {site: [] for site in task.saes}
+    found: list[list[dict[str, Tensor]]] = [[] for _ in pushes]
     for batch in task.batches():
-        pushed = PushedBatch.of(task, batch, push)
-        sides = pushed.sides((*graph.value_taps, *task.saes))
-        taps = dict.fromkeys([*graph.taps, *task.saes])
-        points = list(pushed.points(taps, steps, skip_unread=True))
-        edges.append(graph.averaged(sides, iter(points), edges=True).edge_effects())
-        totals.append(sides.clean.metric - sides.corrupt.metric)
-        for site, dictionary in task.saes.items():
-            grad = sum(weight * point.grads[site] for weight, point in points)
-            run = SiteRun(dictionary, sides.clean.values[site], sides.corrupt.values[site], grad)
-            error = (run.delta_error * run.grad).sum((1, 2))[:, None]
-            shares[site].append(torch.cat([(run.delta_features * run.feature_grad).sum(1), error], dim=1))
-        if real:
-            patched.append(_interventions(pushed) - sides.corrupt.metric[:, None])
-    direct, total = (torch.cat(parts).double().numpy(force=True)[order] for parts in (edges, totals))
-    columns = _by_reader([graph.slots[target] for target in graph.pairs[1]], direct, total)
+        at_once = max(1, task.max_tokens // batch.corrupt.numel())
+        for first in range(0, len(pushes), at_once):
+            pushed = PushedBatch.of(task, batch, *pushes[first : first + at_once])
+            parts = _measured(pushed, graph, steps, real)
+            for place in range(pushed.count):
+                rows = slice(place * len(batch), (place + 1) * len(batch))
+                found[first + place].append({name: value[rows] for name, value in parts.items()})
+    slots = [graph.slots[target] for target in graph.pairs[1]]
+    return [
+        _trace(
+            {
+                name: torch.cat([part[name] for part in own]).double().numpy(force=True)[order]
+                for name in own[0]
+            },
+            slots,
+            matched or {},
+            steps,
+            seed,
+        )
+        for own in found
+    ]
+
+
+def _measured(pushed: PushedBatch, graph: ComponentGraph, steps: int, real: bool) -> dict[str, Tensor]:
+    """What the splits of one batch are made of, one row a prompt and push: the whole effect, the edges from
+    the push, the shares of features and error by site, and what the real interventions do.
+    """
+    task = pushed.task
+    sides = pushed.sides((*graph.value_taps, *task.saes))
+    points = list(pushed.points(dict.fromkeys([*graph.taps, *task.saes]), steps, skip_unread=True))
+    found = {
+        TOTAL: sides.clean.metric - sides.corrupt.metric,
+        EDGES: graph.averaged(sides, iter(points), edges=True).edge_effects(),
+    }
     if real:
-        alone, others = torch.cat(patched).double().numpy(force=True)[order].T
+        found[REAL] = _interventions(pushed) - sides.corrupt.metric[:, None]
+    for site, dictionary in task.saes.items():
+        grad = sum(weight * point.grads[site] for weight, point in points)
+        run = SiteRun(dictionary, sides.clean.values[site], sides.corrupt.values[site], grad)
+        error = (run.delta_error * run.grad).sum((1, 2))[:, None]
+        found[site] = torch.cat([(run.delta_features * run.feature_grad).sum(1), error], dim=1)
+    return found
+
+
+def _trace(
+    parts: dict[str, np.ndarray],
+    slots: list[str],
+    matched: Mapping[str, Collection[int]],
+    steps: int,
+    seed: int,
+) -> Trace:
+    """The trace of one push, from its parts over all prompts."""
+    total = parts.pop(TOTAL)
+    columns = _by_reader(slots, parts.pop(EDGES), total)
+    if REAL in parts:
+        alone, others = parts.pop(REAL).T
         columns += [
             ("real", "only the logits see the push", alone),
             ("real", "all but the logits see the push", others),
         ]
-    for site, parts in shares.items():
-        own = torch.cat(parts).double().numpy(force=True)[order]
-        columns += _by_feature(site, own, total - own.sum(1), sorted((matched or {}).get(site, ())))
+    for site, own in parts.items():
+        columns += _by_feature(site, own, total - own.sum(1), sorted(matched.get(site, ())))
     return Trace(_table(columns, total, seed), total, steps)
 
 
@@ -126,19 +179,20 @@ def _by_reader(
 
 
 @torch.no_grad()
-def _interventions(pushed: PushedBatch) -> Float[torch.Tensor, "prompt two"]:
+def _interventions(pushed: PushedBatch) -> Float[Tensor, "prompt two"]:
     """The metric where only the logits read the push, and where all but the logits do."""
     task, push, last = pushed.task, pushed.push, pushed.task.anatomy.last
 
-    def run(changes: Mapping[str, Change]) -> torch.Tensor:
+    def run(changes: Mapping[str, Change]) -> Tensor:
         tokens, index = pushed.batch.corrupt, pushed.batch.index
         with pushed.from_push():
             return forward(task, tokens, index, changes=changes, skip_unread=True).metric
 
-    alone = run({last: lambda value: value + push.vector.to(value)})
+    (into,), (out_of,) = push.change().values(), push.change(-1.0).values()
+    alone = run({last: into})
     if push.site == last:
         return torch.stack([alone, run({})], dim=1)
-    others = run({**push.change(), last: lambda value: value - push.vector.to(value)})
+    others = run({**push.change(), last: out_of})
     return torch.stack([alone, others], dim=1)
 
 

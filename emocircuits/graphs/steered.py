@@ -4,7 +4,7 @@ gradients are averaged over midpoints of the strength.
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -38,54 +38,65 @@ def injection(push: Push) -> Injection:
 
 @dataclass(frozen=True, eq=False)
 class PushedBatch:
-    """A batch whose corrupt prompts are pushed. The blocks before the one that the push follows see nothing
-    of it: they run once.
+    """A batch whose corrupt prompts are pushed, once for each of some pushes. The blocks before the one that
+    the pushes follow see nothing of them: they run once.
 
     Attributes:
         task: the model and the metric.
-        batch: some of its prompts; the clean ones are not read.
-        push: the direction.
-        layer: the first block that is run: the one with the site of the push.
+        batch: some of its prompts, one push after the other; the clean ones are not read.
+        push: what is added, one vector a row where there are several pushes.
+        count: how many pushes.
+        layer: the first block that is run: the one with the site of the pushes.
         stream: what it reads; None where it is the first of the model.
     """
 
     task: Task
     batch: PairBatch
     push: Push
+    count: int
     layer: int
     stream: Float[Tensor, "prompt pos d_model"] | None
 
     @classmethod
-    def of(cls, task: Task, batch: PairBatch, push: Push) -> "PushedBatch":
-        """Runs what lies before the push."""
+    def of(cls, task: Task, batch: PairBatch, *pushes: Push) -> "PushedBatch":
+        """Runs what lies before the pushes, which are all at one site."""
         assert task.anatomy.layers  # found by whole passes, which are not possible inside `from_push`
+        push, count = pushes[0], len(pushes)
         layer = layer_of(push.site)
         stream = stream_at(task.model, batch.corrupt, residual_site(layer - 1)) if layer else None
-        return cls(task, batch, push, layer, stream)
+        if count > 1:
+            vectors = torch.stack([one.vector for one in pushes]).repeat_interleave(len(batch), 0)
+            push = replace(push, name=", ".join(one.name for one in pushes), vector=vectors)
+            stream = stream if stream is None else stream.repeat(count, 1, 1)
+            batch = batch.rows(torch.arange(len(batch), device=batch.index.device).repeat(count))
+        return cls(task, batch, push, count, layer, stream)
 
     def from_push(self, copies: int = 1) -> AbstractContextManager[None]:
-        """Passes over so many copies of the corrupt prompts begin at the block that the push follows."""
-        stream = None if self.stream is None else self.stream.repeat(copies, 1, 1)
-        return skipped_blocks(self.task.model, self.layer, stream)
+        """Passes over so many copies of the batch begin at the block that the pushes follow."""
+        return self._from_block(None if self.stream is None else self.stream.repeat(copies, 1, 1))
 
     def sides(self, taps: Iterable[str] = ()) -> CleanCorrupt:
-        """Passes with (as the clean side) and without the push.
+        """Passes with (as the clean side) and without the push; the latter is run once for all pushes.
 
         Args:
             taps: hooks after the push whose values are kept.
 
         Raises:
-            Failure: the push changed nothing.
+            Failure: a push changed nothing.
         """
         push, taps = self.push, tuple(dict.fromkeys([*taps, self.push.site]))
+        prompts = len(self.batch) // self.count
+        once = self.batch.rows(slice(prompts))
+        with self._from_block(None if self.stream is None else self.stream[:prompts]):
+            plain = forward(self.task, once.corrupt, once.index, taps)
+        plain = plain.rows(torch.arange(prompts, device=once.index.device).repeat(self.count))
         with self.from_push():
-            plain, steered = (
-                forward(self.task, self.batch.corrupt, self.batch.index, taps, changes=changes)
-                for changes in ({}, push.change())
-            )
-        if torch.equal(plain.values[push.site], steered.values[push.site]):
+            steered = forward(self.task, self.batch.corrupt, self.batch.index, taps, changes=push.change())
+        moved = (plain.values[push.site] != steered.values[push.site]).view(self.count, -1).any(1)
+        if not bool(moved.all()):
+            name = push.name.split(", ")[moved.int().argmin()]
             raise Failure(
-                f"pushing along {push.name} at {push.site} changed nothing",
+                f"pushing along {name} at {push.site} changed nothing",
                 cure="check the strength and the site",
             )
         return CleanCorrupt(self.batch, steered, plain)
@@ -132,6 +143,9 @@ class PushedBatch:
         vector = self.push.vector.expand(len(self.batch), -1)
         added = torch.cat([amount * vector for amount in amounts])[:, None]
         return lambda value: value + added.to(value)
+
+    def _from_block(self, stream: Float[Tensor, "row pos d_model"] | None) -> AbstractContextManager[None]:
+        return skipped_blocks(self.task.model, self.layer, stream)
 
 
 def mean_difference(task: Task, site: str) -> Push:

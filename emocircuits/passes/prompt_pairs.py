@@ -95,8 +95,8 @@ class PromptPairs:
     @classmethod
     def of(
         cls,
-        clean: Int[Tensor, "..."] | Sequence[Sequence[int] | Int[Tensor, "pos"]],
-        corrupt: Int[Tensor, "..."] | Sequence[Sequence[int] | Int[Tensor, "pos"]],
+        clean: Int[Tensor, "..."] | Sequence[Sequence[int] | Int[Tensor, "_"]],
+        corrupt: Int[Tensor, "..."] | Sequence[Sequence[int] | Int[Tensor, "_"]],
     ) -> "PromptPairs":
         """Pairs row by row: token ids `(prompt, pos)`, or one sequence of ids per prompt where lengths
         differ.
@@ -114,7 +114,7 @@ class PromptPairs:
 
     @classmethod
     def of_tokens(
-        cls, pairs: Sequence[tuple[Sequence[int] | Int[Tensor, "pos"], Sequence[int] | Int[Tensor, "pos"]]]
+        cls, pairs: Sequence[tuple[Sequence[int] | Int[Tensor, "_"], Sequence[int] | Int[Tensor, "_"]]]
     ) -> "PromptPairs":
         """Pairs of token lists; the place of a pair in the sequence becomes its index.
 
@@ -143,7 +143,7 @@ class PromptPairs:
     @classmethod
     def without_partner(
         cls,
-        clean: Int[Tensor, "..."] | Sequence[Sequence[int] | Int[Tensor, "pos"]],
+        clean: Int[Tensor, "..."] | Sequence[Sequence[int] | Int[Tensor, "_"]],
         reference: Reference,
     ) -> "PromptPairs":
         """Prompts that are compared with a reference instead of a partner."""

@@ -45,7 +45,7 @@ class Pass:
     metric: Float[Tensor, "prompt"]
     inside: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def rows(self, rows: slice) -> "Pass":
+    def rows(self, rows: slice | Int[Tensor, "row"]) -> "Pass":
         """The same of some of the prompts."""
         kept = (
             {name: value[rows] for name, value in part.items()}

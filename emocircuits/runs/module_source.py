@@ -26,7 +26,8 @@ class Unit:
 
     Attributes:
         imports: what it imports of the package.
-        mentions: the names and attributes that it uses; those of `self` also as `self.name`.
+        mentions: the names and attributes that it uses; attributes also as `.name`, those of `self` also as
+            `self.name`.
         adds: the registries that it adds to.
     """
 
@@ -135,7 +136,7 @@ def _read(tree: ast.Module) -> tuple[Unit, list[tuple[str, Unit]], set[str]]:
         elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
             unit.mentions.add(node.id)
         elif isinstance(node, ast.Attribute):
-            unit.mentions.add(node.attr)
+            unit.mentions |= {node.attr, f".{node.attr}"}
             if isinstance(node.value, ast.Name) and node.value.id == "self":
                 unit.mentions.add(f"self.{node.attr}")
             if isinstance(node.value, ast.Name) and node.attr == "add":
@@ -144,7 +145,8 @@ def _read(tree: ast.Module) -> tuple[Unit, list[tuple[str, Unit]], set[str]]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             texts.add(node.value)
         elif isinstance(node, ast.Call) and _last_name(node) == "getattr" and len(node.args) > 1:
-            unit.mentions |= {value.value for value in node.args[1:2] if isinstance(value, ast.Constant)}
+            named = [value.value for value in node.args[1:2] if isinstance(value, ast.Constant)]
+            unit.mentions |= {*named, *(f".{name}" for name in named)}
         left += [(child, unit, outside) for child in ast.iter_child_nodes(node)]
     return top, functions, texts
 

@@ -100,9 +100,9 @@ class _Walk:
                     self.enter(read_source(member))
 
     def _called(self, name: str, source: ModuleSource) -> bool:
-        by = self.mentioned.get(name, set())
         if source.name not in FACADES:
-            return bool(by)
+            return name in self.mentioned
+        by = self.mentioned.get(f".{name}", set())  # a function of the same name is no method of a run
         inside = source.name in self.mentioned.get(f"self.{name}", set())
         wanted = (source.name, FACADES[source.name])
         return inside or any(wanted in self.seen[other].top.imports for other in by)

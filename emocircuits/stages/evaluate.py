@@ -48,8 +48,8 @@ def evaluate(run: Run) -> Output:
 def _kept(run: Run, asked: tuple[str, str]) -> dict[str, Any]:
     """One kind of the scores of one behaviour."""
     kind, name = asked
-    make = {"agreement": _agreement, "scores": _scores, "rates": _rates}[kind]
-    return run.keep(f"{kind} {name}", partial(make, run, name))
+    measured = {"agreement": _agreement, "scores": _scores, "rates": _rates}[kind]
+    return run.keep(f"{kind} {name}", partial(measured, run, name))
 
 
 def _written(run: Run, scores: dict[str, CircuitScores]) -> Output:

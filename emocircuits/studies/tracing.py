@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from emocircuits.artifacts.direction import Direction
+from emocircuits.artifacts.push import Push
 from emocircuits.circuits.paths import strongest_paths
-from emocircuits.circuits.trace import Trace, trace_push
+from emocircuits.circuits.trace import trace_pushes
 from emocircuits.errors import UserError, unknown
 from emocircuits.names import TARGET, NodeId, format_node, layer_of
 from emocircuits.passes.task import Task
@@ -22,13 +23,22 @@ from emocircuits.runs.workers import for_each
 def traces(
     run: Run, behaviours: Sequence[str], emotions: Sequence[str]
 ) -> list[Callable[[Run], pd.DataFrame]]:
-    """The traces of emotions and their controls on behaviours, to be made in any order; `trace_table` joins
-    what they give.
+    """The traces of emotions and of their controls on behaviours, to be made in any order; `trace_table`
+    joins what they give.
 
     Controls are traced with fewer steps of integration; their remainders say whether that was enough.
     """
-    chosen = [*run.directions.with_controls(emotions, kinds=()), *_controls(run)]
-    return [partial(_traced, behaviour, direction) for behaviour in behaviours for direction in chosen]
+    settings = run.recipe.trace
+    groups = {
+        "emotions": (run.directions.with_controls(emotions, kinds=()), settings.steps),
+        "controls": (_controls(run), settings.control_steps),
+    }
+    return [
+        partial(_traced, behaviour, name, directions, steps)
+        for behaviour in behaviours
+        for name, (directions, steps) in groups.items()
+        if directions
+    ]
 
 
 def trace_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -39,22 +49,37 @@ def trace_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table[[*first, *(name for name in table if name not in first)]]
 
 
-def _traced(behaviour: str, direction: Direction, run: Run) -> pd.DataFrame:
-    settings = run.recipe.trace
-    steps = settings.steps if direction.kind == "emotion" else settings.control_steps
-    table = run.keep(
-        f"trace {behaviour} {direction.name}",
-        lambda: trace_direction(run, behaviour, direction, steps=steps).table,
+def _traced(
+    behaviour: str, group: str, directions: Sequence[Direction], steps: int, run: Run
+) -> pd.DataFrame:
+    return run.keep(
+        f"trace {behaviour} {group}", partial(trace_directions, run, behaviour, directions, steps=steps)
     )
-    return table.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind)
 
 
-def trace_direction(run: Run, behaviour: str, direction: Direction, *, steps: int) -> Trace:
-    """Traces one direction of a run on the behaviour's held-out prompts without pressure."""
-    task, push = neutral_task(run, behaviour), direction.push(run.recipe.trace.strength)
-    push = replace(push, name=_plain(push.name), vector=push.vector.to(run.recipe.device))
-    task = task.at_sites([_site_after_push(run)])
-    return trace_push(task, push, matched=_matched(run), steps=steps, seed=run.recipe.seed)
+def trace_directions(
+    run: Run, behaviour: str, directions: Sequence[Direction], *, steps: int
+) -> pd.DataFrame:
+    """Traces directions of a run on the behaviour's held-out prompts without pressure; see `trace_table`."""
+    task = neutral_task(run, behaviour).at_sites([_site_after_push(run)])
+    found = trace_pushes(
+        task,
+        [_push(run, direction) for direction in directions],
+        matched=_matched(run),
+        steps=steps,
+        seed=run.recipe.seed,
+    )
+    return trace_table(
+        [
+            trace.table.assign(behaviour=behaviour, direction=direction.name, kind=direction.kind)
+            for direction, trace in zip(directions, found, strict=True)
+        ]
+    )
+
+
+def _push(run: Run, direction: Direction) -> Push:
+    push = direction.push(run.recipe.trace.strength)
+    return replace(push, name=_plain(push.name), vector=push.vector.to(run.recipe.device))
 
 
 def neutral_task(run: Run, behaviour: str) -> Task:

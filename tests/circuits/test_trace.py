@@ -3,6 +3,7 @@ questions.
 """
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from planted.paper_model import (
@@ -24,8 +25,10 @@ from planted.tasks import pairs_of, task_of
 from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.artifacts.push import Push
 from emocircuits.circuits.overlap import overlap
-from emocircuits.circuits.trace import trace_push
-from emocircuits.errors import UserError
+from emocircuits.circuits.trace import trace_push, trace_pushes
+from emocircuits.errors import Failure, UserError
+from emocircuits.passes.prompt_pairs import PromptPairs
+from emocircuits.passes.task import Task
 
 
 def paper_task():
@@ -90,6 +93,29 @@ def test_parts_add_up_and_the_remainder_vanishes_with_the_steps(norm):
     with model.hooks([(SITES[0], lambda x, hook: x + push.vector)]):
         steered = model(tokens)
     np.testing.assert_allclose(fine.total, (difference(steered) - difference(plain)).numpy(), atol=1e-9)
+
+
+def test_pushes_that_share_passes_have_the_traces_they_have_alone():
+    """Prompts of two lengths; three pushes, two of which fit into a pass."""
+    torch.manual_seed(3)
+    prompts = [row for length, count in ((7, 2), (5, 3)) for row in random_batch(count, length).corrupt]
+    saes = {SITES[1]: random_saes("standard", 3, 12)[SITES[1]]}
+    task = Task(random_model(), PromptPairs.of(prompts, prompts), difference, saes, max_tokens=31)
+    pushes = [Push(name, SITES[0], torch.randn(12, dtype=torch.float64)) for name in "abc"]
+    together = trace_pushes(task, pushes, matched={SITES[1]: [2]}, steps=3)
+    for push, found in zip(pushes, together, strict=True):
+        alone = trace_push(task, push, matched={SITES[1]: [2]}, steps=3)
+        np.testing.assert_allclose(found.total, alone.total, rtol=1e-12)
+        pd.testing.assert_frame_equal(found.table, alone.table, rtol=1e-9)
+    assert len({float(np.abs(found.total).sum()) for found in together}) == 3
+
+
+def test_a_push_that_changes_nothing_is_named_among_others():
+    task, zero = paper_task(), Push("nothing", SITES[0], torch.zeros(6, dtype=torch.float64))
+    with pytest.raises(Failure, match=f"along nothing at {SITES[0]} changed nothing"):
+        trace_pushes(task, [Push("s", SITES[0], axis(S)), zero])
+    with pytest.raises(UserError, match="2 pushes at 2 sites"):
+        trace_pushes(task, [Push("s", SITES[0], axis(S)), Push("s", SITES[1], axis(S))])
 
 
 def test_after_the_last_block_all_is_direct():
