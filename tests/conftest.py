@@ -1,7 +1,9 @@
 """Settings for every test: checked shapes, one seed, few threads, no network."""
 
+import gc
 import os
 
+gc.set_threshold(50_000, 20, 20)  # as the command does
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 if "PYTEST_XDIST_WORKER" in os.environ:

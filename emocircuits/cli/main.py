@@ -1,5 +1,6 @@
 """`emocircuits`: the entry point. Heavy libraries load only when a command needs them."""
 
+import gc
 import os
 import signal
 import sys
@@ -69,6 +70,9 @@ def entry() -> None:
     # small products would wait for each other, spinning; OpenBLAS reads this when numpy is loaded.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     keep_freed_memory()
+    # torch and its libraries hold millions of objects; looking through them for cycles as often as Python does
+    # by default takes a tenth of a small model's run
+    gc.set_threshold(50_000, 20, 20)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main()
     try:
