@@ -70,8 +70,8 @@ def entry() -> None:
     # small products would wait for each other, spinning; OpenBLAS reads this when numpy is loaded.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     keep_freed_memory()
-    # torch and its libraries hold millions of objects; looking through them for cycles as often as Python does
-    # by default takes a tenth of a small model's run
+    # torch and its libraries hold millions of objects; looking through them for cycles as often as Python
+    # does by default takes a tenth of a small model's run
     gc.set_threshold(50_000, 20, 20)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main()

@@ -29,7 +29,6 @@ from torch.nn.functional import pad
 from emocircuits.graphs.feature_sides import FeatureSides
 from emocircuits.graphs.site_nodes import SiteNodes, Writes, deltas
 from emocircuits.names import blocks_before, is_stream, parse_node
-from emocircuits.passes.edit import edited
 from emocircuits.passes.from_site import FromSite
 from emocircuits.passes.task import Task
 from emocircuits.sae.dictionary import Dictionary
@@ -147,9 +146,9 @@ class FeaturePatcher:
     def _tokens(self, into_clean: bool) -> Int[Tensor, "prompt pos"]:
         return self.sides.batch.clean if into_clean else self.sides.batch.corrupt
 
-    @cached_property
+    @property
     def _metric_from(self) -> FromSite:
-        return FromSite.of(self.task, self.sides.batch, prefix=True)
+        return self.sides.metric_from(self.task)
 
     def _patched_from(self, into_clean: bool) -> FromSite:
         """The metric of runs with patches, in the clean or in the corrupt run."""
@@ -249,20 +248,8 @@ class FeaturePatcher:
         """The live stream at a later site when `delta` is added at an earlier one, where it is read; what
         lies between two streams alone is run.
         """
-        model, tokens = self.task.model, self._tokens(into_clean)
         stream = (self._live(upstream, into_clean) + delta).to(self.task.dtype)
-        if is_stream(upstream) and is_stream(downstream):
-            return self._metric_from.onward(tokens, upstream, stream, downstream)
-        seen: list[Tensor] = []
-
-        def keep(value: Tensor) -> Tensor:
-            seen.append(value)
-            return value
-
-        edits = {upstream: lambda value: stream, downstream: keep}
-        with edited(model, edits, what="a patch from site to site", must_change=False):
-            model(tokens)
-        return seen[0]
+        return self._metric_from.onward(self._tokens(into_clean), upstream, stream, downstream)
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,9 +46,16 @@ class FeatureSides(CleanCorrupt):
 
     Attributes:
         sites: site -> what happened there, in the order of the layers.
+        alike: whether the runs are the same at the positions at which their prompts begin with the same
+            tokens; not where one of them is pushed.
     """
 
     sites: Mapping[str, SiteRun] = field(default_factory=dict)
+    alike: bool = True
+
+    def metric_from(self, task: Task) -> FromSite:
+        """The metric from a site on."""
+        return self.once("from", lambda: FromSite.of(task, self.batch, prefix=self.alike))
 
     def with_gradients(self, grads: Streams, passes: float = 0) -> "FeatureSides":
         """The same with these gradients at the sites, and the passes that they cost."""
@@ -64,7 +71,6 @@ def feature_sides(
     references: Mapping[Reference, ReferenceValues] | None = None,
     *,
     gradient: bool = True,
-    keep_graph: bool = False,
 ) -> FeatureSides:
     """Runs both sides of a batch: two forward passes, and one backward pass where `gradient`.
 
@@ -76,14 +82,13 @@ def feature_sides(
         batch: prompt pairs of one length, or prompts with a reference.
         references: reference values that are known already (`reference_values`).
         gradient: whether to take the gradient at the live run.
-        keep_graph: whether the live streams stay in the autograd graph, for edges.
 
     Raises:
         UserError: the metric is not one differentiable value per prompt.
         Failure: a site without gradient, or with NaN in it.
     """
     with fused_attention(task.model, batch.clean, wanted=gradient) as fused:
-        live, passes = _live_run(task, batch, gradient, keep_graph, fused)
+        live, passes = _live_run(task, batch, gradient, fused)
         if batch.reference is None:
             other = forward(task, batch.clean, batch.index, task.saes)
             clean, corrupt, values, spent = other, live, {}, 1
@@ -97,7 +102,6 @@ def feature_sides(
             clean.values[site],
             corrupt.values[site],
             live.grads.get(site),
-            live.inside.get(site),
             values.get(site),
             batch.reference is not None,
         )
@@ -165,15 +169,13 @@ def _gradient_at(
         return gradient(metric_from(batch.corrupt, batch.index, site, leaf), leaf, site)
 
 
-def _live_run(
-    task: Task, batch: PairBatch, gradient: bool, keep_graph: bool, fused: bool
-) -> tuple[Pass, int]:
+def _live_run(task: Task, batch: PairBatch, gradient: bool, fused: bool) -> tuple[Pass, int]:
     """The run that the gradient is taken on, and its passes."""
     tokens, sites = batch.clean if batch.reference is not None else batch.corrupt, tuple(task.dictionaries)
     if not gradient:
         return forward(task, tokens, batch.index, sites), 1
-    with recomputed_blocks(task.model, tokens, allowed=not keep_graph, fused=fused) as again:
-        run = differentiate(task, tokens, batch.index, sites, start=sites[0], keep_graph=keep_graph)
+    with recomputed_blocks(task.model, tokens, fused=fused) as again:
+        run = differentiate(task, tokens, batch.index, sites, start=sites[0])
     return run, 3 if again else 2
 
 

@@ -46,6 +46,7 @@ from emocircuits.graphs.site_nodes import SiteNodes, contributions, nodes_by_sit
 from emocircuits.graphs.site_run import SiteRun
 from emocircuits.graphs.slopes import SLOPE_LIMIT, slopes
 from emocircuits.names import TARGET, parse_node
+from emocircuits.passes.attention import fused_attention
 from emocircuits.passes.prompt_pairs import PairBatch, Reference
 from emocircuits.passes.task import Task
 
@@ -133,17 +134,15 @@ class FeatureGraph:
 
     def both_sides(self, batch: PairBatch, *, gradient: bool = False, edges: bool = False) -> FeatureSides:
         """See `Graph`."""
-        # edges need the live streams inside the autograd graph, whatever gradient they go with
-        return feature_sides(self.task, batch, self._references, gradient=gradient or edges, keep_graph=edges)
+        return feature_sides(self.task, batch, self._references, gradient=gradient)
 
     def linear(self, sides: FeatureSides, *, steps: int = 0, edges: bool = False) -> "FeatureLinear":
         """See `Graph`."""
         if edges:
             self.refuse_side_branches()
         has_gradient = all(at.grad is not None for at in sides.sites.values())
-        has_graph = all(at.stream is not None for at in sides.sites.values())
-        if (edges and not has_graph) or not (steps or has_gradient):
-            again = self.both_sides(sides.batch, gradient=not steps, edges=edges)
+        if not (steps or has_gradient):
+            again = self.both_sides(sides.batch, gradient=True)
             sides = replace(again, passes=again.passes + sides.passes)
         return FeatureLinear(self, with_path_gradients(self.task, sides, steps) if steps else sides)
 
@@ -269,13 +268,27 @@ class FeatureLinear:
         if not len(upstream) or not len(downstream):
             return up.clean.new_zeros(len(up.clean), 0)
         seeds_of, parts = SlotGradients(down, self.graph.slope_limit), []
+        before, after = self._live_streams(up, down)
         for start in range(0, len(downstream), self._seeds_at_once):
             seeds = seeds_of(downstream.part(slice(start, start + self._seeds_at_once)))
-            (pulled,) = torch.autograd.grad(
-                down.stream, up.stream, seeds.to(down.stream.dtype), is_grads_batched=True, retain_graph=True
-            )
+            seeds = seeds[:, :, -after.shape[1] :].to(after.dtype)
+            (pulled,) = torch.autograd.grad(after, before, seeds, is_grads_batched=True, retain_graph=True)
             parts.append(contributions(up, upstream, pulled).transpose(0, 1).flatten(1))
         return torch.cat(parts, dim=1)
+
+    def _live_streams(
+        self, up: SiteRun, down: SiteRun
+    ) -> tuple[Float[Tensor, "prompt pos d_model"], Float[Tensor, "prompt later d_model"]]:
+        """The live streams of two sites, the second as a function of the first; it lacks first positions that
+        no one reads or that are alike on both runs.
+        """
+        task, batch = self.graph.task, self.sides.batch
+        metric_from = self.sides.metric_from(task)
+        tokens = batch.clean if self.sides.ablated else batch.corrupt
+        before = up.live.to(task.dtype).detach().requires_grad_()
+        with torch.enable_grad(), fused_attention(task.model, tokens) as fused:
+            metric_from = metric_from.without_prefix() if fused else metric_from
+            return before, metric_from.onward(tokens, up.dictionary.site, before, down.dictionary.site)
 
 
 class SlotGradients:

@@ -41,7 +41,6 @@ class SiteRun:
         clean, corrupt: the stream, in the precision of the SAE; without an aligned pair `corrupt` is the
             baseline stream.
         grad: gradient of the metric at the live stream, or None where only forward passes were run.
-        stream: the live stream inside the autograd graph, where the graph was kept.
         baseline: what features and error are compared with, where that is not what the SAE makes of
             `corrupt`.
         ablated: whether the live stream, into which patches go, is the clean one.
@@ -51,7 +50,6 @@ class SiteRun:
     clean: Float[Tensor, "prompt pos d_model"]
     corrupt: Float[Tensor, "prompt pos d_model"]
     grad: Float[Tensor, "prompt pos d_model"] | None = None
-    stream: Float[Tensor, "prompt pos d_model"] | None = None
     baseline: NodeValues | None = None
     ablated: bool = False
 

@@ -99,12 +99,14 @@ class FromSite:
 
         Args:
             tokens: the prompts.
-            site: hook name of a stream.
+            site: hook name.
             stream: what it holds, whole or without the prefix.
-            until: a later site of a stream.
+            until: a later hook.
             rows, start: see `__call__`.
         """
         model = self.task.model
+        if not (is_stream(site) and is_stream(until)):
+            return self._edited(tokens, site, stream, until)
         ends = blocks_before(until) == model.cfg.n_layers
         with self._short(site) if ends else nullcontext():
             if self.prefix is None or blocks_before(site) == blocks_before(until):
@@ -127,6 +129,25 @@ class FromSite:
     def without_prefix(self) -> "FromSite":
         """The same for runs that differ at the shared positions, too."""
         return replace(self, prefix=None)
+
+    def _edited(
+        self,
+        tokens: Int[Tensor, "prompt pos"],
+        site: str,
+        stream: Float[Tensor, "prompt pos d_model"],
+        until: str,
+    ) -> Float[Tensor, "prompt pos d_model"]:
+        """The value at a later hook, from a pass through the whole model."""
+        seen: list[Tensor] = []
+
+        def keep(value: Tensor) -> Tensor:
+            seen.append(value)
+            return value
+
+        edits = {site: lambda value: stream, until: keep}
+        with edited(self.task.model, edits, what="a pass from site to site", must_change=False):
+            self.task.model(tokens)
+        return seen[0]
 
     def _short(self, site: str) -> AbstractContextManager[None]:
         """Computes what the last block adds where it is read."""

@@ -48,7 +48,6 @@ def recomputed_blocks(
     model: Any,
     tokens: Int[torch.Tensor, "prompt pos"],
     *,
-    allowed: bool = True,
     fused: bool = False,
 ) -> Iterator[bool]:
     """Inside, blocks are run once more in the backward pass where what they would keep takes more than two
@@ -59,14 +58,10 @@ def recomputed_blocks(
     Args:
         model: any TransformerLens object.
         tokens: the prompts of one pass.
-        allowed: whether it may be so at all.
         fused: whether attention makes no patterns (`models.fused_attention`), so that only the rest counts.
     """
-    large = pattern_bytes(model, tokens) > KEPT_BYTES and (
-        not fused or stream_bytes(model, tokens) > KEPT_BYTES
-    )
-    again = allowed and large
-    if not again:
+    large = pattern_bytes(model, tokens) > KEPT_BYTES
+    if not large or (fused and stream_bytes(model, tokens) <= KEPT_BYTES):
         yield False
         return
     for block in model.blocks:

@@ -37,22 +37,18 @@ class Pass:
         values: hook name -> what it held.
         grads: hook name -> gradient of the summed metric; empty where only a forward pass was run.
         metric: the metric per prompt.
-        inside: hook name -> what it held inside the autograd graph, where the graph was kept.
     """
 
     values: Mapping[str, Tensor]
     grads: Mapping[str, Tensor]
     metric: Float[Tensor, "prompt"]
-    inside: Mapping[str, Tensor] = field(default_factory=dict)
 
     def rows(self, rows: slice | Int[Tensor, "row"]) -> "Pass":
         """The same of some of the prompts."""
-        kept = (
-            {name: value[rows] for name, value in part.items()}
-            for part in (self.values, self.grads, self.inside)
+        values, grads = (
+            {name: value[rows] for name, value in part.items()} for part in (self.values, self.grads)
         )
-        values, grads, inside = kept
-        return Pass(values, grads, self.metric[rows], inside)
+        return Pass(values, grads, self.metric[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +148,6 @@ def differentiate(
     constants: Iterable[str] = (),
     start: str | None = None,
     unreached: str = "error",
-    keep_graph: bool = False,
     skip_unread: bool | None = None,
 ) -> Pass:
     """A forward and a backward pass.
@@ -171,8 +166,6 @@ def differentiate(
         start: the hook at which the gradient begins; nothing before it is differentiated. By default the
             stream before the first block.
         unreached: `error`, or `zero` where a tap that no gradient reaches is expected.
-        keep_graph: whether the values stay in the autograd graph (`Pass.inside`), for gradients of other
-            things.
         skip_unread: whether positions after the last attention that the metric does not read are left out; by
             default where gradients begin at the embeddings.
 
@@ -195,9 +188,7 @@ def differentiate(
             for name, held in seen.items()
             if name not in constants and (held.requires_grad or unreached == "error")
         }
-        slopes = torch.autograd.grad(
-            value.sum(), list(reached.values()), retain_graph=keep_graph, allow_unused=True
-        )
+        slopes = torch.autograd.grad(value.sum(), list(reached.values()), allow_unused=True)
     by_name, grads = dict(zip(reached, slopes, strict=True)), {}
     for name, held in seen.items():
         if name in constants:
@@ -206,8 +197,7 @@ def differentiate(
         if grad is None and unreached == "zero":
             grad = torch.zeros_like(held)
         grads[name] = checked_gradient(grad, name)
-    inside = dict(seen) if keep_graph else {}
-    return Pass({name: held.detach() for name, held in seen.items()}, grads, value.detach(), inside)
+    return Pass({name: held.detach() for name, held in seen.items()}, grads, value.detach())
 
 
 def gradient(metric: Float[Tensor, "prompt"], at: Tensor, where: str) -> Tensor:

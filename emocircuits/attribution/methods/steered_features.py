@@ -108,20 +108,21 @@ def _shares_at(
 
 
 def steered_feature_sides(task: Task, batch: PairBatch, push: Push, steps: int) -> FeatureSides:
-    """Steered streams as the clean side, unsteered ones as the corrupt side inside the graph, and the
-    gradient averaged over the strength: what edges between features are drawn from.
+    """Steered streams as the clean side, unsteered ones as the corrupt side, and the gradient averaged over
+    the strength: what edges between features are drawn from.
     """
     sites = tuple(task.dictionaries)
-    plain = differentiate(task, batch.corrupt, batch.index, sites, start=sites[0], keep_graph=True)
-    steered = forward(task, batch.corrupt, batch.index, sites, changes=push.change())
+    plain, steered = (
+        forward(task, batch.corrupt, batch.index, sites, changes=changes) for changes in ({}, push.change())
+    )
     grads = dict.fromkeys(sites, 0.0)
     for weight, point in PushedBatch.of(task, batch, push).points(sites, steps):
         grads = {site: grads[site] + weight * point.grads[site] for site in sites}
     runs = {
-        site: SiteRun(dictionary, steered.values[site], plain.values[site], grads[site], plain.inside[site])
+        site: SiteRun(dictionary, steered.values[site], plain.values[site], grads[site])
         for site, dictionary in task.dictionaries.items()
     }
-    return FeatureSides(batch, steered, plain, 3 + 2 * steps, sites=runs)
+    return FeatureSides(batch, steered, plain, 2 + 2 * steps, sites=runs, alike=False)
 
 
 @torch.no_grad()
