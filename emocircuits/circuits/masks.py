@@ -31,8 +31,8 @@ from emocircuits.interventions.ablate import NodeValues
 from emocircuits.names import NodeId, format_node, residual_site
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.passes.edit import edited
-from emocircuits.passes.from_site import FromSite
 from emocircuits.passes.prompt_pairs import PairBatch
+from emocircuits.passes.recompute import copies_at_once
 from emocircuits.passes.record import Change
 from emocircuits.passes.task import Task
 from emocircuits.progress import track
@@ -162,19 +162,18 @@ class _Masked:
         kept, parts = self._masks(circuit), []
         for sides in self._sides():
             sign = torch.sign((sides.clean.metric - sides.corrupt.metric).mean())
-            slopes: list[Tensor] = []
-            for point in points:
-                leaves = {
-                    site: (mask * point if inside else mask + (1 - mask) * point)
-                    .expand(len(sides.batch), -1)
-                    .clone()
-                    .requires_grad_()
-                    for site, mask in kept.items()
-                }
+            at_once, total = copies_at_once(self.task.model, sides.batch.clean, self.task.max_tokens), 0.0
+            for some in torch.tensor(points, device=sides.batch.index.device).split(at_once):
+                leaves = {}
+                for site, mask in kept.items():
+                    point = some.to(mask)[:, None].repeat_interleave(len(sides.batch), 0)
+                    line = mask * point if inside else mask + (1 - mask) * point
+                    leaves[site] = line.requires_grad_()
                 with torch.enable_grad():
                     value = self._masked_metric(sides, leaves)
-                slopes.append(torch.cat(torch.autograd.grad(value.sum(), list(leaves.values())), dim=1))
-            parts.append(sign * torch.stack(slopes).mean(0))
+                slopes = torch.cat(torch.autograd.grad(value.sum(), list(leaves.values())), dim=1)
+                total = total + slopes.view(len(some), len(sides.batch), -1).sum(0)
+            parts.append(sign * total / len(points))
         chosen = np.ones(len(self._nodes), dtype=bool) if among is None else np.isin(self._nodes, list(among))
         wanted = np.flatnonzero(chosen)
         scores = torch.cat([part[:, torch.from_numpy(wanted).to(part.device)] for part in parts])
@@ -200,17 +199,21 @@ class _Masked:
             first = last
         return masks
 
-    def _masked_metric(self, sides: FeatureSides, masks: Mapping[str, Tensor]) -> Float[Tensor, "prompt"]:
-        """The clean run with everything masked; nothing before the first site is run again."""
+    def _masked_metric(self, sides: FeatureSides, masks: Mapping[str, Tensor]) -> Float[Tensor, "row"]:
+        """Clean runs with everything masked, as often as there are rows of masks for every prompt; nothing
+        before the first site is run again.
+        """
         edits = {site: self._edit(sides, site, mask) for site, mask in masks.items()}
         first = next(iter(edits))
-        start = edits.pop(first)(sides.sites[first].clean).to(self.task.dtype)
+        prompts = torch.arange(len(sides.batch), device=sides.batch.index.device)
+        rows = prompts.repeat(len(masks[first]) // len(prompts))
+        start = edits.pop(first)(sides.sites[first].clean[rows]).to(self.task.dtype)
         final = edits.pop(residual_site(self.task.model.cfg.n_layers - 1), None)
-        metric_from = sides.once("from", partial(FromSite.of, self.task, sides.batch, prefix=True))
+        metric_from, batch = sides.metric_from(self.task), sides.batch.rows(rows)
         with edited(self.task.model, edits, what="masks", must_change=False):
-            return metric_from(sides.batch.clean, sides.batch.index, first, start, final=final)
+            return metric_from(batch.clean, batch.index, first, start, final=final, rows=rows)
 
-    def _edit(self, sides: FeatureSides, site: str, masks: Float[Tensor, "prompt node"]) -> Change:
+    def _edit(self, sides: FeatureSides, site: str, masks: Float[Tensor, "row node"]) -> Change:
         dictionary, run = self.task.dictionaries[site], sides.sites[site]
         make = partial(NodeValues.of, dictionary, run.corrupt)
         base = sides.once(("base", site), make) if self._keeps_features else make()
@@ -220,7 +223,8 @@ class _Masked:
             # with its gradient: later masks act through earlier ones
             live = dictionary.encode_with_gradient(x)
             features, error, corrupt = (
-                value[:, -x.shape[1] :] for value in (base.features, base.error, run.corrupt)
+                value[:, -x.shape[1] :].repeat(len(x) // len(value), 1, 1)
+                for value in (base.features, base.error, run.corrupt)
             )
             rest = x - dictionary.decode(live)
             return corrupt + dictionary.written(keep * (live - features)) + keep_error * (rest - error)

@@ -33,7 +33,7 @@ from emocircuits.interventions.ablate import NodeValues
 from emocircuits.passes.attention import fused_attention
 from emocircuits.passes.from_site import FromSite
 from emocircuits.passes.prompt_pairs import PairBatch, Reference
-from emocircuits.passes.recompute import recomputed_blocks
+from emocircuits.passes.recompute import copies_at_once, recomputed_blocks
 from emocircuits.passes.record import CleanCorrupt, Pass, differentiate, forward, gradient
 from emocircuits.passes.task import Task
 
@@ -150,23 +150,27 @@ def with_path_gradients(task: Task, sides: FeatureSides, steps: int) -> FeatureS
     if steps < 1:
         raise UserError(f"{steps} steps of integrated gradients", expected="at least 1")
     grads, batch = {}, sides.batch
+    alphas = (torch.arange(steps, device=batch.index.device) + 0.5) / steps
     with gradients_from(task, batch) as (metric_from, cost):
+        at_once = copies_at_once(task.model, batch.corrupt, task.max_tokens)
         for site, at in sides.sites.items():
             total = torch.zeros_like(at.corrupt)
-            for step in range(steps):
-                middle = at.corrupt + (step + 0.5) / steps * (at.clean - at.corrupt)
-                total += _gradient_at(metric_from, batch, site, middle)
+            for some in alphas.to(at.corrupt.dtype).split(at_once):
+                middle = at.corrupt + some[:, None, None, None] * (at.clean - at.corrupt)
+                total += _gradients_at(metric_from, batch, site, middle).sum(0)
             grads[site] = total / steps
     return sides.with_gradients(grads, cost * steps * len(grads))
 
 
-def _gradient_at(
-    metric_from: FromSite, batch: PairBatch, site: str, value: Float[Tensor, "prompt pos d_model"]
-) -> Float[Tensor, "prompt pos d_model"]:
-    """dM/dx where the stream at the site is `value`."""
-    leaf = value.to(metric_from.task.dtype).detach().requires_grad_()
+def _gradients_at(
+    metric_from: FromSite, batch: PairBatch, site: str, streams: Float[Tensor, "point prompt pos d_model"]
+) -> Float[Tensor, "point prompt pos d_model"]:
+    """dM/dx where the site holds these streams, all in one pass."""
+    leaf = streams.flatten(0, 1).to(metric_from.task.dtype).detach().requires_grad_()
+    rows = torch.arange(len(batch), device=batch.index.device).repeat(len(streams))
     with torch.enable_grad():
-        return gradient(metric_from(batch.corrupt, batch.index, site, leaf), leaf, site)
+        values = metric_from(batch.corrupt[rows], batch.index[rows], site, leaf, rows=rows)
+        return gradient(values, leaf, site).view_as(streams)
 
 
 def _live_run(task: Task, batch: PairBatch, gradient: bool, fused: bool) -> tuple[Pass, int]:

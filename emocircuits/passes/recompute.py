@@ -39,6 +39,14 @@ def stream_bytes(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> int:
     return _size(model) * model.cfg.n_layers * width * tokens.numel()
 
 
+def copies_at_once(model: Any, tokens: Int[torch.Tensor, "prompt pos"], max_tokens: int) -> int:
+    """How many copies of some prompts one backward pass takes: at least one, and no more than fit without
+    running blocks once more.
+    """
+    fit = KEPT_BYTES // max(1, pattern_bytes(model, tokens))
+    return max(1, min(max_tokens // tokens.numel(), fit))
+
+
 def _size(model: Any) -> int:
     return torch.finfo(next(model.parameters()).dtype).bits // 8
 
