@@ -16,9 +16,10 @@ from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.replicas import replicas
 from emocircuits.passes.anatomy import Anatomy, open_anatomy
 from emocircuits.passes.attention import PROBE_LENGTH, can_fuse, fused
+from emocircuits.passes.hooks import recorded
 from emocircuits.passes.last_block import last_position_after_attention, unwatched
 from emocircuits.passes.metric import Metric
-from emocircuits.passes.resume import resume, stream_at
+from emocircuits.passes.resume import resume
 from emocircuits.threads import side_by_side
 
 Hooks = Sequence[tuple[str, Callable]]
@@ -134,8 +135,9 @@ def resumed_metric(
     def passes() -> Iterator[_Pass]:
         for numbers, tokens in equal_length_groups(prompts):
             tokens = tokens.to(device)
-            residual = stream_at(model.bridge, tokens, site)
-            whole = metric(model.bridge(tokens, use_cache=False, logits_to_keep=1))
+            with recorded(model.bridge, [site]) as streams:
+                whole = metric(model.bridge(tokens, use_cache=False, logits_to_keep=1))
+            residual = streams[site]
             yield _Pass(tokens, lambda residual=residual: (residual, []), whole=whole)
             edited = rows.plan(tokens, residual)
             pairs = torch.cartesian_prod(torch.arange(rows.count), torch.arange(len(numbers)))

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from emocircuits.artifacts.scores import CircuitScores, read_scores
 from emocircuits.attribution.methods.exact import patched_nodes
@@ -34,26 +35,40 @@ def evaluate(run: Run) -> Output:
     The ranks of a job share the prompts of circuits and real patches; the first does the rest alone.
     """
     behaviours = run.recipe.behaviours
-    parts = [(kind, name) for kind in ("agreement", "scores") for name in behaviours]
-    done = for_each(run, _kept, parts)
-    if not ranks().first:
-        return Output(())
-    with alone():
-        whole = {name: _kept(run, ("rates", name)) for name in behaviours}
-        for (_, name), part in zip(parts, done, strict=True):
-            whole[name] |= part
-        return _written(run, read_scores(sanitise_json(whole, "scores")))
+    shared = [(kind, name) for kind in ("scores", "agreement") for name in behaviours]
+    rest = [("rates", name) for name in behaviours]
+    if _counts_failures(run):
+        rest.append(("failures", "reward_hacking"))
+    if ranks().alone:
+        done = for_each(run, _kept, shared + rest)
+    else:
+        done = for_each(run, _kept, shared)
+        if not ranks().first:
+            return Output(())
+        with alone():
+            done += for_each(run, _kept, rest)
+    measured = dict(zip(shared + rest, done, strict=True))
+    failures = measured.pop(("failures", "reward_hacking"), None)
+    whole: dict[str, dict[str, Any]] = {name: {} for name in behaviours}
+    for (_, name), part in measured.items():
+        whole[name] |= part
+    return _written(run, read_scores(sanitise_json(whole, "scores")), failures)
 
 
-def _kept(run: Run, asked: tuple[str, str]) -> dict[str, Any]:
-    """One kind of the scores of one behaviour."""
+def _counts_failures(run: Run) -> bool:
+    return run.recipe.collect.material == "organism" and "reward_hacking" in run.recipe.behaviours
+
+
+def _kept(run: Run, asked: tuple[str, str]) -> Any:
+    """One kind of the scores of one behaviour, or the table of failures."""
     kind, name = asked
+    if kind == "failures":
+        return run.keep(kind, partial(failure_table, run))
     measured = {"agreement": _agreement, "scores": _scores, "rates": _rates}[kind]
     return run.keep(f"{kind} {name}", partial(measured, run, name))
 
 
-def _written(run: Run, scores: dict[str, CircuitScores]) -> Output:
-    recipe = run.recipe
+def _written(run: Run, scores: dict[str, CircuitScores], failures: pd.DataFrame | None) -> Output:
     write_json(run.path("scores.json"), {name: score.to_dict() for name, score in scores.items()})
     paths, warnings = ["scores.json"], []
     for name, score in scores.items():
@@ -65,8 +80,8 @@ def _written(run: Run, scores: dict[str, CircuitScores]) -> Output:
             warnings.append(
                 f"{name}: attribution and exact patching correlate only {score.attribution_exact.pearson:.2f}"
             )
-    if recipe.collect.material == "organism" and "reward_hacking" in recipe.behaviours:
-        write_csv(run.path("failures.csv"), run.keep("failures", partial(failure_table, run)))
+    if failures is not None:
+        write_csv(run.path("failures.csv"), failures)
         write_csv(run.path("readings.csv"), reading_table(run))
         paths += ["failures.csv", "readings.csv"]
     return Output(tuple(paths), tuple(warnings))

@@ -9,6 +9,7 @@ from emocircuits.errors import Failure
 from emocircuits.experiments import resumed
 from emocircuits.models import load_model
 from emocircuits.models.tiny import write_tiny_model
+from emocircuits.passes.resume import stream_at
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def test_a_push_that_does_nothing_is_a_failure(model, monkeypatch):
     real = resumed.resume
 
     def unpushed(bridge, tokens, site, stream, **options):
-        return real(bridge, tokens, site, resumed.stream_at(bridge, tokens, site), **options)
+        return real(bridge, tokens, site, stream_at(bridge, tokens, site), **options)
 
     monkeypatch.setattr(resumed, "resume", unpushed)
     with pytest.raises(Failure, match="changed nothing"):
