@@ -51,7 +51,7 @@ def faithfulness(
         circuit: the circuit.
         task: the prompts, best not those the circuit was found on, the metric, and SAEs where the circuit has
             features.
-        ablation: `resample`, `mean` or `zero`.
+        ablation: a member of `ABLATIONS`: `resample`, `mean`, `zero` or a new one.
         errors: `chosen` (as the circuit says), `kept` or `ablated` (all error nodes).
         mean_over: prompts over whose corrupt sides means are taken; by default the task's.
 
@@ -118,7 +118,7 @@ def circuit_metric(
     Args:
         task: the prompts, the metric and the SAEs; everything at their sites outside a circuit is ablated.
         circuits: sets of feature and error node ids (over all positions).
-        ablation: `resample`, `mean` or `zero`.
+        ablation: a member of `ABLATIONS`.
 
     Returns:
         The metric, prompts in the order of their index.

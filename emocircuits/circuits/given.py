@@ -13,6 +13,7 @@ from emocircuits.attribution.attribute import Prompts, paired_prompts
 from emocircuits.circuits.faithfulness import faithfulness
 from emocircuits.circuits.verify import verify
 from emocircuits.errors import UserError
+from emocircuits.interventions.ablate import ABLATIONS
 from emocircuits.passes.metric import Metric
 from emocircuits.passes.prompt_pairs import DEFAULT_MAX_TOKENS, PromptPairs
 from emocircuits.passes.task import Task
@@ -64,13 +65,14 @@ def _task(
 def _prompts(
     clean: Prompts | None, corrupt: Prompts | None, ablation: str
 ) -> tuple[PromptPairs, PromptPairs | None]:
-    """The prompts as pairs, and what `mean` averages over where that is something else: mean and zero need no
-    partner.
+    """The prompts as pairs, and what `mean` averages over where that is something else: ablations that do
+    not read the other prompts need no partner.
     """
     if clean is None:
         raise UserError("no clean prompts", expected="token ids (prompt, pos)")
+    card = ABLATIONS.get(ablation)
     if corrupt is None:
-        if ablation != "zero":
+        if card.needs_other or card.needs_mean:
             raise UserError(
                 f"no corrupt prompts for {ablation} ablation",
                 expected="token ids (prompt, pos)",
@@ -78,6 +80,6 @@ def _prompts(
             )
         return PromptPairs.of(clean, clean), None
     paired = not isinstance(clean, Tensor) or not isinstance(corrupt, Tensor) or clean.shape == corrupt.shape
-    if ablation == "resample" or paired:
+    if card.needs_other or paired:
         return PromptPairs.of(clean, corrupt), None
     return PromptPairs.of(clean, clean), PromptPairs.of(corrupt, corrupt)

@@ -13,6 +13,7 @@ from planted.tasks import pairs_of, task_of
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 import emocircuits
+from emocircuits.errors import UserError
 from emocircuits.graphs.components import component_graph
 from emocircuits.models import FAMILIES, load_model
 from emocircuits.models.tiny import TinyShape, write_tiny_model
@@ -257,3 +258,20 @@ def test_a_circuit_from_the_verified_search_is_the_true_one(name):
     checked = circuit.verify(*given)
     assert all(edge.verified is not None and abs(edge.verified) > 0.5 for edge in checked.edges)
     assert all(abs(edge.verified - edge.weight) < 1e-9 for edge in checked.edges if "<" not in edge.source)
+
+
+def test_prompts_without_a_partner_are_for_ablations_that_read_none():
+    planted = next(iter(ALL.values()))()
+    given = planted.model, planted.batch.clean, planted.batch.corrupt, metric
+    circuit = emocircuits.CircuitGraph.from_attribution(
+        emocircuits.attribute(*given, nodes="components", method="verified"), edge_threshold=0.02
+    )
+    alone = planted.model, planted.batch.clean, None, metric
+    nothing = emocircuits.Ablation(
+        "nothing", "zero again", lambda other, mean: 0 * other[:1, :1], needs_other=False
+    )
+    with emocircuits.ABLATIONS.temporarily(nothing):
+        found, zero = (circuit.faithfulness(*alone, ablation=name) for name in ("nothing", "zero"))
+    assert float(found) == float(zero)
+    with pytest.raises(UserError, match="no corrupt prompts for mean ablation"):
+        circuit.faithfulness(*alone, ablation="mean")
