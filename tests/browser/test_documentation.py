@@ -40,6 +40,7 @@ def site(debug_run, tmp_path_factory):
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("_build", "_generated"))
     (folder / "runs").mkdir()
     (folder / "runs" / "debug").symlink_to(debug_run)
+    (folder / "emocircuits").symlink_to(ROOT / "emocircuits")  # pages show some of its files
     env = {
         **os.environ,
         "EMOCIRCUITS_DOCS_EXECUTE": "off",
