@@ -111,7 +111,7 @@ def test_pins_make_the_subgraph_and_g_gathers_a_supernode(open_page, circuit, fu
 def test_a_dragged_box_stays_where_it_was_put(open_page, circuit, full):
     page, watch = open_page(full)
     put(page, pinned=[*ids(circuit, "trapped", "leverage"), "target/logit_diff"])
-    box(page, "trapped").scroll_into_view_if_needed()
+    box(page, "trapped").evaluate("box => box.scrollIntoView({block: 'center'})")
     before, link = box(page, "trapped").bounding_box(), page.locator(".ec-link").first.get_attribute("d")
     x, y = before["x"] + before["width"] / 2, before["y"] + before["height"] / 2
     page.mouse.move(x, y)

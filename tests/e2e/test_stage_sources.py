@@ -22,6 +22,7 @@ MACHINERY = {
         "runs/budget.py",
         "io/values.py",
         "keep.py",
+        "ranks.py",  # which parts and progress ask
         "models/__init__.py",
     )
 }
