@@ -45,7 +45,7 @@ language = "en"
 smartquotes = False  # two dashes are two dashes
 
 # notebooks: every other .py below this folder is one; outputs are kept until a cell or the package changes
-nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_custom_formats = {".py": ["percent_notebooks.read", {}]}
 nb_execution_mode = os.environ.get("EMOCIRCUITS_DOCS_EXECUTE", "cache")
 nb_execution_cache_path = str(HERE / "_build" / "notebooks" / code_version())
 nb_execution_excludepatterns = ["00_twelve_lines.py"]  # minutes of training; a test runs its lines
@@ -53,8 +53,8 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 240
 nb_execution_show_tb = True
 nb_merge_streams = True
-# a function among the settings cannot be kept between builds; only a kernel says what language its cells are
-suppress_warnings = ["config.cache", *(["myst-nb.lexer"] if nb_execution_mode == "off" else [])]
+# a function among the settings cannot be kept between builds
+suppress_warnings = ["config.cache"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "amsmath"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
