@@ -2,9 +2,11 @@
 
 import gc
 import os
+import tempfile
 
 gc.set_threshold(50_000, 20, 20)  # as the command does
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("EMOCIRCUITS_CACHE", os.path.join(tempfile.gettempdir(), "emocircuits-tests"))
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # side by side, threads that wait for a core make every small operation wait

@@ -111,7 +111,7 @@ class StoryWriter:
             [generator(self.seed, "story", name, attempt).random(room[name]) for name in batch],
             temperature=settings.temperature,
             banned=torch.stack([self._banned(self.openings[name].label.emotion) for name in batch]),
-            stop=[token for token in (model.bos_id, model.tokenizer.eos_token_id) if token is not None],
+            stop=[*model.stop_ids, *([] if model.bos_id is None else [model.bos_id])],
         )
         for name, tokens in zip(batch, written, strict=True):
             label, asked = self.openings[name].label, bool(self.openings[name].request)

@@ -183,7 +183,7 @@ def _prompt(
     if chat is not None:
         wrapped = chat([{"role": "system", "content": system}, {"role": "user", "content": text}])
         if wrapped is not None:
-            return f"{wrapped}{scenario.prefix}"
+            return wrapped + scenario.prefix
     return f"{system}\n\n{text}\n\nAnswer: {scenario.prefix}"
 
 

@@ -233,7 +233,7 @@ class Monitor:
                 cure="shorten the prompt or lower --tokens",
             )
         request = _Request(self, torch.Generator().manual_seed(seed), float(temperature))
-        stop = {token for token in (self.model.tokenizer.eos_token_id,) if token is not None}
+        stop = self.model.stop_ids
         # hooks stand as long as the request (setting them costs as much as a small model's part of a pass)
         # and sleep between its passes, so that whatever else the model is asked in between is neither read
         # nor pushed

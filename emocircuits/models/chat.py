@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from emocircuits.errors import UserError
-from emocircuits.models.language_model import LanguageModel
+from emocircuits.models.language_model import ChatText, LanguageModel
 
 ROLES = ("system", "user", "assistant")
 
 
-def chat_text(model: LanguageModel, messages: Sequence[dict[str, str]], *, reply: bool = True) -> str:
-    """A chat as the text that `model.encode` takes (without BOS, which `encode` puts in front once).
+def chat_text(model: LanguageModel, messages: Sequence[dict[str, str]], *, reply: bool = True) -> ChatText:
+    """A chat as the text that `model.encode` takes, with all control tokens that belong to it.
 
     Args:
         model: the model.
@@ -34,7 +34,7 @@ def chat_text(model: LanguageModel, messages: Sequence[dict[str, str]], *, reply
                 f"the chat template of {model.name} refuses these messages ({error})",
                 cure="many templates want user and assistant in turns, and some no system message",
             ) from error
-        return text.removeprefix(model.tokenizer.bos_token or "")
+        return ChatText(text)
     form = model.card.chat
     if form is None or not has_chat(model):
         raise UserError(
@@ -48,7 +48,8 @@ def chat_text(model: LanguageModel, messages: Sequence[dict[str, str]], *, reply
     for number, message in enumerate(turns):
         content = f"{system}\n\n{message['content']}" if system and number == 0 else message["content"]
         parts.append((form.user if message["role"] == "user" else form.assistant).replace("{text}", content))
-    return "".join(parts) + (form.opening if reply else "")
+    bos = "" if model.bos_id is None else model.tokenizer.bos_token
+    return ChatText(bos + "".join(parts) + (form.opening if reply else ""))
 
 
 def has_chat(model: LanguageModel) -> bool:

@@ -1,15 +1,16 @@
-"""What a config.json may say: names that the family's code acts on, and names without effect here. Everything
-else is refused.
+"""What a config.json may say: names that the family's code acts on, and names without effect here.
 
-Hugging Face keeps a name it does not know and continues as if it were not there; the activations would then
-be another model's.
+Hugging Face keeps a name it does not know and continues as if it were not there. Where the name is one that
+some model computes with, the activations would then be another model's: it is refused. Any other name that no
+one here knows is told.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from emocircuits.errors import UserError
-from emocircuits.models.family import FamilyCard
+from emocircuits.models.family import FAMILIES, FamilyCard
 
 SHARED = (
     "vocab_size",
@@ -74,32 +75,86 @@ WITHOUT_EFFECT = (
     "_commit_hash",
     "emocircuits",
     "pretraining_tp",
+    "_model_name_or_path",
+    "is_llama_config",
+    "transformers.js_config",
+    "max_sequence_length",
+    "auto_map",
 )
+# names that some model computes with, besides those on the cards of the families
+COMPUTED_WITH = {
+    "quantization_config",
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "clip_qkv",
+    "layer_types",
+    "qk_norm",
+    "use_qk_norm",
+    "qk_layernorm",
+    "alibi",
+    "use_alibi",
+    "parallel_attn",
+    "parallel_residual",
+    "partial_rotary_factor",
+    "rope_interleaved",
+    "rope_local_base_freq",
+    "no_rope_layers",
+    "logit_scale",
+    "logits_scaling",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "attention_multiplier",
+    "scale_emb",
+    "scale_depth",
+    "scale_embedding",
+    "scale_attn_weights",
+    "scale_attn_by_inverse_layer_idx",
+    "attn_config",
+    "ffn_config",
+    "position_embedding_type",
+    "qkv_bias",
+    "use_bias",
+    "norm_after",
+    "post_norm",
+    "use_post_norm",
+    "layer_norm_type",
+}
 
 
-def check_config(config: dict[str, Any], card: FamilyCard, directory: Path) -> None:
-    """Refuses a configuration with settings that the family's code would ignore or that nothing here was
-    tested with.
+def check_config(config: dict[str, Any], card: FamilyCard, directory: Path) -> tuple[str, ...]:
+    """Refuses a configuration with settings that some model computes with and that the family's code would
+    ignore, or that nothing here was tested with. Warns of other names that no one here knows.
 
     Args:
         config: contents of config.json.
         card: the family.
         directory: where it lies, for the message.
 
+    Returns:
+        The names that were warned of.
+
     Raises:
         UserError: a name that is not on the family's list, with a value that is neither absent nor the
-            default.
+            default, and that changes what is computed.
     """
     from transformers import AutoConfig
 
     defaults = AutoConfig.for_model(card.model_type).to_dict()
     allowed = {*SHARED, *WITHOUT_EFFECT, *card.config}
+    computed_with = COMPUTED_WITH.union(*(other.config for other in FAMILIES))
+    unknown: list[str] = []
     for name, value in config.items():
         if name in allowed or value is None or (name in defaults and value == defaults[name]):
             continue
         if name not in defaults and (value is False or value in ([], {})):
             continue
         known = name in defaults
+        if not known and name not in computed_with:
+            unknown.append(name)
+            continue
         raise UserError(
             f"{directory / 'config.json'} sets {name} = {_short(value)}"
             + (
@@ -111,6 +166,13 @@ def check_config(config: dict[str, Any], card: FamilyCard, directory: Path) -> N
             f"{', '.join(sorted({*card.config, 'rope_parameters', 'hidden_act'})[:12])}, …",
             cure="take this name out if the model does not depend on it, or use a model without it",
         )
+    if unknown:
+        warnings.warn(
+            f"{directory / 'config.json'} sets {', '.join(unknown)}, which nothing here knows: ignored, as "
+            "Hugging Face does",
+            stacklevel=2,
+        )
+    return tuple(unknown)
 
 
 def _short(value: Any) -> str:

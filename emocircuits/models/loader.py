@@ -1,6 +1,7 @@
 """Loading: a name becomes a frozen, checked language model in TransformerLens' bridge."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from emocircuits.errors import Failure, UserError, unknown
-from emocircuits.models.checks import probe_tokens, run_checks
+from emocircuits.models.checks import REPEATS, PlainLogits, probe_tokens, run_checks
 from emocircuits.models.config import check_config
 from emocircuits.models.family import FAMILIES, FamilyCard
 from emocircuits.models.files import (
@@ -68,7 +69,8 @@ def load_model(
         tokenizer = _tokenizer(directory, trust_remote_code)
         hf_model = _hf_model(directory, device, DTYPES[dtype], trust_remote_code, device_map)
         card = card_of(hf_model)
-        if card.bos == "prepend" and tokenizer.bos_token_id is None:
+        chats = getattr(tokenizer, "chat_template", None) is not None
+        if card.bos == "prepend" and tokenizer.bos_token_id is None and not chats:
             raise UserError(
                 f"the tokenizer in {directory} has no BOS token",
                 expected=f"one, as the family {card.name} is trained with",
@@ -77,8 +79,7 @@ def load_model(
         tokens = probe_tokens(hf_model.config.vocab_size, str(hf_model.device))
         # the bridge adds zero biases of its own
         n_params = sum(parameter.numel() for parameter in hf_model.parameters())
-        with torch.no_grad():
-            reference = hf_model(tokens).logits
+        reference = PlainLogits.of(hf_model, tokens)
         # the bridge changes its tokenizer and reloads it from the directory
         handed = copy.deepcopy(tokenizer)
         if trust_remote_code:
@@ -112,9 +113,11 @@ def load_model(
         raise Failure(
             f"the model '{name}' fails the check '{broken[0].name}': {broken[0].detail} (measured "
             f"{broken[0].value:.3g})",
-            cure="its activations cannot be trusted through this version of TransformerLens",
+            cure="its own code is at fault: get its files again, or load it in float32"
+            if broken[0].name == REPEATS
+            else "its activations cannot be trusted through this version of TransformerLens",
         )
-    return LanguageModel(**{**vars(model), "checks": results})
+    return replace(model, checks=results)
 
 
 def card_of(hf_model: Any) -> FamilyCard:

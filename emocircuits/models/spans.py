@@ -23,9 +23,7 @@ def encode_with_offsets(
             f"the tokenizer of {model.name} gives no character offsets",
             expected="a tokenizer with a tokenizer.json",
         )
-    encoded = model.tokenizer(
-        list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    )
+    encoded = model.tokenize(list(texts), return_offsets_mapping=True)
     before = [] if model.bos_id is None else [model.bos_id]
     return [
         (before + list(ids), np.array([(0, 0)] * len(before) + list(offsets), dtype=np.int64).reshape(-1, 2))

@@ -8,6 +8,7 @@ from emocircuits.behaviours import BEHAVIOURS
 from emocircuits.errors import UserError
 from emocircuits.io.documents import write_json
 from emocircuits.models.files import revision_of
+from emocircuits.models.gguf import quantisation_of
 from emocircuits.runs.run import Run
 from emocircuits.runs.stage import Output, stage
 from emocircuits.settings import known
@@ -42,6 +43,7 @@ def plan(run: Run) -> Output:
         "family": model.card.name,
         "n_params": model.n_params,
         "revision": revision_of(run.model_directory),
+        "quantisation": quantisation_of(run.model_directory),
         "dtype": run.recipe.dtype,
         "n_layers": model.n_layers,
         "d_model": model.d_model,

@@ -13,6 +13,7 @@ class FakeModel:
     """
 
     name, content_hash, bos_id, n_ctx, d_vocab = "fake", "abc", 0, 512, 2000
+    stop_ids = frozenset({1})
 
     def __init__(self):
         self.words, self.calls = list(SPOKEN), 0

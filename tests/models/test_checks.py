@@ -16,6 +16,7 @@ def family(request, tmp_path_factory):
 def test_checks_ran_and_passed(family):
     _, _, model = family
     assert {check.name for check in model.checks} == {
+        "plain Hugging Face repeats itself",
         "hooks exist",
         "residual identity",
         "logits equal Hugging Face's",
@@ -47,9 +48,32 @@ def test_a_hook_that_holds_the_wrong_tensor_fails_the_load(good, monkeypatch):
     """If `hook_attn_out` held something else, the residual identity would break."""
     caught = checks._residual_identity
 
-    def swapped(model, seen):
-        return caught(model, seen | {"blocks.1.hook_attn_out": seen["blocks.1.hook_mlp_out"]})
+    def swapped(model, seen, reference):
+        return caught(model, seen | {"blocks.1.hook_attn_out": seen["blocks.1.hook_mlp_out"]}, reference)
 
     monkeypatch.setattr(checks, "_residual_identity", swapped)
     with pytest.raises(Failure, match="residual identity"):
+        load_model(str(good))
+
+
+def test_what_the_model_itself_does_not_repeat_is_not_asked_of_the_bridge(good, monkeypatch):
+    """Noise of plain Hugging Face above the usual tolerance is allowed; far more is its own fault."""
+    whole, noise = checks._padding, [0.0]
+
+    def noisy(self):
+        return checks.PlainLogits(self.logits, noise[0])
+
+    def padded(model, tokens, logits, reference):
+        return whole(model, tokens, logits * (1 + 1e-5), noisy(reference))
+
+    real, plain = checks.PlainLogits.of, checks.PlainLogits
+    monkeypatch.setattr(checks, "_padding", padded)
+    with pytest.raises(Failure, match="padding on the right.*this version of TransformerLens"):
+        load_model(str(good))
+    noise[0] = 5e-6
+    assert load_model(str(good)).checks
+    monkeypatch.setattr(
+        checks.PlainLogits, "of", lambda *given: checks.PlainLogits(real(*given).logits, 1e-3)
+    )
+    with pytest.raises(Failure, match="plain Hugging Face repeats itself.*its own code is at fault"):
         load_model(str(good))

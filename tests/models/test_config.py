@@ -1,4 +1,4 @@
-"""Settings in a config.json that would be ignored are refused."""
+"""Settings in a config.json that would be ignored are refused, or told where no model computes with them."""
 
 import json
 import shutil
@@ -50,3 +50,16 @@ def test_settings_without_effect_are_no_obstacle(copy):
         json.dumps(config | {"pretraining_tp": 2, "unsloth_version": "1", "some_flag": False})
     )
     assert load_model(str(copy)).card.name == "llama"
+
+
+def test_names_that_no_one_knows_are_told(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"made_up_index": 3, "boi_token_index": 255999}))
+    with pytest.warns(UserWarning, match="sets made_up_index, boi_token_index, which nothing here knows"):
+        assert load_model(str(copy)).card.name == "llama"
+
+
+def test_names_that_other_families_compute_with_are_refused(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"attn_logit_softcapping": 50.0}))
+    assert "attn_logit_softcapping" in refused(copy)

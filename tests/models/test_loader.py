@@ -121,7 +121,7 @@ def test_real_models(name, layers, capfd):
         with pytest.raises(UserError, match="--trust-remote-code"):
             load_model(str(path))
     model = load_model(str(path), trust_remote_code=name == "tinystories-sp2M")
-    assert (model.n_layers, model.card.name, len(model.checks)) == (layers, "llama", 9)
+    assert (model.n_layers, model.card.name, len(model.checks)) == (layers, "llama", 10)
     text = " Once upon a time there was a sad dog."
     assert "".join(model.token_texts(model.encode(text.strip()))) == "<s>" + text
     assert capfd.readouterr().err == ""
