@@ -66,7 +66,7 @@ def test_what_the_model_itself_does_not_repeat_is_not_asked_of_the_bridge(good, 
     def padded(model, tokens, logits, reference):
         return whole(model, tokens, logits * (1 + 1e-5), noisy(reference))
 
-    real, plain = checks.PlainLogits.of, checks.PlainLogits
+    real = checks.PlainLogits.of
     monkeypatch.setattr(checks, "_padding", padded)
     with pytest.raises(Failure, match="padding on the right.*this version of TransformerLens"):
         load_model(str(good))
