@@ -21,7 +21,7 @@ from torch import Tensor
 
 from emocircuits.errors import Failure, UserError, unknown
 from emocircuits.interventions.edits import Edit, Place, Value, place_of
-from emocircuits.interventions.positions import Counter
+from emocircuits.interventions.positions import Counter, counted
 from emocircuits.passes.anatomy import unsplit
 from emocircuits.passes.edit import edited
 from emocircuits.passes.hooks import recorded
@@ -66,14 +66,15 @@ def intervene(
     dictionaries = _needed(model, edits, saes)
     places = {edit.node: place_of(edit.node, dictionaries, model) for edit in edits}
     values = _references(model, edits, saes, reference)
-    held = _held(model, hold, tokens) if hold else {}
+    counters: list[Counter] = []
+    held = _held(model, hold, tokens, counters) if hold else {}
     by_hook: dict[str, list[Edit]] = {}
     for edit in edits:
         by_hook.setdefault(places[edit.node].hook, []).append(edit)
     alive: set[int] = set()
     changes: dict[str, Callable[[Tensor], Tensor]] = dict(held)
     for hook, here in by_hook.items():
-        change = _change(here, places, dictionaries.get(hook), values, alive)
+        change = _change(here, places, dictionaries.get(hook), values, alive, counters)
         before = changes.get(hook)
         changes[hook] = (
             change if before is None else lambda x, before=before, change=change: change(before(x))
@@ -82,6 +83,7 @@ def intervene(
         warnings.catch_warnings(),
         unsplit(model),
         edited(model, changes, what="intervention", must_change=False),
+        counted(model, counters),
     ):
         # the bridge leaves Hugging Face's own norm, as it should
         warnings.filterwarnings("ignore", message=".*edited hook_scale.*")
@@ -142,9 +144,10 @@ def _change(
     dictionary: Dictionary | None,
     reference: Mapping[str, Value],
     alive: set[int],
+    counters: list[Counter],
 ) -> Callable[[Tensor], Tensor]:
     """What happens at one hook."""
-    counter = Counter()
+    counters.append(counter := Counter())
 
     def change(x: Tensor) -> Tensor:
         start = counter.start(x.shape[1])
@@ -178,7 +181,9 @@ def _recorded(
     return held
 
 
-def _held(model: Any, hold: Sequence[str], tokens: Tensor | None) -> dict[str, Callable[[Tensor], Tensor]]:
+def _held(
+    model: Any, hold: Sequence[str], tokens: Tensor | None, counters: list[Counter]
+) -> dict[str, Callable[[Tensor], Tensor]]:
     """Hooks that give parts the values of the unedited run."""
     for name in hold:
         if name not in HOLDS:
@@ -200,13 +205,13 @@ def _held(model: Any, hold: Sequence[str], tokens: Tensor | None) -> dict[str, C
     # a model without norms or MLPs has nothing to hold there
     seen = _recorded(model, patterns, tokens, optional=others)
     return {
-        name: _hold_pattern(value) if name.endswith("pattern") else _hold_rows(value)
+        name: _hold_pattern(value, counters) if name.endswith("pattern") else _hold_rows(value, counters)
         for name, value in seen.items()
     }
 
 
-def _hold_rows(value: Tensor) -> Callable[[Tensor], Tensor]:
-    counter = Counter()
+def _hold_rows(value: Tensor, counters: list[Counter]) -> Callable[[Tensor], Tensor]:
+    counters.append(counter := Counter())
 
     def change(x: Tensor) -> Tensor:
         start = counter.start(x.shape[1])
@@ -219,8 +224,8 @@ def _hold_rows(value: Tensor) -> Callable[[Tensor], Tensor]:
     return change
 
 
-def _hold_pattern(value: Tensor) -> Callable[[Tensor], Tensor]:
-    counter = Counter()
+def _hold_pattern(value: Tensor, counters: list[Counter]) -> Callable[[Tensor], Tensor]:
+    counters.append(counter := Counter())
 
     def change(pattern: Tensor) -> Tensor:
         start = counter.start(pattern.shape[2])

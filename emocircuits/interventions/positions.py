@@ -3,9 +3,14 @@ key-value cache.
 
 A position is the place of a token in its own prompt, so padding does not shift it. Padding itself is never
 touched.
+
+"generated" means the tokens that come after the prompt. The first of them is drawn from what the model makes
+of the last token of the prompt, so a push on generated tokens acts on all new tokens but the first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,23 +79,67 @@ def parse_schedule(text: str) -> Schedule:
 class Counter:
     """Where passes start, told apart pass by pass, since a hook sees only its activation.
 
-    A pass over one column after an earlier pass is the next position of a cached generation, any other pass
-    starts at the first position. What is generated comes after the first pass.
+    A pass starts after the positions that the model's key-value cache holds (`counted`). Without a cache it
+    is the prompt so far with one token more, or else a new prompt. Where the model does not say so, a pass
+    over one column after an earlier pass is taken as the next position of a cached generation, and a pass
+    over one column more than before as one without a cache.
 
     Attributes:
         seen: columns after the last pass.
-        prompt: columns of the first pass; 0 before it.
+        prompt: columns of the prompt that is written on; 0 before the first pass.
+        held: positions in the cache before the pass; None where that is not known.
+        grown: whether the pass is over the last one's tokens and one more; None where that is not known.
     """
 
     def __init__(self) -> None:
         self.seen = self.prompt = 0
+        self.held: int | None = None
+        self.grown: bool | None = None
 
     def start(self, columns: int) -> int:
         """The first column of a pass over so many."""
-        start = self.seen if columns == 1 and self.seen else 0
+        start = self.held
+        if start is None:
+            start = self.seen if columns == 1 and self.seen else 0
+        grown = columns == self.seen + 1 if self.grown is None else self.grown
+        if start == 0 and not (grown and self.prompt):
+            self.prompt = columns
+        self.prompt = self.prompt or start
         self.seen = start + columns
-        self.prompt = self.prompt or self.seen
         return start
+
+
+@contextmanager
+def counted(model: Any, counters: Sequence[Counter]) -> Iterator[None]:
+    """Inside, counters know before every pass what the cache holds and whether its prompt is the last one's.
+
+    Args:
+        model: any TransformerLens object; of others than a bridge the counters know nothing.
+        counters: those of the hooks that are set on it.
+    """
+    inner = getattr(model, "original_model", None)
+    if inner is None:
+        yield
+        return
+    last: list[torch.Tensor] = []
+
+    def note(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        past, tokens = named.get("past_key_values"), named.get("input_ids", given[0] if given else None)
+        held = int(past.get_seq_length()) if hasattr(past, "get_seq_length") else 0
+        same = isinstance(tokens, torch.Tensor) and last and tokens.shape[:1] == last[0].shape[:1]
+        grown = (
+            bool(same) and tokens.shape[1] == last[0].shape[1] + 1 and torch.equal(tokens[:, :-1], last[0])
+        )
+        for counter in counters:
+            counter.held, counter.grown = held, grown
+        if held == 0 and isinstance(tokens, torch.Tensor):
+            last[:] = [tokens]
+
+    handle = inner.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class Weights:
@@ -184,7 +233,7 @@ def _chosen(
     )
 
 
-def check_positions(positions: Positions) -> str | slice | tuple[int, ...] | None:
+def check_positions(positions: Any) -> str | slice | tuple[int, ...] | None:
     """The same positions, a list as a tuple.
 
     Raises:
@@ -204,7 +253,14 @@ def check_positions(positions: Positions) -> str | slice | tuple[int, ...] | Non
         raise UserError(
             f"positions '{positions}'", expected="'all', 'generated', a slice or a list of positions"
         )
-    listed = tuple(int(position) for position in positions)
+    try:
+        listed = tuple(int(position) for position in positions)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"positions {str(positions)[:80]}",
+            expected="whole numbers, the same for every prompt: [3, 7], a slice, 'all' or 'generated'",
+            cure="steer prompts with positions of their own one after another",
+        ) from None
     if not listed or min(listed) < 0:
         raise UserError(f"positions {list(listed)}", expected="at least one position, counted from the front")
     return listed

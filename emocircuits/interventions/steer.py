@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from emocircuits.artifacts.push import Push
 from emocircuits.errors import UserError
-from emocircuits.interventions.positions import Positions, Schedule, Weights
+from emocircuits.interventions.positions import Positions, Schedule, Weights, counted
 from emocircuits.passes.edit import edited
 
 
@@ -29,13 +29,14 @@ def steer(
 ) -> Iterator[None]:
     """Adds a push, or several, in every forward pass inside the context.
 
-    Works with and without a key-value cache: a pass over one token after an earlier pass is taken as the next
-    position, any longer pass as a new prompt from position 0.
+    Works with and without a key-value cache; every prompt that is written on inside the context has its own
+    positions.
 
     Args:
         model: any TransformerLens object.
         push: what is added where; pushes at one site add up, and a push of length 0 changes nothing.
-        positions: None or "all"; "generated" (after the prompt); a span such as `slice(12, None)` (from
+        positions: None or "all"; "generated" (the tokens after the prompt, so all new tokens but the first
+            are drawn under the push); a span such as `slice(12, None)` (from
             position 12 on); or a list of positions. They count the prompt's own tokens, not its padding.
         schedule: position -> factor on the strength (`positions.ramp`, `positions.fade`, or a function).
         attention_mask: 0 where the prompts are padded; padding is not touched.
@@ -48,10 +49,11 @@ def steer(
     vectors = summed([push] if isinstance(push, Push) else push)
     weights = {site: Weights(positions, schedule, attention_mask) for site in vectors}
     edits = {site: _edit(site, vector, weights[site]) for site, vector in vectors.items()}
-    with edited(model, edits, what="steer") if edits else nullcontext():
+    counters = [one.counter for one in weights.values()]
+    with edited(model, edits, what="steer") if edits else nullcontext(), counted(model, counters):
         yield
-        for counted in weights.values():
-            counted.check()
+        for one in weights.values():
+            one.check()
 
 
 def summed(pushes: Sequence[Push]) -> dict[str, Float[torch.Tensor, "*prompt d_model"]]:

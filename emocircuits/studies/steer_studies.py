@@ -92,6 +92,13 @@ def steer_text(
             f"a prompt of {tokens.shape[1]} tokens and {n_tokens} to write",
             expected=f"text, and at most {model.n_ctx} tokens",
         )
+    if positions == "generated" and n_tokens < 2:
+        raise UserError(
+            "one token to write under a push on generated tokens",
+            expected="at least 2: the first new token is drawn from what the prompt's last token gives, "
+            "before anything generated is pushed",
+            cure="raise --tokens, or push at all positions",
+        )
     rows = []
     for strength in dict.fromkeys((0.0, *strengths)):
         options = dict(sites=sites, positions=positions, schedule=schedule)
