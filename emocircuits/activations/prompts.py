@@ -34,6 +34,24 @@ class LabelledText:
     split: str = "train"
     named: bool = False
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, str) and not value.isprintable():  # a fast answer for nearly all
+                _refuse_odd(self.id, name, value)
+
+
+def _refuse_odd(text: str, field: str, value: str) -> None:
+    """Raises UserError for characters that no file can hold, and in labels for NUL."""
+    what = "half of a surrogate pair" if any("\ud800" <= char <= "\udfff" for char in value) else ""
+    if not what and field != "text" and "\0" in value:
+        what = "the character NUL"
+    if what:
+        raise UserError(
+            f"the {field} of the text {text!r} holds {what}",
+            expected="characters that can be written to a file",
+            cure="clean the texts first",
+        )
+
 
 def label_table(texts: Sequence[LabelledText]) -> pd.DataFrame:
     """One row per text with every label (not the text itself).

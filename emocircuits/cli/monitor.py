@@ -11,6 +11,7 @@ from typing import Any
 from emocircuits.cli.steer import DEVICE, MODEL, RUN, SEED
 from emocircuits.cli.verb import NAMES, NUMBER, PATH, QUIET, TRUST, WHOLE, WHOLES, Verb, option
 from emocircuits.errors import UserError
+from emocircuits.io.lines import lines_of
 
 
 def monitor(arguments: argparse.Namespace) -> int:
@@ -94,14 +95,14 @@ def _prompts(arguments: argparse.Namespace) -> list[Any]:
         raise UserError("the prompts of emocircuits monitor", expected="either --text or --chat")
     source = arguments.text or arguments.chat
     if source == "-":
-        lines = sys.stdin.read().splitlines()
+        lines = lines_of(sys.stdin.read())
     else:
         path = Path(source)
         if not path.is_file():
             raise UserError(
                 f"there is no file {path}", expected="one prompt a line, or - for the standard input"
             )
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = lines_of(path.read_text(encoding="utf-8"))
     lines = [line for line in lines if line.strip()]
     if not lines:
         raise UserError("there are no prompts", expected="one a line")
@@ -123,14 +124,14 @@ def _neutral(arguments: argparse.Namespace) -> list[str]:
     if path is not None:
         if not path.is_file():
             raise UserError(f"there is no file {path}", expected="neutral texts, one a line")
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line for line in lines_of(path.read_text(encoding="utf-8")) if line.strip()]
     texts = _folder(arguments) / "texts.jsonl"
     if not texts.is_file():
         raise UserError(
             f"there are no neutral texts next to {arguments.run}",
             cure="give some with --neutral FILE, one a line",
         )
-    rows = [json.loads(line) for line in texts.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in lines_of(texts.read_text(encoding="utf-8"))]
     return [row["text"] for row in rows if row["kind"] == "neutral"]
 
 

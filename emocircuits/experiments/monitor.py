@@ -21,7 +21,7 @@ from emocircuits.errors import UserError, unknown
 from emocircuits.experiments.readings import token_readings
 from emocircuits.interventions.dial import dial_pushes
 from emocircuits.interventions.steer import summed
-from emocircuits.models.language_model import LanguageModel
+from emocircuits.models.language_model import MOST_BYTES, UNREADABLE, LanguageModel
 from emocircuits.passes.hooks import hook_points, hooked
 
 ACTIONS = ("log", "annotate", "steer", "stop")
@@ -83,7 +83,13 @@ def calibrate(
     readings = token_readings(
         model, directions, [model.encode(text) for text in texts], list(emotions), site=site
     )
-    pooled = np.concatenate([_pooled(values[1:], window) for values in readings if len(values) > 1])
+    long = [values[1:] for values in readings if len(values) > 1]
+    if not long:
+        raise UserError(
+            f"{len(texts)} neutral texts of one token each, and the first token of a text has no reading",
+            expected="longer texts",
+        )
+    pooled = np.concatenate([_pooled(values, window) for values in long])
     rank = int(np.ceil((len(pooled) + 1) * (1 - false_positive_rate)))
     if rank > len(pooled):
         raise UserError(
@@ -224,13 +230,13 @@ class Monitor:
             UserError: an empty prompt, or one that leaves no room in the context.
         """
         ids = self.model.encode(prompt)
-        if len(ids) < 2:
+        if not prompt:
             raise UserError("the prompt is empty")
-        if len(ids) + n_tokens > self.model.n_ctx:
+        self.model.check_length(ids, n_tokens)
+        if len(ids) < 2:
             raise UserError(
-                f"a prompt of {len(ids)} tokens and {n_tokens} to write",
-                expected=f"at most the context of {self.model.n_ctx}",
-                cure="shorten the prompt or lower --tokens",
+                f"the prompt {str(prompt)[:40]!r} is one token, the first, which has no reading",
+                expected="at least two tokens",
             )
         request = _Request(self, torch.Generator().manual_seed(seed), float(temperature))
         stop = self.model.stop_ids
@@ -254,6 +260,7 @@ class _Request:
         self.cache, self.pushed, self.awake = DynamicCache(), False, False
         self.history: list[np.ndarray] = []
         self.last = -1
+        self.unfinished: list[int] = []  # tokens whose character lacks bytes
         self.logits = torch.empty(0)
         self._seen = torch.empty(0)
 
@@ -316,10 +323,18 @@ class _Request:
         begin = time.perf_counter()
         token = self._draw()
         monitor.seconds["model"] += time.perf_counter() - begin
-        step = self._step(position, token, monitor.model.token_texts([token])[0], action, above)
+        step = self._step(position, token, self._text(token), action, above)
         self.last = token
         self.history.append(self._forward(torch.tensor([[token]], device=device))[-1])
         return step
+
+    def _text(self, token: int) -> str:
+        """What a new token adds to the text: nothing while its character lacks bytes."""
+        ids = [*self.unfinished, token]
+        text = self.monitor.model.token_texts(ids)[-1]
+        waits = UNREADABLE in text and len(ids) < MOST_BYTES
+        self.unfinished = ids if waits else []
+        return "" if waits else text
 
     def _above(self) -> tuple[str, ...]:
         monitor, window = self.monitor, self.monitor.calibration.window

@@ -45,9 +45,12 @@ def token_readings(
         batch_tokens: tokens per forward pass.
 
     Raises:
-        UserError: the directions were learned on another model, or an emotion or site is unknown.
+        UserError: a prompt without tokens or longer than the context, directions that were learned on another
+            model, or an unknown emotion or site.
     """
     directions.check_model(model.name, model.content_hash, model.d_model)
+    for ids in prompts:
+        model.check_length(ids)
     site = site or directions.read_site
     site_index = directions.site_index(site)
     vectors = np.stack([directions.vector(emotion, site) for emotion in emotions]).astype(np.float64)
@@ -100,12 +103,7 @@ def long_readings(
             site.
     """
     directions.check_model(model.name, model.content_hash, model.d_model)
-    if len(ids) > model.n_ctx:
-        raise UserError(
-            f"a prompt of {len(ids)} tokens",
-            expected=f"at most the context of {model.n_ctx}",
-            cure="shorten it",
-        )
+    model.check_length(ids)
     if chunk < 1:
         raise UserError(f"{chunk} tokens per pass", expected="at least 1")
     site, device = site or directions.read_site, model.bridge.cfg.device
@@ -154,6 +152,12 @@ def phase_trace(
         model, directions, [model.encode(text) for _, text in phases], [emotion], site=site
     )
     last = np.array([values[-1, 0] for values in readings])
+    unread = next((text for (_, text), value in zip(phases, last, strict=True) if np.isnan(value)), None)
+    if unread is not None:
+        raise UserError(
+            f"the text {unread[:40]!r} is one token, and the first token of a text has no reading",
+            expected="at least two tokens",
+        )
     rows = []
     for phase in dict.fromkeys(phase for phase, _ in phases):
         values = last[[name == phase for name, _ in phases]]

@@ -52,9 +52,7 @@ def sampled_rates(
         for number, text in enumerate(track(texts, f"sample {side}")):
             ids = torch.tensor([model.encode(text)] * samples, device=model.bridge.cfg.device)
             written = sample(model.bridge, ids, n_tokens, seed=seed + number, temperature=temperature)
-            kinds += [
-                kind_of(model.tokenizer.decode(ids, skip_special_tokens=True)) for ids in written.tolist()
-            ]
+            kinds += [kind_of(model.answer(ids)) for ids in written.tolist()]
         for kind in ANSWERS if kinds else ():
             count = kinds.count(kind)
             rows.append((side, kind, count / len(kinds), *wilson_interval(count, len(kinds)), len(kinds)))

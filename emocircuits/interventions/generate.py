@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from jaxtyping import Int
 
+from emocircuits.models.language_model import check_context
+
 
 @torch.no_grad()
 def sample(
@@ -31,6 +33,7 @@ def sample(
     Returns:
         The new tokens only.
     """
+    check_context(tokens.shape[1], int(model.cfg.n_ctx), n_tokens)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         whole = model.generate(

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from emocircuits.errors import UserError
+from emocircuits.passes.hooks import told_before_passes
 
 Positions = str | slice | Sequence[int] | None
 """`"all"` (or None), `"generated"`, a span, or a list."""
@@ -117,15 +118,9 @@ def counted(model: Any, counters: Sequence[Counter]) -> Iterator[None]:
         model: any TransformerLens object; of others than a bridge the counters know nothing.
         counters: those of the hooks that are set on it.
     """
-    inner = getattr(model, "original_model", None)
-    if inner is None:
-        yield
-        return
     last: list[torch.Tensor] = []
 
-    def note(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        past, tokens = named.get("past_key_values"), named.get("input_ids", given[0] if given else None)
-        held = int(past.get_seq_length()) if hasattr(past, "get_seq_length") else 0
+    def note(held: int, tokens: Any) -> None:
         same = isinstance(tokens, torch.Tensor) and last and tokens.shape[:1] == last[0].shape[:1]
         grown = (
             bool(same) and tokens.shape[1] == last[0].shape[1] + 1 and torch.equal(tokens[:, :-1], last[0])
@@ -135,11 +130,8 @@ def counted(model: Any, counters: Sequence[Counter]) -> Iterator[None]:
         if held == 0 and isinstance(tokens, torch.Tensor):
             last[:] = [tokens]
 
-    handle = inner.register_forward_pre_hook(note, with_kwargs=True)
-    try:
+    with told_before_passes(model, note):
         yield
-    finally:
-        handle.remove()
 
 
 class Weights:

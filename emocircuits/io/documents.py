@@ -11,6 +11,7 @@ import pandas as pd
 
 from emocircuits.errors import UserError
 from emocircuits.io.atomic import atomic_path, write_text
+from emocircuits.io.lines import lines_of
 
 
 @runtime_checkable
@@ -42,7 +43,7 @@ def read_jsonl(
     if not path.is_file():
         raise UserError(f"{kind} file {path} does not exist", expected="a JSONL file, one object per line")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = lines_of(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"{kind} file {path} is not UTF-8 text") from error
     found: dict[str, T] = {}

@@ -15,6 +15,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from emocircuits.errors import UserError
 from emocircuits.models.family import FamilyCard
 
+UNREADABLE = "\ufffd"  # what bytes that are no whole character are decoded to
+MOST_BYTES = 4  # of a character
+
 
 class ChatText(str):
     """A text as a chat template wrote it: control tokens that it names are tokens, and nothing is put before
@@ -23,6 +26,16 @@ class ChatText(str):
 
     def __add__(self, other: str) -> "ChatText":
         return ChatText(str(self) + other)
+
+
+def check_context(length: int, context: int, more: int = 0) -> None:
+    """Raises UserError where a prompt of so many tokens, and more to write, do not fit into a context."""
+    if length + more > context:
+        raise UserError(
+            f"a prompt of {length} tokens" + (f" and {more} to write" if more else ""),
+            expected=f"at most the context of {context}",
+            cure="shorten it" if not more else "shorten the prompt or write fewer tokens",
+        )
 
 
 @dataclass(frozen=True)
@@ -171,13 +184,42 @@ class LanguageModel:
         before = self._before
         return [before + list(ids) for ids in self.tokenize(list(texts))["input_ids"]]
 
+    def answer(self, ids: Sequence[int]) -> str:
+        """What the model wrote, up to the token at which it stops; without control tokens."""
+        written = [int(token) for token in ids]
+        end = next((place for place, token in enumerate(written) if token in self.stop_ids), len(written))
+        return self.tokenizer.decode(written[:end], skip_special_tokens=True)
+
+    def check_length(self, ids: Sequence[int], more: int = 0) -> None:
+        """Makes sure that a prompt, and so many tokens after it, fit into the context.
+
+        Raises:
+            UserError: they do not, or the prompt has no tokens.
+        """
+        if not len(ids):
+            raise UserError("a prompt without tokens", expected="text")
+        check_context(len(ids), self.n_ctx, more)
+
     def token_texts(self, ids: Sequence[int]) -> list[str]:
-        """What each token stands for, leading spaces kept."""
-        pieces = self.tokenizer.convert_ids_to_tokens([int(index) for index in ids])
-        return [
-            piece.replace("\u2581", " ") if "\u2581" in piece else self.tokenizer.decode([int(index)])
-            for piece, index in zip(pieces, ids, strict=True)
+        """What each token stands for, leading spaces kept. A character whose bytes are several tokens is the
+        text of the last of them, so that the texts joined are the text.
+        """
+        ids = [int(index) for index in ids]
+        texts = [
+            piece.replace("\u2581", " ") if "\u2581" in piece else self.tokenizer.decode([index])
+            for piece, index in zip(self.tokenizer.convert_ids_to_tokens(ids), ids, strict=True)
         ]
+        first = None  # of a character that is not complete
+        for place, text in enumerate(texts):
+            if UNREADABLE not in text:
+                first = None
+                continue
+            first = place if first is None or place - first >= MOST_BYTES else first
+            whole = self.tokenizer.decode(ids[first : place + 1])
+            if UNREADABLE not in whole:
+                texts[first : place + 1] = [*[""] * (place - first), whole]
+                first = None
+        return texts
 
     def single_token(self, word: str) -> int:
         """The id of the one token that continues a text with ` word`.

@@ -111,3 +111,24 @@ def output_of(module: nn.Module) -> Iterator[list[Tensor]]:
         yield outputs
     finally:
         handle.remove()
+
+
+@contextmanager
+def told_before_passes(model: Any, tell: Callable[[int, Any], None]) -> Iterator[None]:
+    """Inside, `tell` is called before every pass of a bridge with the number of positions that its key-value
+    cache holds, and with its tokens (or None); of other models it is never called.
+    """
+    inner = getattr(model, "original_model", None)
+    if inner is None:
+        yield
+        return
+
+    def before(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        past, tokens = named.get("past_key_values"), named.get("input_ids", given[0] if given else None)
+        tell(int(past.get_seq_length()) if hasattr(past, "get_seq_length") else 0, tokens)
+
+    handle = inner.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -15,6 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from emocircuits.errors import UserError
+from emocircuits.models.language_model import check_context
 from emocircuits.passes.anatomy import Anatomy, open_anatomy
 from emocircuits.passes.metric import Metric, reads_last_position
 from emocircuits.passes.prompt_pairs import DEFAULT_MAX_TOKENS, PairBatch, PromptPairs
@@ -48,6 +49,9 @@ class Task:
         device = next(self.model.parameters()).device
         if any(group.clean.device != device for group in self.prompts.groups):
             object.__setattr__(self, "prompts", self.prompts.to(device))
+        context = getattr(self.model.cfg, "n_ctx", None)
+        if context is not None:
+            check_context(self.prompts.longest, int(context))
         if self.max_tokens < 1:
             raise UserError(f"{self.max_tokens} tokens per pass", expected="at least 1")
         opened = open_dictionaries(self.saes, getattr(self.model.cfg, "d_model", None)) if self.saes else {}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from emocircuits.errors import UserError, unknown
+from emocircuits.io.lines import lines_of
 from emocircuits.runs.recipe import load_recipe
 
 
@@ -79,7 +80,7 @@ def read_lines(path: Path) -> list[str]:
             lines.
     """
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line for line in lines_of(path.read_text(encoding="utf-8")) if line.strip()]
     except FileNotFoundError:
         raise UserError(
             f"there is no file {path}", expected="texts, one a line, or JSON lines with the key 'text'"

@@ -87,11 +87,9 @@ def steer_text(
         Failure: steering changed nothing, or left something behind.
     """
     tokens = torch.tensor([model.encode(prompt)], device=model.bridge.cfg.device)
-    if not prompt.strip() or tokens.shape[1] + n_tokens > model.n_ctx:
-        raise UserError(
-            f"a prompt of {tokens.shape[1]} tokens and {n_tokens} to write",
-            expected=f"text, and at most {model.n_ctx} tokens",
-        )
+    if not prompt.strip():
+        raise UserError("an empty prompt", expected="text")
+    model.check_length(tokens[0].tolist(), n_tokens)
     if positions == "generated" and n_tokens < 2:
         raise UserError(
             "one token to write under a push on generated tokens",
@@ -111,7 +109,7 @@ def steer_text(
             change = check_live(model.bridge, tokens, pushed, f"steering {emotion}")
         with pushed():
             written = sample(model.bridge, tokens, n_tokens, seed=seed, temperature=temperature)
-        text = model.tokenizer.decode(written[0].tolist(), skip_special_tokens=True)
+        text = model.answer(written[0].tolist())
         rows.append({"strength": strength, "text": text, "logit_change": change})
     return rows
 

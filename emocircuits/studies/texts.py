@@ -7,6 +7,7 @@ from emocircuits.activations import LabelledText
 from emocircuits.activations.story_files import read_stories
 from emocircuits.activations.texts import TEXT_SOURCES, check_texts, load_texts
 from emocircuits.errors import UserError
+from emocircuits.io.lines import lines_of
 from emocircuits.runs.run import Run
 from emocircuits.settings import about, known
 
@@ -69,4 +70,4 @@ def collected_texts(run: Run) -> list[LabelledText]:
     path = run.path(TEXTS)
     if not path.is_file():
         raise UserError(f"there is no {path}", cure="run the stage 'collect' first")
-    return [LabelledText(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [LabelledText(**json.loads(line)) for line in lines_of(path.read_text(encoding="utf-8"))]

@@ -22,3 +22,14 @@ def test_ids_that_occur_twice_and_no_texts_are_refused():
         label_table([LabelledText("a", "One."), LabelledText("a", "Two.")])
     with pytest.raises(UserError, match="no texts"):
         label_table([])
+
+
+@pytest.mark.parametrize("field", ["id", "emotion", "topic", "text"])
+@pytest.mark.parametrize(("bad", "what"), [("a\x00b", "NUL"), ("a\ud800b", "half of a surrogate pair")])
+def test_characters_that_no_file_holds_are_named(field, bad, what):
+    values = {"id": "x", "text": "She ran home", field: bad}
+    if field == "text" and what == "NUL":
+        assert LabelledText(**values).text == bad  # a text is kept as JSON, which has an escape for it
+        return
+    with pytest.raises(UserError, match=f"the {field} of the text .* holds .*{what}"):
+        LabelledText(**values)

@@ -11,7 +11,7 @@ import torch
 from experiments.tiny_world import tiny_directions, tiny_model
 
 from emocircuits.errors import UserError
-from emocircuits.experiments.monitor import Calibration, Monitor, calibrate, marked_text
+from emocircuits.experiments.monitor import Calibration, Monitor, _Request, calibrate, marked_text
 from emocircuits.experiments.readings import token_readings
 
 PROMPT = "The doctor read the letter again and felt"
@@ -189,3 +189,16 @@ def test_the_command_writes_lines_of_json(world, tmp_path, monkeypatch, capsys):
         main([*given, "--chat", str(tmp_path / "chat.jsonl")]) == 2
         and "no chat template" in capsys.readouterr().err
     )
+
+
+def test_a_character_of_several_tokens_appears_once_it_is_whole(world):
+    model, directions = world
+    watching = watch(world, never(directions))
+    steps = list(watching.write("She felt 😀", 1))
+    assert "".join(step.text for step in steps[:-1]).endswith("She felt 😀")
+    request = _Request(watching, torch.Generator(), 0.0)
+    ids = model.tokenize("好 😀 a")["input_ids"]
+    texts = [request._text(token) for token in ids]
+    assert "".join(texts) == "好 😀 a" and len([text for text in texts if text]) < len(ids)
+    lone = model.tokenize("好")["input_ids"][:1]
+    assert [request._text(token) for token in lone * 4][-1] == "\ufffd"  # not awaited for ever

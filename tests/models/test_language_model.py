@@ -58,3 +58,20 @@ def test_several_tokens_show_the_pieces(good):
     with pytest.raises(UserError, match="not one token") as caught:
         load_model(str(good), checks=False).single_token("blackmail")
     assert " | " in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["naïve 好 😀", "She felt 😀😀!", "e\u0301 好好", "plain"])
+def test_texts_of_tokens_joined_are_the_text(good, text):
+    """The tokenizer has bytes alone: a character may be several tokens."""
+    model = load_model(str(good))
+    ids = model.tokenize(text)["input_ids"]
+    assert "".join(model.token_texts(ids)) == model.tokenizer.decode(ids) == text
+    assert len(model.token_texts(ids)) == len(ids)
+
+
+def test_bytes_that_are_no_character_stay_visible(good):
+    model = load_model(str(good))
+    ids = model.tokenize("好 a")["input_ids"]
+    cut = ids[1:]  # the character without its first byte
+    assert "\ufffd" in "".join(model.token_texts(cut)) and "".join(model.token_texts(cut)).endswith(" a")
+    assert "".join(model.token_texts([*cut, *ids])).endswith("好 a")
