@@ -162,7 +162,11 @@ def check_directory(directory: Path, *, trust_remote_code: bool) -> dict:
         )
     known = {card.model_type for card in FAMILIES} | {card.name for card in FAMILIES}
     if not config.get("auto_map") and config.get("model_type") not in known:
-        raise unknown("model family", str(config.get("model_type")), known)
+        raise UserError(  # a name that is nearly the same is another architecture, no remedy
+            f"the model family '{config.get('model_type')}' of {directory} is not known here",
+            expected=f"one of {', '.join(sorted(known))}",
+            cure="add a card for it (docs/extending.md) where TransformerLens has an adapter",
+        )
     return config
 
 

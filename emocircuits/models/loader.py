@@ -130,7 +130,11 @@ def card_of(hf_model: Any) -> FamilyCard:
     for base in type(hf_model).__mro__:
         if base.__name__ in by_architecture:
             return by_architecture[base.__name__]
-    raise unknown("model architecture", type(hf_model).__name__, by_architecture)
+    raise UserError(
+        f"the model architecture {type(hf_model).__name__} is not known here",
+        expected=f"one of {', '.join(sorted(by_architecture))}",
+        cure="add a card for it (docs/extending.md) where TransformerLens has an adapter",
+    )
 
 
 def _tokenizer(directory: Path, trust_remote_code: bool) -> Any:

@@ -3,6 +3,7 @@ causes.
 """
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from emocircuits.sae.loading.pretrained import (
     check_measured,
     find_pretrained,
     neuronpedia_url,
+    open_pretrained,
     parse_pretrained,
 )
 
@@ -288,3 +290,69 @@ def test_a_run_mixes_pretrained_and_other_saes(debug_run, tmp_path):
         (debug_run / "saes" / SITES[0] / "cfg.json").read_text()
     )
     assert (run / "saes.csv").read_text() == (debug_run / "saes.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("layer", "part", "hook"),
+    [
+        (1, "", SITE),
+        (1, "resid_post_layer_1", SITE),
+        (1, "mlp_out_layer_1", "blocks.1.hook_mlp_out"),
+        (1, "attn_out_layer_1", "blocks.1.hook_attn_out"),
+        (1, "resid_pre_layer_1", "blocks.1.hook_resid_pre"),
+        (2, "made_up_layer_2", "'made_up_layer_2' of block 2"),
+    ],
+)
+def test_the_place_in_the_block_counts_too(world, layer, part, hook):
+    """An SAE of the MLP's output is none of the residual stream, however well it reconstructs it."""
+    root, saes, _ = world
+    folder = root / "dictionary_learning" / "layers.1"
+    write("dictionary_learning", folder, saes)
+    config = json.loads((folder / "config.json").read_text())
+    config["trainer"] |= {"layer": layer, "submodule_name": part}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert read_sae(folder)[1].hook == hook
+    if hook == SITE:
+        assert take(world, PretrainedSource("mine", folder)).cfg.metadata.hook_name == SITE
+    else:
+        with pytest.raises(UserError, match=f"was trained on {re.escape(hook)}; expected {SITE}"):
+            take(world, PretrainedSource("mine", folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "hook"),
+    [
+        ("layers.1", SITE),
+        ("layers.1.mlp", "blocks.1.hook_mlp_out"),
+        ("layers.1.self_attn", "blocks.1.hook_attn_out"),
+        ("model.layers.1", SITE),
+        ("unnamed", ""),
+    ],
+)
+def test_a_folder_of_sparsify_says_its_place(world, name, hook):
+    root, saes, _ = world
+    folder = root / "sparsify" / name
+    write("sparsify", folder, saes)
+    assert read_sae(folder)[1].hook == hook
+
+
+def test_a_dictionary_that_does_not_subtract_its_bias(world):
+    """`AutoEncoderNew`: relu(W x + b_enc), then W_dec f + `decoder.bias`."""
+    root, _, x = world
+    folder, (d_in, d_sae) = root / "dictionary_learning" / "new", (x.shape[1], 40)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    encoder, decoder = torch.randn(d_sae, d_in) / d_in**0.5, torch.randn(d_in, d_sae) / d_sae**0.5
+    inner, outer = torch.randn(d_sae) * 0.1, x.mean(0)
+    tensors = {
+        "encoder.weight": encoder,
+        "encoder.bias": inner,
+        "decoder.weight": decoder,
+        "decoder.bias": outer,
+    }
+    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "ae.safetensors")
+    trainer = {"dict_class": "AutoEncoderNew", "activation_dim": d_in, "dict_size": d_sae, "layer": 1}
+    (folder / "config.json").write_text(json.dumps({"trainer": trainer}))
+    found = open_pretrained(PretrainedSource("mine", folder), site=SITE, d_in=d_in)
+    right = torch.relu(x @ encoder.T + inner) @ decoder.T + outer
+    torch.testing.assert_close(found.decode(found.encode(x)), right, rtol=1e-4, atol=1e-4)

@@ -13,6 +13,7 @@ Pickles (`.pt`, `.bin`, …) are never opened: reading one can run code.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,17 @@ from emocircuits.errors import UserError
 from emocircuits.registry import Registry
 from emocircuits.sae.loading.handle import CONFIG_LIMIT
 
+DECODER_BIASES = ("b_dec", "bias", "decoder_bias", "decoder.bias")
+# words in the names that projects have for a part of a block -> TransformerLens' hook there
+PARTS = {
+    "resid_pre": "resid_pre",
+    "resid_mid": "resid_mid",
+    "resid": "resid_post",
+    "mlp": "mlp_out",
+    "attn": "attn_out",
+    "attention": "attn_out",
+    "self_attn": "attn_out",
+}
 PICKLES = ("*.pt", "*.pth", "*.bin", "*.pkl", "*.ckpt")
 
 
@@ -186,7 +198,7 @@ def _read_dictionary_learning(directory: Path) -> RawSAE:
     tensors = {
         "W_enc": loaded["W_enc"] if "W_enc" in loaded else loaded["encoder.weight"].T,
         "W_dec": loaded["W_dec"] if "W_dec" in loaded else loaded["decoder.weight"].T,
-        "b_dec": next(loaded[name] for name in ("b_dec", "bias", "decoder_bias") if name in loaded),
+        "b_dec": next(loaded[name] for name in DECODER_BIASES if name in loaded),
     }
     for ours, theirs in (
         ("b_enc", "encoder.bias"),
@@ -203,15 +215,14 @@ def _read_dictionary_learning(directory: Path) -> RawSAE:
         "architecture": architectures[kind],
         "d_in": d_in,
         "d_sae": d_sae,
-        "apply_b_dec_to_input": kind != "JumpReluAutoEncoder",
+        "apply_b_dec_to_input": kind not in ("JumpReluAutoEncoder", "AutoEncoderNew"),
     } | ({"k": int(trainer["k"])} if kind == "AutoEncoderTopK" else {})
     if kind == "AutoEncoderTopK":
         made["rescale_acts_by_decoder_norm"] = False
-    hook = f"blocks.{int(trainer['layer'])}.hook_resid_post" if "layer" in trainer else ""
     return RawSAE(
         made,
         tensors,
-        hook,
+        _place(trainer.get("layer"), str(trainer.get("submodule_name") or "")),
         {
             "model_name": str(trainer.get("lm_name", "")),
             "prepend_bos": True,
@@ -233,15 +244,8 @@ def _read_sparsify(directory: Path) -> RawSAE:
         "b_enc": loaded.get("b_enc", loaded.get("encoder.bias", zeros["b_enc"])),
         "b_dec": loaded.get("b_dec", loaded.get("decoder.bias", zeros["b_dec"])),
     }
-    words = directory.name.replace("_", ".").split(".")
-    layer = next(
-        (
-            word
-            for before, word in zip(words, words[1:], strict=False)
-            if before == "layers" and word.isdigit()
-        ),
-        "",
-    )
+    named = re.search(r"(?:^|[._])layers[._](\d+)(?:[._](.*))?$", directory.name)
+    hook = "" if named is None else _place(int(named[1]), named[2] or "")
     # the encoder reads x - b_dec unless the decoder was normalised, as sae-lens' own loader has it
     made = {
         "architecture": "topk",
@@ -257,7 +261,19 @@ def _read_sparsify(directory: Path) -> RawSAE:
         else value
         for name, value in tensors.items()
     }  # both orientations of both are found in the wild
-    return RawSAE(made, tensors, f"blocks.{layer}.hook_resid_post" if layer else "", {"prepend_bos": True})
+    return RawSAE(made, tensors, hook, {"prepend_bos": True})
+
+
+def _place(layer: Any, part: str) -> str:
+    """The hook that an SAE was trained at, by the number of a block and the name that its project has for a
+    part of it; "" where there is no number.
+    """
+    if layer is None:
+        return ""
+    kinds = [kind for word, kind in PARTS.items() if re.search(rf"(?:^|[._]){word}", part)]
+    if part and not kinds:
+        return f"'{part}' of block {int(layer)}"
+    return f"blocks.{int(layer)}.hook_{kinds[0] if kinds else 'resid_post'}"
 
 
 def _oriented(value: Tensor, shape: tuple[int, int]) -> Tensor:
