@@ -31,6 +31,7 @@ No id holds a colon, so ids survive formats that give colons a meaning (DOT port
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from emocircuits.errors import UserError, unknown
 
@@ -59,6 +60,37 @@ def sites_of(layers: Sequence[int | str] | None, sites: Sequence[str]) -> tuple[
         if site not in sites:
             raise unknown("site", site, sites)
     return tuple(wanted)
+
+
+def depth_of(site: str, n_layers: int) -> float:
+    """How deep a site lies in a model of so many blocks: after block l of n at (l + 1) / n."""
+    return (layer_of(site) + 1) / n_layers
+
+
+def chosen_layers(wanted: Sequence[float | int], n_layers: int) -> tuple[int, ...]:
+    """Numbers of blocks, ascending, as a recipe names them.
+
+    Args:
+        wanted: numbers of blocks from 0; what lies between 0 and 1 is a fraction of depth and means the first
+            block that ends there or after. Nothing means all.
+        n_layers: blocks of the model.
+
+    Raises:
+        UserError: a number that is none of a block.
+    """
+    if not wanted:
+        return tuple(range(n_layers))
+    found = set()
+    for value in wanted:
+        layer = ceil(value * n_layers - 1e-9) - 1 if 0 < value < 1 else value
+        if layer != int(layer) or not 0 <= layer < n_layers:
+            raise UserError(
+                f"layers names {value:g}",
+                expected=f"blocks 0 to {n_layers - 1}, or fractions of depth between 0 and 1",
+                cure="set layers to blocks of this model, or leave it out for all",
+            )
+        found.add(max(0, int(layer)))
+    return tuple(sorted(found))
 
 
 def layer_of(site: str) -> int:

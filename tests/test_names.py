@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emocircuits.errors import UserError
-from emocircuits.names import NodeId, format_node, parse_node, residual_site, sites_of
+from emocircuits.names import (
+    NodeId,
+    chosen_layers,
+    depth_of,
+    format_node,
+    parse_node,
+    residual_site,
+    sites_of,
+)
 
 numbers = st.integers(0, 10**6)
 positions = st.none() | numbers
@@ -101,3 +109,30 @@ def test_layers_are_numbers_or_sites():
     for wrong in (3, "blocks.7.hook_resid_post", "blocks.1.hook_resid_pre"):
         with pytest.raises(UserError, match="unknown site"):
             sites_of([wrong], sites)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ((), tuple(range(30))),
+        ((10, 15, 20), (10, 15, 20)),
+        ((20, 10, 10.0), (10, 20)),
+        ((0.5, 2 / 3), (14, 19)),
+        ((0, 0.001, 29), (0, 29)),
+    ],
+)
+def test_layers_by_number_or_depth(wanted, found):
+    assert chosen_layers(wanted, 30) == found
+    assert all(
+        depth_of(residual_site(layer), 30) >= value - 1e-9
+        for value, layer in zip(sorted(wanted), found, strict=False)
+        if 0 < value < 1
+    )
+
+
+@pytest.mark.parametrize("wrong", [30, -1, 1.5])
+def test_layers_that_the_model_does_not_have(wrong):
+    with pytest.raises(
+        UserError, match=f"layers names {wrong:g}; expected blocks 0 to 29, or fractions of depth"
+    ):
+        chosen_layers((3, wrong), 30)

@@ -84,7 +84,12 @@ def collect(
     table = label_table(texts)
     tokens = encode_texts(model, texts)
     settings = settings or StoreSettings()
-    about = {**settings.metadata, "model_name": model.name, "model_hash": model.content_hash}
+    about = {
+        **settings.metadata,
+        "model_name": model.name,
+        "model_hash": model.content_hash,
+        "n_layers": model.n_layers,
+    }
     lengths = np.array([len(ids) for ids in tokens])
     with ActivationStoreWriter(
         path,

@@ -56,7 +56,7 @@ def choose_circuit(
     most = settings.max_nodes if max_nodes is None else max_nodes
     if most < 1:
         raise UserError(f"a circuit of at most {most} nodes", expected="at least 1")
-    inside = settings.sites(tuple(task.dictionaries))
+    inside = settings.sites(tuple(task.dictionaries), int(task.model.cfg.n_layers))
     here = task.at_sites(inside)
     active = sum(active_nodes(here).values())
     size = max(1, min(most, int(settings.max_share * active)))

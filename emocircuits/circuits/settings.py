@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emocircuits.errors import UserError
+from emocircuits.names import depth_of
 from emocircuits.settings import check, setting
 
 
@@ -30,15 +31,20 @@ class CircuitSettings:
     def __post_init__(self) -> None:
         check(self, "circuit")
 
-    def sites(self, sites: Sequence[str]) -> tuple[str, ...]:
-        """The sites a circuit covers, of all sites of the model (site i of n lies at (i + 1) / n).
+    def sites(self, sites: Sequence[str], n_layers: int) -> tuple[str, ...]:
+        """The sites that a circuit covers.
+
+        Args:
+            sites: those that are looked at.
+            n_layers: blocks of the model.
 
         Raises:
             UserError: none is left.
         """
-        after = tuple(
-            site for number, site in enumerate(sites, 1) if number / len(sites) > self.from_depth + 1e-9
-        )
+        after = tuple(site for site in sites if depth_of(site, n_layers) > self.from_depth + 1e-9)
         if not after:
-            raise UserError(f"circuit.from_depth {self.from_depth} leaves no site", expected="below 1")
+            raise UserError(
+                f"circuit.from_depth {self.from_depth} leaves none of {', '.join(sites)}",
+                expected="below the depth of the last layer that is looked at",
+            )
         return after

@@ -8,6 +8,7 @@ from pathlib import Path
 from emocircuits.cli.verb import (
     JSON,
     NUMBER,
+    NUMBERS,
     PATH,
     QUIET,
     RUN,
@@ -22,7 +23,7 @@ from emocircuits.cli.verb import (
 )
 from emocircuits.stages import ORDER
 
-SHORT = ("model", "seed", "device", "dtype", "device_map", "memory_gb", "revision")
+SHORT = ("model", "layers", "seed", "device", "dtype", "device_map", "memory_gb", "revision")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,7 +75,8 @@ RUN_RECIPE = Verb(
     run,
     (
         given("RECIPE", "a TOML file or an embedded recipe (default: organism)", TEXT, required=False),
-        option("--model", "'organism', a Hugging Face id or a directory", value="MODEL"),
+        option("--model", "'organism', a Hugging Face id, a directory or a GGUF file", value="MODEL"),
+        option("--layers", "blocks to look at, by number or fraction of depth (default: all)", NUMBERS),
         option("--out", "run directory (default: runs/<recipe>-<model>)", PATH, value="DIR"),
         SET,
         option("--from", "redo this stage and everything after it", value="STAGE"),
@@ -93,6 +95,7 @@ RUN_RECIPE = Verb(
         "emocircuits run",
         "emocircuits run analyses/recipes/debug.toml --out runs/debug",
         "emocircuits run --set sae.k=16 --from sae --dry-run",
+        "emocircuits run --model smollm2-135m --layers 8,16,24",
     ),
     "Finished stages are skipped, an interrupted run resumes.",
 )

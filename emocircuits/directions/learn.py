@@ -30,6 +30,7 @@ from emocircuits.directions.statistics import (
 from emocircuits.directions.story_blocks import plan_stories
 from emocircuits.directions.validation import auroc_intervals, naming_accuracy, standardised_projections
 from emocircuits.errors import unknown
+from emocircuits.names import layer_of
 from emocircuits.progress import track
 from emocircuits.provenance import Provenance
 from emocircuits.threads import side_by_side
@@ -74,7 +75,7 @@ def learn_directions(
     how = settings or DirectionSettings()
     estimator = ESTIMATORS.get(how.estimator)
     options = EstimatorOptions(how.neutral_variance, how.centre, how.penalty)
-    sites, read_site, steer_site = chosen_sites(store.sites, how)
+    sites, read_site, steer_site = chosen_sites(store.sites, how, _depth(store))
     plan = plan_stories(
         store,
         from_token=how.from_token,
@@ -231,3 +232,8 @@ def _control_emotion(emotions: tuple[str, ...], asked: str | None) -> str:
 
 def _plain(how: DirectionSettings) -> dict:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(how).items()}
+
+
+def _depth(store: ActivationStore) -> int:
+    """Blocks of the model; where the store does not say it, up to the last that it has activations of."""
+    return int(store.metadata.get("n_layers") or max(map(layer_of, store.sites)) + 1)

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from emocircuits.errors import UserError
+from emocircuits.names import depth_of
 from emocircuits.settings import check, setting
 
 ESTIMATOR_NAMES = (
@@ -82,14 +81,19 @@ class DirectionSettings:
         check(self, "directions")
 
 
-def chosen_sites(sites: tuple[str, ...], how: DirectionSettings) -> tuple[tuple[str, ...], str, str]:
-    """The sites that have directions, and the default sites for reading and for steering.
+def chosen_sites(
+    sites: tuple[str, ...], how: DirectionSettings, n_layers: int
+) -> tuple[tuple[str, ...], str, str]:
+    """The sites that have directions, and the default sites for reading and for steering, of those of a model
+    of so many blocks that are looked at.
 
     Raises:
         UserError: no site lies between the depths, or a default site lies outside them.
     """
-    between = sites_between(sites, how.from_depth, how.to_depth)
-    read_site, steer_site = (site_at_depth(sites, depth) for depth in (how.read_depth, how.steer_depth))
+    between = sites_between(sites, how.from_depth, how.to_depth, n_layers)
+    read_site, steer_site = (
+        site_at_depth(sites, depth, n_layers) for depth in (how.read_depth, how.steer_depth)
+    )
     for name, site in (("read_depth", read_site), ("steer_depth", steer_site)):
         if site not in between:
             raise UserError(
@@ -101,24 +105,24 @@ def chosen_sites(sites: tuple[str, ...], how: DirectionSettings) -> tuple[tuple[
     return between, read_site, steer_site
 
 
-def sites_between(sites: tuple[str, ...], low: float | int, high: float | int) -> tuple[str, ...]:
-    """Sites at or after one fraction of depth and at or before another (site i of n lies at (i + 1) / n).
+def sites_between(
+    sites: tuple[str, ...], low: float | int, high: float | int, n_layers: int
+) -> tuple[str, ...]:
+    """Sites at or after one fraction of a model's depth and at or before another.
 
     Raises:
         UserError: no site lies there.
     """
-    chosen = tuple(
-        site for layer, site in enumerate(sites) if low - 1e-9 <= (layer + 1) / len(sites) <= high + 1e-9
-    )
+    chosen = tuple(site for site in sites if low - 1e-9 <= depth_of(site, n_layers) <= high + 1e-9)
     if not chosen:
         raise UserError(
             f"no site lies between the depths {low:g} and {high:g}",
-            expected=f"a stretch of 0 to 1 over {len(sites)} sites",
+            expected=f"a stretch of 0 to 1 that holds some of {', '.join(sites)}",
             cure="change directions.from_depth or directions.to_depth",
         )
     return chosen
 
 
-def site_at_depth(sites: tuple[str, ...], depth: float | int) -> str:
-    """The first site at or after a fraction of depth (site i of n lies at (i + 1) / n)."""
-    return sites[min(len(sites) - 1, max(0, int(np.ceil(depth * len(sites) - 1e-9)) - 1))]
+def site_at_depth(sites: tuple[str, ...], depth: float | int, n_layers: int) -> str:
+    """The first site at or after a fraction of a model's depth, or the last one there is."""
+    return next((site for site in sites if depth_of(site, n_layers) >= depth - 1e-9), sites[-1])

@@ -27,6 +27,7 @@ from emocircuits.artifacts.direction import Direction
 from emocircuits.errors import Failure, UserError, unknown
 from emocircuits.experiments.steered import equal_length_groups, site_of
 from emocircuits.models.language_model import LanguageModel
+from emocircuits.names import residual_site
 from emocircuits.passes.resume import resume, stream_at
 from emocircuits.progress import bar
 
@@ -92,7 +93,8 @@ def logit_lens(
             f"logit-lens strength {strength:g}",
             expected="a small fraction of the mean residual norm, at most 0.5",
         )
-    bridge, device, last = model.bridge, model.bridge.cfg.device, model.sites[-1]
+    bridge, device = model.bridge, model.bridge.cfg.device
+    last = residual_site(model.n_layers - 1)
     site = site_of(directions)
     push = torch.stack([direction.push(strength).vector for direction in directions]).to(device)
     sums = {part: np.zeros((len(directions), model.d_vocab)) for part in ("total", "direct")}

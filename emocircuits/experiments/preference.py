@@ -33,6 +33,7 @@ from emocircuits.experiments.preference_material import (
 from emocircuits.experiments.resumed import Crew
 from emocircuits.experiments.steered import equal_length_groups, site_of
 from emocircuits.models.language_model import LanguageModel
+from emocircuits.names import residual_site
 from emocircuits.numerics import fisher_interval
 from emocircuits.passes.hooks import recorded
 from emocircuits.passes.resume import stream_at
@@ -226,7 +227,7 @@ def steered_preferences(
     site = site_of(directions)
     if strength == 0:
         raise UserError("a steering strength of 0", expected="a fraction of the mean residual norm, not 0")
-    if site == model.sites[-1]:
+    if site == residual_site(model.n_layers - 1):
         raise UserError(
             f"directions at {site} to steer preferences along",
             expected="a site before the last: after it nothing carries a push from the options to the answer",

@@ -68,6 +68,7 @@ class LanguageModel:
         checks: the load-time checks, all passed.
         directory: where its files lie.
         n_params: number of parameters, tied ones counted once.
+        layers: the blocks whose streams are looked at; () means all.
     """
 
     bridge: TransformerBridge
@@ -78,6 +79,7 @@ class LanguageModel:
     checks: tuple[Check, ...]
     directory: str
     n_params: int
+    layers: tuple[int, ...] = ()
 
     @property
     def n_layers(self) -> int:
@@ -101,8 +103,9 @@ class LanguageModel:
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """The residual stream after every block."""
-        return self.card.residual_sites(self.n_layers)
+        """The residual stream after every block that is looked at."""
+        every = self.card.residual_sites(self.n_layers)
+        return tuple(every[layer] for layer in self.layers) if self.layers else every
 
     @property
     def bos_id(self) -> int | None:

@@ -38,6 +38,12 @@ class Recipe:
     behaviours: tuple[str, ...] = setting(
         ("blackmail", "reward_hacking"), "what the model may do under pressure", choices=BEHAVIOURS, open=True
     )
+    layers: tuple[float, ...] = setting(
+        (),
+        "blocks whose streams are read, decomposed and traced: numbers from 0, or fractions of depth between "
+        "0 and 1; empty is all",
+        least=0,
+    )
     seed: int = setting(0, "of everything random", least=0)
     device: str = setting("cpu", "torch device: cpu, cuda, cuda:1, mps")
     dtype: str = setting("float32", "of the model", choices=("float32", "bfloat16", "float64"))

@@ -13,7 +13,7 @@ from emocircuits.artifacts.manifest import RunManifest
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.errors import UserError
 from emocircuits.keep import PartKeeper, always_make
-from emocircuits.names import residual_site
+from emocircuits.names import chosen_layers, residual_site
 from emocircuits.provenance import Provenance
 from emocircuits.runs.recipe import Recipe, recipe_from_dict
 
@@ -198,12 +198,23 @@ class Run:
         return model_files_hash(self.model_directory)
 
     @property
-    def planned_sites(self) -> tuple[str, ...]:
-        """The sites of the model before it is loaded: as its configuration says, or () where it does not."""
+    def planned_depth(self) -> int:
+        """Blocks of the model before it is loaded: as its configuration says, or 0 where it does not."""
         from emocircuits.models.files import sizes_in
 
         sizes = sizes_in(self.model_config)
-        return () if sizes is None else tuple(residual_site(layer) for layer in range(sizes[0]))
+        return 0 if sizes is None else sizes[0]
+
+    @property
+    def planned_sites(self) -> tuple[str, ...]:
+        """The sites that the run will look at; () where the model's configuration does not say its depth.
+
+        Raises:
+            UserError: the recipe names layers that the model does not have.
+        """
+        depth = self.planned_depth
+        chosen = chosen_layers(self.recipe.layers, depth) if depth else ()
+        return tuple(residual_site(layer) for layer in chosen)
 
     @cached_property
     def model(self) -> "emocircuits.models.language_model.LanguageModel":
@@ -226,7 +237,8 @@ class Run:
             revision=self.recipe.revision or None,
             device_map=self.recipe.device_map or None,
         )
-        return replace(model, name=self.recipe.model)
+        layers = chosen_layers(self.recipe.layers, model.n_layers) if self.recipe.layers else ()
+        return replace(model, name=self.recipe.model, layers=layers)
 
     def with_model(self, model: "emocircuits.models.language_model.LanguageModel") -> "Run":
         """The same run with another copy of its model: artifacts are shared, behaviours are bound again."""
@@ -323,7 +335,7 @@ class Run:
         Raises:
             UserError: there is none.
         """
-        return self.recipe.circuit.sites(tuple(self.model.sites))
+        return self.recipe.circuit.sites(self.model.sites, self.model.n_layers)
 
     # what is kept in memory
 

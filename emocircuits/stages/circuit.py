@@ -25,7 +25,7 @@ from emocircuits.studies.viewer_evidence import viewer_evidence
 def check(run: Run) -> None:
     """Some sites lie after the depth at which circuits start."""
     if run.planned_sites:
-        run.recipe.circuit.sites(run.planned_sites)
+        run.recipe.circuit.sites(run.planned_sites, run.planned_depth)
 
 
 @stage(

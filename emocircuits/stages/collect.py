@@ -13,7 +13,7 @@ from emocircuits.studies.texts import TEXTS, check_material, collected_texts, te
 @stage(
     "read the residual stream of the texts at every layer",
     needs=("plan",),
-    settings=("collect", "emotion", "opposite"),
+    settings=("collect", "layers", "emotion", "opposite"),
     check=check_material,
     shared=True,
 )

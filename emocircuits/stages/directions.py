@@ -35,7 +35,7 @@ def check(run: Run) -> None:
     recipe = run.recipe
     known("directions.estimator", recipe.directions.estimator, ESTIMATORS.names())
     if run.planned_sites:
-        chosen_sites(run.planned_sites, recipe.directions)
+        chosen_sites(run.planned_sites, recipe.directions, run.planned_depth)
     with about("checks.intensity"):
         if recipe.checks.intensity:
             intensity_material(recipe.checks.intensity)

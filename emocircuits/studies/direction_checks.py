@@ -26,6 +26,7 @@ from emocircuits.experiments.preference import (
     steered_preferences,
 )
 from emocircuits.experiments.preference_material import Activity, PreferenceMaterial, read_material
+from emocircuits.names import residual_site
 from emocircuits.organism.world import APPRAISALS, lexicon, scenes
 from emocircuits.runs.run import Run
 from emocircuits.runs.sections import PreferenceSettings
@@ -188,7 +189,7 @@ def preference_study(
     seed = run.recipe.seed
     asked = partial(preferences, run.model, directions, material, pairs=how.pairs or None, seed=seed)
     found = run.keep("preferences", asked, Preferences, PreferenceMaterial, Activity, EloRatings)
-    site = found.best_site(but=run.model.sites[-1])
+    site = found.best_site(but=residual_site(run.model.n_layers - 1))
     chosen = spread_evenly(directions.emotions, how.emotions)
     kinds = [kind for kind in ("random",) if kind in directions.controls]
     pushed = partial(

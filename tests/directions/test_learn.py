@@ -1,7 +1,6 @@
 """Directions against the recipe by hand."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from directions.direction_world import SETTINGS, labelled, plain_store, shuffled_stories
 from directions.story_store import EMOTIONS, SITES, START, make_store
@@ -16,6 +15,8 @@ from emocircuits.directions import (
 )
 from emocircuits.directions.estimator import leading_components
 from emocircuits.directions.resampling import QUALITIES
+from emocircuits.errors import UserError
+from emocircuits.names import residual_site
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +106,13 @@ def test_every_estimator_learns_with_all_controls(tmp_path, name):
 def test_a_layer_range_must_hold_the_default_sites():
     from emocircuits.directions.settings import sites_between
 
-    sites = tuple("abcdef")
-    assert sites_between(sites, 0.5, 0.9) == ("c", "d", "e") and sites_between(sites, 0, 1) == sites
-    assert pd.Series(sites_between(sites, 1 / 6, 1 / 6)).tolist() == ["a"]
+    sites = tuple(residual_site(layer) for layer in range(6))
+    assert sites_between(sites, 0.5, 0.9, 6) == sites[2:5] and sites_between(sites, 0, 1, 6) == sites
+    assert sites_between(sites, 1 / 6, 1 / 6, 6) == sites[:1]
+    some = (sites[1], sites[4])  # depth is that of the model, not a place in the list
+    assert sites_between(some, 0, 0.5, 6) == some[:1] and sites_between(some, 0.8, 1, 6) == some[1:]
+    with pytest.raises(UserError, match="no site lies between the depths 0.4 and 0.8"):
+        sites_between(some, 0.4, 0.8, 6)
 
 
 def test_a_topic_that_is_only_held_out_is_no_class(tmp_path):

@@ -6,6 +6,7 @@ from directions.story_store import START, make_store
 from emocircuits.directions import DirectionSettings, learn_directions
 from emocircuits.directions.settings import site_at_depth
 from emocircuits.errors import UserError
+from emocircuits.names import residual_site
 
 
 @pytest.fixture(scope="module")
@@ -14,13 +15,12 @@ def world(tmp_path_factory):
 
 
 def test_default_sites():
-    sites = tuple("abcdef")
-    assert (
-        site_at_depth(sites, 2 / 3),
-        site_at_depth(sites, 0.5),
-        site_at_depth(sites, 0),
-        site_at_depth(sites, 1),
-    ) == ("d", "c", "a", "f")
+    sites = tuple(residual_site(layer) for layer in range(6))
+    places = [sites.index(site_at_depth(sites, depth, 6)) for depth in (2 / 3, 0.5, 0, 1)]
+    assert places == [3, 2, 0, 5]
+    some = (residual_site(10), residual_site(15), residual_site(20))
+    places = [some.index(site_at_depth(some, depth, 30)) for depth in (2 / 3, 0.5, 0, 1)]
+    assert places == [2, 1, 0, 2]
 
 
 @pytest.mark.parametrize(
