@@ -44,7 +44,7 @@ class CircuitSettings:
         after = tuple(site for site in sites if depth_of(site, n_layers) > self.from_depth + 1e-9)
         if not after:
             raise UserError(
-                f"circuit.from_depth {self.from_depth} leaves none of {', '.join(sites)}",
+                f"circuit.from_depth {self.from_depth} leaves no site of {', '.join(sites)}",
                 expected="below the depth of the last layer that is looked at",
             )
         return after

@@ -6,15 +6,16 @@ import json
 from emocircuits.cli.output import one_line, print_rows
 from emocircuits.cli.verb import (
     JSON,
+    LOADING,
     NAMES,
     NUMBER,
     PATH,
     QUIET,
     RUN,
-    TRUST,
     WHOLE,
     Noun,
     Verb,
+    loading,
     option,
 )
 
@@ -52,7 +53,7 @@ def read(arguments: argparse.Namespace) -> int:
         arguments.text,
         list(arguments.emotions) or None,
         site=arguments.site,
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
     )
     if arguments.json:
         print(json.dumps(readings, ensure_ascii=False))
@@ -73,7 +74,7 @@ def scan(arguments: argparse.Namespace) -> int:
         emotions=list(arguments.emotions) or None,
         top=arguments.top,
         site=arguments.site,
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
     )
     if arguments.json:
         print(
@@ -107,7 +108,7 @@ def speakers(arguments: argparse.Namespace) -> int:
         arguments.run,
         arguments.dialogues,
         per_emotion=arguments.per_emotion,
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
     )
     if arguments.json:
         print(json.dumps({"readings": readings, "similarity": similarity}))
@@ -123,7 +124,7 @@ def preference(arguments: argparse.Namespace) -> int:
 
     study = study_preferences(
         arguments.run,
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
         material=arguments.material,
         emotions=arguments.emotions,
         strength=arguments.strength,
@@ -179,7 +180,7 @@ NOUN = Noun(
                 option("--text", "the text", required=True),
                 option("--emotions", "default: the recipe's and the highest", NAMES, ()),
                 SITE,
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -195,7 +196,7 @@ NOUN = Noun(
                 option("--emotions", "default: all", NAMES, ()),
                 option("--top", "passages per emotion", WHOLE, 3),
                 SITE,
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -209,7 +210,7 @@ NOUN = Noun(
                 RUN,
                 option("--dialogues", "labelled dialogues as JSONL (default: the organism's own)", PATH),
                 option("--per-emotion", "of the organism's own, dialogues per emotion", WHOLE, 14),
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -229,7 +230,7 @@ NOUN = Noun(
                 option("--emotions", "emotions to steer (default: 35)", WHOLE),
                 option("--strength", "fraction of the mean residual norm (default: 0.5)", NUMBER),
                 option("--steer-pairs", "pairs asked per direction, 0 for all (default: 192)", WHOLE),
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),

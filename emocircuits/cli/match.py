@@ -3,7 +3,20 @@
 import argparse
 
 from emocircuits.cli.output import print_paths, print_rows
-from emocircuits.cli.verb import JSON, NAMES, PATH, QUIET, RUN, TRUST, WHOLE, Noun, Verb, option, switch
+from emocircuits.cli.verb import (
+    JSON,
+    LOADING,
+    NAMES,
+    PATH,
+    QUIET,
+    RUN,
+    WHOLE,
+    Noun,
+    Verb,
+    loading,
+    option,
+    switch,
+)
 
 SHOWN = (
     "site",
@@ -85,7 +98,7 @@ def compare(arguments: argparse.Namespace) -> int:
 def _study(arguments: argparse.Namespace):
     from emocircuits.studies.match_studies import open_study
 
-    return open_study(arguments.run, arguments.trust_remote_code)
+    return open_study(arguments.run, loading(arguments))
 
 
 def _out(table, arguments: argparse.Namespace, columns: tuple[str, ...]) -> int:
@@ -110,7 +123,7 @@ NOUN = Noun(
                 option("--emotion", "default: the recipe's emotion", value="NAME"),
                 option("--site", "only this site", value="SITE"),
                 CSV,
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -124,7 +137,7 @@ NOUN = Noun(
                 RUN,
                 option("--emotions", "default: the recipe's emotion", NAMES, ()),
                 CSV,
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -140,7 +153,7 @@ NOUN = Noun(
                 option(
                     "--sites", "which sites, or 'all' (default: the reading site)", NAMES, (), was="--site"
                 ),
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -157,7 +170,7 @@ NOUN = Noun(
                     "--floors",
                     "also SAEs that have learned nothing: frozen random decoder, model with shuffled weights",
                 ),
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),

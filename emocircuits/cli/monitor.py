@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from emocircuits.cli.steer import DEVICE, MODEL, RUN, SEED
-from emocircuits.cli.verb import NAMES, NUMBER, PATH, QUIET, TRUST, WHOLE, WHOLES, Verb, option
+from emocircuits.cli.steer import MODEL, RUN, SEED
+from emocircuits.cli.verb import LOADING, NAMES, NUMBER, PATH, QUIET, WHOLE, WHOLES, Verb, loading, option
 from emocircuits.errors import UserError
 from emocircuits.io.lines import lines_of
 
@@ -27,8 +27,7 @@ def monitor(arguments: argparse.Namespace) -> int:
     model, directions = open_pair(
         arguments.run,
         arguments.model,
-        device=arguments.device,
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
     )
     calibration = calibrate(
         model,
@@ -190,9 +189,8 @@ MONITOR = Verb(
         option("--tokens", "tokens to write", WHOLE, 64),
         option("--temperature", "0 takes the most likely token", NUMBER, 1.0),
         MODEL,
-        DEVICE,
         SEED,
-        TRUST,
+        *LOADING,
         QUIET,
     ),
     (

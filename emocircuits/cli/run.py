@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emocircuits.cli.verb import (
+    CHECKS,
     JSON,
     NUMBER,
     NUMBERS,
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
             for name, state, does in lines:
                 print(f"  {name:<10} {state:<11} {does}")
         return 0
-    run_pipeline(recipe, directory, start=start, trust_remote_code=trust)
+    run_pipeline(recipe, directory, start=start, trust_remote_code=trust, checks=arguments.checks)
     if arguments.json:
         print((directory / "summary.json").read_text(encoding="utf-8"), end="")
     else:
@@ -59,7 +60,13 @@ def stage(arguments: argparse.Namespace) -> int:
     from emocircuits.runs.run import Run
 
     recipe = Run.open(arguments.run, arguments.set).recipe
-    run_pipeline(recipe, arguments.run, only=arguments.stage, trust_remote_code=arguments.trust_remote_code)
+    run_pipeline(
+        recipe,
+        arguments.run,
+        only=arguments.stage,
+        trust_remote_code=arguments.trust_remote_code,
+        checks=arguments.checks,
+    )
     return 0
 
 
@@ -87,6 +94,7 @@ RUN_RECIPE = Verb(
         option("--device-map", "spread a large model over devices, e.g. auto", value="MAP"),
         option("--memory-gb", "budget of passes over prompts, GiB", NUMBER),
         option("--revision", "branch, tag or commit of a Hugging Face id", value="REV"),
+        CHECKS,
         TRUST,
         JSON,
         QUIET,
@@ -103,7 +111,7 @@ STAGE = Verb(
     "stage",
     "redo one stage of a run",
     stage,
-    (given("STAGE", f"one of {', '.join(ORDER)}", TEXT, choices=ORDER), RUN, SET, TRUST, QUIET),
+    (given("STAGE", f"one of {', '.join(ORDER)}", TEXT, choices=ORDER), RUN, SET, CHECKS, TRUST, QUIET),
     ("emocircuits stage circuit runs/organism --set circuit.max_nodes=30",),
     "What depends on it is out of date after that, until the next emocircuits run.",
 )

@@ -5,17 +5,18 @@ import argparse
 from emocircuits.cli.output import print_paths, print_rows
 from emocircuits.cli.verb import (
     JSON,
+    LOADING,
     NAMES,
     PATH,
     QUIET,
     RUN,
     SET,
-    TRUST,
     WHOLE,
     WHOLES,
     Noun,
     Verb,
     given,
+    loading,
     option,
     switch,
 )
@@ -58,7 +59,7 @@ def train(arguments: argparse.Namespace) -> int:
         sites=arguments.sites,
         recipe=arguments.recipe,
         overrides=arguments.set,
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
     )
     return print_paths(list(paths.values()), arguments.json)
 
@@ -71,7 +72,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         arguments.run,
         arguments.saes,
         floors=arguments.floors,
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
     )
     return print_rows(rows, arguments.json, SHOWN)
 
@@ -95,7 +96,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         site=arguments.site,
         training_rows=arguments.training_rows,
         floors=arguments.floors,
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
     )
     return print_rows(rows, arguments.json, SHOWN)
 
@@ -111,7 +112,7 @@ def register(arguments: argparse.Namespace) -> int:
         arguments.name,
         arguments.registry or shipped_registry(),
         recipe=arguments.recipe,
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
     )
     return print_rows(rows, arguments.json, SHOWN)
 
@@ -125,7 +126,7 @@ def check(arguments: argparse.Namespace) -> int:
         arguments.run,
         arguments.name,
         arguments.registry or shipped_registry(),
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
     )
     return print_rows(rows, arguments.json, SHOWN)
 
@@ -150,7 +151,7 @@ NOUN = Noun(
                 option("--sites", "only these sites (default: all)", NAMES, (), was="--site"),
                 option("--recipe", "whose [sae] table to use (default: organism)", value="RECIPE"),
                 SET,
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -168,7 +169,7 @@ NOUN = Noun(
                 RUN,
                 option("--saes", "SAEs to measure, one per site (default: RUN/saes)", PATH, value="DIR"),
                 FLOORS,
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -200,7 +201,7 @@ NOUN = Noun(
                 option("--site", "only this site (default: the middle one)", value="SITE"),
                 option("--training-rows", "rows drawn (default: the recipe's)", WHOLE),
                 FLOORS,
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -216,7 +217,7 @@ NOUN = Noun(
                 option("--saes", "SAEs next to the registry", PATH, value="DIR", required=True),
                 option("--recipe", "the recipe they were trained with, for the record", default=""),
                 REGISTRY,
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -226,7 +227,7 @@ NOUN = Noun(
             "sae check",
             "measure registered SAEs on a run's activations",
             check,
-            (RUN, NAME, REGISTRY, TRUST, JSON, QUIET),
+            (RUN, NAME, REGISTRY, *LOADING, JSON, QUIET),
             ("emocircuits sae check runs/organism --name organism-topk",),
             "The exit code is 2 when one is far off.",
         ),

@@ -7,16 +7,17 @@ from typing import Any
 from emocircuits.cli.output import print_rows
 from emocircuits.cli.verb import (
     JSON,
+    LOADING,
     NAMES,
     NUMBER,
     NUMBERS,
     PATH,
     QUIET,
-    TRUST,
     WHOLE,
     Noun,
     Verb,
     given,
+    loading,
     option,
 )
 
@@ -25,7 +26,6 @@ SITES = option(
     "--sites", "where to push, or 'all' (default: the directions' steering site)", NAMES, (), was="--site"
 )
 MODEL = option("--model", "default: the run's own", value="MODEL")
-DEVICE = option("--device", "cpu, cuda, cuda:1, mps (default: the run's own)", value="DEVICE")
 SEED = option("--seed", "seed of everything random", WHOLE, 0)
 
 
@@ -95,8 +95,7 @@ def _pair(arguments: argparse.Namespace) -> tuple[Any, Any]:
     return open_pair(
         arguments.run,
         arguments.model,
-        device=arguments.device,
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
     )
 
 
@@ -136,9 +135,8 @@ NOUN = Noun(
                 option("--temperature", "0 takes the most likely token", NUMBER, 1.0),
                 SITES,
                 MODEL,
-                DEVICE,
                 SEED,
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -171,9 +169,8 @@ NOUN = Noun(
                 option("--csv", "write the whole dose–response table here", PATH),
                 SITES,
                 MODEL,
-                DEVICE,
                 SEED,
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),
@@ -187,8 +184,7 @@ NOUN = Noun(
                 RUN,
                 option("--emotion", "which direction", value="NAME", default="desperate"),
                 MODEL,
-                DEVICE,
-                TRUST,
+                *LOADING,
                 JSON,
                 QUIET,
             ),

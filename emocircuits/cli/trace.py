@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from emocircuits.cli.verb import JSON, QUIET, RUN, SET, TRUST, Verb, option
+from emocircuits.cli.verb import JSON, LOADING, QUIET, RUN, SET, Verb, loading, option
 
 
 def trace(arguments: argparse.Namespace) -> int:
@@ -15,7 +15,7 @@ def trace(arguments: argparse.Namespace) -> int:
         arguments.emotion,
         arguments.behaviour,
         overrides=arguments.set,
-        trust_remote_code=arguments.trust_remote_code,
+        loading=loading(arguments),
     )
     if arguments.json:
         print(json.dumps(table.to_dict("records")))
@@ -48,7 +48,7 @@ TRACE = Verb(
         option("--emotion", "the emotion that is pushed along", value="NAME", required=True, was="--from"),
         option("--behaviour", "a behaviour of the run", value="NAME", required=True),
         SET,
-        TRUST,
+        *LOADING,
         JSON,
         QUIET,
     ),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emocircuits.models.loading import Loading
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -120,6 +122,13 @@ RUN = given("RUN", "a run directory")
 JSON = switch("--json", "print the result as JSON")
 QUIET = switch("--quiet", "no progress on stderr")
 TRUST = switch("--trust-remote-code", "let the model directory run its own code")
+CHECKS = switch("--checks", "leave out the checks of the model at load time", on=True)
+LOADING = (
+    option("--device", "cpu, cuda, cuda:1, mps (default: the run's own)", value="DEVICE"),
+    option("--dtype", "float32, bfloat16 or float64 (default: the run's own)", value="DTYPE"),
+    CHECKS,
+    TRUST,
+)
 SET = option(
     "--set", "change a recipe key (all keys: emocircuits recipe)", value="KEY=VALUE", default=(), many=True
 )
@@ -185,3 +194,8 @@ class Group:
     name: str
     summary: str
     entries: tuple[Verb | Noun, ...]
+
+
+def loading(arguments: Namespace) -> Loading:
+    """How the command's model is loaded: what `LOADING` was given."""
+    return Loading(arguments.device, arguments.dtype, arguments.checks, arguments.trust_remote_code)

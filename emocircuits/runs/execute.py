@@ -31,6 +31,7 @@ def run_pipeline(
     only: str | None = None,
     until: str | None = None,
     trust_remote_code: bool = False,
+    checks: bool = True,
 ) -> RunManifest:
     """Runs the stages of a recipe; under `torchrun` the ranks share the stages that can be shared.
 
@@ -41,6 +42,7 @@ def run_pipeline(
         only: run just this stage; the stages it needs must be fresh.
         until: run this stage and what it needs, and nothing else.
         trust_remote_code: let the model directory run its own code.
+        checks: run the load-time checks of the model.
 
     Raises:
         UserError: an unknown stage, a directory that is not this model's run, a missing stage.
@@ -50,7 +52,7 @@ def run_pipeline(
             stages().get(name)
     wanted = set(stages().names()) if until is None else {until, *_ancestors(until)}
     with process_group(recipe.device) as me, locked(directory) if me.first else nullcontext():
-        run = Run(directory, recipe, trust_remote_code=trust_remote_code)
+        run = Run(directory, recipe, trust_remote_code=trust_remote_code, checks=checks)
         checked = wanted if only is None else {only}
         manifest = _by_the_first(run, lambda: _open_manifest(run, checked))
         forced = False

@@ -42,11 +42,20 @@ class Run:
         recipe: its settings.
         files: its files by name, None where one is absent.
         trust_remote_code: whether the model directory may run its own code.
+        checks: whether the load-time checks are run when the model is loaded.
         keep: how parts of long work are kept; a stage keeps them until it is done, otherwise they are not.
     """
 
-    def __init__(self, directory: str | Path, recipe: Recipe, *, trust_remote_code: bool = False):
-        self.directory, self.recipe, self.trust_remote_code = Path(directory), recipe, trust_remote_code
+    def __init__(
+        self,
+        directory: str | Path,
+        recipe: Recipe,
+        *,
+        trust_remote_code: bool = False,
+        checks: bool = True,
+    ):
+        self.directory, self.recipe = Path(directory), recipe
+        self.trust_remote_code, self.checks = trust_remote_code, checks
         self.files = RunFiles(self.directory)
         self.keep: PartKeeper = always_make
         self._kept: dict[str, Any] = {}
@@ -58,7 +67,12 @@ class Run:
 
     @classmethod
     def open(
-        cls, directory: str | Path, overrides: Sequence[str] = (), *, trust_remote_code: bool = False
+        cls,
+        directory: str | Path,
+        overrides: Sequence[str] = (),
+        *,
+        trust_remote_code: bool = False,
+        checks: bool = True,
     ) -> "Run":
         """The run in a directory, as far as it is done.
 
@@ -66,6 +80,7 @@ class Run:
             directory: the run directory.
             overrides: `key=value` texts that change its recipe.
             trust_remote_code: let the model directory run its own code.
+            checks: run the load-time checks when the model is loaded.
 
         Raises:
             UserError: there is no run, or its recipe has keys that are not known any more.
@@ -86,7 +101,7 @@ class Run:
                 cure=f"run it again: emocircuits run RECIPE --out {directory}",
             ) from error
         recipe = recipe_from_dict(saved, tuple(overrides))
-        return cls(directory, recipe, trust_remote_code=trust_remote_code)
+        return cls(directory, recipe, trust_remote_code=trust_remote_code, checks=checks)
 
     @classmethod
     def make(
@@ -236,6 +251,7 @@ class Run:
             trust_remote_code=self.trust_remote_code,
             revision=self.recipe.revision or None,
             device_map=self.recipe.device_map or None,
+            checks=self.checks,
         )
         layers = chosen_layers(self.recipe.layers, model.n_layers) if self.recipe.layers else ()
         return replace(model, name=self.recipe.model, layers=layers)

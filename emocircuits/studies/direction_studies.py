@@ -27,9 +27,11 @@ from emocircuits.experiments.readings import token_readings
 from emocircuits.experiments.scan import Scan, ScanSettings, scan_file
 from emocircuits.experiments.speakers import role_readings, role_similarity, speaker_directions
 from emocircuits.io.documents import write_csv
+from emocircuits.models.loading import AS_IT_IS, Loading
 from emocircuits.organism.corpus import make_document
 from emocircuits.organism.dialogues import balanced_pairs
 from emocircuits.organism.documents import Document
+from emocircuits.runs.opening import open_run
 from emocircuits.runs.run import Run
 from emocircuits.studies.direction_checks import (
     geometry_table,
@@ -41,13 +43,13 @@ from emocircuits.studies.direction_checks import (
 )
 
 
-def open_directions(directory: Path, *, trust_remote_code: bool = False) -> Run:
+def open_directions(directory: Path, *, loading: Loading = AS_IT_IS) -> Run:
     """The run directory as a run.
 
     Raises:
         UserError: no run there, or one without directions.
     """
-    run = Run.open(directory, trust_remote_code=trust_remote_code)
+    run = open_run(directory, loading)
     if not (directory / "directions.h5").is_file():
         raise UserError(
             f"{directory} holds no directions.h5",
@@ -105,7 +107,7 @@ def read_text(
     *,
     site: str | None = None,
     top: int = 10,
-    trust_remote_code: bool = False,
+    loading: Loading = AS_IT_IS,
 ) -> dict[str, Any]:
     """Readings of a text.
 
@@ -116,7 +118,7 @@ def read_text(
     Raises:
         UserError: no run, an empty text, one longer than the context, or an unknown emotion or site.
     """
-    run = open_directions(directory, trust_remote_code=trust_remote_code)
+    run = open_directions(directory, loading=loading)
     directions, model = run.directions, run.model
     tokens = model.encode(text)
     if len(tokens) < 2 or len(tokens) > model.n_ctx:
@@ -159,10 +161,10 @@ def scan_texts(
     emotions: list[str] | None = None,
     top: int = 3,
     site: str | None = None,
-    trust_remote_code: bool = False,
+    loading: Loading = AS_IT_IS,
 ) -> Scan:
     """The passages of a text file where each emotion reads highest (`experiments.scan`)."""
-    run = open_directions(directory, trust_remote_code=trust_remote_code)
+    run = open_directions(directory, loading=loading)
     directions = run.directions
     for emotion in emotions or []:
         directions.vector(emotion, site or directions.read_site)
@@ -172,7 +174,7 @@ def scan_texts(
 
 
 def study_speakers(
-    directory: Path, dialogues: Path | None = None, *, per_emotion: int = 14, trust_remote_code: bool = False
+    directory: Path, dialogues: Path | None = None, *, per_emotion: int = 14, loading: Loading = AS_IT_IS
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Learns speaker and deflection directions; writes `<run>/speakers/<role>.h5`, `readings.csv` and
     `similarity.csv`.
@@ -182,7 +184,7 @@ def study_speakers(
         dialogues: a JSONL file of labelled dialogues; without it the organism's own are made.
         per_emotion: of those, so many per emotion and speaker to learn from (a quarter as many, at least 3,
             held out).
-        trust_remote_code: let the model directory run its own code.
+        loading: how the model is loaded.
 
     Returns:
         The rows of the two tables (`experiments.speakers.role_readings` and `role_similarity`).
@@ -190,7 +192,7 @@ def study_speakers(
     Raises:
         UserError: no run, no dialogues, or too few of an emotion.
     """
-    run = open_directions(directory, trust_remote_code=trust_remote_code)
+    run = open_directions(directory, loading=loading)
     recipe, seed = run.recipe, run.recipe.seed
     if dialogues is not None:
         material = read_dialogues(dialogues)
@@ -260,20 +262,20 @@ def labelled_dialogue(made: Document) -> LabelledDialogue:
     )
 
 
-def study_preferences(directory: Path, *, trust_remote_code: bool = False, **changes: Any) -> dict[str, Any]:
+def study_preferences(directory: Path, *, loading: Loading = AS_IT_IS, **changes: Any) -> dict[str, Any]:
     """The preference experiment on a run's directions; writes `preferences.csv` and `preference_emotions.csv`
     into the run.
 
     Args:
         directory: a run directory whose directions stage is done.
-        trust_remote_code: let the model directory run its own code.
+        loading: how the model is loaded.
         changes: keys of the recipe's `preference` table.
 
     Returns:
         `site, n_pairs, sites` (rows of `Preferences.site_scores`), `agreement` (reading against effect),
         `emotions`, `activities`.
     """
-    run = open_directions(directory, trust_remote_code=trust_remote_code)
+    run = open_directions(directory, loading=loading)
     how = replace(
         run.recipe.preference, **{key: value for key, value in changes.items() if value is not None}
     )

@@ -22,9 +22,11 @@ from emocircuits.matching.match import labelled_stories
 from emocircuits.matching.readers import directions_auroc, logistic_auroc, units_auroc
 from emocircuits.matching.recurrence import SAME, recurrence
 from emocircuits.matching.story_features import StoryFeatures, story_features
+from emocircuits.models.loading import AS_IT_IS, Loading
 from emocircuits.names import short_site
 from emocircuits.numerics import generator
 from emocircuits.progress import say, track
+from emocircuits.runs.opening import open_run
 from emocircuits.runs.run import Run
 from emocircuits.sae import train_saes
 from emocircuits.sae.dictionary import open_dictionaries
@@ -34,13 +36,13 @@ from emocircuits.studies.texts import collected_texts
 FOLDER, RANDOM_SETS = "recur", 10
 
 
-def open_study(directory: Path, trust_remote_code: bool = False) -> "MatchStudy":
+def open_study(directory: Path, loading: Loading = AS_IT_IS) -> "MatchStudy":
     """A finished run whose matches are studied.
 
     Raises:
         UserError: no run, or one whose match stage is not done.
     """
-    run = Run.open(directory, trust_remote_code=trust_remote_code)
+    run = open_run(directory, loading)
     if not run.path("matches.h5").is_file():
         raise UserError(f"{directory} has no matches.h5", cure=f"emocircuits stage match {directory}")
     return MatchStudy(run)

@@ -5,7 +5,8 @@ from typing import Any
 
 from emocircuits.errors import UserError
 from emocircuits.experiments.sae_quality import quality_rows
-from emocircuits.runs.run import Run
+from emocircuits.models.loading import AS_IT_IS, Loading
+from emocircuits.runs.opening import open_run
 from emocircuits.sae import load_sae
 from emocircuits.sae.loading.registered import Quality, entry_of, find_registered, register
 from emocircuits.studies.sae_sources import open_verified
@@ -18,7 +19,7 @@ def register_saes(
     registry: Path,
     *,
     recipe: str = "",
-    trust_remote_code: bool = False,
+    loading: Loading = AS_IT_IS,
 ) -> list[dict[str, Any]]:
     """Measures the SAEs of a directory on a run's held-out rows and enters them; one row of numbers per site.
 
@@ -28,12 +29,12 @@ def register_saes(
         name: name of the entries.
         registry: the registry; made when missing.
         recipe: the recipe they were trained with.
-        trust_remote_code: let the model directory run its own code.
+        loading: how the model is loaded.
 
     Raises:
         UserError: no run, no SAEs, SAEs that do not fit, or SAEs that lie elsewhere.
     """
-    run = Run.open(directory, trust_remote_code=trust_remote_code)
+    run = open_run(directory, loading)
     store, model = run.store, run.model
     found = [site for site in store.sites if (saes / site).is_dir()]
     if not found:
@@ -59,14 +60,14 @@ def register_saes(
 
 
 def check_saes(
-    directory: Path, name: str, registry: Path, *, trust_remote_code: bool = False
+    directory: Path, name: str, registry: Path, *, loading: Loading = AS_IT_IS
 ) -> list[dict[str, Any]]:
     """Measures registered SAEs on a run's held-out rows; one row of numbers per site.
 
     Raises:
         UserError: an unknown name, SAEs of another model, or L0 or FVU far from what was recorded.
     """
-    run = Run.open(directory, trust_remote_code=trust_remote_code)
+    run = open_run(directory, loading)
     store, known = run.store, find_registered(registry, name)
     saes = {site: open_verified(run, registry, name, site) for site in store.sites if site in known}
     if not saes:

@@ -14,8 +14,10 @@ from emocircuits.artifacts.store.activation_store import ActivationStore
 from emocircuits.errors import UserError, unknown
 from emocircuits.experiments.sae_quality import quality_rows
 from emocircuits.io.documents import write_csv
+from emocircuits.models.loading import AS_IT_IS, Loading
 from emocircuits.names import short_site
 from emocircuits.progress import say, track
+from emocircuits.runs.opening import open_run
 from emocircuits.runs.run import Run
 from emocircuits.sae import (
     SAESettings,
@@ -33,7 +35,7 @@ SWEEP = "sweep"
 
 
 def evaluate_saes(
-    directory: Path, saes: Path | None = None, *, floors: bool = False, trust_remote_code: bool = False
+    directory: Path, saes: Path | None = None, *, floors: bool = False, loading: Loading = AS_IT_IS
 ) -> list[dict[str, Any]]:
     """One row of quality numbers per site; `pca_fvu` is that of as many principal components as the SAE has
     active features.
@@ -42,12 +44,12 @@ def evaluate_saes(
         directory: a run directory whose collect stage is done.
         saes: directory of `<site>/cfg.json` and weights; by default the run's own.
         floors: also train the floors (see `sweep_saes`) with the run's settings at every site.
-        trust_remote_code: let the model directory run its own code.
+        loading: how the model is loaded.
 
     Raises:
         UserError: no run, or SAEs that are missing or do not fit.
     """
-    study = _open(directory, trust_remote_code)
+    study = _open(directory, loading)
     folder, store = saes or study.run.path("saes"), study.store
     loaded = {site: load_sae(folder / site, site=site, d_in=store.d_model) for site in store.sites}
     rows = []
@@ -86,7 +88,7 @@ def sweep_saes(
     site: str | None = None,
     training_rows: int | None = None,
     floors: bool = False,
-    trust_remote_code: bool = False,
+    loading: Loading = AS_IT_IS,
 ) -> list[dict[str, Any]]:
     """Trains and measures an SAE for every kind, width and k at one site, and draws L0 against FVU and loss
     recovered.
@@ -102,12 +104,12 @@ def sweep_saes(
         training_rows: rows drawn; as the run's recipe by default.
         floors: also train each with a frozen random decoder (`frozen_fvu`) and on the activations of the
             model with shuffled weights (`randomised_fvu`).
-        trust_remote_code: let the model directory run its own code.
+        loading: how the model is loaded.
 
     Raises:
         UserError: no run, an unknown site or kind, or k that is too large.
     """
-    study = _open(directory, trust_remote_code)
+    study = _open(directory, loading)
     store, recipe = study.store, study.run.recipe
     site = site or store.sites[len(store.sites) // 2]
     if site not in store.sites:
@@ -180,8 +182,8 @@ class _Study:
         return collect(model, collected_texts(self.run), path, layers=[site], replace=True)
 
 
-def _open(directory: Path, trust_remote_code: bool) -> _Study:
-    return _Study(Run.open(directory, trust_remote_code=trust_remote_code))
+def _open(directory: Path, loading: Loading) -> _Study:
+    return _Study(open_run(directory, loading))
 
 
 def _keep(run: Run, rows: list[dict[str, Any]]) -> None:

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from emocircuits.errors import UserError, unknown
 from emocircuits.io.lines import lines_of
+from emocircuits.models.loading import AS_IT_IS, Loading
 from emocircuits.runs.recipe import load_recipe
 
 
@@ -19,7 +21,7 @@ def train_on_texts(
     sites: Sequence[str] = (),
     recipe: str | None = None,
     overrides: tuple[str, ...] = (),
-    trust_remote_code: bool = False,
+    loading: Loading = AS_IT_IS,
 ) -> dict[str, Path]:
     """Trains SAEs in lockstep, one forward pass for all sites; the same call resumes after an interruption.
 
@@ -30,7 +32,7 @@ def train_on_texts(
         sites: which sites; all by default.
         recipe: whose `[sae]` table to use.
         overrides: `key=value` texts.
-        trust_remote_code: let the model directory run its own code.
+        loading: how the model is loaded.
 
     Returns:
         site -> directory of its pair.
@@ -43,12 +45,11 @@ def train_on_texts(
     lines = read_lines(texts)
 
     from emocircuits.activations.live_stream import LiveSettings, LiveStream
-    from emocircuits.models import load_model
     from emocircuits.sae import train_from_stream
     from emocircuits.threads import use_threads
 
     use_threads(chosen.threads)
-    model = load_model(model_name, device=chosen.device, trust_remote_code=trust_remote_code)
+    model = replace(loading, device=loading.device or chosen.device).load(model_name)
     for site in sites:
         if site not in model.sites:
             raise unknown("site", site, model.sites)

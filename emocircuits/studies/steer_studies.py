@@ -16,40 +16,40 @@ from emocircuits.interventions.dial import as_directions, check_fit, steering
 from emocircuits.interventions.generate import sample
 from emocircuits.interventions.liveness import check_live
 from emocircuits.interventions.positions import Positions, Schedule
-from emocircuits.models import LanguageModel, load_model
+from emocircuits.models import LanguageModel
+from emocircuits.models.loading import AS_IT_IS, Loading
 from emocircuits.passes.task import Task
+from emocircuits.runs.opening import open_run
 from emocircuits.runs.run import MANIFEST, Run
 
 
 def open_pair(
-    directions: Path, model: str | None = None, *, device: str | None = None, trust_remote_code: bool = False
+    directions: Path, model: str | None = None, *, loading: Loading = AS_IT_IS
 ) -> tuple[LanguageModel, EmotionDirections]:
     """A model and its directions, which must belong together.
 
     Args:
         directions: a run directory, or a directions.h5.
         model: `organism`, a directory, or a Hugging Face id; the model of the run by default.
-        device: where it is put; as in the run by default.
-        trust_remote_code: let the model directory run its own code.
+        loading: how the model is loaded.
 
     Raises:
         UserError: no such model or file, or directions of another model, width or site.
     """
     learned = as_directions(directions)
     if model is not None:
-        loaded = load_model(model, device=device or "cpu", trust_remote_code=trust_remote_code)
+        loaded = loading.load(model)
     else:
-        loaded = _run_of(directions, device, trust_remote_code).load_model()
+        loaded = _run_of(directions, loading).load_model()
     check_fit(loaded, learned)
     return loaded, learned
 
 
-def _run_of(directions: Path, device: str | None, trust_remote_code: bool) -> Run:
+def _run_of(directions: Path, loading: Loading) -> Run:
     folder = directions if directions.is_dir() else directions.parent
     if not (folder / MANIFEST).is_file():
         raise UserError(f"{directions} belongs to no run", cure="say whose directions they are with --model")
-    changes = () if device is None else (f"device={device}",)
-    return Run.open(folder, changes, trust_remote_code=trust_remote_code)
+    return open_run(folder, loading)
 
 
 def steer_text(

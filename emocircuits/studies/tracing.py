@@ -14,8 +14,10 @@ from emocircuits.artifacts.push import Push
 from emocircuits.circuits.paths import strongest_paths
 from emocircuits.circuits.trace import trace_pushes
 from emocircuits.errors import UserError, unknown
+from emocircuits.models.loading import AS_IT_IS, Loading
 from emocircuits.names import TARGET, NodeId, format_node, layer_of
 from emocircuits.passes.task import Task
+from emocircuits.runs.opening import open_run
 from emocircuits.runs.run import Run
 from emocircuits.runs.workers import for_each
 
@@ -94,14 +96,14 @@ def trace_run(
     behaviour: str,
     *,
     overrides: tuple[str, ...] = (),
-    trust_remote_code: bool = False,
+    loading: Loading = AS_IT_IS,
 ) -> pd.DataFrame:
     """`trace_table` of one emotion and behaviour of a finished run, with its controls.
 
     Raises:
         UserError: no run, or an emotion or behaviour that it does not have.
     """
-    run = Run.open(directory, overrides, trust_remote_code=trust_remote_code)
+    run = open_run(directory, loading, overrides)
     recipe = run.recipe
     if behaviour not in recipe.behaviours:
         raise unknown("behaviour of the run", behaviour, recipe.behaviours)

@@ -39,6 +39,6 @@ def test_every_stage_looks_at_the_chosen_layers(tmp_path):
 def test_layers_are_checked_before_the_first_stage(tmp_path):
     with pytest.raises(UserError, match="layers names 4; expected blocks 0 to 2"):
         run_pipeline(recipe([1, 4]), tmp_path / "run")
-    with pytest.raises(UserError, match="circuit.from_depth 0.5 leaves none of blocks.0.hook_resid_post"):
+    with pytest.raises(UserError, match="circuit.from_depth 0.5 leaves no site of blocks.0.hook_resid_post"):
         run_pipeline(recipe([0], circuit={"from_depth": 0.5}), tmp_path / "other")
     assert not list((tmp_path / "run").glob("*.h5"))
