@@ -6,6 +6,7 @@ from emocircuits.cli import (
     cost,
     directions,
     doctor,
+    layers,
     match,
     monitor,
     organism,
@@ -28,7 +29,7 @@ TABLE = (
     Group(
         "ask",
         "a finished run, or any model",
-        (directions.NOUN, match.NOUN, trace.TRACE, steer.NOUN, monitor.MONITOR, cost.COST),
+        (directions.NOUN, match.NOUN, trace.TRACE, steer.NOUN, monitor.MONITOR, layers.LAYERS, cost.COST),
     ),
     Group("make", "models, SAEs and stores", (organism.NOUN, sae.NOUN, store.NOUN)),
     Group("check", "this installation", (doctor.DOCTOR,)),
