@@ -119,11 +119,12 @@ class Step:
         position: its place, 0 is the first token of the prompt.
         token: its id; None for the token that was not drawn when writing was stopped.
         text: what it stands for.
-        readings: emotion -> reading at the token before it, from which it was decided.
+        readings: emotion -> reading at the token, or at the last one where none was drawn.
         features: feature -> rectified preactivation there (of a TopK SAE only the k largest of all features
             are active).
-        above: emotions above their threshold.
-        action: "", or what was done.
+        above: emotions above their threshold there.
+        action: "", or what was done: `marked` where the token itself is above, `steered` where the token
+            before it was, `stopped` in place of the next token.
     """
 
     position: int
@@ -318,15 +319,14 @@ class _Request:
             # the last token again, now under the push: what it hands on is what the next token is drawn from
             self.cache.crop(-1)
             self.history[-1] = self._forward(torch.tensor([[self.last]], device=device))[-1]
-        elif above and monitor.action == "annotate":
-            action = "marked"
         begin = time.perf_counter()
         token = self._draw()
         monitor.seconds["model"] += time.perf_counter() - begin
-        step = self._step(position, token, self._text(token), action, above)
         self.last = token
         self.history.append(self._forward(torch.tensor([[token]], device=device))[-1])
-        return step
+        if monitor.action == "annotate" and self._above():
+            action = "marked"
+        return self._step(position, token, self._text(token), action)
 
     def _text(self, token: int) -> str:
         """What a new token adds to the text: nothing while its character lacks bytes."""
@@ -342,9 +342,7 @@ class _Request:
         high = (recent[: len(monitor._emotions)] > monitor._thresholds).tolist()
         return tuple(emotion for emotion, above in zip(monitor._emotions, high, strict=True) if above)
 
-    def _step(
-        self, position: int, token: int | None, text: str, action: str, above: tuple[str, ...] | None = None
-    ) -> Step:
+    def _step(self, position: int, token: int | None, text: str, action: str) -> Step:
         begin = time.perf_counter()
         values, count = self.history[-1], len(self.monitor._emotions)
         step = Step(
@@ -353,7 +351,7 @@ class _Request:
             text,
             dict(zip(self.monitor._emotions, values[:count].tolist(), strict=True)),
             dict(zip(map(str, self.monitor.features), np.maximum(values[count:], 0).tolist(), strict=True)),
-            self._above() if above is None else above,
+            self._above(),
             action,
         )
         self.monitor.seconds["monitor"] += time.perf_counter() - begin
@@ -367,7 +365,7 @@ class _Request:
 
 
 def marked_text(steps: Sequence[Step]) -> str:
-    """The text with what was above its threshold in brackets after the token that followed it."""
+    """The text with what was above its threshold in brackets after the token."""
     return "".join(
         step.text + (f"[{', '.join(step.above)}]" if step.action == "marked" else "") for step in steps
     )

@@ -40,12 +40,8 @@ def test_readings_are_those_of_a_plain_pass_over_what_was_written(world):
     steps = list(watch(world, never(directions)).write(PROMPT, 8, seed=3))
     ids = [model.encode(PROMPT)[0], *(step.token for step in steps)]
     plain = token_readings(model, directions, [ids], list(directions.emotions))[0]
-    start = len(model.encode(PROMPT))
-    for step in steps:
-        # a prompt token shows its own reading, a written one that of the token before it, from which it was
-        # decided
-        place = step.position if step.position < start else step.position - 1
-        np.testing.assert_allclose(list(step.readings.values()), plain[place], atol=1e-4)
+    for step in steps:  # tokens of the prompt and written ones alike
+        np.testing.assert_allclose(list(step.readings.values()), plain[step.position], atol=1e-4)
     assert [step.position for step in steps] == list(range(1, len(ids))) and not any(
         step.above for step in steps
     )
@@ -202,3 +198,19 @@ def test_a_character_of_several_tokens_appears_once_it_is_whole(world):
     assert "".join(texts) == "好 😀 a" and len([text for text in texts if text]) < len(ids)
     lone = model.tokenize("好")["input_ids"][:1]
     assert [request._text(token) for token in lone * 4][-1] == "\ufffd"  # not awaited for ever
+
+
+def test_a_mark_stands_at_the_token_that_is_above(world):
+    plain = list(watch(world, never(world[1])).write(PROMPT, 9, seed=4))
+    start = len(world[0].encode(PROMPT))
+    written = [step for step in plain if step.position >= start]
+    middle = float(np.median([step.readings["sad"] for step in written]))
+    marked = list(
+        watch(world, Calibration({"sad": middle}, 0.01, 1000), action="annotate").write(PROMPT, 9, seed=4)
+    )
+    assert [step.token for step in marked] == [step.token for step in plain]
+    for step in marked:
+        above = step.readings["sad"] > middle
+        assert step.above == (("sad",) if above else ())
+        assert step.action == ("marked" if above and step.position >= start else "")
+    assert 0 < len([step for step in marked if step.action]) < len(written)
