@@ -2,6 +2,9 @@
 
 # Significance level (a probability) of every statement that calls something significant.
 SIGNIFICANCE = 0.05
+# Probability that a behaviour's words and the honest ones have together, below which the report warns: a rate
+# among them says next to nothing about what the model would write.
+LEAST_COVERAGE = 0.1
 
 # Nodes and links of a circuit on a live page: what a browser draws in well under a second and a page of a few
 # megabytes holds. Of a larger circuit the strongest part is shown, and the page says so.

@@ -187,12 +187,15 @@ class Stability:
 
 @dataclass(frozen=True)
 class Rate:
-    """How often the model does it; `true_rate` where the world that made the prompts is known."""
+    """How often the model does it; `true_rate` where the world that made the prompts is known. `coverage` is
+    the probability of the behaviour's and the honest words together, of which the rate is a share.
+    """
 
     rate: float
     ci_low: float
     ci_high: float
     true_rate: float | None = None
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,13 @@ def _bind_natural(behaviour: "Behaviour", material: Material, model: Model) -> B
                 expected="at least one",
                 cure=f"add words to {material.scenario} that its tokenizer knows",
             )
-    chosen = replace(material, targets=targets, honest=tuple(word for word in honest if word not in targets))
+    left_out = [word for word in (*scenario.targets, *scenario.honest) if word not in (*targets, *honest)]
+    chosen = replace(
+        material,
+        targets=targets,
+        honest=tuple(word for word in honest if word not in targets),
+        left_out=tuple(left_out),
+    )
     return _bound(behaviour, chosen, model, natural_pairs(scenario, model, mails=material.mails))
 
 

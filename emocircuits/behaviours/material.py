@@ -48,6 +48,7 @@ class Material:
             are ready as JSONL.
         mails: ordinary mails in every prompt of the scenario, to make it long.
         folder: where its prompts lie.
+        left_out: words of the scenario that are no single tokens of the model, and so are not counted.
     """
 
     behaviour: str
@@ -58,6 +59,7 @@ class Material:
     scenario: str = ""
     mails: int = 0
     folder: Path = PROMPTS
+    left_out: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:

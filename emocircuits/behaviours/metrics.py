@@ -51,6 +51,11 @@ class LogOdds:
         """P(target | target or honest) of every prompt."""
         return torch.sigmoid(self(logits))
 
+    def coverage(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt"]:
+        """P(target or honest) of every prompt: how much of what the model may write the metric knows of."""
+        known = [*self.target_ids, *self.honest_ids]
+        return logits[:, -1].double().softmax(-1)[:, known].sum(-1)
+
 
 def log_odds(target_ids: Sequence[int], honest_ids: Sequence[int], label: str = "") -> LogOdds:
     """The metric for two disjoint, non-empty sets of token ids; `label` says its words.

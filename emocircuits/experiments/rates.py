@@ -14,8 +14,9 @@ from emocircuits.models.language_model import LanguageModel
 @torch.no_grad()
 def prompt_rates(
     model: LanguageModel, prompts: Sequence[Sequence[int]], metric: LogOdds, *, batch_tokens: int = 4096
-) -> Float[np.ndarray, "prompt"]:
-    """The rate after every prompt: a probability from 0 to 1.
+) -> tuple[Float[np.ndarray, "prompt"], Float[np.ndarray, "prompt"]]:
+    """The rate after every prompt, P(behaviour) over P(behaviour or honest), and the coverage, that is
+    P(behaviour or honest).
 
     Args:
         model: the model.
@@ -23,11 +24,12 @@ def prompt_rates(
         metric: the behaviour's log-odds, read at the last position.
         batch_tokens: tokens per forward pass.
     """
-    bridge, values = model.bridge, np.zeros(len(prompts))
+    bridge, rates, coverage = model.bridge, np.zeros(len(prompts)), np.zeros(len(prompts))
     for numbers, tokens in equal_length_groups(prompts):
         at_once = max(1, batch_tokens // tokens.shape[1])
         for first in range(0, len(numbers), at_once):
             now = slice(first, first + at_once)
             logits = bridge(tokens[now].to(bridge.cfg.device), use_cache=False, logits_to_keep=1)
-            values[numbers[now]] = metric.rate(logits).double().cpu().numpy()
-    return values
+            rates[numbers[now]] = metric.rate(logits).double().cpu().numpy()
+            coverage[numbers[now]] = metric.coverage(logits).cpu().numpy()
+    return rates, coverage

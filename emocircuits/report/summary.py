@@ -79,6 +79,7 @@ def _behaviour(
     return {
         "baseline_rate": baseline.rate,
         **({} if baseline.true_rate is None else {"true_rate": baseline.true_rate}),
+        **({} if baseline.coverage is None else {"coverage": baseline.coverage}),
         "logit_diff": circuit.scores["metric_clean"] - circuit.scores["metric_corrupt"],
         f"{emotion}_steering_slope": float(emotional["slope"]),
         "random_steering_slope": float(random.mean()),

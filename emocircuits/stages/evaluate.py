@@ -14,6 +14,7 @@ from emocircuits.circuits.nodes import metric_scale
 from emocircuits.circuits.quality import QualitySettings, circuit_quality
 from emocircuits.experiments.rates import prompt_rates
 from emocircuits.io.documents import write_csv, write_json
+from emocircuits.limits import LEAST_COVERAGE
 from emocircuits.numerics import bootstrap_interval
 from emocircuits.ranks import alone, ranks
 from emocircuits.runs.run import Run
@@ -75,6 +76,12 @@ def _written(run: Run, scores: dict[str, CircuitScores], failures: pd.DataFrame 
         if score.faithfulness <= max(score.random_values):
             warnings.append(
                 f"{name}: the circuit is no more faithful than the best random circuit of its size"
+            )
+        known = [side.coverage for side in score.rates.sides.values() if side.coverage is not None]
+        if known and min(known) < LEAST_COVERAGE:
+            warnings.append(
+                f"{name}: its words and the honest ones have as little as {min(known):.2g} of the model's "
+                "probability where it decides; rates are shares of that, not of what it would write"
             )
         if score.attribution_exact.pearson < 0.9:
             warnings.append(
@@ -197,9 +204,10 @@ def _rates(run: Run, name: str) -> dict[str, Any]:
     }
     rates: dict[str, Any] = {"n": len(pairs)}
     for side, prompts in sides.items():
-        values = prompt_rates(model, [model.encode(text) for text, _ in prompts], bound.metric)
+        values, coverage = prompt_rates(model, [model.encode(text) for text, _ in prompts], bound.metric)
         low, high = bootstrap_interval(values, seed=run.recipe.seed)
         rates[side] = {"rate": float(values.mean()), "ci_low": float(low), "ci_high": float(high)}
+        rates[side]["coverage"] = float(coverage.mean())
         truths = [true for _, true in prompts if true is not None]
         if len(truths) == len(prompts):
             rates[side]["true_rate"] = float(np.mean(truths))

@@ -57,6 +57,7 @@ def plan(run: Run) -> Output:
                 "material": one.material.name,
                 "targets": list(one.material.targets),
                 "honest": list(one.material.honest),
+                "left_out": list(one.material.left_out),
                 "note": one.material.note,
                 "find": len(one.find),
                 "score": len(one.score),
@@ -65,4 +66,9 @@ def plan(run: Run) -> Output:
         },
     }
     write_json(run.path("model.json"), about, schema="emocircuits.model", version=1)
-    return Output(("model.json",))
+    warnings = [
+        f"{name}: {', '.join(one.material.left_out)}: no single tokens of this model, so not counted"
+        for name, one in bound.items()
+        if one.material.left_out
+    ]
+    return Output(("model.json",), tuple(warnings))

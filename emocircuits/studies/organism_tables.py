@@ -23,7 +23,7 @@ def failure_table(run: Run) -> pd.DataFrame:
     metric, model = run.behaviour("reward_hacking").metric, run.model
     rows = []
     for failures, decisions in sorted(_decisions(run.recipe.seed).items()):
-        rates = prompt_rates(model, [model.encode(one.prefix) for one in decisions], metric)
+        rates, _ = prompt_rates(model, [model.encode(one.prefix) for one in decisions], metric)
         low, high = bootstrap_interval(rates, seed=run.recipe.seed)
         rows.append(
             (

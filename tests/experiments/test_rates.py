@@ -17,8 +17,9 @@ def test_rates_are_those_of_single_prompts_in_their_order(tmp_path, batch_tokens
     prompts = [torch.randint(3, 200, (n,), generator=source).tolist() for n in (9, 5, 9, 7, 5, 9)]
     metric = log_odds([5, 6], [7])
     with torch.no_grad():
-        alone = [float(metric.rate(model.bridge(torch.tensor([prompt])))[0]) for prompt in prompts]
-    assert np.ptp(alone) > 1e-3
-    np.testing.assert_allclose(
-        prompt_rates(model, prompts, metric, batch_tokens=batch_tokens), alone, rtol=1e-5
-    )
+        alone = [model.bridge(torch.tensor([prompt]))[:, -1].softmax(-1)[0] for prompt in prompts]
+    shares = np.array([[float(one[[5, 6]].sum()), float(one[7])] for one in alone])
+    rates, coverage = prompt_rates(model, prompts, metric, batch_tokens=batch_tokens)
+    assert np.ptp(rates) > 1e-3
+    np.testing.assert_allclose(coverage, shares.sum(1), rtol=1e-4)
+    np.testing.assert_allclose(rates, shares[:, 0] / shares.sum(1), rtol=1e-4)

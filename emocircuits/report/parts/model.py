@@ -9,7 +9,7 @@ TITLE = "The model"
 
 
 def build(run: RunData, pictures: Pictures) -> str:
-    """Size, seed and hash; the rates on each side of the prompts."""
+    """Size, seed and hash; the rates on each side of the prompts, and their coverage."""
     digest = str(run.manifest["model"].get("content_hash", ""))
     about = [
         ("model", run.summary["model"]),
@@ -25,9 +25,10 @@ def build(run: RunData, pictures: Pictures) -> str:
             values.rate,
             Cell(interval(values.ci_low, values.ci_high), values.ci_low),
             values.true_rate,
+            values.coverage,
         ]
         for name, scores in run.scores.items()
         for side, values in scores.rates.sides.items()
     ]
-    heads = ["behaviour", "prompts", "rate", "95 % interval", "true rate"]
+    heads = ["behaviour", "prompts", "rate", "95 % interval", "true rate", "coverage"]
     return facts(about) + table(heads, rates) + pictures.get("decision_failures")
