@@ -18,7 +18,9 @@ def monitor(arguments: argparse.Namespace) -> int:
     """Prints one line of JSON per token; a line of the thresholds comes first, a line of the whole text after
     each request.
     """
-    from emocircuits.experiments.monitor import Monitor, calibrate, marked_text
+    from emocircuits.artifacts.store.activation_store import ActivationStore
+    from emocircuits.experiments.calibration import calibrate, calibrate_on_store
+    from emocircuits.experiments.monitor import Monitor, marked_text
     from emocircuits.studies.steer_studies import open_pair
 
     steering = _strengths(arguments.steer)
@@ -29,14 +31,12 @@ def monitor(arguments: argparse.Namespace) -> int:
         arguments.model,
         loading=loading(arguments),
     )
-    calibration = calibrate(
-        model,
-        directions,
-        neutral,
-        arguments.emotions,
-        false_positive_rate=arguments.fpr,
-        window=arguments.window,
-    )
+    how = {"false_positive_rate": arguments.fpr, "window": arguments.window}
+    if isinstance(neutral, Path):  # the run has read its neutral texts already
+        store = ActivationStore.open(neutral)
+        calibration = calibrate_on_store(store, directions, arguments.emotions, **how)
+    else:
+        calibration = calibrate(model, directions, neutral, arguments.emotions, **how)
     dictionary, features = _features(arguments, model, directions.read_site)
     watch = Monitor(
         model,
@@ -118,12 +118,15 @@ def _prompts(arguments: argparse.Namespace) -> list[Any]:
     return chats
 
 
-def _neutral(arguments: argparse.Namespace) -> list[str]:
+def _neutral(arguments: argparse.Namespace) -> list[str] | Path:
+    """Neutral texts, or the store in which the run keeps the activations of its own."""
     path = arguments.neutral
     if path is not None:
         if not path.is_file():
             raise UserError(f"there is no file {path}", expected="neutral texts, one a line")
         return [line for line in lines_of(path.read_text(encoding="utf-8")) if line.strip()]
+    if arguments.model is None and (_folder(arguments) / "activations.h5").is_file():
+        return _folder(arguments) / "activations.h5"
     texts = _folder(arguments) / "texts.jsonl"
     if not texts.is_file():
         raise UserError(

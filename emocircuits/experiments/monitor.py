@@ -13,102 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from transformers import DynamicCache
 
 from emocircuits.artifacts.directions import EmotionDirections
 from emocircuits.errors import UserError, unknown
-from emocircuits.experiments.readings import token_readings
+from emocircuits.experiments.calibration import Calibration
 from emocircuits.interventions.dial import dial_pushes
 from emocircuits.interventions.steer import summed
 from emocircuits.models.language_model import MOST_BYTES, UNREADABLE, LanguageModel
 from emocircuits.passes.hooks import hook_points, hooked
 
 ACTIONS = ("log", "annotate", "steer", "stop")
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Thresholds and what they were calibrated on.
-
-    Attributes:
-        thresholds: emotion -> reading that is too high.
-        false_positive_rate: what was asked for, per token.
-        tokens: neutral tokens.
-        window: readings are averaged over so many tokens before they are compared.
-    """
-
-    thresholds: dict[str, float]
-    false_positive_rate: float
-    tokens: int
-    window: int = 1
-
-
-def calibrate(
-    model: LanguageModel,
-    directions: EmotionDirections,
-    texts: Sequence[str],
-    emotions: Sequence[str],
-    *,
-    false_positive_rate: float = 0.01,
-    window: int = 1,
-    site: str | None = None,
-) -> Calibration:
-    """The least thresholds that neutral tokens exceed at most at the stated rate.
-
-    The threshold is the ceil((n + 1)(1 - rate))-th smallest of n neutral readings, so that the rate holds in
-    expectation for further tokens of such text and not just for these (conformal; Vovk et al. 2005).
-
-    Args:
-        model: the model.
-        directions: its directions.
-        texts: neutral texts.
-        emotions: which readings.
-        false_positive_rate: per token, above 0 and below 1.
-        window: tokens that a reading is averaged over.
-        site: where to read; the directions' reading site by default.
-
-    Raises:
-        UserError: a rate that so few tokens cannot show, or no texts.
-    """
-    if not 0 < false_positive_rate < 1 or window < 1:
-        raise UserError(
-            f"false-positive rate {false_positive_rate} with a window of {window}",
-            expected="a rate between 0 and 1, a window of 1 or more",
-        )
-    if not texts:
-        raise UserError(
-            "there are no neutral texts to calibrate on", cure="give a file of neutral texts, one a line"
-        )
-    readings = token_readings(
-        model, directions, [model.encode(text) for text in texts], list(emotions), site=site
-    )
-    long = [values[1:] for values in readings if len(values) > 1]
-    if not long:
-        raise UserError(
-            f"{len(texts)} neutral texts of one token each, and the first token of a text has no reading",
-            expected="longer texts",
-        )
-    pooled = np.concatenate([_pooled(values, window) for values in long])
-    rank = int(np.ceil((len(pooled) + 1) * (1 - false_positive_rate)))
-    if rank > len(pooled):
-        raise UserError(
-            f"{len(pooled)} neutral tokens for a false-positive rate of {false_positive_rate:g}",
-            expected=f"at least {int(np.ceil(1 / false_positive_rate))} tokens",
-            cure="give more neutral text or a higher rate",
-        )
-    thresholds = np.sort(pooled, axis=0)[rank - 1]
-    return Calibration(
-        dict(zip(emotions, map(float, thresholds), strict=True)), false_positive_rate, len(pooled), window
-    )
-
-
-def _pooled(values: Float[np.ndarray, "pos emotion"], window: int) -> Float[np.ndarray, "pos emotion"]:
-    """Mean of the last `window` readings at every token, of as many as there are at the beginning."""
-    total = np.cumsum(np.concatenate([np.zeros((1, values.shape[1])), values]), axis=0)
-    stop = np.arange(1, len(values) + 1)
-    start = np.maximum(0, stop - window)
-    return (total[stop] - total[start]) / (stop - start)[:, None]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,20 @@ from emocircuits.passes.hooks import recorded
 from emocircuits.passes.resume import stream_at
 
 
+def stream_reader(
+    directions: EmotionDirections, emotions: Sequence[str], site: str
+) -> Callable[[Float[np.ndarray, "*row d_model"]], Float[np.ndarray, "*row emotion"]]:
+    """The residual stream of a site -> the readings of some emotions.
+
+    Raises:
+        UserError: an unknown emotion or site.
+    """
+    vectors = np.stack([directions.vector(emotion, site) for emotion in emotions]).astype(np.float64)
+    offset = vectors @ directions.mean[directions.site_index(site)].astype(np.float64)
+    scale = directions.scale(site)
+    return lambda stream: (stream.astype(np.float64) @ vectors.T - offset) / scale
+
+
 def token_readings(
     model: LanguageModel,
     directions: EmotionDirections,
@@ -52,9 +66,7 @@ def token_readings(
     for ids in prompts:
         model.check_length(ids)
     site = site or directions.read_site
-    site_index = directions.site_index(site)
-    vectors = np.stack([directions.vector(emotion, site) for emotion in emotions]).astype(np.float64)
-    offset = vectors @ directions.mean[site_index].astype(np.float64)
+    read = stream_reader(directions, emotions, site)
     readings: list[np.ndarray] = [np.empty((0, len(emotions)))] * len(prompts)
     for numbers, tokens in equal_length_groups(prompts):
         size = max(1, batch_tokens // tokens.shape[1])
@@ -65,7 +77,7 @@ def token_readings(
                 .cpu()
                 .numpy()
             )
-            values = (stream @ vectors.T - offset) / directions.scale(site)
+            values = read(stream)
             values[:, 0] = np.nan
             for prompt, rows in zip(numbers[start : start + size], values, strict=True):
                 readings[prompt] = rows
@@ -107,15 +119,14 @@ def long_readings(
     if chunk < 1:
         raise UserError(f"{chunk} tokens per pass", expected="at least 1")
     site, device = site or directions.read_site, model.bridge.cfg.device
-    vectors = np.stack([directions.vector(emotion, site) for emotion in emotions]).astype(np.float64)
-    offset = vectors @ directions.mean[directions.site_index(site)].astype(np.float64)
+    read = stream_reader(directions, emotions, site)
     parts, cache = [], DynamicCache(config=model.bridge.original_model.config)
     with recorded(model.bridge, [site]) as streams:
         for start in range(0, len(ids), chunk):
             part = torch.tensor([list(ids[start : start + chunk])], device=device)
             model.bridge(part, past_key_values=cache, use_cache=True, logits_to_keep=1)
             stream = streams[site][0].double().cpu().numpy()
-            parts.append((stream @ vectors.T - offset) / directions.scale(site))
+            parts.append(read(stream))
             if tick is not None:
                 tick(part.shape[1])
     values = np.concatenate(parts)

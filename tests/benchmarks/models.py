@@ -30,7 +30,8 @@ import torch
 from experiments.tiny_world import tiny_directions, tiny_model
 from transformers import DynamicCache
 
-from emocircuits.experiments.monitor import Calibration, Monitor
+from emocircuits.experiments.calibration import Calibration
+from emocircuits.experiments.monitor import Monitor
 from emocircuits.experiments.readings import long_readings
 from emocircuits.models import load_model
 from emocircuits.models.tiny import TinyShape, write_tiny_model

@@ -4,15 +4,19 @@ rate.
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from experiments.tiny_world import tiny_directions, tiny_model
 
+from emocircuits.activations.story_files import read_stories
 from emocircuits.errors import UserError
-from emocircuits.experiments.monitor import Calibration, Monitor, _Request, calibrate, marked_text
+from emocircuits.experiments.calibration import Calibration, calibrate, calibrate_on_store
+from emocircuits.experiments.monitor import Monitor, _Request, marked_text
 from emocircuits.experiments.readings import token_readings
+from emocircuits.runs.run import Run
 
 PROMPT = "The doctor read the letter again and felt"
 
@@ -214,3 +218,16 @@ def test_a_mark_stands_at_the_token_that_is_above(world):
         assert step.above == (("sad",) if above else ())
         assert step.action == ("marked" if above and step.position >= start else "")
     assert 0 < len([step for step in marked if step.action]) < len(written)
+
+
+def test_thresholds_from_a_store_are_those_of_its_texts(debug_run):
+    run = Run.open(debug_run)
+    texts = [text.text for text in read_stories(run.path("texts.jsonl")) if text.kind == "neutral"]
+    how = {"false_positive_rate": 0.05, "window": 3}
+    stored = calibrate_on_store(run.store, run.directions, ["desperate", "calm"], **how)
+    read = calibrate(run.model, run.directions, texts, ["desperate", "calm"], **how)
+    assert stored.tokens == read.tokens and stored.window == 3
+    for emotion, threshold in read.thresholds.items():
+        assert stored.thresholds[emotion] == pytest.approx(threshold, rel=0.02, abs=2e-3)
+    with pytest.raises(UserError, match="no neutral texts of the directions' model"):
+        calibrate_on_store(run.store, replace(run.directions, model_hash="another"), ["calm"])

@@ -7,7 +7,8 @@ from fixtures.make_directions import directions_for
 
 import emocircuits
 from emocircuits.errors import UserError
-from emocircuits.experiments.monitor import Calibration, Monitor, calibrate
+from emocircuits.experiments.calibration import Calibration, calibrate
+from emocircuits.experiments.monitor import Monitor
 from emocircuits.experiments.readings import long_readings, phase_trace, token_readings
 from emocircuits.interventions.generate import sample
 from emocircuits.models import load_model
