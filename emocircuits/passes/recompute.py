@@ -40,10 +40,10 @@ def stream_bytes(model: Any, tokens: Int[torch.Tensor, "prompt pos"]) -> int:
 
 
 def copies_at_once(model: Any, tokens: Int[torch.Tensor, "prompt pos"], max_tokens: int) -> int:
-    """How many copies of some prompts one backward pass takes: at least one, and no more than fit without
-    running blocks once more.
+    """How many copies of some prompts one backward pass takes: at least one, and no more than it can keep
+    in two gigabytes.
     """
-    fit = KEPT_BYTES // max(1, pattern_bytes(model, tokens))
+    fit = KEPT_BYTES // max(1, pattern_bytes(model, tokens) + stream_bytes(model, tokens))
     return max(1, min(max_tokens // tokens.numel(), fit))
 
 

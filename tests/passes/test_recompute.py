@@ -28,3 +28,13 @@ def test_recomputed_blocks_give_the_same_effects_and_are_undone(family, tmp_path
     with pytest.raises(UserError):
         attribute(task_of(model, batch, lambda logits: logits, saes), edges=False)
     assert not any("forward" in block.__dict__ for block in model.blocks)
+
+
+def test_copies_of_prompts_share_a_pass_while_what_it_keeps_fits(monkeypatch):
+    model, tokens = random_model(), random_batch(3).clean
+    kept = recompute.pattern_bytes(model, tokens) + recompute.stream_bytes(model, tokens)
+    assert recompute.copies_at_once(model, tokens, 10 * tokens.numel()) == 10
+    monkeypatch.setattr(recompute, "KEPT_BYTES", 4 * kept)
+    assert recompute.copies_at_once(model, tokens, 10 * tokens.numel()) == 4
+    monkeypatch.setattr(recompute, "KEPT_BYTES", 0)
+    assert recompute.copies_at_once(model, tokens, 1) == 1
