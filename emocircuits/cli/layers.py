@@ -1,6 +1,7 @@
 """`emocircuits layers MODEL`: where emotions read best, and where a push acts."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from emocircuits.cli.output import print_rows
 from emocircuits.cli.verb import (
@@ -16,6 +17,9 @@ from emocircuits.cli.verb import (
     loading,
     option,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def layers(arguments: argparse.Namespace) -> int:
@@ -37,9 +41,14 @@ def layers(arguments: argparse.Namespace) -> int:
     )
     print_rows(table.to_dict("records"), arguments.json)
     if not arguments.json:
-        best, acts = (int(table.loc[table[name].idxmax(), "layer"]) for name in ("auroc", "push_z"))
-        print(f"emotions read best after block {best}; a push raises their names most after block {acts}")
+        print(f"emotions read best after block {_best(table, 'auroc')}")
+        if table["push_z"].notna().any():  # some emotion's name is a single token
+            print(f"a push raises their names most after block {_best(table, 'push_z')}")
     return 0
+
+
+def _best(table: "pd.DataFrame", column: str) -> int:
+    return int(table.loc[table[column].idxmax(), "layer"])
 
 
 LAYERS = Verb(
