@@ -18,7 +18,6 @@ whole, the paths interact.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,11 +60,6 @@ class Trace:
         """The share of one part of one split."""
         rows = self.table[(self.table["split"] == split) & (self.table["part"] == part)]
         return float(rows["share"].iloc[0])
-
-
-def trace_push(task: Task, push: Push, **settings: Any) -> Trace:
-    """Splits the effect of one push; see `trace_pushes`."""
-    return trace_pushes(task, [push], **settings)[0]
 
 
 def trace_pushes(

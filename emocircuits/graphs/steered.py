@@ -45,7 +45,7 @@ class PushedBatch:
         task: the model and the metric.
         batch: some of its prompts, one push after the other; the clean ones are not read.
         push: what is added, one vector a row where there are several pushes.
-        count: how many pushes.
+        names: of the pushes.
         layer: the first block that is run: the one with the site of the pushes.
         stream: what it reads; None where it is the first of the model.
     """
@@ -53,7 +53,7 @@ class PushedBatch:
     task: Task
     batch: PairBatch
     push: Push
-    count: int
+    names: tuple[str, ...]
     layer: int
     stream: Float[Tensor, "prompt pos d_model"] | None
 
@@ -61,15 +61,20 @@ class PushedBatch:
     def of(cls, task: Task, batch: PairBatch, *pushes: Push) -> "PushedBatch":
         """Runs what lies before the pushes, which are all at one site."""
         assert task.anatomy.layers  # found by whole passes, which are not possible inside `from_push`
-        push, count = pushes[0], len(pushes)
+        push, count, names = pushes[0], len(pushes), tuple(one.name for one in pushes)
         layer = layer_of(push.site)
         stream = stream_at(task.model, batch.corrupt, residual_site(layer - 1)) if layer else None
         if count > 1:
             vectors = torch.stack([one.vector for one in pushes]).repeat_interleave(len(batch), 0)
-            push = replace(push, name=", ".join(one.name for one in pushes), vector=vectors)
+            push = replace(push, name=", ".join(names), vector=vectors)
             stream = stream if stream is None else stream.repeat(count, 1, 1)
             batch = batch.rows(torch.arange(len(batch), device=batch.index.device).repeat(count))
-        return cls(task, batch, push, count, layer, stream)
+        return cls(task, batch, push, names, layer, stream)
+
+    @property
+    def count(self) -> int:
+        """How many pushes."""
+        return len(self.names)
 
     def from_push(self, copies: int = 1) -> AbstractContextManager[None]:
         """Passes over so many copies of the batch begin at the block that the pushes follow."""
@@ -94,9 +99,8 @@ class PushedBatch:
             steered = forward(self.task, self.batch.corrupt, self.batch.index, taps, changes=push.change())
         moved = (plain.values[push.site] != steered.values[push.site]).view(self.count, -1).any(1)
         if not bool(moved.all()):
-            name = push.name.split(", ")[moved.int().argmin()]
             raise Failure(
-                f"pushing along {name} at {push.site} changed nothing",
+                f"pushing along {self.names[int(moved.int().argmin())]} at {push.site} changed nothing",
                 cure="check the strength and the site",
             )
         return CleanCorrupt(self.batch, steered, plain)

@@ -25,10 +25,15 @@ from planted.tasks import pairs_of, task_of
 from emocircuits.artifacts.attribution import AttributionResult
 from emocircuits.artifacts.push import Push
 from emocircuits.circuits.overlap import overlap
-from emocircuits.circuits.trace import trace_push, trace_pushes
+from emocircuits.circuits.trace import trace_pushes
 from emocircuits.errors import Failure, UserError
 from emocircuits.passes.prompt_pairs import PromptPairs
 from emocircuits.passes.task import Task
+
+
+def trace_push(task, push, **settings):
+    """The trace of one push."""
+    return trace_pushes(task, [push], **settings)[0]
 
 
 def paper_task():

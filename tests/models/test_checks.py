@@ -1,6 +1,7 @@
 """Checks at load: what they found, and models that fail them."""
 
 import pytest
+from transformer_lens.model_bridge import TransformerBridge
 
 from emocircuits.errors import Failure
 from emocircuits.models import FAMILIES, checks, load_model
@@ -48,8 +49,8 @@ def test_a_hook_that_holds_the_wrong_tensor_fails_the_load(good, monkeypatch):
     """If `hook_attn_out` held something else, the residual identity would break."""
     caught = checks._residual_identity
 
-    def swapped(model, seen, reference):
-        return caught(model, seen | {"blocks.1.hook_attn_out": seen["blocks.1.hook_mlp_out"]}, reference)
+    def swapped(model, seen):
+        return caught(model, seen | {"blocks.1.hook_attn_out": seen["blocks.1.hook_mlp_out"]})
 
     monkeypatch.setattr(checks, "_residual_identity", swapped)
     with pytest.raises(Failure, match="residual identity"):
@@ -77,3 +78,18 @@ def test_what_the_model_itself_does_not_repeat_is_not_asked_of_the_bridge(good, 
     )
     with pytest.raises(Failure, match="plain Hugging Face repeats itself.*its own code is at fault"):
         load_model(str(good))
+
+
+def test_an_edit_that_reaches_nothing_fails_the_load(good, monkeypatch):
+    """One site's hook is never set: the rows of the one pass must not stand in for one another."""
+    real = TransformerBridge.hooks
+
+    def without_one(self, fwd_hooks=(), **options):
+        kept = [hook for hook in fwd_hooks if len(fwd_hooks) != 3 or hook[0] != "blocks.1.hook_resid_post"]
+        return real(self, fwd_hooks=kept, **options)
+
+    monkeypatch.setattr(TransformerBridge, "hooks", without_one)
+    model = load_model(str(good), checks=False)
+    tokens = checks.probe_tokens(model.d_vocab)
+    found = checks._hook_liveness(model, tokens, checks.PlainLogits(model.bridge(tokens), 3e-6))
+    assert not found.passed and found.value < 1e-5 and "blocks.1.hook_resid_post" in found.detail
