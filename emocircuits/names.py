@@ -89,7 +89,7 @@ def chosen_layers(wanted: Sequence[float | int], n_layers: int) -> tuple[int, ..
                 expected=f"blocks 0 to {n_layers - 1}, or fractions of depth between 0 and 1",
                 cure="set layers to blocks of this model, or leave it out for all",
             )
-        found.add(max(0, int(layer)))
+        found.add(int(layer))
     return tuple(sorted(found))
 
 

@@ -6,7 +6,6 @@ rounding to a few bits is part of the model that is looked at.
 """
 
 import json
-import shutil
 import tempfile
 from collections import Counter
 from contextlib import suppress
@@ -21,6 +20,7 @@ from emocircuits.progress import say
 from emocircuits.provenance import sha256_file
 
 SUFFIX = ".gguf"
+CONVERSION = 2  # of the directories that are made: one more whenever what is written into them changes
 DAMAGED = "the file is damaged or only half there: get it again"
 PLAIN = {"F32", "F16", "BF16", "F64"}
 
@@ -45,22 +45,23 @@ def gguf_directory(path: Path) -> Path:
         raise UserError(f"the model file '{path}' does not exist")
     types = known_of(path, "tensor_types", _tensor_types)
     digest = known_of(path, "sha256", sha256_file)
-    directory = cache_directory() / "gguf" / digest[:32]
+    directory = cache_directory() / "gguf" / f"{digest[:32]}-{CONVERSION}"
     if (directory / "config.json").is_file():
         return directory
     say(f"{path.name}: its weights are multiplied out, once, into {directory}")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".part-"))
     try:
-        _convert(path, made, {"gguf": path.name, "sha256": digest, "tensor_types": types})
-        with suppress(OSError):  # another command was faster
-            made.rename(directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".part-") as folder:
+            made = Path(folder) / "model"
+            made.mkdir()
+            _convert(path, made, {"gguf": path.name, "sha256": digest, "tensor_types": types})
+            if not (directory / "config.json").is_file():  # another command may have been faster
+                made.rename(directory)
     except OSError as error:
         raise Failure(
-            f"cannot write {directory}: {error.strerror or error}", cure="free some space"
+            f"cannot write {directory}: {error.strerror or error}",
+            cure="free some space, or name another place by EMOCIRCUITS_CACHE",
         ) from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return directory
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from emocircuits.errors import UserError
+from emocircuits.errors import Failure, UserError
 from emocircuits.models import load_model
 from emocircuits.models.files import NAMED, SMOLLM2
 from emocircuits.models.gguf import quantisation_of
@@ -164,3 +164,11 @@ def test_a_named_model_comes_from_the_package_that_brings_it(plain, tmp_path, mo
     write_gguf(tmp_path / "site" / package / file, *plain)
     importlib.invalidate_caches()
     assert load_model(SMOLLM2).name == SMOLLM2
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(plain, tmp_path, monkeypatch):
+    path = write_gguf(tmp_path / "small.gguf", *plain)
+    (tmp_path / "taken").write_text("a file")
+    monkeypatch.setenv("EMOCIRCUITS_CACHE", str(tmp_path / "taken"))
+    with pytest.raises(Failure, match="cannot write .*EMOCIRCUITS_CACHE"):
+        load_model(str(path))
