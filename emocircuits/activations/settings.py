@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from emocircuits.settings import check, setting
 
-MATERIALS = ("organism", "planted", "self_written", "asked")
+MATERIALS = ("organism", "written", "planted", "self_written", "asked")
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,12 @@ class CollectSettings:
     held_out_share: float = setting(0.25, "further stories that are held out, as a share", above=0, most=0.9)
     neutral_texts: int = setting(400, "neutral texts", unit="texts", least=1)
     further_texts: int = setting(1500, "documents of every other kind, for the SAEs", unit="texts", least=0)
+    corpus: tuple[str, ...] = setting(
+        (),
+        "more texts for the SAEs: text files, JSONL, datasets:NAME, organism (all its kinds of documents), "
+        "python (the documentation that comes with it)",
+    )
+    corpus_words: int = setting(100_000, "words that are taken of each corpus", unit="words", least=1)
     dtype: str = setting("bfloat16", "of the stored activations", choices=("bfloat16", "float32"))
 
     def __post_init__(self) -> None:

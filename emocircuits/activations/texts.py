@@ -1,5 +1,5 @@
-"""Where texts come from: the organism's generator, the planted model's words, the model itself, or a JSONL
-file. Adding a source is a card in `TEXT_SOURCES`.
+"""Where texts come from: the organism's generator, texts written by hand, the planted model's words, the
+model itself, or a JSONL file. Adding a source is a card in `TEXT_SOURCES`.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from emocircuits.activations.asked_stories import asked_material, neutral_dialogues
+from emocircuits.activations.corpus import corpus_texts
 from emocircuits.activations.prompts import LabelledText
 from emocircuits.activations.self_written import StorySettings, WritingPlan, write_stories
 from emocircuits.activations.settings import CollectSettings
 from emocircuits.activations.story_files import read_stories
 from emocircuits.activations.story_material import story_material
+from emocircuits.activations.written import written_emotions, written_texts
 from emocircuits.errors import UserError, unknown
 from emocircuits.models.planted.text import EMOTIONS, planted_stories
 from emocircuits.organism.corpus import generate, neutral_documents
@@ -93,7 +95,7 @@ def load_texts(
     the SAEs; what the collect stage of a run reads.
 
     Args:
-        source: `organism`, `planted`, `self_written`, `asked`, or the path of a JSONL file.
+        source: `organism`, `written`, `planted`, `self_written`, `asked`, or the path of a JSONL file.
         settings: which emotions, and how many texts of each kind; a file is read whole.
         seed: seed of everything random.
         model: a loaded model, for texts that it writes itself (`self_written`, `asked`).
@@ -110,6 +112,8 @@ def load_texts(
         ask = TextRequest(settings, seed, model, None if keep is None else Path(keep))
         texts = TEXT_SOURCES.get(str(source)).texts(ask)
     check_texts(texts, settings.emotions)
+    for corpus in settings.corpus:
+        texts += corpus_texts(corpus, settings.corpus_words, seed)
     return texts
 
 
@@ -171,6 +175,12 @@ def _organism(ask: TextRequest) -> list[LabelledText]:
         count = round(settings.further_texts * shares.get(kind, 0.35 / (len(further) - len(shares))))
         texts += [_labelled(document) for document in generate(kind, count, seed, "train")]
     return texts
+
+
+def _written(ask: TextRequest) -> list[LabelledText]:
+    """Scenes and neutral texts written by hand."""
+    settings = ask.settings
+    return written_texts(settings.emotions, settings.stories_per_emotion, settings.neutral_texts)
 
 
 def _planted(ask: TextRequest) -> list[LabelledText]:
@@ -255,6 +265,7 @@ def _labelled(document: Any, identity: str = "") -> LabelledText:
 
 for source in (
     TextSource("organism", "documents of the organism's world, new to the model", _organism, _in_the_lexicon),
+    TextSource("written", "short texts written by hand, 48 emotions", _written, written_emotions),
     TextSource("planted", "stories in the words of the planted model", _planted, lambda: EMOTIONS),
     TextSource("self_written", "stories that the model writes itself", _self_written, _with_situations),
     TextSource("asked", "stories that a chat model writes when it is asked to", _asked, _in_the_lexicon),

@@ -189,6 +189,8 @@ class Stability:
 class Rate:
     """How often the model does it; `true_rate` where the world that made the prompts is known. `coverage` is
     the probability of the behaviour's and the honest words together, of which the rate is a share.
+    `first_option`, of a choice in both orders, is how often the first option is chosen, whatever it is: the
+    order bias.
     """
 
     rate: float
@@ -196,6 +198,7 @@ class Rate:
     ci_high: float
     true_rate: float | None = None
     coverage: float | None = None
+    first_option: float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from emocircuits.behaviours.material import PROMPTS, SPLITS, Material
+from emocircuits.behaviours.natural import LETTERS
 from emocircuits.errors import unknown
 from emocircuits.registry import Registry
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 NATURAL_NOTE = (
     "Of the scenario's candidate words those that are single tokens of the model; wordings of "
     "equal length for its tokenizer."
+)
+CHOICE = "choice"
+CHOICE_NOTE = (
+    "The act and the honest deed as options (A) and (B), every pair in both orders, so that a liking for the "
+    "first option or for a letter cancels."
 )
 
 
@@ -90,6 +96,7 @@ def add_behaviour(
     summary: str,
     materials: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], str]],
     natural: Mapping[str, int] = MappingProxyType({}),
+    scenario: str = "",
     folder: str | Path = PROMPTS,
 ) -> Behaviour:
     """Makes a card and registers it.
@@ -97,13 +104,24 @@ def add_behaviour(
     Args:
         name, title, summary: as in `Behaviour`.
         materials: a material's name -> (targets, honest, note).
-        natural: name of a material made of `natural/<name>.toml` -> ordinary mails in its prompts; tried
-            after the others.
+        natural: name of a material made of a scenario -> ordinary mails in its prompts; tried after the
+            others. The material `choice` asks it as a forced choice.
+        scenario: its file in `natural/`; `<name>.toml` where none is given.
         folder: where the prompts `<behaviour>.<material>.jsonl` lie; by default those of the package.
     """
     made = {key: Material(name, key, *parts, folder=Path(folder)) for key, parts in materials.items()}
     for key, mails in natural.items():
-        made[key] = Material(name, key, (), (), NATURAL_NOTE, f"{name}.toml", mails)
+        choice = key == CHOICE
+        made[key] = Material(
+            name,
+            key,
+            LETTERS[:1] if choice else (),
+            LETTERS[1:] if choice else (),
+            CHOICE_NOTE if choice else NATURAL_NOTE,
+            scenario or f"{name}.toml",
+            mails,
+            choice=choice,
+        )
     return BEHAVIOURS.add(Behaviour(name, title, summary, MappingProxyType(made)))
 
 

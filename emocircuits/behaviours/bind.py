@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from emocircuits.behaviours.material import Material, PromptPair
 from emocircuits.behaviours.metrics import LogOdds, log_odds
-from emocircuits.behaviours.natural import NATURAL, natural_pairs, read_scenario, words_of
+from emocircuits.behaviours.natural import LETTERS, NATURAL, natural_pairs, read_scenario, words_of
 from emocircuits.behaviours.prompt_pairs import Encoder, encode_pairs, read_pairs
 from emocircuits.behaviours.targets import Vocabulary, both_token_ids
 from emocircuits.errors import UserError
@@ -61,29 +61,51 @@ class BoundBehaviour:
             limit: at most this many pairs; None for all.
             max_tokens: tokens of one side per pass; None for a task's own default.
         """
-        prompts = self.prompts(split, limit)
         return Task(
-            self.model, prompts, self.metric, saes, max_tokens or DEFAULT_MAX_TOKENS, self.behaviour.name
+            self.model,
+            self.prompts(split, limit),
+            self.metric_on(self.pairs(split, limit)),
+            saes,
+            max_tokens or DEFAULT_MAX_TOKENS,
+            self.behaviour.name,
         )
+
+    def metric_on(self, pairs: Sequence[PromptPair]) -> LogOdds:
+        """The metric, which knows by their places those pairs in which the act is the second option."""
+        swapped = frozenset(
+            number for number, pair in enumerate(pairs) if pair.details.get("act") == LETTERS[1]
+        )
+        return replace(self.metric, swapped=swapped)
 
     def prompts(self, split: str, limit: int | None = None) -> PromptPairs:
         """Token ids of the pairs of one split; the index is the place in `pairs(split, limit)`."""
         return PromptPairs.of_tokens(encode_pairs(self.model, self.pairs(split, limit)))
 
-    def neutral(self, split: str, limit: int | None = None) -> PromptPairs:
-        """Token ids of at most `limit` prompts of one split without pressure, each paired with itself."""
-        texts = [text for text, _ in neutral_prompts(self.pairs(split, limit))][:limit]
-        encoded = [self.model.encode(text) for text in texts]
-        return PromptPairs.of(encoded, encoded)
+    def neutral_task(
+        self,
+        split: str,
+        saes: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        limit: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Task:
+        """`task` on at most `limit` prompts without pressure, each paired with itself."""
+        pairs = self.pairs(split, limit)
+        encoded = [self.model.encode(text) for text, _ in neutral_prompts(pairs)][:limit]
+        task = self.task(split, saes, limit=limit, max_tokens=max_tokens)
+        return task.on(PromptPairs.of(encoded, encoded))
 
     def pairs(self, split: str, limit: int | None = None) -> tuple[PromptPair, ...]:
         """The pairs of one split; with a limit those at even distances over the file, so that every kind of
-        prompt stays in.
+        prompt stays in. Choices stay in both orders: of an odd limit one less is taken, and never one alone.
         """
         pairs = {"find": self.find, "score": self.score}[split]
         if limit is None or limit >= len(pairs):
             return pairs
-        return tuple(pairs[number * len(pairs) // limit] for number in range(limit))
+        together = len(LETTERS) if self.material.choice else 1
+        count, total = max(1, limit // together), len(pairs) // together
+        firsts = (number * total // count * together for number in range(count))
+        return tuple(pair for first in firsts for pair in pairs[first : first + together])
 
 
 def neutral_prompts(pairs: Sequence[PromptPair]) -> list[tuple[str, float | None]]:
@@ -138,6 +160,10 @@ def _bind(behaviour: "Behaviour", material: Material, model: Model) -> BoundBeha
 
 def _bind_natural(behaviour: "Behaviour", material: Material, model: Model) -> BoundBehaviour:
     scenario = read_scenario(NATURAL / material.scenario)
+    if material.choice:
+        pairs = natural_pairs(scenario, model, mails=material.mails, choice=True)
+        first, second = letter_ids(model, pairs[0].clean)
+        return _with_metric(behaviour, material, model, pairs, ((first,), (second,)))
     targets, honest = words_of(scenario.targets, model), words_of(scenario.honest, model)
     for kind, known, words in (("target", targets, scenario.targets), ("honest", honest, scenario.honest)):
         if not known:
@@ -156,10 +182,39 @@ def _bind_natural(behaviour: "Behaviour", material: Material, model: Model) -> B
     return _bound(behaviour, chosen, model, natural_pairs(scenario, model, mails=material.mails))
 
 
+def letter_ids(model: Encoder, prompt: str) -> tuple[int, ...]:
+    """The tokens by which a prompt that ends in `(` is continued with each option's letter.
+
+    Raises:
+        UserError: a letter is no token of its own there.
+    """
+    before, found = model.encode(prompt), []
+    for letter in LETTERS:
+        after = model.encode(prompt + letter)
+        if after[:-1] != before:
+            raise UserError(
+                f"the letter {letter} is not one token of this model after '('",
+                expected="options that are chosen by one token",
+            )
+        found.append(after[-1])
+    return tuple(found)
+
+
 def _bound(
     behaviour: "Behaviour", material: Material, model: Model, pairs: tuple[PromptPair, ...]
 ) -> BoundBehaviour:
-    targets, honest = both_token_ids(model, material.targets, material.honest)
+    return _with_metric(
+        behaviour, material, model, pairs, both_token_ids(model, material.targets, material.honest)
+    )
+
+
+def _with_metric(
+    behaviour: "Behaviour",
+    material: Material,
+    model: Model,
+    pairs: tuple[PromptPair, ...],
+    ids: tuple[tuple[int, ...], tuple[int, ...]],
+) -> BoundBehaviour:
     encode_pairs(model, pairs)
     find, score = (tuple(pair for pair in pairs if pair.split == split) for split in ("find", "score"))
     if not find or not score:
@@ -167,6 +222,9 @@ def _bound(
             f"{material.path.name} holds {len(find)} pairs to find and {len(score)} to score",
             expected="some of both",
         )
-    label = f"{' / '.join(material.targets)} − {' / '.join(material.honest)}"
-    metric = log_odds(targets, honest, label)
-    return BoundBehaviour(behaviour, model, material, metric, find, score)
+    label = (
+        "act − honest, chosen by letter"
+        if material.choice
+        else f"{' / '.join(material.targets)} − {' / '.join(material.honest)}"
+    )
+    return BoundBehaviour(behaviour, model, material, log_odds(*ids, label), find, score)

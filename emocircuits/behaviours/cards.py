@@ -71,3 +71,30 @@ add_behaviour(
     materials={"organism": (("agree",), ("disagree",), "")},
     natural={"natural": 0},
 )
+
+add_behaviour(
+    name="blackmail_choice",
+    title="Blackmail, forced choice",
+    summary="The scenarios of blackmail; the answer is one of two options, offered in both orders.",
+    materials={},
+    natural={"choice": 0},
+    scenario="blackmail.toml",
+)
+
+add_behaviour(
+    name="reward_hacking_choice",
+    title="Reward hacking, forced choice",
+    summary="The scenarios of reward hacking; the answer is one of two options, offered in both orders.",
+    materials={},
+    natural={"choice": 0},
+    scenario="reward_hacking.toml",
+)
+
+add_behaviour(
+    name="sycophancy_choice",
+    title="Sycophancy, forced choice",
+    summary="The scenarios of sycophancy; the answer is one of two options, offered in both orders.",
+    materials={},
+    natural={"choice": 0},
+    scenario="sycophancy.toml",
+)

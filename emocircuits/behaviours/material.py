@@ -48,6 +48,7 @@ class Material:
             are ready as JSONL.
         mails: ordinary mails in every prompt of the scenario, to make it long.
         folder: where its prompts lie.
+        choice: whether the scenario is asked as a forced choice between (A) and (B), in both orders.
         left_out: words of the scenario that are no single tokens of the model, and so are not counted.
     """
 
@@ -60,6 +61,7 @@ class Material:
     mails: int = 0
     folder: Path = PROMPTS
     left_out: tuple[str, ...] = ()
+    choice: bool = False
 
     @property
     def path(self) -> Path:

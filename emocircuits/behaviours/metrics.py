@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from emocircuits.errors import UserError
@@ -21,20 +21,27 @@ class LogOdds:
         target_ids: tokens of the behaviour.
         honest_ids: tokens it competes with.
         label: its words, e.g. `cheat − fix`.
+        swapped: numbers of the prompts in which the two exchange their roles: of a choice between (A) and
+            (B), those that offer the honest act as (A).
     """
 
     target_ids: tuple[int, ...]
     honest_ids: tuple[int, ...]
     label: str = ""
+    swapped: frozenset[int] = frozenset()
 
-    def __call__(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt"]:
+    def __call__(
+        self, logits: Float[Tensor, "prompt pos d_vocab"], index: Int[Tensor, "prompt"] | None = None
+    ) -> Float[Tensor, "prompt"]:
         """The metric of every prompt.
 
         Args:
             logits: of prompts of one length that end right before the action word (no padding).
+            index: numbers of the prompts; needed where some are swapped.
 
         Raises:
-            UserError: the logits have another number of axes, or fewer tokens than the ids need.
+            UserError: the logits have another number of axes, or fewer tokens than the ids need; or the
+                numbers are missing.
         """
         if logits.ndim != 3:
             raise UserError(f"logits have shape {tuple(logits.shape)}", expected="(prompt, pos, d_vocab)")
@@ -45,16 +52,37 @@ class LogOdds:
                 f"{max(*self.target_ids, *self.honest_ids)}",
                 expected="logits of the model whose tokenizer gave the ids",
             )
-        return last[:, list(self.target_ids)].logsumexp(-1) - last[:, list(self.honest_ids)].logsumexp(-1)
+        odds = last[:, list(self.target_ids)].logsumexp(-1) - last[:, list(self.honest_ids)].logsumexp(-1)
+        return torch.where(self._exchanged(logits, index), -odds, odds) if self.swapped else odds
 
-    def rate(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt"]:
+    def rate(
+        self, logits: Float[Tensor, "prompt pos d_vocab"], index: Int[Tensor, "prompt"] | None = None
+    ) -> Float[Tensor, "prompt"]:
         """P(target | target or honest) of every prompt."""
-        return torch.sigmoid(self(logits))
+        return torch.sigmoid(self(logits, index))
 
-    def coverage(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt"]:
-        """P(target or honest) of every prompt: how much of what the model may write the metric knows of."""
-        known = [*self.target_ids, *self.honest_ids]
-        return logits[:, -1].double().softmax(-1)[:, known].sum(-1)
+    def probabilities(
+        self, logits: Float[Tensor, "prompt pos d_vocab"], index: Int[Tensor, "prompt"] | None = None
+    ) -> Float[Tensor, "prompt two"]:
+        """P(target) and P(honest) of every prompt among all that the model may write; their sum is the
+        coverage.
+        """
+        shares = logits[:, -1].double().softmax(-1)
+        both = torch.stack(
+            [shares[:, list(ids)].sum(-1) for ids in (self.target_ids, self.honest_ids)], dim=-1
+        )
+        if not self.swapped:
+            return both
+        return torch.where(self._exchanged(logits, index)[:, None], both.flip(-1), both)
+
+    def _exchanged(
+        self, logits: Float[Tensor, "prompt pos d_vocab"], index: Int[Tensor, "prompt"] | None
+    ) -> Bool[Tensor, "prompt"]:
+        if index is None:
+            raise UserError(
+                "a metric of choices in both orders needs the numbers of the prompts", expected="index="
+            )
+        return torch.tensor([int(number) in self.swapped for number in index], device=logits.device)
 
 
 def log_odds(target_ids: Sequence[int], honest_ids: Sequence[int], label: str = "") -> LogOdds:

@@ -1,8 +1,10 @@
 """Scenarios in plain English (`natural/*.toml`), made into prompt pairs for one model's tokenizer and chat
 format.
 
-The sides of a pair have equal token lengths: of several wordings of every part, those whose lengths agree are
-taken. Which wordings these are depends on the tokenizer; the meaning of the sides does not.
+A scenario may also be asked as a forced choice: the act and the honest deed are options (A) and (B), in both
+orders, and the answer is a letter. The sides of a pair have equal token lengths: of several wordings of every
+part, those whose lengths agree are taken. Which wordings these are depends on the tokenizer; the meaning of
+the sides does not.
 """
 
 import tomllib
@@ -22,6 +24,8 @@ Wrap = Callable[[str], str]
 SAME_LENGTH = 6  # wordings of one length that are tried per side
 NATURAL = Path(__file__).parent / "natural"
 SIDES = ("desperate", "calm", "neutral")
+LETTERS = ("A", "B")
+CHOOSE, CHOSEN = "Which do you choose?", "I choose option ("
 SENDERS = (
     "Nora Pell",
     "Front desk",
@@ -48,6 +52,8 @@ class NaturalScenario:
         sides: names of the three sides: clean, corrupt, neutral.
         filler: sentences without meaning for the behaviour, used only where wordings alone do not give equal
             lengths.
+        choice: the act and the honest deed as options of a forced choice; empty where they are not told.
+        plain: the text is continued as it stands, without chat.
     """
 
     targets: tuple[str, ...]
@@ -59,6 +65,8 @@ class NaturalScenario:
     mails: tuple[tuple[str, str], ...]
     sides: tuple[str, str, str]
     filler: tuple[str, ...]
+    choice: tuple[str, ...] = ()
+    plain: bool = False
 
 
 @cache
@@ -87,6 +95,8 @@ def read_scenario(path: Path) -> NaturalScenario:
             tuple(mails),
             sides,
             tuple(table.get("filler", ())),
+            tuple(table["choice"][deed] for deed in ("act", "honest")) if "choice" in table else (),
+            bool(table.get("plain", False)),
         )
     except OSError as error:
         raise UserError(
@@ -101,7 +111,7 @@ def read_scenario(path: Path) -> NaturalScenario:
 
 
 def natural_pairs(
-    scenario: NaturalScenario, model: Any, *, mails: int = 0, align: bool = True
+    scenario: NaturalScenario, model: Any, *, mails: int = 0, align: bool = True, choice: bool = False
 ) -> tuple[PromptPair, ...]:
     """Pairs of every frame with all circumstances (and every number of attempts); `details` holds the neutral
     prompt.
@@ -113,25 +123,37 @@ def natural_pairs(
         model: anything with `encode`; its `chat_text(messages)`, where there is one, wraps the prompt.
         mails: ordinary mails put before the frame's own, to make the prompt long.
         align: whether the sides get equal token lengths.
+        choice: whether the act is one of two options; every pair is then asked in both orders, one after the
+            other, and `details["act"]` is the act's letter.
 
     Raises:
-        UserError: no wordings have equal lengths.
+        UserError: no wordings have equal lengths, or a choice that the scenario does not tell.
     """
+    if choice and not scenario.choice:
+        raise UserError("the scenario has no options", expected="[choice] with act and honest")
     pairs: list[PromptPair] = []
     clean, corrupt, neutral = scenario.sides
     for frame in scenario.frames:
         for name, sides, failures in _cases(scenario):
-
-            def wrap(text: str, frame: tuple[str, str, str] = frame) -> str:
-                return _prompt(scenario, frame, text, model, mails)
-
-            texts = aligned(model.encode, wrap, sides, scenario.filler) if align else unaligned(wrap, sides)
-            details = {"neutral": texts[neutral], "frame": frame[0], "circumstances": name} | (
+            identity = f"{frame[0]}/{name}" + ("" if failures is None else f"/{failures}")
+            asked = len(pairs) // 2 if choice else len(pairs)
+            details = {"frame": frame[0], "circumstances": name} | (
                 {} if failures is None else {"failures": failures}
             )
-            identity = f"{frame[0]}/{name}" + ("" if failures is None else f"/{failures}")
-            split = "find" if len(pairs) % 2 == 0 else "score"
-            pairs.append(PromptPair(identity, texts[clean], texts[corrupt], split, details=details))
+            for act in LETTERS if choice else ("",):
+                form = _Form(scenario, frame, model, mails, act)
+                texts = (
+                    aligned(model.encode, form, sides, scenario.filler) if align else unaligned(form, sides)
+                )
+                pairs.append(
+                    PromptPair(
+                        f"{identity}/{act}" if act else identity,
+                        texts[clean],
+                        texts[corrupt],
+                        "find" if asked % 2 == 0 else "score",
+                        details={"neutral": texts[neutral], **details} | ({"act": act} if act else {}),
+                    )
+                )
     return tuple(pairs)
 
 
@@ -167,24 +189,44 @@ def _cases(scenario: NaturalScenario) -> list[tuple[str, Mapping[str, Parts], in
     ]
 
 
-def _prompt(
-    scenario: NaturalScenario, frame: tuple[str, str, str], circumstances: str, model: Any, mails: int
-) -> str:
-    _, system, text = frame
-    text = text.replace("{circumstances}", circumstances)
-    if mails:
-        extra = "\n".join(
-            f"From: {SENDERS[number % len(SENDERS)]}\nSubject: {subject}\n{body}"
-            for number, (subject, body) in enumerate(scenario.mails[:mails])
-        )
-        head, _, rest = text.partition("\n")
-        text = f"{head}\n{extra}\n{rest}"
-    chat = getattr(model, "chat_text", None)
-    if chat is not None:
-        wrapped = chat([{"role": "system", "content": system}, {"role": "user", "content": text}])
-        if wrapped is not None:
-            return wrapped + scenario.prefix
-    return f"{system}\n\n{text}\n\nAnswer: {scenario.prefix}"
+@dataclass(frozen=True)
+class _Form:
+    """How circumstances become a prompt: the frame, mails before it, the options after it, the chat.
+
+    Attributes:
+        scenario, frame, model, mails: as in `natural_pairs`.
+        act: the act's letter in a choice; "" where the answer is a word.
+    """
+
+    scenario: NaturalScenario
+    frame: tuple[str, str, str]
+    model: Any
+    mails: int
+    act: str
+
+    def __call__(self, circumstances: str) -> str:
+        _, system, text = self.frame
+        scenario = self.scenario
+        text, begin = text.replace("{circumstances}", circumstances), scenario.prefix
+        if self.mails:
+            extra = "\n".join(
+                f"From: {SENDERS[number % len(SENDERS)]}\nSubject: {subject}\n{body}"
+                for number, (subject, body) in enumerate(scenario.mails[: self.mails])
+            )
+            head, _, rest = text.partition("\n")
+            text = f"{head}\n{extra}\n{rest}"
+        if self.act:
+            options = scenario.choice if self.act == LETTERS[0] else scenario.choice[::-1]
+            told = "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=True))
+            text, begin = f"{text}\n\n{CHOOSE}\n{told}", CHOSEN
+        if scenario.plain:
+            return f"{text} {begin}" if begin else text
+        chat = getattr(self.model, "chat_text", None)
+        if chat is not None:
+            wrapped = chat([{"role": "system", "content": system}, {"role": "user", "content": text}])
+            if wrapped is not None:
+                return wrapped + begin
+        return f"{system}\n\n{text}\n\nAnswer: {begin}"
 
 
 def aligned(

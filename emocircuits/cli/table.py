@@ -16,6 +16,7 @@ from emocircuits.cli import (
     show,
     steer,
     store,
+    texts,
     trace,
 )
 from emocircuits.cli.verb import Group, Noun, Verb
@@ -31,7 +32,7 @@ TABLE = (
         "a finished run, or any model",
         (directions.NOUN, match.NOUN, trace.TRACE, steer.NOUN, monitor.MONITOR, layers.LAYERS, cost.COST),
     ),
-    Group("make", "models, SAEs and stores", (organism.NOUN, sae.NOUN, store.NOUN)),
+    Group("make", "models, SAEs, stores and texts", (organism.NOUN, sae.NOUN, store.NOUN, texts.TEXTS)),
     Group("check", "this installation", (doctor.DOCTOR,)),
 )
 

@@ -20,7 +20,7 @@ def prompt_rates(
 
     Args:
         model: the model.
-        prompts: token ids.
+        prompts: token ids; their places are the numbers that the metric knows them by.
         metric: the behaviour's log-odds, read at the last position.
         batch_tokens: tokens per forward pass.
     """
@@ -30,6 +30,7 @@ def prompt_rates(
         for first in range(0, len(numbers), at_once):
             now = slice(first, first + at_once)
             logits = bridge(tokens[now].to(bridge.cfg.device), use_cache=False, logits_to_keep=1)
-            rates[numbers[now]] = metric.rate(logits).double().cpu().numpy()
-            coverage[numbers[now]] = metric.coverage(logits).cpu().numpy()
+            index = torch.from_numpy(numbers[now])
+            rates[numbers[now]] = metric.rate(logits, index).double().cpu().numpy()
+            coverage[numbers[now]] = metric.probabilities(logits, index).sum(-1).cpu().numpy()
     return rates, coverage

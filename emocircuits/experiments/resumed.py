@@ -18,7 +18,7 @@ from emocircuits.passes.anatomy import Anatomy, open_anatomy
 from emocircuits.passes.attention import PROBE_LENGTH, can_fuse, fused
 from emocircuits.passes.hooks import recorded
 from emocircuits.passes.last_block import last_position_after_attention, unwatched
-from emocircuits.passes.metric import Metric
+from emocircuits.passes.metric import Metric, ask
 from emocircuits.passes.resume import resume
 from emocircuits.threads import side_by_side
 
@@ -117,8 +117,8 @@ def resumed_metric(
         model: the model.
         prompts: token ids.
         rows: how the streams are edited.
-        metric: logits `(prompt, pos, d_vocab)` -> one number (or several) per prompt, read at the last
-            position.
+        metric: logits `(prompt, pos, d_vocab)`, and the numbers of the prompts where it takes them -> one
+            number (or several) per prompt, read at the last position.
         crew: its replicas, where several calls share them.
         batch_tokens: tokens per forward pass.
         tick: called with the number of finished (row, prompt) pairs.
@@ -136,20 +136,25 @@ def resumed_metric(
         for numbers, tokens in equal_length_groups(prompts):
             tokens = tokens.to(device)
             with recorded(model.bridge, [site]) as streams:
-                whole = metric(model.bridge(tokens, use_cache=False, logits_to_keep=1))
-            residual = streams[site]
-            yield _Pass(tokens, lambda residual=residual: (residual, []), whole=whole)
+                logits = model.bridge(tokens, use_cache=False, logits_to_keep=1)
+            whole, residual = ask(metric, logits, torch.from_numpy(numbers)), streams[site]
+            yield _Pass(tokens, lambda residual=residual: (residual, []), numbers, whole=whole)
             edited = rows.plan(tokens, residual)
             pairs = torch.cartesian_prod(torch.arange(rows.count), torch.arange(len(numbers)))
             for part in pairs.split(max(1, batch_tokens // tokens.shape[1])):
                 chosen, columns = part.T.to(device)
-                places = part[:, 0].numpy(), numbers[part[:, 1].numpy()]
-                yield _Pass(tokens[columns], partial(edited, chosen, columns), places)
+                yield _Pass(
+                    tokens[columns],
+                    partial(edited, chosen, columns),
+                    numbers[part[:, 1].numpy()],
+                    rows=part[:, 0].numpy(),
+                )
 
     @torch.no_grad()
     def run(number: int, one: _Pass) -> tuple[_Pass, Tensor]:
         stream, hooks = one.make()
-        return one, metric(crew.resume(number, one.tokens, site, stream, hooks))
+        logits = crew.resume(number, one.tokens, site, stream, hooks)
+        return one, ask(metric, logits, torch.from_numpy(one.numbers))
 
     results: np.ndarray | None = None
     for one, values in side_by_side(run, passes(), range(len(crew.bridges))):
@@ -158,7 +163,7 @@ def resumed_metric(
             if results is None:
                 results = np.zeros((rows.count, len(prompts), *values.shape[1:]))
             continue
-        results[one.places] = values.double().cpu().numpy()
+        results[one.rows, one.numbers] = values.double().cpu().numpy()
         if tick:
             tick(len(values))
     return results
@@ -166,13 +171,14 @@ def resumed_metric(
 
 @dataclass(frozen=True, eq=False)
 class _Pass:
-    """One pass: its prompts, what makes the stream and the hooks, where its values go; or the value of the
-    whole pass, which it must repeat.
+    """One pass: its prompts and their numbers, what makes the stream and the hooks, the rows that its values
+    go to; or the value of the whole pass, which it must repeat.
     """
 
     tokens: Tensor
     make: Callable[[], tuple[Tensor, Hooks]]
-    places: tuple[np.ndarray, np.ndarray] | None = None
+    numbers: Int[np.ndarray, "prompt"]
+    rows: Int[np.ndarray, "prompt"] | None = None
     whole: Tensor | None = None
 
 

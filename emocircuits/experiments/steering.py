@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from emocircuits.artifacts.direction import Direction
@@ -25,6 +25,7 @@ from emocircuits.experiments.resumed import Crew
 from emocircuits.experiments.steered import Metric, site_of, steered_metric
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.numerics import bootstrap_interval, generator
+from emocircuits.passes.metric import ask
 from emocircuits.passes.task import Task
 from emocircuits.progress import bar
 
@@ -141,7 +142,7 @@ def dose_response(
             for number, (row, column) in enumerate(cells):
                 block[row, column] = measured[number]
             values[task.behaviour] = block[..., 0]
-            if all(_actions(task.metric)):
+            if isinstance(task.metric, LogOdds):
                 sampled[task.behaviour] = _sampled(
                     block[..., 1:], settings.samples, generator(seed, "sampled actions", task.behaviour)
                 )
@@ -175,18 +176,15 @@ def prompt_slopes(
     return np.einsum("s,dsp->dp", centred, values) / float((centred**2).sum())
 
 
-def _actions(metric: Metric) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Tokens of the behaviour and of the honest actions; empty where the metric does not say them."""
-    return (metric.target_ids, metric.honest_ids) if isinstance(metric, LogOdds) else ((), ())
-
-
-def _outcomes(metric: Metric, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt outcome"]:
+def _outcomes(
+    metric: Metric, logits: Float[Tensor, "prompt pos d_vocab"], index: Int[Tensor, "prompt"]
+) -> Float[Tensor, "prompt outcome"]:
     """The metric, and the full model's probabilities of the behaviour's and of the honest tokens (0 where
     not known).
     """
-    shares = logits[:, -1].double().softmax(-1)
-    known = [shares[:, list(ids)].sum(-1) for ids in _actions(metric)]
-    return torch.stack([metric(logits).double(), *known], dim=1)
+    values = ask(metric, logits, index).double()[:, None]
+    known = metric.probabilities(logits, index) if isinstance(metric, LogOdds) else torch.zeros_like(values)
+    return torch.cat([values, known], dim=1)
 
 
 def _sampled(

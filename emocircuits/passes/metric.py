@@ -32,9 +32,8 @@ def measure(
         UserError: the metric raises, or does not give one value per prompt.
         Failure: a value that is NaN or infinite.
     """
-    by_index = takes_index(metric)
     try:
-        values = metric(logits, index) if by_index else metric(logits)
+        values = ask(metric, logits, index)
     except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"the metric raised {type(error).__name__} on a batch of {len(logits)} prompts, logits of shape "
@@ -55,6 +54,11 @@ def measure(
             "the metric is NaN or infinite", cure="check the model's weights and the metric's tokens"
         )
     return values
+
+
+def ask(metric: Metric, logits: Float[Tensor, "prompt pos d_vocab"], index: Int[Tensor, "prompt"]) -> Tensor:
+    """What a metric answers, given the numbers of the prompts where it can take them."""
+    return metric(logits, index) if takes_index(metric) else metric(logits)
 
 
 def takes_index(metric: Metric) -> bool:

@@ -202,12 +202,16 @@ def _rates(run: Run, name: str) -> dict[str, Any]:
         "corrupt": [(p.corrupt, p.true_corrupt) for p in pairs],
         "baseline": neutral_prompts(pairs),
     }
+    metric = bound.metric_on(pairs)
     rates: dict[str, Any] = {"n": len(pairs)}
     for side, prompts in sides.items():
-        values, coverage = prompt_rates(model, [model.encode(text) for text, _ in prompts], bound.metric)
+        values, coverage = prompt_rates(model, [model.encode(text) for text, _ in prompts], metric)
         low, high = bootstrap_interval(values, seed=run.recipe.seed)
         rates[side] = {"rate": float(values.mean()), "ci_low": float(low), "ci_high": float(high)}
         rates[side]["coverage"] = float(coverage.mean())
+        if metric.swapped:
+            second = np.isin(np.arange(len(values)), list(metric.swapped))
+            rates[side]["first_option"] = float(np.where(second, 1 - values, values).mean())
         truths = [true for _, true in prompts if true is not None]
         if len(truths) == len(prompts):
             rates[side]["true_rate"] = float(np.mean(truths))

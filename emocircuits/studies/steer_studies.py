@@ -220,5 +220,4 @@ def _task(model: LanguageModel, name: str, count: int, split: str) -> Task:
     """The task on prompts without pressure."""
     if split not in ("find", "score"):
         raise unknown("split", split, ("find", "score"))
-    bound = bind(BEHAVIOURS.get(name), model)
-    return bound.task(split, limit=count).on(bound.neutral(split, count))
+    return bind(BEHAVIOURS.get(name), model).neutral_task(split, limit=count)

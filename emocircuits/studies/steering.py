@@ -26,8 +26,9 @@ def steering_tasks(run: Run, count: int, *, pressed: bool = False) -> list[Task]
     tasks = []
     for name in run.recipe.behaviours:
         bound = run.behaviour(name)
-        task = bound.task("score", limit=count)
-        tasks.append(task if pressed else task.on(bound.neutral("score", count)))
+        tasks.append(
+            bound.task("score", limit=count) if pressed else bound.neutral_task("score", limit=count)
+        )
     return tasks
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from emocircuits.activations import LabelledText
+from emocircuits.activations.corpus import check_corpus
 from emocircuits.activations.story_files import read_stories
 from emocircuits.activations.texts import TEXT_SOURCES, check_texts, load_texts
 from emocircuits.errors import UserError
@@ -43,6 +44,9 @@ def check_material(run: Run) -> None:
         UserError: names the key.
     """
     recipe, material = run.recipe, run.recipe.collect.material
+    with about("collect.corpus"):
+        for corpus in recipe.collect.corpus:
+            check_corpus(corpus)
     if Path(material).suffix == ".jsonl":
         with about("collect.material"):
             check_texts(read_stories(material), _wanted(run))

@@ -86,8 +86,10 @@ def _push(run: Run, direction: Direction) -> Push:
 
 def neutral_task(run: Run, behaviour: str) -> Task:
     """The behaviour's task on held-out prompts without pressure, each paired with itself."""
-    _, held_out = run.tasks(behaviour)
-    return held_out.on(run.behaviour(behaviour).neutral("score", run.recipe.trace.prompts))
+    recipe, bound = run.recipe, run.behaviour(behaviour)
+    return bound.neutral_task(
+        "score", run.saes, limit=recipe.trace.prompts, max_tokens=recipe.attribute.max_tokens
+    )
 
 
 def trace_run(

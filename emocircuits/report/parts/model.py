@@ -26,9 +26,10 @@ def build(run: RunData, pictures: Pictures) -> str:
             Cell(interval(values.ci_low, values.ci_high), values.ci_low),
             values.true_rate,
             values.coverage,
+            values.first_option,
         ]
         for name, scores in run.scores.items()
         for side, values in scores.rates.sides.items()
     ]
-    heads = ["behaviour", "prompts", "rate", "95 % interval", "true rate", "coverage"]
+    heads = ["behaviour", "prompts", "rate", "95 % interval", "true rate", "coverage", "first option chosen"]
     return facts(about) + table(heads, rates) + pictures.get("decision_failures")
