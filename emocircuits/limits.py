@@ -5,6 +5,7 @@ SIGNIFICANCE = 0.05
 # Probability that a behaviour's words and the honest ones have together, below which the report warns: a rate
 # among them says next to nothing about what the model would write.
 LEAST_COVERAGE = 0.1
+GOOD_COVERAGE = 0.5  # of the probability, from which on a rate is a rate and not a share of little
 
 # Nodes and links of a circuit on a live page: what a browser draws in well under a second and a page of a few
 # megabytes holds. Of a larger circuit the strongest part is shown, and the page says so.

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from emocircuits.behaviours.material import PROMPTS, SPLITS, Material
+from emocircuits.behaviours.material import PROMPTS, SPLITS, Form, Material
 from emocircuits.behaviours.natural import LETTERS
 from emocircuits.errors import unknown
 from emocircuits.registry import Registry
@@ -14,15 +14,14 @@ from emocircuits.registry import Registry
 if TYPE_CHECKING:
     from emocircuits.passes.task import Task
 
-NATURAL_NOTE = (
-    "Of the scenario's candidate words those that are single tokens of the model; wordings of "
-    "equal length for its tokenizer."
-)
-CHOICE = "choice"
-CHOICE_NOTE = (
-    "The act and the honest deed as options (A) and (B), every pair in both orders, so that a liking for the "
-    "first option or for a letter cancels."
-)
+NOTES: Mapping[Form, str] = {
+    "words": "Of the scenario's candidate words those that are single tokens of the model; wordings of "
+    "equal length for its tokenizer.",
+    "own": "The words that the model itself would write next once it has decided for the act or for the "
+    "honest deed, chosen on prompts to find and frozen.",
+    "choice": "The act and the honest deed as options (A) and (B), every pair in both orders, so that a liking "
+    "for the first option or for a letter cancels.",
+}
 
 
 @dataclass(frozen=True)
@@ -105,23 +104,15 @@ def add_behaviour(
         name, title, summary: as in `Behaviour`.
         materials: a material's name -> (targets, honest, note).
         natural: name of a material made of a scenario -> ordinary mails in its prompts; tried after the
-            others. The material `choice` asks it as a forced choice.
+            others. The material `choice` asks it as a forced choice, `own` by the model's own words.
         scenario: its file in `natural/`; `<name>.toml` where none is given.
         folder: where the prompts `<behaviour>.<material>.jsonl` lie; by default those of the package.
     """
     made = {key: Material(name, key, *parts, folder=Path(folder)) for key, parts in materials.items()}
     for key, mails in natural.items():
-        choice = key == CHOICE
-        made[key] = Material(
-            name,
-            key,
-            LETTERS[:1] if choice else (),
-            LETTERS[1:] if choice else (),
-            CHOICE_NOTE if choice else NATURAL_NOTE,
-            scenario or f"{name}.toml",
-            mails,
-            choice=choice,
-        )
+        form: Form = key if key in ("own", "choice") else "words"
+        letters = (LETTERS[:1], LETTERS[1:]) if form == "choice" else ((), ())
+        made[key] = Material(name, key, *letters, NOTES[form], scenario or f"{name}.toml", mails, form=form)
     return BEHAVIOURS.add(Behaviour(name, title, summary, MappingProxyType(made)))
 
 

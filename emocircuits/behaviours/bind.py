@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from emocircuits.behaviours.material import Material, PromptPair
 from emocircuits.behaviours.metrics import LogOdds, log_odds
-from emocircuits.behaviours.natural import LETTERS, NATURAL, natural_pairs, read_scenario, words_of
+from emocircuits.behaviours.natural import LETTERS, NATURAL, decided, natural_pairs, read_scenario, words_of
+from emocircuits.behaviours.own_words import PROMPTS, OwnWords, own_words
 from emocircuits.behaviours.prompt_pairs import Encoder, encode_pairs, read_pairs
 from emocircuits.behaviours.targets import Vocabulary, both_token_ids
 from emocircuits.errors import UserError
@@ -36,6 +37,7 @@ class BoundBehaviour:
         metric: log-odds of the material's action words.
         find: pairs for discovery.
         score: pairs for scoring.
+        own: how the model's own words were chosen, where it is asked by those.
     """
 
     behaviour: "Behaviour"
@@ -44,6 +46,7 @@ class BoundBehaviour:
     metric: LogOdds
     find: tuple[PromptPair, ...]
     score: tuple[PromptPair, ...]
+    own: OwnWords | None = None
 
     def task(
         self,
@@ -102,7 +105,7 @@ class BoundBehaviour:
         pairs = {"find": self.find, "score": self.score}[split]
         if limit is None or limit >= len(pairs):
             return pairs
-        together = len(LETTERS) if self.material.choice else 1
+        together = len(LETTERS) if self.material.form == "choice" else 1
         count, total = max(1, limit // together), len(pairs) // together
         firsts = (number * total // count * together for number in range(count))
         return tuple(pair for first in firsts for pair in pairs[first : first + together])
@@ -124,13 +127,20 @@ def neutral_prompts(pairs: Sequence[PromptPair]) -> list[tuple[str, float | None
     ]
 
 
-def bind(behaviour: "Behaviour", model: Model, materials: Sequence[str] | None = None) -> BoundBehaviour:
+def bind(
+    behaviour: "Behaviour",
+    model: Model,
+    materials: Sequence[str] | None = None,
+    *,
+    own: OwnWords | None = None,
+) -> BoundBehaviour:
     """Binds a behaviour to a model.
 
     Args:
         behaviour: the card.
         model: anything with `encode` and `single_token`.
         materials: names of materials to try in this order; None for all the card has.
+        own: the model's own words where they were chosen before; they are chosen now where they are needed.
 
     Raises:
         UserError: no material fits; the message says why for each (a word of several tokens, a pair of
@@ -140,7 +150,7 @@ def bind(behaviour: "Behaviour", model: Model, materials: Sequence[str] | None =
     for name in materials or tuple(behaviour.materials):
         material = behaviour.material(name)
         try:
-            return _bind(behaviour, material, model)
+            return _bind(behaviour, material, model, own)
         except UserError as error:
             reasons.append((name, error))
     if len(reasons) == 1:
@@ -152,15 +162,23 @@ def bind(behaviour: "Behaviour", model: Model, materials: Sequence[str] | None =
     )
 
 
-def _bind(behaviour: "Behaviour", material: Material, model: Model) -> BoundBehaviour:
+def _bind(behaviour: "Behaviour", material: Material, model: Model, own: OwnWords | None) -> BoundBehaviour:
     if material.scenario:
-        return _bind_natural(behaviour, material, model)
+        return _bind_natural(behaviour, material, model, own)
     return _bound(behaviour, material, model, read_pairs(material))
 
 
-def _bind_natural(behaviour: "Behaviour", material: Material, model: Model) -> BoundBehaviour:
+def _bind_natural(
+    behaviour: "Behaviour", material: Material, model: Model, own: OwnWords | None
+) -> BoundBehaviour:
     scenario = read_scenario(NATURAL / material.scenario)
-    if material.choice:
+    if material.form == "own":
+        pairs = natural_pairs(scenario, model, mails=material.mails)
+        words = own or own_words(model, *decided(scenario, model, PROMPTS))
+        chosen = replace(material, targets=words.targets, honest=words.honest)
+        bound = _with_metric(behaviour, chosen, model, pairs, (words.target_ids, words.honest_ids))
+        return replace(bound, own=words)
+    if material.form == "choice":
         pairs = natural_pairs(scenario, model, mails=material.mails, choice=True)
         first, second = letter_ids(model, pairs[0].clean)
         return _with_metric(behaviour, material, model, pairs, ((first,), (second,)))
@@ -224,7 +242,7 @@ def _with_metric(
         )
     label = (
         "act − honest, chosen by letter"
-        if material.choice
+        if material.form == "choice"
         else f"{' / '.join(material.targets)} − {' / '.join(material.honest)}"
     )
     return BoundBehaviour(behaviour, model, material, log_odds(*ids, label), find, score)

@@ -98,3 +98,30 @@ add_behaviour(
     natural={"choice": 0},
     scenario="sycophancy.toml",
 )
+
+add_behaviour(
+    name="blackmail_own",
+    title="Blackmail, the model's own words",
+    summary="The scenarios of blackmail; the words are those that tell the model's own decisions apart.",
+    materials={},
+    natural={"own": 0},
+    scenario="blackmail.toml",
+)
+
+add_behaviour(
+    name="reward_hacking_own",
+    title="Reward hacking, the model's own words",
+    summary="The scenarios of reward hacking; the words are those that tell the model's own decisions apart.",
+    materials={},
+    natural={"own": 0},
+    scenario="reward_hacking.toml",
+)
+
+add_behaviour(
+    name="sycophancy_own",
+    title="Sycophancy, the model's own words",
+    summary="The scenarios of sycophancy; the words are those that tell the model's own decisions apart.",
+    materials={},
+    natural={"own": 0},
+    scenario="sycophancy.toml",
+)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 PROMPTS = Path(__file__).parent / "prompts"
 Split = Literal["find", "score"]
+Form = Literal["words", "own", "choice"]
 SPLITS: tuple[Split, ...] = ("find", "score")
 
 
@@ -48,7 +49,8 @@ class Material:
             are ready as JSONL.
         mails: ordinary mails in every prompt of the scenario, to make it long.
         folder: where its prompts lie.
-        choice: whether the scenario is asked as a forced choice between (A) and (B), in both orders.
+        form: how the scenario is asked: by `words` of its file, by the model's `own` words, or as a forced
+            `choice` between (A) and (B), in both orders.
         left_out: words of the scenario that are no single tokens of the model, and so are not counted.
     """
 
@@ -61,7 +63,7 @@ class Material:
     mails: int = 0
     folder: Path = PROMPTS
     left_out: tuple[str, ...] = ()
-    choice: bool = False
+    form: Form = "words"
 
     @property
     def path(self) -> Path:

@@ -9,7 +9,7 @@ the sides does not.
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -25,6 +25,7 @@ SAME_LENGTH = 6  # wordings of one length that are tried per side
 NATURAL = Path(__file__).parent / "natural"
 SIDES = ("desperate", "calm", "neutral")
 LETTERS = ("A", "B")
+DECIDED = "You have already decided what you do:"
 CHOOSE, CHOSEN = "Which do you choose?", "I choose option ("
 SENDERS = (
     "Nora Pell",
@@ -155,6 +156,38 @@ def natural_pairs(
                     )
                 )
     return tuple(pairs)
+
+
+def decided(
+    scenario: NaturalScenario, model: Any, most: int
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Prompts to find and to score, at most so many of each: every one after the decision for the act and
+    after that for the honest deed; the circumstances are those of the clean and of the corrupt side in turn.
+
+    Raises:
+        UserError: the scenario tells no choice.
+    """
+    if not scenario.choice:
+        raise UserError("the scenario has no options", expected="[choice] with act and honest")
+    act, honest = (
+        natural_pairs(
+            replace(
+                scenario,
+                frames=tuple(
+                    (name, system, f"{text}\n\n{DECIDED} {option}") for name, system, text in scenario.frames
+                ),
+            ),
+            model,
+            align=False,
+        )
+        for option in scenario.choice
+    )
+    by_split: dict[str, list[tuple[str, str]]] = {"find": [], "score": []}
+    for one, other in zip(act, honest, strict=True):
+        here = by_split[one.split]
+        here.append((one.clean, other.clean) if len(here) % 2 == 0 else (one.corrupt, other.corrupt))
+    find, score = (pairs[:: max(1, -(-len(pairs) // most))] for pairs in by_split.values())
+    return find, score
 
 
 def words_of(words: Sequence[str], model: Any) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from emocircuits.cli import (
+    behaviours,
     cost,
     directions,
     doctor,
@@ -30,7 +31,16 @@ TABLE = (
     Group(
         "ask",
         "a finished run, or any model",
-        (directions.NOUN, match.NOUN, trace.TRACE, steer.NOUN, monitor.MONITOR, layers.LAYERS, cost.COST),
+        (
+            directions.NOUN,
+            match.NOUN,
+            trace.TRACE,
+            steer.NOUN,
+            monitor.MONITOR,
+            layers.LAYERS,
+            behaviours.BEHAVIOURS,
+            cost.COST,
+        ),
     ),
     Group("make", "models, SAEs, stores and texts", (organism.NOUN, sae.NOUN, store.NOUN, texts.TEXTS)),
     Group("check", "this installation", (doctor.DOCTOR,)),

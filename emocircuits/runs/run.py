@@ -12,6 +12,7 @@ import pandas as pd
 from emocircuits.artifacts.manifest import RunManifest
 from emocircuits.artifacts.run_files import RunFiles
 from emocircuits.errors import UserError
+from emocircuits.io.documents import read_json
 from emocircuits.keep import PartKeeper, always_make
 from emocircuits.names import chosen_layers, residual_site
 from emocircuits.provenance import Provenance
@@ -329,8 +330,18 @@ class Run:
 
         # scenarios in plain English are worded again for every tokenizer, which takes a moment
         if name not in self._bound:
-            self._bound[name] = bind(BEHAVIOURS.get(name), self.model)
+            self._bound[name] = bind(BEHAVIOURS.get(name), self.model, own=self._own_words(name))
         return self._bound[name]
+
+    def _own_words(self, name: str) -> Any:
+        """The model's own words of a behaviour, as the plan stage chose them."""
+        from emocircuits.behaviours.own_words import OwnWords
+
+        if not self.path("model.json").is_file():
+            return None
+        about = read_json(self.path("model.json"))
+        told = about.get("behaviours", {}).get(name, {}).get("own")
+        return OwnWords.of(told) if told and about["content_hash"] == self.model.content_hash else None
 
     def tasks(self, name: str) -> "tuple[emocircuits.passes.task.Task, emocircuits.passes.task.Task]":
         """A behaviour as two tasks, with the SAEs of all sites: the prompts that circuits are found on, and

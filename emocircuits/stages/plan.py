@@ -59,6 +59,7 @@ def plan(run: Run) -> Output:
                 "honest": list(one.material.honest),
                 "left_out": list(one.material.left_out),
                 "note": one.material.note,
+                "own": None if one.own is None else asdict(one.own),
                 "find": len(one.find),
                 "score": len(one.score),
             }

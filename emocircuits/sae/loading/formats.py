@@ -1,66 +1,49 @@
-"""Directories in which other projects keep SAEs, read as what sae-lens makes of them: a configuration and
-tensors.
+"""Directories and files in which other projects keep SAEs, each with the loader of sae-lens that reads it.
 
-| format | files | recognised by |
+| format | files | loader of sae-lens |
 | --- | --- | --- |
-| sae_lens | `cfg.json`, `sae_weights.safetensors` | both |
-| gemma_scope | `params.npz` | the file |
-| llama_scope | `hyperparams.json`, `checkpoints/final.safetensors` | `hyperparams.json` |
-| dictionary_learning | `config.json`, `ae.safetensors` | `trainer` in the configuration |
-| sparsify | `cfg.json`, `sae.safetensors` | `num_latents` or `expansion_factor` in the configuration |
+| sae_lens | `cfg.json`, `sae_weights.safetensors` | sae_lens |
+| gemma_scope | `params.npz` | gemma_2, gemma_2_transcoder |
+| gemma_scope_2 | `params.safetensors`, `config.json` | gemma_3 |
+| llama_scope | `hyperparams.json`, `checkpoints/final.safetensors` | llama_scope |
+| llama_scope_r1 | `config.json`, `sae_weights.safetensors` | llama_scope_r1_distill |
+| dictionary_learning | `config.json`, `ae.pt` or `ae.safetensors` | dictionary_learning_1 |
+| sparsify | `cfg.json`, `sae.safetensors` | sparsify |
+| temporal | `conf.yaml`, `latest_ckpt.safetensors` | temporal |
+| qwen_scope | `layer<N>.sae.pt` | qwen_scope |
+| goodfire | `Llama-3…-SAE-l<N>.pt` or `.pth` | goodfire |
+| deepseek_r1 | `DeepSeek-R1-…-SAE-l<N>.pt` | deepseek_r1 |
+| hook_z | `<name>.pt`, `<name>_cfg.json` | connor_rob_hook_z |
+| transcoder | `layer_<N>.safetensors`, `wandb-config.yaml` | mwhanna_transcoder |
+| clt | `W_enc_<N>.safetensors`, `config.yaml` | mntss_clt_layer_transcoder |
 
-Pickles (`.pt`, `.bin`, …) are never opened: reading one can run code.
+What a loader reads out of the names of the hub's repository is read out of the names of folders here.
 """
 
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from huggingface_hub.errors import EntryNotFoundError
 
 from emocircuits.errors import UserError
 from emocircuits.registry import Registry
 from emocircuits.sae.loading.handle import CONFIG_LIMIT
+from emocircuits.sae.loading.loaders import Request
 
-DECODER_BIASES = ("b_dec", "bias", "decoder_bias", "decoder.bias")
-# words in the names that projects have for a part of a block -> TransformerLens' hook there
-PARTS = {
-    "resid_pre": "resid_pre",
-    "resid_mid": "resid_mid",
-    "resid": "resid_post",
-    "mlp": "mlp_out",
-    "attn": "attn_out",
-    "attention": "attn_out",
-    "self_attn": "attn_out",
+DEPTH = 4  # folders below the one that was given: the deepest releases have release/part/layer/width/l0
+# what Gemma Scope 2 calls the places -> the folders that its loader knows them by
+POINTS = {
+    "output": "resid_post",
+    "self_attn.o_proj.input": "attn_out",
+    "post_feedforward_layernorm.output": "mlp_out",
+    "pre_feedforward_layernorm.output": "transcoder",
 }
-PICKLES = ("*.pt", "*.pth", "*.bin", "*.pkl", "*.ckpt")
-
-
-@dataclass(frozen=True)
-class RawSAE:
-    """An SAE as sae-lens wants it.
-
-    Attributes:
-        config: `architecture`, `d_in`, `d_sae` and what belongs to the architecture.
-        tensors: weights under sae-lens' names.
-        hook: the site it says it was trained at, "" where it does not say.
-        about: `model_name`, `prepend_bos`, `context_size`, `neuronpedia_id` where known.
-        scale: factor that inputs were multiplied by in training, still to be folded into the weights; 1 where
-            there is none, 0 where there is one and the files do not say which.
-    """
-
-    config: dict[str, Any]
-    tensors: dict[str, Tensor]
-    hook: str = ""
-    about: dict[str, Any] = field(default_factory=dict)
-    scale: float = 1.0
+UNKNOWN = {"hook_name": "", "model_name": ""}  # where no name says it
 
 
 @dataclass(frozen=True)
@@ -70,253 +53,203 @@ class Format:
     Attributes:
         name: its name.
         summary: one line on where it comes from.
-        fits: whether a directory has it.
-        read: what is in the directory.
+        fits: whether an SAE in this format lies at a path: a directory, or a file of weights.
+        request: what sae-lens is asked for.
     """
 
     name: str
     summary: str
     fits: Callable[[Path], bool]
-    read: Callable[[Path], RawSAE]
+    request: Callable[[Path], Request]
 
 
 FORMATS: Registry[Format] = Registry("SAE format")
 
 
-def read_sae(directory: Path) -> tuple[str, RawSAE]:
-    """The format of a directory, and what is in it.
+def format_at(path: Path) -> Format | None:
+    """The format of the SAE at a path, None where there is none."""
+    return next((form for form in FORMATS if form.fits(path)), None)
+
+
+def saes_at(path: Path) -> tuple[Path, ...]:
+    """The SAEs at a path: itself, or those in the folders below it.
 
     Raises:
-        UserError: no such directory, no known format, only a pickle, or files that are damaged or incomplete.
+        UserError: nothing there, or nothing in a known format.
     """
-    if not directory.is_dir():
+    if not path.exists():
         raise UserError(
-            f"there is no SAE directory {directory}",
-            expected="a directory, or RELEASE:ID of a sae-lens release",
+            f"there is no SAE {path}", expected="a directory, or RELEASE:ID of a sae-lens release"
         )
-    for form in FORMATS:
-        if form.fits(directory):
-            try:
-                return form.name, form.read(directory)
-            except (KeyError, ValueError, TypeError, OSError, SafetensorError) as error:
-                raise UserError(
-                    f"the SAE in {directory} is not as the format {form.name} has it "
-                    f"({type(error).__name__}: {error})",
-                    cure="get its files again",
-                ) from error
-    pickled = sorted(path.name for pattern in PICKLES for path in directory.glob(pattern))
-    if pickled:
-        raise UserError(
-            f"{directory} has its weights only as {pickled[0]}, a pickle that can run code when it is read",
-            expected="safetensors or npz",
-            cure="where you trust it, save its tensors with safetensors.torch.save_file as ae.safetensors",
-        )
-    raise UserError(f"{directory} holds no SAE", expected=f"one of the formats {', '.join(FORMATS.names())}")
+    found = _below(path, DEPTH)
+    if not found and path.is_file():  # one of the files of an SAE that is a directory
+        found = _below(path.parent, 0)
+    if not found:
+        raise UserError(f"{path} holds no SAE", expected=f"one of the formats {', '.join(FORMATS.names())}")
+    return tuple(found)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _below(path: Path, depth: int) -> list[Path]:
+    if format_at(path) is not None:
+        return [path]
+    if not path.is_dir():
+        return []
+    inside = sorted(one for one in path.iterdir() if not one.name.startswith("."))
+    return [sae for one in inside if depth or one.is_file() for sae in _below(one, depth - 1)]
+
+
+def _from(directory: Path, folder: str, name: str) -> Path:
+    """A file of a directory that the hub would have in `folder` of a repository."""
+    path = directory / name.removeprefix(f"{folder}/")
+    if path.name == "ae.pt" and path.with_suffix(".safetensors").is_file():
+        return path.with_suffix(".safetensors")  # the same tensors; sae-lens knows the other file only
+    if not path.is_file():
+        raise EntryNotFoundError(f"{path} is missing")
+    return path
+
+
+def _folder(path: Path, loader: str, repository: str = "", folder: str = "", **overrides: Any) -> Request:
+    folder = folder or path.name
+    return Request(loader, repository, folder, partial(_from, path, folder), overrides)
+
+
+def _file(path: Path, loader: str, repository: str = "", folder: str = "") -> Request:
+    return Request(loader, repository, folder or path.name, partial(_from, path.parent, ""))
+
+
+def _settings(path: Path) -> dict[str, Any]:
     if not path.is_file() or path.stat().st_size > CONFIG_LIMIT:
         return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return {}
     return found if isinstance(found, dict) else {}
 
 
-def _read_sae_lens(directory: Path) -> RawSAE:
-    from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
+def _gemma_scope(path: Path) -> Request:
+    names = path.absolute().as_posix()
+    repository = re.search(r"gemma-scope-(2b|9b|27b)-(pt|it)-(res|mlp|att|transcoders)(?=/|$)", names)
+    folder = re.search(r"(layer_\d+|embedding)/width_[^/]+(/[^/]+)?$", names)
+    if repository is None or folder is None:
+        return _folder(path, "gemma_2", "2b-res", f"layer_0/{path.name}", **UNKNOWN)
+    loader = "gemma_2_transcoder" if repository[3] == "transcoders" else "gemma_2"
+    return _folder(path, loader, f"google/{repository[0]}", folder[0])
 
-    config = handle_config_defaulting(_json(directory / "cfg.json") | {"device": "cpu"})
-    metadata = dict(config.get("metadata") or {})
-    about = {
-        key: metadata[key]
-        for key in ("model_name", "prepend_bos", "context_size", "neuronpedia_id")
-        if key in metadata
-    }
-    scale = 0.0 if config.get("normalize_activations") == "expected_average_only_in" else 1.0
-    return RawSAE(
-        config,
-        load_file(directory / "sae_weights.safetensors"),
-        str(metadata.get("hook_name") or ""),
-        about,
-        scale,
+
+def _gemma_scope_2(path: Path) -> Request:
+    names = path.absolute().as_posix()
+    model = re.search(r"gemma-scope-2-\w+-(pt|it)(?=/|$)", names)
+    repository = f"google/{model[0]}" if model else ""
+    folder = re.search(r"(resid_post|attn_out|mlp_out|transcoder|clt)[^/]*/layer_\d+[^/]*$", names)
+    if folder is not None:
+        return _folder(path, "gemma_3", repository, folder[0])
+    point = re.search(r"layers\.(\d+)\.(.+)$", str(_settings(path / "config.json").get("hf_hook_point_in")))
+    if point is None or point[2] not in POINTS:
+        return _folder(path, "gemma_3", repository, "resid_post/layer_0", **UNKNOWN)
+    return _folder(path, "gemma_3", repository, f"{POINTS[point[2]]}/layer_{point[1]}")
+
+
+def _qwen_scope(path: Path) -> Request:
+    named = re.search(r"SAE-Res-[^/]+-W\d+K-L0_\d+(?=/)", path.absolute().as_posix())
+    if named is None:
+        raise UserError(
+            f"no folder above {path} is named as a release of Qwen-Scope, which says the model and k",
+            expected="a folder such as SAE-Res-Qwen3-1.7B-Base-W32K-L0_50",
+            cure="name it so",
+        )
+    return _file(path, "qwen_scope", f"Qwen/{named[0]}")
+
+
+def _has(*names: str) -> Callable[[Path], bool]:
+    return lambda path: all((path / name).is_file() for name in names)
+
+
+def _named(pattern: str, beside: str = "") -> Callable[[Path], bool]:
+    return lambda path: (
+        path.is_file()
+        and re.fullmatch(pattern, path.name) is not None
+        and (not beside or (path.parent / beside).is_file())
     )
 
 
-def _read_gemma_scope(directory: Path) -> RawSAE:
-    with np.load(directory / "params.npz", allow_pickle=False) as data:
-        tensors = {
-            ("W_" + name[2:] if name.lower().startswith("w_") else name): torch.from_numpy(
-                np.asarray(data[name], dtype=np.float32)
-            )
-            for name in data
-        }
-    d_in, d_sae = tensors["W_enc"].shape
-    tensors = {name: tensors[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")}
-    return RawSAE(
-        {"architecture": "jumprelu", "d_in": d_in, "d_sae": d_sae, "apply_b_dec_to_input": False},
-        tensors,
-        about={"prepend_bos": True, "context_size": 1024},
+def _is_dictionary(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("ae.pt", "ae.safetensors")) and "trainer" in _settings(
+        path / "config.json"
     )
 
 
-def _read_llama_scope(directory: Path) -> RawSAE:
-    about = _json(directory / "hyperparams.json")
-    loaded = load_file(directory / "checkpoints" / "final.safetensors")
-    d_in, d_sae = int(about["d_model"]), int(about["d_sae"])
-    scale = d_in**0.5 / float(about["dataset_average_activation_norm"]["in"])
-    threshold = torch.full((d_sae,), float(about["jump_relu_threshold"]) * scale)
-    tensors = {
-        "W_enc": loaded["encoder.weight"].T,
-        "W_dec": loaded["decoder.weight"].T,
-        "b_enc": loaded["encoder.bias"],
-        "b_dec": loaded["decoder.bias"],
-        "threshold": threshold,
-    }
-    return RawSAE(
-        {"architecture": "jumprelu", "d_in": d_in, "d_sae": d_sae, "apply_b_dec_to_input": False},
-        tensors,
-        str(about.get("hook_point_in", "")),
-        {"prepend_bos": True, "context_size": 1024},
-        scale,
-    )
-
-
-def _read_dictionary_learning(directory: Path) -> RawSAE:
-    config = _json(directory / "config.json")
-    trainer, loaded = config["trainer"], load_file(directory / "ae.safetensors")
-    kind, d_in, d_sae = trainer["dict_class"], int(trainer["activation_dim"]), int(trainer["dict_size"])
-    architectures = {
-        "AutoEncoder": "standard",
-        "AutoEncoderNew": "standard",
-        "AutoEncoderTopK": "topk",
-        "GatedAutoEncoder": "gated",
-        "JumpReluAutoEncoder": "jumprelu",
-        "BatchTopKSAE": "jumprelu",
-        "MatryoshkaBatchTopKSAE": "jumprelu",
-    }
-    if kind not in architectures:
-        raise ValueError(f"dict_class {kind}, known are {', '.join(architectures)}")
-    tensors = {
-        "W_enc": loaded["W_enc"] if "W_enc" in loaded else loaded["encoder.weight"].T,
-        "W_dec": loaded["W_dec"] if "W_dec" in loaded else loaded["decoder.weight"].T,
-        "b_dec": next(loaded[name] for name in DECODER_BIASES if name in loaded),
-    }
-    for ours, theirs in (
-        ("b_enc", "encoder.bias"),
-        ("b_enc", "b_enc"),
-        ("b_mag", "mag_bias"),
-        ("b_gate", "gate_bias"),
-        ("r_mag", "r_mag"),
-    ):
-        if theirs in loaded:
-            tensors[ours] = loaded[theirs]
-    if architectures[kind] == "jumprelu":
-        tensors["threshold"] = loaded["threshold"].expand(d_sae)
-    made = {
-        "architecture": architectures[kind],
-        "d_in": d_in,
-        "d_sae": d_sae,
-        "apply_b_dec_to_input": kind not in ("JumpReluAutoEncoder", "AutoEncoderNew"),
-    } | ({"k": int(trainer["k"])} if kind == "AutoEncoderTopK" else {})
-    if kind == "AutoEncoderTopK":
-        made["rescale_acts_by_decoder_norm"] = False
-    return RawSAE(
-        made,
-        tensors,
-        _place(trainer.get("layer"), str(trainer.get("submodule_name") or "")),
-        {
-            "model_name": str(trainer.get("lm_name", "")),
-            "prepend_bos": True,
-            "context_size": int(config.get("buffer", {}).get("ctx_len", 0)) or None,
-        },
-    )
-
-
-def _read_sparsify(directory: Path) -> RawSAE:
-    config, loaded = _json(directory / "cfg.json"), load_file(directory / "sae.safetensors")
-    d_in = int(config["d_in"])
-    d_sae = int(config.get("num_latents") or d_in * config["expansion_factor"])
-    if config.get("signed") or config.get("transcode") or config.get("skip_connection"):
-        raise ValueError("signed activations and transcoders are not SAEs of the residual stream")
-    zeros = {"b_enc": torch.zeros(d_sae), "b_dec": torch.zeros(d_in)}
-    tensors = {
-        "W_enc": loaded["W_enc"] if "W_enc" in loaded else loaded["encoder.weight"].T,
-        "W_dec": loaded["W_dec"] if "W_dec" in loaded else loaded["decoder.weight"].T,
-        "b_enc": loaded.get("b_enc", loaded.get("encoder.bias", zeros["b_enc"])),
-        "b_dec": loaded.get("b_dec", loaded.get("decoder.bias", zeros["b_dec"])),
-    }
-    named = re.search(r"(?:^|[._])layers[._](\d+)(?:[._](.*))?$", directory.name)
-    hook = "" if named is None else _place(int(named[1]), named[2] or "")
-    # the encoder reads x - b_dec unless the decoder was normalised, as sae-lens' own loader has it
-    made = {
-        "architecture": "topk",
-        "d_in": d_in,
-        "d_sae": d_sae,
-        "k": int(config["k"]),
-        "rescale_acts_by_decoder_norm": False,
-        "apply_b_dec_to_input": not config.get("normalize_decoder", False),
-    }
-    tensors = {
-        name: _oriented(value, (d_in, d_sae) if name == "W_enc" else (d_sae, d_in))
-        if value.ndim == 2
-        else value
-        for name, value in tensors.items()
-    }  # both orientations of both are found in the wild
-    return RawSAE(made, tensors, hook, {"prepend_bos": True})
-
-
-def _place(layer: Any, part: str) -> str:
-    """The hook that an SAE was trained at, by the number of a block and the name that its project has for a
-    part of it; "" where there is no number.
-    """
-    if layer is None:
-        return ""
-    kinds = [kind for word, kind in PARTS.items() if re.search(rf"(?:^|[._]){word}", part)]
-    if part and not kinds:
-        return f"'{part}' of block {int(layer)}"
-    return f"blocks.{int(layer)}.hook_{kinds[0] if kinds else 'resid_post'}"
-
-
-def _oriented(value: Tensor, shape: tuple[int, int]) -> Tensor:
-    return value if tuple(value.shape) == shape else value.T
-
-
-FORMATS.add(
+for _form in (
     Format(
         "sae_lens",
         "sae-lens' own pair of files",
-        lambda d: (d / "sae_weights.safetensors").is_file() and (d / "cfg.json").is_file(),
-        _read_sae_lens,
-    )
-)
-FORMATS.add(
+        _has("cfg.json", "sae_weights.safetensors"),
+        lambda path: _folder(path, "sae_lens"),
+    ),
+    Format("gemma_scope", "Gemma Scope: one npz file", _has("params.npz"), _gemma_scope),
     Format(
-        "gemma_scope", "Gemma Scope: one npz file", lambda d: (d / "params.npz").is_file(), _read_gemma_scope
-    )
-)
-FORMATS.add(
+        "gemma_scope_2", "Gemma Scope 2: one safetensors file", _has("params.safetensors"), _gemma_scope_2
+    ),
     Format(
         "llama_scope",
         "Llama Scope: hyperparameters and a final checkpoint",
-        lambda d: (d / "hyperparams.json").is_file() and (d / "checkpoints").is_dir(),
-        _read_llama_scope,
-    )
-)
-FORMATS.add(
+        _has("hyperparams.json", "checkpoints/final.safetensors"),
+        lambda path: _folder(path, "llama_scope"),
+    ),
+    Format(
+        "llama_scope_r1",
+        "Llama Scope for DeepSeek-R1-Distill",
+        _has("config.json", "sae_weights.safetensors"),
+        lambda path: _folder(path, "llama_scope_r1_distill"),
+    ),
     Format(
         "dictionary_learning",
         "dictionary_learning and models of its form",
-        lambda d: (d / "ae.safetensors").is_file() and "trainer" in _json(d / "config.json"),
-        _read_dictionary_learning,
-    )
-)
-FORMATS.add(
+        _is_dictionary,
+        lambda path: _folder(path, "dictionary_learning_1"),
+    ),
     Format(
         "sparsify",
         "EleutherAI's sparsify",
-        lambda d: (
-            (d / "sae.safetensors").is_file()
-            and bool({"num_latents", "expansion_factor"} & set(_json(d / "cfg.json")))
-        ),
-        _read_sparsify,
-    )
-)
+        _has("cfg.json", "sae.safetensors"),
+        lambda path: _folder(path, "sparsify"),
+    ),
+    Format(
+        "temporal",
+        "SAEs that read a text as a whole",
+        _has("conf.yaml", "latest_ckpt.safetensors"),
+        lambda path: _folder(path, "temporal", folder=f"{path.parent.name}/{path.name}"),
+    ),
+    Format("qwen_scope", "Qwen-Scope: one file per layer", _named(r"layer\d+\.sae\.pt"), _qwen_scope),
+    Format(
+        "goodfire",
+        "Goodfire's SAEs of Llama 3",
+        _named(r"Llama-3\.\d-\d+B-Instruct-SAE-l\d+\.pth?"),
+        lambda path: _file(path, "goodfire", f"Goodfire/{path.stem}"),
+    ),
+    Format(
+        "deepseek_r1",
+        "the SAE of DeepSeek-R1-Distill-Llama",
+        _named(r"DeepSeek-R1-.*-SAE-l\d+\.pt"),
+        lambda path: _file(path, "deepseek_r1"),
+    ),
+    Format(
+        "hook_z",
+        "attention SAEs of GPT-2",
+        lambda path: path.suffix == ".pt" and path.with_name(f"{path.stem}_cfg.json").is_file(),
+        lambda path: _file(path, "connor_rob_hook_z"),
+    ),
+    Format(
+        "transcoder",
+        "transcoders of Qwen 3, one file per layer",
+        _named(r"layer_\d+\.safetensors", "wandb-config.yaml"),
+        lambda path: _file(path, "mwhanna_transcoder"),
+    ),
+    Format(
+        "clt",
+        "one layer of a cross-layer transcoder",
+        _named(r"W_enc_\d+\.safetensors", "config.yaml"),
+        lambda path: _file(path, "mntss_clt_layer_transcoder", folder=path.stem.rpartition("_")[2]),
+    ),
+):
+    FORMATS.add(_form)
