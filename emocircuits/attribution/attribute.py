@@ -57,8 +57,8 @@ def attribute(
         nodes: `features` (SAE features and errors), `components` (`embed`, `pos`, `a0.h1`, `m0`), or `mixed`
             (features and errors of the given sites among all components).
         edges: whether edges are wanted, too.
-        method: `attribution_patching`, `integrated_gradients`, `atp_star`, `relp`, `steering`, `verified` or
-            `exact`.
+        method: `attribution_patching`, `integrated_gradients`, `checked` (one of the two, by real patches),
+            `atp_star`, `relp`, `steering`, `verified` or `exact`.
         saes: site -> sae-lens SAE, for features.
         budget: passes that `verified` may spend.
         baseline: `mean`, `zero` or `resample`, for prompts without an aligned partner

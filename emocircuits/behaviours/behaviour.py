@@ -19,8 +19,8 @@ NOTES: Mapping[Form, str] = {
     "equal length for its tokenizer.",
     "own": "The words that the model itself would write next once it has decided for the act or for the "
     "honest deed, chosen on prompts to find and frozen.",
-    "choice": "The act and the honest deed as options (A) and (B), every pair in both orders, so that a liking "
-    "for the first option or for a letter cancels.",
+    "choice": "The act and the honest deed as options (A) and (B), every pair in both orders, so that a "
+    "liking for the first option or for a letter cancels.",
 }
 
 

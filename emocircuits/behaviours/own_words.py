@@ -4,8 +4,9 @@ honest deed.
 After the same prompt stands the decision, in the words of the scenario's options, and then the beginning of
 the answer. Of the tokens that the model writes there, those that the decision for the act makes at least
 twice as likely as the other are words of the act, those that it makes half as likely are honest ones; the
-others say nothing of the decision. The words are chosen on prompts of the split `find` and never changed after that, so
-how well they tell the two decisions apart on other prompts (`OwnWords.separation`) is a fair test of them.
+others say nothing of the decision. The words are chosen on prompts of the split `find` and never changed
+after that, so how well they tell the two decisions apart on other prompts (`OwnWords.separation`) is a fair
+test of them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from emocircuits.runs.execute import plan_lines, run_pipeline
     from emocircuits.runs.recipe import load_recipe
 
-    recipe = load_recipe(arguments.recipe, arguments.set)
+    recipe = load_recipe(arguments.recipe, arguments.set, profile=arguments.profile)
     changes = {key: getattr(arguments, key) for key in SHORT if getattr(arguments, key) is not None}
     recipe = replace(recipe, **changes)
     directory = arguments.out or default_directory(recipe.name, recipe.model)
@@ -83,6 +83,7 @@ RUN_RECIPE = Verb(
     (
         given("RECIPE", "a TOML file or an embedded recipe (default: organism)", TEXT, required=False),
         option("--model", "'organism', a Hugging Face id, a directory or a GGUF file", value="MODEL"),
+        option("--profile", "quick (minutes), standard (an hour) or full: keys that no recipe states", TEXT),
         option("--layers", "blocks to look at, by number or fraction of depth (default: all)", NUMBERS),
         option("--out", "run directory (default: runs/<recipe>-<model>)", PATH, value="DIR"),
         SET,
@@ -103,7 +104,7 @@ RUN_RECIPE = Verb(
         "emocircuits run",
         "emocircuits run analyses/recipes/debug.toml --out runs/debug",
         "emocircuits run --set sae.k=16 --from sae --dry-run",
-        "emocircuits run --model smollm2-135m --layers 8,16,24",
+        "emocircuits run --model smollm2-135m --profile quick",
     ),
     "Finished stages are skipped, an interrupted run resumes.",
 )

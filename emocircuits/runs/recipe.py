@@ -25,6 +25,7 @@ from emocircuits.sae.settings import SAESettings
 from emocircuits.settings import ABOUT, Key, check, keys, setting, typed
 
 BEHAVIOURS = ("blackmail", "deception", "preference", "reward_hacking", "sycophancy")
+PROFILES = ("quick", "standard", "full")
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,41 @@ class Recipe:
         return asdict(self)
 
 
-def load_recipe(source: str | Path | None, overrides: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(
+    source: str | Path | None, overrides: tuple[str, ...] = (), *, profile: str | None = None
+) -> Recipe:
     """Reads a recipe.
 
     Args:
         source: path of a TOML file, the name of an embedded recipe, or None for the default.
+        profile: `quick`, `standard` or `full`: what the keys are that the recipe does not state. Without a
+            recipe the profile is the recipe.
         overrides: `key=value` texts, e.g. `sae.k=16`; values are TOML (a bare word is a string).
 
     Raises:
-        UserError: no such file, not TOML, an unknown key, or a value of the wrong type.
+        UserError: no such file, not TOML, an unknown profile or key, or a value of the wrong type.
     """
-    return recipe_from_dict(_read_table(source), overrides)
+    if profile is None:
+        return recipe_from_dict(_read_table(source), overrides)
+    table = _read_profile(profile)
+    return recipe_from_dict(_merged(table, {} if source is None else _read_table(source)), overrides)
+
+
+def _read_profile(name: str) -> dict[str, Any]:
+    paths = {path.stem: path for path in (Path(__file__).parent / "profiles").glob("*.toml")}
+    if name not in paths:
+        raise unknown("profile", name, PROFILES)
+    return {"name": name} | tomllib.loads(paths[name].read_text(encoding="utf-8"))
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The keys of both; those above win, table by table."""
+    return below | {
+        key: _merged(below[key], value)
+        if isinstance(value, dict) and isinstance(below.get(key), dict)
+        else value
+        for key, value in above.items()
+    }
 
 
 def recipe_from_dict(table: dict[str, Any], overrides: tuple[str, ...] = ()) -> Recipe:

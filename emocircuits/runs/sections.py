@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from emocircuits.settings import check, setting
 
-METHOD_NAMES = ("atp_star", "attribution_patching", "exact", "integrated_gradients", "relp", "verified")
+METHOD_NAMES = (
+    "atp_star",
+    "attribution_patching",
+    "checked",
+    "exact",
+    "integrated_gradients",
+    "relp",
+    "verified",
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,8 @@ class AttributeSettings:
 
     method: str = setting(
         "integrated_gradients",
-        "of attribution (attribution_patching: one gradient, cheaper, wrong where the metric saturates)",
+        "of attribution (attribution_patching: one gradient, cheaper, wrong where the metric saturates; "
+        "checked: that, or integrated gradients where real patches say otherwise)",
         choices=METHOD_NAMES,
         open=True,
     )

@@ -1,7 +1,7 @@
 """How much of what a model may write each behaviour's words cover, and whether its two sides differ at all.
 
-A rate is a share of the behaviour's and the honest words. Where those cover little of the model's probability,
-the rate says little of what the model would do, and only the log-odds may be compared.
+A rate is a share of the behaviour's and the honest words. Where those cover little of the model's
+probability, the rate says little of what the model would do, and only the log-odds may be compared.
 """
 
 from collections.abc import Sequence

@@ -5,26 +5,34 @@ causes.
 import json
 import re
 import shutil
-from types import SimpleNamespace
+from dataclasses import replace
+from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from fixtures.planted_store import SITES, planted_store
-from safetensors.torch import save_file
+from sae.foreign_files import (
+    SCALE,
+    Weights,
+    write_dictionary,
+    write_gemma_scope,
+    write_gemma_scope_2,
+    write_llama_scope,
+    write_llama_scope_r1,
+    write_qwen_scope,
+    write_sparsify,
+)
 
 from emocircuits.errors import UserError
 from emocircuits.sae import SAESettings, held_out_rows, load_sae, train_saes
 from emocircuits.sae.dictionary import open_dictionaries
-from emocircuits.sae.loading.formats import FORMATS, read_sae
+from emocircuits.sae.loading.formats import format_at
 from emocircuits.sae.loading.pretrained import (
     Owner,
     PretrainedSource,
     adopt,
     check_measured,
-    find_pretrained,
     neuronpedia_url,
-    open_pretrained,
     parse_pretrained,
 )
 
@@ -47,95 +55,49 @@ def world(tmp_path_factory):
     return root, saes, torch.from_numpy(store.read(SITE, held_out_rows(store)))
 
 
-def affine(sae):
-    """Encoder, its bias for inputs less b_dec, decoder, b_dec, with any decoder norms inside."""
+# format -> what is trained, what writes it, whether its encoder reads x - b_dec, where it lies
+FORMS = {
+    "sae_lens": ("topk", None, True, "pair"),
+    "dictionary_learning": ("topk", partial(write_dictionary, kind="AutoEncoderTopK"), True, "trainer_0"),
+    "sparsify": ("topk", write_sparsify, True, "layers.1"),
+    "qwen_scope": ("topk", write_qwen_scope, False, "SAE-Res-Qwen3-1.7B-Base-W1K-L0_4/layer1.sae.pt"),
+    "gemma_scope": ("batchtopk", write_gemma_scope, False, "layer_1/width_16k/average_l0_4"),
+    "gemma_scope_2": ("batchtopk", write_gemma_scope_2, False, "resid_post/layer_1_width_16k_l0_small"),
+    "llama_scope": ("batchtopk", write_llama_scope, False, "L1R"),
+    "llama_scope_r1": ("batchtopk", write_llama_scope_r1, False, "L1R"),
+}
+
+
+def weights_of(sae, minus):
+    """Plain weights of a trained SAE, whose encoder reads x or, with `minus`, x - b_dec."""
     view = open_dictionaries({SITE: sae})[SITE]
-    bias = view.encoder_bias + view.decoder_bias @ view.encoder
-    return view.encoder.contiguous(), bias, view.decoder.contiguous(), view.decoder_bias
+    bias = view.encoder_bias + minus * (view.decoder_bias @ view.encoder)
+    encoder, decoder = view.encoder.contiguous(), view.decoder.contiguous()
+    threshold = torch.zeros(len(decoder))
+    if hasattr(sae, "threshold"):
+        threshold = sae.threshold * sae.W_dec.norm(dim=1) / decoder.norm(dim=1)
+    return Weights(encoder, bias, decoder, view.decoder_bias, threshold)
 
 
 def write(form, folder, saes):
-    """One of the SAEs as another project would keep it; which one."""
+    """One of the SAEs as another project would keep it: where it lies, and which one it is."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    encoder, bias, decoder, b_dec = affine(saes["topk"])
-    d_in, d_sae = encoder.shape
-    if form == "sae_lens":
-        saes["topk"].save_model(folder)
-        return "topk"
-    if form == "dictionary_learning":
-        trainer = {
-            "dict_class": "AutoEncoderTopK",
-            "activation_dim": d_in,
-            "dict_size": d_sae,
-            "k": 4,
-            "layer": 1,
-            "lm_name": "tiny",
-        }
-        (folder / "config.json").write_text(json.dumps({"trainer": trainer, "buffer": {"ctx_len": 128}}))
-        save_file(
-            {
-                "encoder.weight": encoder.T.contiguous(),
-                "encoder.bias": bias,
-                "decoder.weight": decoder.T.contiguous(),
-                "b_dec": b_dec,
-            },
-            folder / "ae.safetensors",
+    kind, writer, minus, name = FORMS[form]
+    path = folder / name
+    path.mkdir(parents=True) if path.suffix != ".pt" else path.parent.mkdir(parents=True)
+    if writer is None:
+        saes[kind].save_model(path)
+        return path, kind
+    weights = weights_of(saes[kind], minus)
+    if form.startswith("llama_scope"):  # of inputs times SCALE
+        weights = replace(
+            weights,
+            encoder=weights.encoder / SCALE,
+            decoder=weights.decoder * SCALE,
+            b_dec=weights.b_dec * SCALE,
         )
-        return "topk"
-    if form == "sparsify":
-        (folder / "cfg.json").write_text(
-            json.dumps(
-                {
-                    "d_in": d_in,
-                    "expansion_factor": 4,
-                    "num_latents": d_sae,
-                    "k": 4,
-                    "normalize_decoder": False,
-                }
-            )
-        )
-        save_file(
-            {
-                "encoder.weight": encoder.T.contiguous(),
-                "encoder.bias": bias,
-                "W_dec": decoder,
-                "b_dec": b_dec,
-            },
-            folder / "sae.safetensors",
-        )
-        return "topk"
-    encoder, bias, decoder, b_dec = affine(saes["batchtopk"])
-    threshold = saes["batchtopk"].threshold * saes["batchtopk"].W_dec.norm(dim=1) / decoder.norm(dim=1)
-    plain = bias - b_dec @ encoder
-    if form == "gemma_scope":
-        np.savez(
-            folder / "params.npz", W_enc=encoder, b_enc=plain, W_dec=decoder, b_dec=b_dec, threshold=threshold
-        )
-    else:  # llama_scope: one threshold for all, weights for inputs of mean norm sqrt(d)
-        scale, common = 3.0, float(threshold.mean())
-        (folder / "hyperparams.json").write_text(
-            json.dumps(
-                {
-                    "d_model": d_in,
-                    "d_sae": d_sae,
-                    "jump_relu_threshold": common / scale,
-                    "hook_point_in": SITE,
-                    "dataset_average_activation_norm": {"in": d_in**0.5 / scale},
-                }
-            )
-        )
-        (folder / "checkpoints").mkdir()
-        save_file(
-            {
-                "encoder.weight": (encoder / scale).T.contiguous(),
-                "encoder.bias": plain,
-                "decoder.weight": (decoder * scale).T.contiguous(),
-                "decoder.bias": b_dec * scale,
-            },
-            folder / "checkpoints" / "final.safetensors",
-        )
-    return "batchtopk"
+    writer(path, weights, SITE)
+    return path, kind
 
 
 def take(world, source, **changes):
@@ -146,13 +108,13 @@ def take(world, source, **changes):
     )
 
 
-@pytest.mark.parametrize("form", FORMATS.names())
+@pytest.mark.parametrize("form", FORMS)
 def test_every_format_gives_the_same_sae(world, form):
     root, saes, x = world
-    folder = root / form / "layers.1"
-    expected = saes[write(form, folder, saes)]
-    assert read_sae(folder)[0] == form
-    found = take(world, PretrainedSource("mine", folder, neuronpedia="tiny/1-res"))
+    path, kind = write(form, root / form, saes)
+    expected = saes[kind]
+    assert format_at(path).name == form
+    found = take(world, PretrainedSource("mine", path, neuronpedia="tiny/1-res"))
     assert (
         found.cfg.metadata.hook_name == SITE
         and neuronpedia_url(found, 7) == "https://www.neuronpedia.org/tiny/1-res/7"
@@ -202,55 +164,21 @@ def test_recorded_numbers_are_compared_with_measured_ones(world):
 
 def test_what_does_not_belong_is_refused(world):
     root, saes, x = world
-    folder = root / "dictionary_learning" / "layers.1"
-    write("dictionary_learning", folder, saes)
+    folder, _ = write("dictionary_learning", root / "refused", saes)
     source = PretrainedSource("mine", folder)
     with pytest.raises(UserError, match=f"was trained on {SITE}; expected {SITES[0]}"):
         take(world, source, site=SITES[0])
     with pytest.raises(UserError, match="d_in .*belongs to another model"):
         take(world, source, d_in=999)
-    before = (folder / "ae.safetensors").read_bytes()
-    (folder / "ae.safetensors").write_bytes(before[: len(before) // 2])
-    with pytest.raises(UserError, match="not as the format dictionary_learning has it"):
-        take(world, source)
-    (folder / "ae.safetensors").unlink()
-    (folder / "ae.pt").write_bytes(b"\x80\x04.")
-    with pytest.raises(UserError, match="ae.pt, a pickle.*expected safetensors.*save_file as ae.safetensors"):
+    before = (folder / "ae.pt").read_bytes()
+    (folder / "ae.pt").write_bytes(before[: len(before) // 2])
+    with pytest.raises(UserError, match="ae.pt holds more than tensors or is damaged"):
         take(world, source)
     (folder / "ae.pt").unlink()
-    with pytest.raises(UserError, match="holds no SAE"):
+    with pytest.raises(UserError, match="holds no SAE; expected one of the formats sae_lens"):
         take(world, source)
-
-
-def test_names_of_releases(monkeypatch, tmp_path):
-    with pytest.raises(
-        UserError,
-        match="unknown sae-lens release 'gemma-scope-2b-pt-res-canonica'; did you mean "
-        "'gemma-scope-2b-pt-res-canonical'",
-    ):
-        find_pretrained("gemma-scope-2b-pt-res-canonica:layer_12/width_16k/canonical")
-    with pytest.raises(UserError, match="unknown SAE of gemma-scope"):
-        find_pretrained("gemma-scope-2b-pt-res-canonical:layer_12/width_15k/canonical")
-    with pytest.raises(UserError, match="not in the local cache and HF_HUB_OFFLINE"):
-        find_pretrained("gemma-scope-2b-pt-res-canonical:layer_12/width_16k/canonical")
-    with pytest.raises(UserError, match="is no directory; expected a directory, or RELEASE:ID"):
-        find_pretrained("nowhere")
-    import huggingface_hub
-
-    asked = SimpleNamespace()
-
-    def cached(repository, **options):
-        asked.repository, asked.options = repository, options
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
-    found = find_pretrained("gemma-scope-2b-pt-res-canonical:layer_12/width_16k/canonical")
-    assert asked.repository == "google/gemma-scope-2b-pt-res" and not any(
-        ".pt" in pattern for pattern in asked.options["allow_patterns"]
-    )
-    assert found.neuronpedia == "gemma-2-2b/12-gemmascope-res-16k" and found.directory.name.startswith(
-        "average_l0"
-    )
+    with pytest.raises(UserError, match="there is no SAE"):
+        take(world, PretrainedSource("mine", folder / "nowhere"))
 
 
 def test_which_site_gets_which():
@@ -293,66 +221,49 @@ def test_a_run_mixes_pretrained_and_other_saes(debug_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("layer", "part", "hook"),
+    ("layer", "part", "place"),
     [
         (1, "", SITE),
         (1, "resid_post_layer_1", SITE),
+        (2, "resid_pre_layer_2", SITE),
+        (7, "model.layers.1", SITE),
         (1, "mlp_out_layer_1", "blocks.1.hook_mlp_out"),
         (1, "attn_out_layer_1", "blocks.1.hook_attn_out"),
-        (1, "resid_pre_layer_1", "blocks.1.hook_resid_pre"),
+        (1, "resid_pre_layer_1", SITES[0]),
         (2, "made_up_layer_2", "'made_up_layer_2' of block 2"),
     ],
 )
-def test_the_place_in_the_block_counts_too(world, layer, part, hook):
+def test_the_place_in_the_block_counts_too(world, layer, part, place):
     """An SAE of the MLP's output is none of the residual stream, however well it reconstructs it."""
     root, saes, _ = world
-    folder = root / "dictionary_learning" / "layers.1"
-    write("dictionary_learning", folder, saes)
+    folder, _ = write("dictionary_learning", root / "places", saes)
     config = json.loads((folder / "config.json").read_text())
     config["trainer"] |= {"layer": layer, "submodule_name": part}
     (folder / "config.json").write_text(json.dumps(config))
-    assert read_sae(folder)[1].hook == hook
-    if hook == SITE:
+    if place == SITE:
         assert take(world, PretrainedSource("mine", folder)).cfg.metadata.hook_name == SITE
     else:
-        with pytest.raises(UserError, match=f"was trained on {re.escape(hook)}; expected {SITE}"):
+        with pytest.raises(UserError, match=f"was trained on {re.escape(place)}; expected {SITE}"):
             take(world, PretrainedSource("mine", folder))
 
 
 @pytest.mark.parametrize(
-    ("name", "hook"),
+    ("name", "says"),
     [
-        ("layers.1", SITE),
-        ("layers.1.mlp", "blocks.1.hook_mlp_out"),
-        ("layers.1.self_attn", "blocks.1.hook_attn_out"),
-        ("model.layers.1", SITE),
-        ("unnamed", ""),
+        ("layers.1", ""),
+        ("model.layers.1", ""),
+        ("layers.1.mlp", "was trained on blocks.1.hook_mlp_out"),
+        ("layers.1.self_attn", "was trained on blocks.1.hook_attn_out"),
+        ("embed_tokens", "was trained on hook_embed"),
+        ("unnamed", "Unrecognized Sparsify folder: unnamed"),
     ],
 )
-def test_a_folder_of_sparsify_says_its_place(world, name, hook):
+def test_a_folder_of_sparsify_says_its_place(world, name, says):
     root, saes, _ = world
-    folder = root / "sparsify" / name
-    write("sparsify", folder, saes)
-    assert read_sae(folder)[1].hook == hook
-
-
-def test_a_dictionary_that_does_not_subtract_its_bias(world):
-    """`AutoEncoderNew`: relu(W x + b_enc), then W_dec f + `decoder.bias`."""
-    root, _, x = world
-    folder, (d_in, d_sae) = root / "dictionary_learning" / "new", (x.shape[1], 40)
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    encoder, decoder = torch.randn(d_sae, d_in) / d_in**0.5, torch.randn(d_in, d_sae) / d_sae**0.5
-    inner, outer = torch.randn(d_sae) * 0.1, x.mean(0)
-    tensors = {
-        "encoder.weight": encoder,
-        "encoder.bias": inner,
-        "decoder.weight": decoder,
-        "decoder.bias": outer,
-    }
-    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "ae.safetensors")
-    trainer = {"dict_class": "AutoEncoderNew", "activation_dim": d_in, "dict_size": d_sae, "layer": 1}
-    (folder / "config.json").write_text(json.dumps({"trainer": trainer}))
-    found = open_pretrained(PretrainedSource("mine", folder), site=SITE, d_in=d_in)
-    right = torch.relu(x @ encoder.T + inner) @ decoder.T + outer
-    torch.testing.assert_close(found.decode(found.encode(x)), right, rtol=1e-4, atol=1e-4)
+    path, _ = write("sparsify", root / "sparsify", saes)
+    path = path.rename(path.with_name(name))
+    if not says:
+        assert take(world, PretrainedSource("mine", path)).cfg.metadata.hook_name == SITE
+        return
+    with pytest.raises(UserError, match=says):
+        take(world, PretrainedSource("mine", path))

@@ -6,6 +6,7 @@ Adding a method is one file that adds its card, and one line here.
 from emocircuits.attribution.methods import (  # noqa: F401 - each adds itself
     atp_star,
     attribution_patching,
+    checked,
     exact,
     integrated_gradients,
     relp,

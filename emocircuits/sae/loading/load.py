@@ -12,9 +12,8 @@ from emocircuits.sae.loading.handle import load_sae
 from emocircuits.sae.loading.pretrained import (
     Owner,
     find_pretrained,
-    is_release,
     open_pretrained,
-    sources_in,
+    sites_at,
 )
 from emocircuits.sae.loading.registered import (
     find_registered,
@@ -22,6 +21,7 @@ from emocircuits.sae.loading.registered import (
     read_registry,
     shipped_registry,
 )
+from emocircuits.sae.loading.releases import is_release, sources_in
 from emocircuits.sae.rows import checked_rows
 
 
@@ -36,8 +36,8 @@ def load_saes(
     Args:
         source: a directory that `train_saes` or a run filled (`<site>/cfg.json`); the name of SAEs in the
             registry that ships (`organism-topk`); a sae-lens release (`gemma-scope-2-1b-it-res`), of which
-            each layer's SAE with a page on Neuronpedia is taken, the narrowest; or layer or site ->
-            `RELEASE:ID` or the directory of one SAE in any known format.
+            each layer's SAE with a page on Neuronpedia is taken, the narrowest; a path at which SAEs lie in
+            any known format; or layer or site -> `RELEASE:ID` or the path of an SAE.
         layers: numbers of layers, or their sites; all that there are by default. A release needs them.
         store: activations of the model. With them each SAE is measured, and refused where its L0 or
             reconstruction is far off; without them nothing is measured.
@@ -68,9 +68,13 @@ def _openers(
     """site -> what opens its SAE."""
     if isinstance(source, Mapping):
         return {_site(layer): _pretrained(str(name), _site(layer), store) for layer, name in source.items()}
-    if Path(source).expanduser().is_dir():
-        folders = [path.parent for path in Path(source).expanduser().glob("*/cfg.json")]
-        return {path.name: _trained(path, store) for path in folders if is_stream(path.name)}
+    path = Path(source).expanduser()
+    if path.exists():
+        folders = [one.parent for one in path.glob("*/cfg.json") if is_stream(one.parent.name)]
+        if folders:
+            return {folder.name: _trained(folder, store) for folder in folders}
+        sites = sites_at(path) if wanted is None else wanted
+        return {site: _pretrained(str(source), site, store) for site in sites}
     registry, name = shipped_registry(), str(source)
     known = {entry.name for entry in read_registry(registry)} if registry.is_file() else set()
     if name in known:

@@ -16,7 +16,7 @@ What a loader gets wrong is mended here, with the reason beside it.
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,9 @@ from typing import IO, Any
 
 import torch
 from huggingface_hub.errors import EntryNotFoundError
+from sae_lens.loading import pretrained_sae_loaders
 from safetensors import safe_open
 from safetensors.torch import load_file
-from sae_lens.loading import pretrained_sae_loaders
 from torch import Tensor
 
 from emocircuits.errors import UserError
@@ -121,18 +121,25 @@ def read(request: Request) -> RawSAE:
     return RawSAE(config, tensors, place, about, _scale(seen, config["d_in"]) if scaled else 1.0)
 
 
-def named_place(loader: str, repository: str, folder: str) -> str | None:
-    """The place that a loader reads out of the names of a repository and a folder, without any file; None
-    where it needs one.
+def named_places(loader: str, repository: str, folders: Iterable[str]) -> dict[str, str]:
+    """The places that a loader reads out of the names of a repository and its folders, without any file;
+    those that it needs files for are left out.
     """
+    found, module, seen = {}, None, []
+    for folder in folders:
+        request = Request(loader, repository, folder, _nothing)
+        if module is None:
+            module, seen = _loaders(request)
+        try:
+            getter = module.NAMED_PRETRAINED_SAE_CONFIG_GETTERS[loader]
+            found[folder] = _place(request, getter(**_arguments(request)), seen)
+        except EntryNotFoundError:
+            continue
+    return found
 
-    def nothing(name: str) -> Path:
-        raise EntryNotFoundError(name)
 
-    try:
-        return read_place(Request(loader, repository, folder, nothing))
-    except EntryNotFoundError:
-        return None
+def _nothing(name: str) -> Path:
+    raise EntryNotFoundError(name)
 
 
 def _arguments(request: Request) -> dict[str, Any]:
@@ -146,8 +153,8 @@ def _arguments(request: Request) -> dict[str, Any]:
 
 
 def _place(request: Request, config: dict[str, Any], seen: list[dict[str, Any]]) -> str:
-    """Where an SAE reads. sae-lens takes every SAE of dictionary_learning and sparsify for one of the residual
-    stream; the settings of the one and the folders of the other know better.
+    """Where an SAE reads. sae-lens takes every SAE of dictionary_learning and sparsify for one of the
+    residual stream; the settings of the one and the folders of the other know better.
     """
     if request.loader == "dictionary_learning_1":
         trainer = _trainer(seen)
@@ -206,7 +213,7 @@ def _loaders(request: Request) -> tuple[Any, list[dict[str, Any]]]:
         except EntryNotFoundError:
             return SHAPES
         with safe_open(path, framework="pt") as file:
-            return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}
 
     def settings(file: IO[str]) -> dict[str, Any]:
         text = file.read(CONFIG_LIMIT + 1)

@@ -1,20 +1,19 @@
-"""Pretrained SAEs by name: `RELEASE:ID` of a sae-lens release, or a directory in any of the known formats.
+"""Pretrained SAEs by name: `RELEASE:ID` of a sae-lens release, or the path of one in any known format.
 
 What is used in a run is sae-lens' pair again, with the site, the model and where it came from in its
-metadata, any scale of its inputs folded into its weights. Nothing is believed: L0 and FVU are measured on the
-run's own activations.
+metadata, any scale of its inputs folded into its weights. Nothing is believed: an SAE that says that it reads
+another place is refused, and L0 and FVU are measured on the run's own activations.
 """
 
-import os
-import re
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from jaxtyping import Float
 from sae_lens import SAE
 from torch import Tensor
@@ -24,12 +23,14 @@ from emocircuits.errors import UserError, unknown
 from emocircuits.io.atomic import write_bytes
 from emocircuits.names import layer_of
 from emocircuits.progress import say
-from emocircuits.sae.loading.formats import RawSAE, read_sae
+from emocircuits.sae.loading.formats import format_at, saes_at
 from emocircuits.sae.loading.handle import load_sae
+from emocircuits.sae.loading.loaders import RawSAE, Request, read, read_place
+from emocircuits.sae.loading.places import check_place, place_of
 from emocircuits.sae.loading.registered import FVU_RATIO, FVU_SLACK, L0_RATIO
+from emocircuits.sae.loading.releases import SHOWN, Published, saes_of
 from emocircuits.sae.quality import encode_dense
 
-FILES = ["*.json", "*.safetensors", "*.npz"]
 WORTHLESS = 0.95  # of the variance unexplained: no better than the mean
 
 
@@ -39,18 +40,20 @@ class PretrainedSource:
 
     Attributes:
         name: as it was asked for.
-        directory: where its files lie.
+        path: where its files lie; None for an SAE of a release.
         l0, fvu: what its release says of it; 0 where it says nothing.
         neuronpedia: its id on Neuronpedia, e.g. `gemma-2-2b/12-gemmascope-res-16k`; "" where it has none.
         scale: what its release says its inputs are multiplied by; 0 where it says nothing.
+        published: the SAE of a release; None for files that lie here.
     """
 
     name: str
-    directory: Path
+    path: Path | None = None
     l0: float = 0.0
     fvu: float = 0.0
     neuronpedia: str = ""
     scale: float = 0.0
+    published: Published | None = None
 
 
 def parse_pretrained(entries: Sequence[str], sites: Sequence[str]) -> dict[str, str]:
@@ -76,107 +79,47 @@ def parse_pretrained(entries: Sequence[str], sites: Sequence[str]) -> dict[str, 
 
 
 def find_pretrained(name: str) -> PretrainedSource:
-    """The files a name means; those of a release come from the local cache or the Hugging Face hub.
+    """What a name means; the files of a release are looked for when it is opened.
 
     Raises:
-        UserError: neither a directory nor a known release and id, or the hub cannot be reached.
+        UserError: neither a path nor a known release and id.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    if path.exists():
         return PretrainedSource(name, path)
     release, colon, sae_id = name.partition(":")
     if not colon:
         raise UserError(
             f"'{name}' is no directory", expected="a directory, or RELEASE:ID of a sae-lens release"
         )
-    about = _release(release)
-    if sae_id not in about.saes_map:
-        raise unknown(f"SAE of {release}", sae_id, about.saes_map)
-    folder = about.saes_map[sae_id]
-    root = _fetch(
-        name,
-        about.repo_id,
-        [f"{folder}/{pattern}" for pattern in FILES] + [f"{folder}/*/{pattern}" for pattern in FILES],
-    )
-    explained = about.expected_var_explained.get(sae_id, 1.0)
-    return PretrainedSource(
-        name,
-        root / folder,
-        float(about.expected_l0.get(sae_id, 0.0)),
-        1.0 - explained if explained < 1 else 0.0,
-        about.neuronpedia_id.get(sae_id) or "",
-        float(about.norm_scaling_factor.get(sae_id, 0.0)),
-    )
+    saes = saes_of(release)
+    if sae_id not in saes:
+        raise unknown(f"SAE of {release}", sae_id, saes)
+    sae = saes[sae_id]
+    return PretrainedSource(name, None, sae.l0, sae.fvu, sae.neuronpedia, sae.scale, sae)
 
 
-def sources_in(release: str, layers: Sequence[int]) -> dict[int, str]:
-    """The SAEs of a release after some layers, `RELEASE:ID`: where it has several of one layer those with a
-    page on Neuronpedia, the narrowest of them.
+def sites_at(path: Path) -> tuple[str, ...]:
+    """The sites that the SAEs at a path say they read.
 
     Raises:
-        UserError: no such release, no SAE after a layer, or several that are as good.
+        UserError: no SAE, or one that does not say.
     """
-    about, found = _release(release), {}
-    for layer in layers:
-        ids = [name for name in about.saes_map if _reads_after(name, layer)]
-        rank = {name: (not about.neuronpedia_id.get(name), _width(name)) for name in ids}
-        best = [name for name in ids if rank[name] == min(rank.values())]
-        if len(best) != 1:
-            raise UserError(
-                f"{release} has {len(ids)} SAEs after layer {layer}",
-                expected="one that stands out",
-                cure=f"name it: load_saes({{{layer}: '{release}:ID'}}); its ids are "
-                f"{', '.join(ids or about.saes_map)}",
-            )
-        found[layer] = f"{release}:{best[0]}"
-    return found
-
-
-def is_release(name: str) -> bool:
-    """Whether sae-lens knows a release of this name."""
-    return name in _releases()
-
-
-def _release(name: str) -> Any:
-    releases = _releases()
-    if name not in releases:
-        raise unknown("sae-lens release", name, releases)
-    return releases[name]
-
-
-def _releases() -> Any:
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    return get_pretrained_saes_directory()
-
-
-def _reads_after(sae_id: str, layer: int) -> bool:
-    number = re.search(r"(?:^|/)(?:layer_|blocks\.)(\d+)(?=[/_.]|$)", sae_id)
-    return number is not None and int(number[1]) == layer and not re.search("resid_(pre|mid)", sae_id)
-
-
-def _width(sae_id: str) -> float:
-    width = re.search(r"width_(\d+)(k|m)", sae_id)
-    return int(width[1]) * {"k": 1e3, "m": 1e6}[width[2]] if width else 0.0
-
-
-def _fetch(name: str, repository: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    with suppress(OSError):  # not in the local cache: ask the hub below
-        return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+    places = {sae: _place_of_files(sae) for sae in saes_at(path)}
+    silent = next((sae for sae, place in places.items() if not place), None)
+    if silent is not None:
         raise UserError(
-            f"the SAE '{name}' is not in the local cache and HF_HUB_OFFLINE is set",
-            cure="fetch it where there is a network, or give a directory",
+            f"the SAE {silent} does not say which layer it reads",
+            cure="name it: layers=[…], or {layer: path}",
         )
-    try:
-        return Path(snapshot_download(repository, allow_patterns=patterns))
-    except Exception as error:  # every network library has its own errors
-        raise UserError(
-            f"cannot fetch the SAE '{name}' from {repository} ({type(error).__name__})",
-            cure="check the network, or give a directory",
-        ) from error
+    return tuple(dict.fromkeys(place for place in places.values() if place.endswith("hook_resid_post")))
+
+
+def _place_of_files(path: Path) -> str:
+    form = format_at(path)
+    assert form is not None
+    with _reading(str(path), form.name):
+        return read_place(form.request(path))
 
 
 @dataclass(frozen=True)
@@ -239,12 +182,14 @@ def open_pretrained(
     Raises:
         UserError: another site, width or kind of SAE, an unknown scale, or L0 or FVU far off.
     """
-    form, raw = read_sae(source.directory)
-    if raw.hook and raw.hook != site:
+    form, request = _request(source, site)
+    # what it reads is known from names or settings, before weights are fetched
+    with _reading(source.name, form):
+        check_place(source.name, read_place(request), site)
+        raw = read(request)
+    if raw.config["architecture"] == "temporal":
         raise UserError(
-            f"the SAE {source.name} was trained on {raw.hook}",
-            expected=site,
-            cure="give it under its own site",
+            f"the SAE {source.name} reads a text as a whole", expected="an SAE that reads one token at a time"
         )
     if d_in is not None and int(raw.config["d_in"]) != d_in:
         raise UserError(
@@ -274,23 +219,69 @@ def open_pretrained(
     return sae
 
 
+def _request(source: PretrainedSource, site: str) -> tuple[str, Request]:
+    """The name of the format, and what sae-lens is asked for."""
+    if source.published is not None:
+        check_place(source.name, source.published.place, site)
+        return source.published.loader, source.published.request
+    assert source.path is not None
+    there = saes_at(source.path)
+    if len(there) > 1:
+        places = {path: _place_of_files(path) for path in there}
+        fit = [path for path in there if places[path] == place_of(site)]
+        if len(fit) != 1:
+            named = ", ".join(str(path.relative_to(source.path)) for path in (fit or there)[:SHOWN])
+            raise UserError(
+                f"{source.name} has {len(fit)} SAEs of {site}", expected="one", cure=f"name one of {named}"
+            )
+        there = tuple(fit)
+    form = format_at(there[0])
+    assert form is not None
+    return form.name, form.request(there[0])
+
+
+@contextmanager
+def _reading(name: str, form: str) -> Iterator[None]:
+    """Whatever sae-lens meets in foreign files is the files' fault, and one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except EntryNotFoundError as error:
+        raise UserError(
+            f"the SAE {name} lacks a file ({error})",
+            cure="get its files again; those of a release where there is a network",
+        ) from error
+    except Exception as error:
+        raise UserError(
+            f"the SAE {name} is not as the format {form} has it ({type(error).__name__}: {_first(error)})",
+            cure="get its files again",
+        ) from error
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
 def _build(source: PretrainedSource, raw: RawSAE, activations: Float[Tensor, "row d_in"] | None) -> SAE:
     config = {key: value for key, value in raw.config.items() if key != "metadata"}
-    folded = config.get("normalize_activations") == "expected_average_only_in" or raw.scale != 1.0
-    config |= {
-        "normalize_activations": "none" if folded else config.get("normalize_activations", "none"),
-        "device": "cpu",
-        "dtype": "float32",
-    }
+    folded = config.get("normalize_activations") == "expected_average_only_in"
+    config["normalize_activations"] = "none" if folded else config.get("normalize_activations") or "none"
     tensors = {name: value.float().contiguous() for name, value in raw.tensors.items()}
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise UserError(
+                f"the SAE {source.name} holds NaN or infinity in {name}", cure="get its files again"
+            )
     try:
-        sae = SAE.from_dict(config)
+        # made without memory: the weights that were read become its own
+        sae = SAE.from_dict(config | {"device": "meta", "dtype": "float32"})
+        sae.cfg.device = "cpu"
         sae.process_state_dict_for_loading(tensors)
-        sae.load_state_dict(tensors)
+        sae.load_state_dict(tensors, assign=True)
     except Exception as error:  # whatever sae-lens meets in a foreign file is the file's fault
         raise UserError(
-            f"sae-lens cannot take the SAE {source.name} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]})",
+            f"sae-lens cannot take the SAE {source.name} ({type(error).__name__}: {_first(error)})",
             cure="check its files",
         ) from error
     if folded:

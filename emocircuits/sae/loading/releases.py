@@ -16,10 +16,12 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from emocircuits.errors import UserError, unknown
 from emocircuits.names import residual_site
-from emocircuits.sae.loading.loaders import Request, named_place
+from emocircuits.sae.loading.loaders import Request, named_places
 from emocircuits.sae.loading.places import place_in_name
 
-UNUSED = "sparsity.safetensors"  # how often features fired in training: sae-lens fetches it, nothing here reads it
+UNUSED = (
+    "sparsity.safetensors"  # how often features fired in training: sae-lens fetches it, nothing here reads it
+)
 USUAL_L0 = 100.0
 WIDTHS = {"": 1.0, "k": 1e3, "m": 1e6}
 SHOWN = 12
@@ -95,6 +97,7 @@ def saes_of(release: str) -> dict[str, Published]:
     if release not in directory:
         raise unknown("sae-lens release", release, directory)
     about, loader = directory[release], get_conversion_loader_name(release)
+    named = named_places(loader, about.repo_id, about.saes_map.values())
     return {
         sae_id: Published(
             release,
@@ -103,7 +106,7 @@ def saes_of(release: str) -> dict[str, Published]:
             folder,
             about.model,
             loader,
-            _place(loader, about.repo_id, folder, sae_id),
+            named.get(folder) or _place(loader, folder, sae_id),
             float(about.expected_l0.get(sae_id) or 0.0),
             max(0.0, 1.0 - float(about.expected_var_explained.get(sae_id, 1.0))),
             about.neuronpedia_id.get(sae_id) or "",
@@ -115,8 +118,8 @@ def saes_of(release: str) -> dict[str, Published]:
 
 def sources_in(release: str, layers: Sequence[int]) -> dict[int, str]:
     """The SAEs of a release after some layers, `RELEASE:ID`. Where it has several of one layer: those with a
-    page on Neuronpedia, the narrowest of them, and of these the one whose L0 is nearest to 100 where the
-    release says it, which is how Gemma Scope chose the one to look at first.
+    page on Neuronpedia, of these those that were trained to the end, the narrowest of them, and of these the
+    one whose L0 is nearest to 100 where the release says it: so Gemma Scope chose the one to look at first.
 
     Raises:
         UserError: no such release, no SAE after a layer, or several that are as good.
@@ -128,11 +131,11 @@ def sources_in(release: str, layers: Sequence[int]) -> dict[int, str]:
         if len(best) != 1:
             ids = [sae.sae_id for sae in best or saes_of(release).values()]
             shown = ", ".join(ids[:SHOWN]) + (f", … ({len(ids)} in all)" if len(ids) > SHOWN else "")
+            which = "as good are" if best else "its ids are"
             raise UserError(
                 f"{release} has {len(there)} SAEs after layer {layer}",
                 expected="one that stands out",
-                cure=f"name it: load_saes({{{layer}: '{release}:ID'}}); {'its ids' if not best else 'as good'} "
-                f"are {shown}",
+                cure=f"name it: load_saes({{{layer}: '{release}:ID'}}); {which} {shown}",
             )
         found[layer] = best[0].name
     return found
@@ -140,7 +143,15 @@ def sources_in(release: str, layers: Sequence[int]) -> dict[int, str]:
 
 def best_of(saes: Sequence[Published]) -> list[Published]:
     """Those of the SAEs of one place that stand out."""
-    rank = {sae: (not sae.neuronpedia, sae.width, abs(sae.l0 - USUAL_L0) if sae.l0 else 0.0) for sae in saes}
+    rank = {
+        sae: (
+            not sae.neuronpedia,
+            "_step_" in sae.sae_id,
+            sae.width,
+            abs(sae.l0 - USUAL_L0) if sae.l0 else 0.0,
+        )
+        for sae in saes
+    }
     return [sae for sae in saes if rank[sae] == min(rank.values())]
 
 
@@ -172,10 +183,7 @@ def find_on_hub(sae: Published, name: str) -> Path:
         ) from error
 
 
-def _place(loader: str, repository: str, folder: str, sae_id: str) -> str:
-    named = named_place(loader, repository, folder)
-    if named is not None:
-        return named
+def _place(loader: str, folder: str, sae_id: str) -> str:
     if "transcoder" in loader:
         return f"{sae_id} (a transcoder)"
     return place_in_name(sae_id) or place_in_name(folder)
