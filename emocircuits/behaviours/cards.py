@@ -125,3 +125,21 @@ add_behaviour(
     natural={"own": 0},
     scenario="sycophancy.toml",
 )
+
+add_behaviour(
+    name="felt_very",
+    title="Felt very sad",
+    summary="Somebody had a loss, or luck; how they felt is told next, in sad words or in happy ones. A "
+    "positive control: emotion directions move it in any model.",
+    materials={},
+    natural={"natural": 0},
+)
+
+add_behaviour(
+    name="revenge",
+    title="Revenge",
+    summary="Somebody was wronged, or helped, by another and makes up their mind what to do: to harm the other, "
+    "or to do them good. A positive control.",
+    materials={},
+    natural={"natural": 0},
+)

@@ -182,14 +182,17 @@ def _class_scores(
 
 
 def _of_topics(counts: Int[np.ndarray, "text word"], topics: Int[np.ndarray, "text"]) -> np.ndarray:
-    """The words that stand out most in each topic, by how much likelier they are there than on the whole."""
+    """The words that stand out most in each topic: by how much likelier they are there than on the whole,
+    among those that occur there at least as often as in all other topics together.
+    """
     scores = _class_scores(counts, topics, int(topics.max()) + 1)
     whole = np.log((counts.sum(axis=0) + 1.0) / (counts.sum() + counts.shape[1]))
     frequency = np.stack([counts[topics == topic].sum(axis=0) for topic in range(len(scores))])
-    gain = frequency * (scores - whole)
+    gain = np.where(frequency >= counts.sum(axis=0) / 2, frequency * (scores - whole), 0)
     chosen = np.zeros(counts.shape[1], dtype=bool)
     for row in gain:
-        chosen[np.argsort(row)[::-1][:TOPIC_WORDS]] = True
+        best = np.argsort(row)[::-1][:TOPIC_WORDS]
+        chosen[best[row[best] > 0]] = True
     return chosen
 
 

@@ -17,7 +17,7 @@ def model(request, tmp_path_factory):
     return natural_model(family, vocabulary, tmp_path_factory.mktemp(family))
 
 
-@pytest.mark.parametrize(("name", "most"), [("blackmail", 12), ("reward_hacking", 7), ("sycophancy", 12)])
+@pytest.mark.parametrize(("name", "most"), [("blackmail", 64), ("reward_hacking", 64), ("sycophancy", 64)])
 def test_all_three_sides_have_one_length_and_differ_in_circumstances_alone(model, name, most):
     bound = bind(BEHAVIOURS.get(name), model, ["natural"])
     pairs = bound.find + bound.score
@@ -43,7 +43,7 @@ def test_transcripts_have_none_to_four_failures_with_passed_controls(model):
     pairs = bound.find + bound.score
     assert {pair.details["failures"] for pair in pairs} == {0, 1, 2, 3, 4} and len(
         {pair.details["frame"] for pair in pairs}
-    ) == 7
+    ) == 14
     for pair in pairs:
         assert pair.clean.count("fail") >= pair.details["failures"] and "fail" not in pair.corrupt
         assert pair.corrupt.count("pass") >= pair.details["failures"]
@@ -63,7 +63,7 @@ def test_long_prompts_are_long_and_still_aligned(model):
 def test_unaligned_variants_keep_the_first_wording(model):
     pairs = natural_pairs(read_scenario(NATURAL / "blackmail.toml"), model, align=False)
     assert (
-        len(pairs) == 16
+        len(pairs) == 68
         and "The clock says four forty" in pairs[0].clean
         and "The clock says nine ten" in pairs[0].corrupt
     )

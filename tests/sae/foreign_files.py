@@ -1,5 +1,5 @@
-"""SAEs with random or given weights, in the files of the projects that publish some, and what each computes by
-its own definition.
+"""SAEs with random or given weights, in the files of the projects that publish some, and what each computes
+by its own definition.
 
 Weights are plain: `encoder` [d_in, d_sae], `decoder` [d_sae, d_in], and the biases as each project's formula
 has them.
@@ -102,31 +102,35 @@ def write_gemma_scope_2(folder: Path, w: Weights, hook: str) -> Callable[[Tensor
     return w.jumprelu
 
 
-def write_llama_scope(folder: Path, w: Weights, hook: str) -> Callable[[Tensor], Tensor]:
-    """JumpReLU of inputs times SCALE, with one threshold, which is in units of the unscaled inputs."""
+def write_llama_scope(
+    folder: Path, w: Weights, hook: str, scale: float = SCALE
+) -> Callable[[Tensor], Tensor]:
+    """JumpReLU of inputs times a scale, with one threshold, which is in units of the unscaled inputs."""
     d_in, d_sae = w.encoder.shape
     settings = {
         "d_model": d_in,
         "d_sae": d_sae,
-        "jump_relu_threshold": float(w.threshold[0]) / SCALE,
+        "jump_relu_threshold": float(w.threshold[0]) / scale,
         "hook_point_in": hook,
-        "dataset_average_activation_norm": {"in": d_in**0.5 / SCALE},
+        "dataset_average_activation_norm": {"in": d_in**0.5 / scale},
     }
     (folder / "hyperparams.json").write_text(json.dumps(settings))
     (folder / "checkpoints").mkdir(exist_ok=True)
     save_file({**linear(w), "decoder.bias": w.b_dec}, folder / "checkpoints" / "final.safetensors")
-    return lambda x: w.jumprelu(x * SCALE, threshold=w.threshold[:1]) / SCALE
+    return lambda x: w.jumprelu(x * scale, threshold=w.threshold[:1]) / scale
 
 
-def write_llama_scope_r1(folder: Path, w: Weights, hook: str) -> Callable[[Tensor], Tensor]:
-    """JumpReLU of inputs times SCALE, one threshold per feature."""
+def write_llama_scope_r1(
+    folder: Path, w: Weights, hook: str, scale: float = SCALE
+) -> Callable[[Tensor], Tensor]:
+    """JumpReLU of inputs times a scale, one threshold per feature."""
     d_in, d_sae = w.encoder.shape
     settings = {"d_model": d_in, "expansion_factor": d_sae // d_in, "hook_point_in": hook}
-    norm = {"dataset_average_activation_norm": {"in": d_in**0.5 / SCALE}}
+    norm = {"dataset_average_activation_norm": {"in": d_in**0.5 / scale}}
     (folder / "config.json").write_text(json.dumps(settings | norm))
     tensors = {**linear(w), "decoder.bias": w.b_dec, "log_jumprelu_threshold": w.threshold.log()}
     save_file(tensors, folder / "sae_weights.safetensors")
-    return lambda x: w.jumprelu(x * SCALE) / SCALE
+    return lambda x: w.jumprelu(x * scale) / scale
 
 
 def write_dictionary(

@@ -7,7 +7,7 @@ from fixtures.planted_store import SITES, planted_store
 from emocircuits.errors import UserError
 from emocircuits.sae import SAESettings, train_saes
 from emocircuits.sae.loading.load import load_saes
-from emocircuits.sae.loading.pretrained import sources_in
+from emocircuits.sae.loading.releases import sources_in
 
 SETTINGS = SAESettings(expansion=2, k=4, training_rows=5_000, batch_size=250)
 
@@ -67,6 +67,20 @@ def test_a_release_gives_the_narrowest_sae_with_a_page():
     }
     canonical = "gemma-scope-2b-pt-res-canonical"
     assert sources_in(canonical, [1]) == {1: f"{canonical}:layer_1/width_16k/canonical"}
-    with pytest.raises(UserError, match="has 0 SAEs after layer 2"):
-        sources_in("gpt2-small-res-jb", [2])
-    assert sources_in("gpt2-small-res-jb", [11]) == {11: "gpt2-small-res-jb:blocks.11.hook_resid_post"}
+    # the stream before a block is the stream after the one before it
+    assert sources_in("gpt2-small-res-jb", [2, 10, 11]) == {
+        2: "gpt2-small-res-jb:blocks.3.hook_resid_pre",
+        10: "gpt2-small-res-jb:blocks.11.hook_resid_pre",
+        11: "gpt2-small-res-jb:blocks.11.hook_resid_post",
+    }
+    with pytest.raises(UserError, match="has 0 SAEs after layer 12.*its ids are blocks.0.hook_resid_pre"):
+        sources_in("gpt2-small-res-jb", [12])
+
+
+def test_of_several_the_one_near_the_usual_l0_and_none_at_random():
+    name = "gemma-scope-2-1b-it-res-all"
+    assert sources_in(name, [10]) == {10: f"{name}:layer_10_width_16k_l0_big"}  # 120, the other has 20
+    # a sweep over sparsities without a stated L0: the steps of training are left out, six are as good
+    sweep = "sae_bench_gemma-2-2b_topk_width-2pow12_date-1109"
+    with pytest.raises(UserError, match="48 SAEs after layer 12.*as good are .*trainer_0, .*trainer_5$"):
+        sources_in(sweep, [12])
