@@ -21,6 +21,7 @@ def sample_continuations(
     uniforms: Sequence[Float[np.ndarray, "_"]],
     *,
     temperature: float = 1.0,
+    top_p: float = 1.0,
     banned: Bool[Tensor, "row d_vocab"] | None = None,
     stop: Sequence[int] = (),
 ) -> list[list[int]]:
@@ -34,6 +35,7 @@ def sample_continuations(
         prompts: token ids, none empty; prompts of similar length waste no work.
         uniforms: per prompt, numbers in [0, 1), one for each new token.
         temperature: logits are divided by it before the softmax; 0 takes the most likely token.
+        top_p: tokens are drawn from the likeliest whose probabilities add up to it (Holtzman et al. 2020).
         banned: per row, tokens that get probability 0 (the rest is renormalised).
         stop: tokens that end a text; they are not part of it.
 
@@ -54,7 +56,11 @@ def sample_continuations(
             for numbers, length, step in zip(uniforms, lengths, steps, strict=True)
         ]
         chosen = choose(
-            out.logits[:, -1].cpu(), torch.tensor(now, dtype=torch.float64), temperature, banned
+            out.logits[:, -1].cpu(),
+            torch.tensor(now, dtype=torch.float64),
+            temperature,
+            banned=banned,
+            top_p=top_p,
         ).tolist()
         for row, token in enumerate(chosen):
             if position < lengths[row]:
@@ -74,7 +80,9 @@ def choose(
     logits: Float[Tensor, "row d_vocab"],
     uniform: Float[Tensor, "row"],
     temperature: float,
-    banned: Bool[Tensor, "row d_vocab"] | None,
+    *,
+    banned: Bool[Tensor, "row d_vocab"] | None = None,
+    top_p: float = 1.0,
 ) -> Int[Tensor, "row"]:
     """One token per row: the first whose cumulative probability exceeds the row's uniform number."""
     logits = logits.double()
@@ -82,7 +90,12 @@ def choose(
         logits = logits.masked_fill(banned, float("-inf"))
     if temperature == 0:
         return logits.argmax(-1)
-    cumulative = (logits / temperature).softmax(-1).cumsum(-1)
+    probabilities = (logits / temperature).softmax(-1)
+    if top_p < 1:
+        likely, order = probabilities.sort(-1, descending=True)
+        beyond = likely.cumsum(-1) - likely >= top_p  # those before them have enough already
+        probabilities = probabilities.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0)
+    cumulative = probabilities.cumsum(-1)
     # Scaling by the total keeps a number near 1 off the end, where rounding leaves the sum below it.
     return torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True)[
         :, 0

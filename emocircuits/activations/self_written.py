@@ -16,13 +16,13 @@ from emocircuits.activations.asked_stories import AskedMaterial
 from emocircuits.activations.prompts import LabelledText
 from emocircuits.activations.story_files import read_stories, stories_jsonl
 from emocircuits.activations.story_material import Opening, StoryMaterial, story_material
-from emocircuits.activations.story_writer import StorySettings, StoryWriter
+from emocircuits.activations.story_writer import StorySettings, StoryWriter, report_path
 from emocircuits.errors import Failure, UserError
 from emocircuits.io.atomic import write_text
 from emocircuits.provenance import sha256_bytes, sha256_file, sha256_json
 
 __all__ = ["WritingPlan", "StorySettings", "read_report", "read_stories", "report_path", "write_stories"]
-SCHEMA = "emocircuits/self-written-stories/1"
+SCHEMA = "emocircuits/self-written-stories/2"
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ def write_stories(
 ) -> list[LabelledText]:
     """Lets the model write stories, or reads them back where the same call has written them before.
 
-    Next to `out_path` (JSONL, readable with `read_stories`) lies `<out_path>.report.json` with the counts. A
-    killed call resumes after the last finished batch and ends with the same texts.
+    Next to `out_path` (JSONL, readable with `read_stories`) lies `<out_path>.report.json` with the counts and
+    all that was ever written. A killed call resumes after the last finished batch and ends with the same
+    texts; a call that asks for more stories, or for others, writes those alone that are not there yet.
 
     Args:
         model: a `LanguageModel`.
@@ -96,21 +97,15 @@ def write_stories(
     """
     settings, material, out_path = settings or StorySettings(), material or story_material(), Path(out_path)
     emotions, openings = material.check(plan.emotions), plan.openings(material)
-    identity = sha256_json(
-        [
-            model.content_hash,
-            plan.seed,
-            asdict(settings),
-            [
-                [asdict(opening.label), opening.request] if opening.request else asdict(opening.label)
-                for opening in openings
-            ],
-            {emotion: material.forbidden[emotion] for emotion in (*emotions, "")},
-        ]
-    )
-    if out_path.exists():
-        return _written_before(out_path, identity)
-    writer = StoryWriter(model, material, settings, plan.seed, openings, identity, out_path)
+    ground = sha256_json([model.content_hash, plan.seed, asdict(settings), dict(material.forbidden)])
+    asked_for = [
+        [asdict(opening.label), opening.request] if opening.request else asdict(opening.label)
+        for opening in openings
+    ]
+    identity = sha256_json([ground, asked_for])
+    if out_path.exists() and _is_this(out_path, identity, ground):
+        return read_stories(out_path)
+    writer = StoryWriter(model, material, settings, plan.seed, openings, ground, out_path)
     writer.write()
     texts = [writer.finished[opening.label.id] for opening in openings if opening.label.id in writer.finished]
     kept = Counter(text.emotion for text in texts)
@@ -125,6 +120,7 @@ def write_stories(
     report = {
         "schema": SCHEMA,
         "plan": identity,
+        "ground": ground,
         "sha256": sha256_bytes(contents.encode("utf-8")),
         "seed": plan.seed,
         "model_hash": model.content_hash,
@@ -133,16 +129,13 @@ def write_stories(
         "kept": len(texts),
         "kept_per_emotion": dict(kept),
         "thrown_away": dict(writer.thrown_away),
+        "by_emotion": writer.table(),
+        "stories": writer.written(),
     }
     write_text(report_path(out_path), json.dumps(report, indent=2, sort_keys=True) + "\n")
     write_text(out_path, contents)  # last: where the texts are, their report is
     writer.part.unlink(missing_ok=True)
     return texts
-
-
-def report_path(out_path: str | Path) -> Path:
-    """Where the report of a story file lies."""
-    return Path(f"{out_path}.report.json")
 
 
 def read_report(out_path: str | Path) -> dict[str, Any]:
@@ -166,9 +159,14 @@ def read_report(out_path: str | Path) -> dict[str, Any]:
     return report
 
 
-def _written_before(out_path: Path, identity: str) -> list[LabelledText]:
+def _is_this(out_path: Path, identity: str, ground: str) -> bool:
+    """Whether a file is the whole answer to this call; False where it may be added to.
+
+    Raises:
+        UserError: it is neither.
+    """
     report = read_report(out_path)
-    if report["plan"] != identity:
+    if report["ground"] != ground:
         raise UserError(
             f"{out_path} holds stories of another model, seed or settings",
             cure="delete it or choose another directory",
@@ -178,4 +176,4 @@ def _written_before(out_path: Path, identity: str) -> list[LabelledText]:
             f"{out_path} was changed after it was written",
             cure="delete it and run again, or use it as JSONL material",
         )
-    return read_stories(out_path)
+    return report["plan"] == identity

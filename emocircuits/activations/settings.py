@@ -25,6 +25,10 @@ class CollectSettings:
         "python (the documentation that comes with it)",
     )
     corpus_words: int = setting(100_000, "words that are taken of each corpus", unit="words", least=1)
+    temperature: float = setting(0.7, "at which a chat model is asked for stories", above=0)
+    top_p: float = setting(
+        0.95, "share of the probability that its words are drawn from, the likeliest first", above=0, most=1
+    )
     dtype: str = setting("bfloat16", "of the stored activations", choices=("bfloat16", "float32"))
 
     def __post_init__(self) -> None:

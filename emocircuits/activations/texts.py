@@ -236,7 +236,11 @@ def _asked(ask: TextRequest) -> list[LabelledText]:
         ),
         ask.frozen,
         settings=StorySettings(
-            new_tokens=ASKED_TOKENS, min_new_tokens=ASKED_TOKENS // 4, temperature=1.0, batch_size=16
+            new_tokens=ASKED_TOKENS,
+            min_new_tokens=ASKED_TOKENS // 4,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            batch_size=16,
         ),
         material=asked_material(ask.language_model),
     )

@@ -138,8 +138,8 @@ add_behaviour(
 add_behaviour(
     name="revenge",
     title="Revenge",
-    summary="Somebody was wronged, or helped, by another and makes up their mind what to do: to harm the other, "
-    "or to do them good. A positive control.",
+    summary="Somebody was wronged, or helped, by another and makes up their mind what to do: to harm them, "
+    "or to do good. A positive control.",
     materials={},
     natural={"natural": 0},
 )

@@ -163,3 +163,38 @@ def test_real_model_writes(tmp_path, name):
     )
     assert len(texts) >= 20 and {text.emotion for text in texts} == {"sad", "desperate", ""}
     assert not any(story_material().names(text.emotion, text.text) for text in texts)
+
+
+def test_a_call_for_more_keeps_what_is_written(tmp_path):
+    path, model = tmp_path / "s.jsonl", FakeModel()
+    few = write_stories(model, WritingPlan(("sad",), 8), path, settings=FAST)
+    calls = model.calls
+    more = write_stories(model, WritingPlan(("sad", "happy"), 16), path, settings=FAST)
+    assert model.calls > calls and {text.id: text for text in few}.items() <= {t.id: t for t in more}.items()
+    whole = write_stories(FakeModel(), WritingPlan(("sad", "happy"), 16), tmp_path / "w.jsonl", settings=FAST)
+    assert more == whole  # the same as written at once
+    calls = model.calls
+    assert write_stories(model, WritingPlan(("sad",), 8), path, settings=FAST) == few
+    assert write_stories(model, WritingPlan(("sad", "happy"), 16), path, settings=FAST) == more
+    assert model.calls == calls  # asking for less and for all again wrote nothing
+    with pytest.raises(UserError, match="another model, seed or settings"):
+        write_stories(model, WritingPlan(("sad",), 8, seed=3), path, settings=FAST)
+
+
+def test_the_report_says_per_emotion_what_was_kept_and_why_not(tmp_path):
+    path = tmp_path / "s.jsonl"
+    texts = write_stories(FakeModel(), WritingPlan(("sad",), 8, n_neutral=4), path, settings=FAST)
+    rows = {row["emotion"]: row for row in read_report(path)["by_emotion"]}
+    assert list(rows) == ["sad", "neutral"] and rows["sad"]["planned"] == 8
+    assert rows["sad"]["kept"] == sum(text.emotion == "sad" for text in texts)
+    thrown = read_report(path)["thrown_away"]
+    for reason in ("named", "short", "broken"):
+        assert sum(row[reason] for row in rows.values()) == thrown.get(reason, 0)
+
+
+def test_texts_that_go_round_in_circles_are_broken():
+    assert story_writer.is_broken("he went to the door and " * 6, 1 / 3)
+    assert story_writer.is_broken("half a character \ufffd here", 1 / 3)
+    assert not story_writer.is_broken(
+        "She set the cup on the sill and looked for the key under the mat.", 1 / 3
+    )
