@@ -143,3 +143,38 @@ add_behaviour(
     materials={},
     natural={"natural": 0},
 )
+
+add_behaviour(
+    name="reward_hacking_code",
+    title="Reward hacking in code",
+    summary="An impossible task, its test and the beginning of a solution: the next line writes the test's "
+    "own case into the code, or says that it cannot be done. Whole continuations are scored beside words.",
+    materials={},
+    natural={"natural": 0},
+)
+
+add_behaviour(
+    name="claims_tests_passed",
+    title="Claims that the tests passed",
+    summary="The tests failed, or passed, and the assistant says which. A positive control.",
+    materials={},
+    natural={"natural": 0},
+)
+
+add_behaviour(
+    name="refuse",
+    title="Refusal",
+    summary="A user asks for something harmful, or for something harmless in the same form. A positive "
+    "control for chat models that were trained to refuse.",
+    materials={},
+    natural={"natural": 0},
+)
+
+add_behaviour(
+    name="notices_impossible",
+    title="Notices that a task is impossible",
+    summary="Whether a coding task can be solved as it is stated. A control: small models are not expected "
+    "to see it, and then nothing may move.",
+    materials={},
+    natural={"natural": 0},
+)

@@ -9,7 +9,7 @@ the sides does not.
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -55,6 +55,7 @@ class NaturalScenario:
             lengths.
         choice: the act and the honest deed as options of a forced choice; empty where they are not told.
         plain: the text is continued as it stands, without chat.
+        continuations: of a frame, how the act and the honest deed go on, as whole texts; empty for most.
     """
 
     targets: tuple[str, ...]
@@ -68,6 +69,7 @@ class NaturalScenario:
     filler: tuple[str, ...]
     choice: tuple[str, ...] = ()
     plain: bool = False
+    continuations: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @cache
@@ -98,6 +100,7 @@ def read_scenario(path: Path) -> NaturalScenario:
             tuple(table.get("filler", ())),
             tuple(table["choice"][deed] for deed in ("act", "honest")) if "choice" in table else (),
             bool(table.get("plain", False)),
+            {frame["id"]: (frame["act"], frame["honest"]) for frame in table["frame"] if "act" in frame},
         )
     except OSError as error:
         raise UserError(
@@ -138,9 +141,11 @@ def natural_pairs(
         for name, sides, failures in _cases(scenario):
             identity = f"{frame[0]}/{name}" + ("" if failures is None else f"/{failures}")
             asked = len(pairs) // 2 if choice else len(pairs)
-            details = {"frame": frame[0], "circumstances": name} | (
-                {} if failures is None else {"failures": failures}
-            )
+            details: dict[str, Any] = {"frame": frame[0], "circumstances": name}
+            if failures is not None:
+                details["failures"] = failures
+            if frame[0] in scenario.continuations:
+                details["continuations"] = scenario.continuations[frame[0]]
             for act in LETTERS if choice else ("",):
                 form = _Form(scenario, frame, model, mails, act)
                 texts = (
@@ -253,7 +258,7 @@ class _Form:
             told = "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=True))
             text, begin = f"{text}\n\n{CHOOSE}\n{told}", CHOSEN
         if scenario.plain:
-            return f"{text} {begin}" if begin else text
+            return text + begin if begin.startswith("\n") or not begin else f"{text} {begin}"
         chat = getattr(self.model, "chat_text", None)
         if chat is not None:
             wrapped = chat([{"role": "system", "content": system}, {"role": "user", "content": text}])

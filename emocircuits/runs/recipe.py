@@ -24,7 +24,25 @@ from emocircuits.runs.sections import (
 from emocircuits.sae.settings import SAESettings
 from emocircuits.settings import ABOUT, Key, check, keys, setting, typed
 
-BEHAVIOURS = ("blackmail", "deception", "preference", "reward_hacking", "sycophancy")
+BEHAVIOURS = (
+    "blackmail",
+    "blackmail_choice",
+    "blackmail_own",
+    "claims_tests_passed",
+    "deception",
+    "felt_very",
+    "notices_impossible",
+    "preference",
+    "refuse",
+    "revenge",
+    "reward_hacking",
+    "reward_hacking_choice",
+    "reward_hacking_code",
+    "reward_hacking_own",
+    "sycophancy",
+    "sycophancy_choice",
+    "sycophancy_own",
+)
 PROFILES = ("quick", "standard", "full")
 
 

@@ -13,6 +13,7 @@ import torch
 from emocircuits.behaviours import BEHAVIOURS
 from emocircuits.behaviours.bind import BoundBehaviour, bind
 from emocircuits.errors import UserError
+from emocircuits.experiments.continuations import continuation_odds, has_continuations
 from emocircuits.experiments.resumed import equal_length_groups
 from emocircuits.limits import GOOD_COVERAGE
 from emocircuits.models.language_model import LanguageModel
@@ -36,8 +37,10 @@ def behaviour_coverage(
 
     Returns:
         Rows `behaviour, material, pairs, p_act, p_honest, coverage, says, effect, effect_low, effect_high,
-        right_sign, first_option, left_out, uncovered`: mean probabilities over both sides, `effect` the mean
-        log-odds clean − corrupt with its interval, `right_sign` the share of pairs in which it is positive,
+        right_sign, first_option, separation, whole, whole_effect, left_out, uncovered`: mean probabilities
+        over both sides, `effect` the mean log-odds clean − corrupt with its interval, `right_sign` the share
+        of pairs in which it is positive, `first_option` the share of choices of the first option whatever it
+        is, `separation` as in `OwnWords`, `whole` the log-odds of whole continuations where there are any,
         `uncovered` the likeliest tokens that are neither.
 
     Raises:
@@ -77,6 +80,11 @@ def _row(model: LanguageModel, bound: BoundBehaviour, most: int, seed: int) -> d
     second = np.isin(np.arange(len(pairs)), list(metric.swapped))
     first = [np.where(second, both[:, 1], both[:, 0]).mean() for both in shares]
     mean[[*metric.target_ids, *metric.honest_ids]] = 0
+    whole = (
+        [continuation_odds(model, pairs, side) for side in ("clean", "corrupt")]
+        if has_continuations(pairs)
+        else None
+    )
     top = (mean / (2 * len(pairs))).topk(UNCOVERED)
     return {
         "behaviour": bound.behaviour.name,
@@ -92,6 +100,8 @@ def _row(model: LanguageModel, bound: BoundBehaviour, most: int, seed: int) -> d
         "right_sign": float((effect > 0).mean()),
         "first_option": float(np.mean(first) / (act + honest)) if metric.swapped else None,
         "separation": None if bound.own is None else bound.own.separation,
+        "whole": None if whole is None else float(np.mean(whole)),
+        "whole_effect": None if whole is None else float((whole[0] - whole[1]).mean()),
         "left_out": " ".join(bound.material.left_out),
         "uncovered": " ".join(
             f"{text.strip() or repr(text)} {share:.2f}"

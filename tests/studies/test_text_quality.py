@@ -14,7 +14,7 @@ EMOTIONS, TOPICS = ("calm", "happy", "sad", "angry"), [f"topic{letter}" for lett
 
 
 def material(*, tells: bool = False):
-    """Texts of words that say the emotion, the topic and nothing; where topics tell, each emotion has some."""
+    """Texts of words that say the emotion, the topic and nothing; where topics tell, each has its own."""
     source, texts = generator(0, "material"), []
     for number in range(240):
         emotion = EMOTIONS[number % 4]
