@@ -26,6 +26,7 @@ CARDS = (
             "summary_proj_to_labels",
             "summary_first_dropout",
         ),
+        published=r"^gpt2",
     ),
     FamilyCard(
         name="gpt_neox",
@@ -40,6 +41,7 @@ CARDS = (
             "rotary_pct",
             "rotary_emb_base",
         ),
+        published=r"pythia",
     ),
     FamilyCard(
         name="llama",
@@ -57,6 +59,7 @@ CARDS = (
             "<|start_header_id|>assistant<|end_header_id|>\n\n",
             "<|start_header_id|>",
         ),
+        published=r"llama-[123]|distill-llama",
     ),
     FamilyCard(
         name="mistral",
@@ -69,6 +72,7 @@ CARDS = (
             "sliding_window",
         ),
         chat=ChatFormat("[INST] {text} [/INST]", " {text}</s>", "", "[INST]"),
+        published=r"mistral-7b",
     ),
     FamilyCard(
         name="qwen2",
@@ -90,6 +94,7 @@ CARDS = (
             "<|im_start|>assistant\n",
             "<|im_start|>",
         ),
+        published=r"qwen2(\.5)?-",
     ),
     FamilyCard(
         name="qwen3",
@@ -111,6 +116,7 @@ CARDS = (
             "<|im_start|>assistant\n",
             "<|im_start|>",
         ),
+        published=r"qwen3-(?!.*-a\d+b)",
     ),
     FamilyCard(
         name="olmo2",
@@ -120,6 +126,46 @@ CARDS = (
         bos="never",
         chat=ChatFormat(
             "<|user|>\n{text}\n", "<|assistant|>\n{text}<|endoftext|>\n", "<|assistant|>\n", "<|endoftext|>"
+        ),
+    ),
+    FamilyCard(
+        name="olmo3",
+        summary="OLMo 3: the form of OLMo 2 with a sliding attention window on three of four layers",
+        architecture="Olmo3ForCausalLM",
+        model_type="olmo3",
+        bos="never",
+        tiny={"num_key_value_heads": 2, "sliding_window": 8},
+        config=(
+            "sliding_window",
+            "layer_types",
+        ),
+        chat=ChatFormat(
+            "<|im_start|>user\n{text}<|im_end|>\n",
+            "<|im_start|>assistant\n{text}<|im_end|>\n",
+            "<|im_start|>assistant\n",
+            "<|im_start|>",
+        ),
+    ),
+    FamilyCard(
+        name="smollm3",
+        summary="SmolLM3: the form of Llama, without positions on every fourth layer",
+        architecture="SmolLM3ForCausalLM",
+        model_type="smollm3",
+        bos="never",
+        tiny={"num_key_value_heads": 2, "no_rope_layer_interval": 2},
+        config=(
+            "mlp_bias",
+            "no_rope_layers",
+            "no_rope_layer_interval",
+            "use_sliding_window",
+            "sliding_window",
+            "layer_types",
+        ),
+        chat=ChatFormat(
+            "<|im_start|>user\n{text}<|im_end|>\n",
+            "<|im_start|>assistant\n{text}<|im_end|>\n",
+            "<|im_start|>assistant\n",
+            "<|im_start|>",
         ),
     ),
     FamilyCard(
@@ -137,6 +183,24 @@ CARDS = (
         chat=ChatFormat(
             "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n", "<|assistant|>"
         ),
+    ),
+    FamilyCard(
+        name="gemma",
+        summary="Gemma: the form of Llama with scaled embeddings, norms that start at one and a GELU gate",
+        architecture="GemmaForCausalLM",
+        model_type="gemma",
+        tiny={"num_key_value_heads": 1, "head_dim": 8},
+        config=(
+            "head_dim",
+            "hidden_activation",
+        ),
+        chat=ChatFormat(
+            "<start_of_turn>user\n{text}<end_of_turn>\n",
+            "<start_of_turn>model\n{text}<end_of_turn>\n",
+            "<start_of_turn>model\n",
+            "<start_of_turn>",
+        ),
+        published=r"gemma-\d+b",
     ),
     FamilyCard(
         name="gemma2",
@@ -160,6 +224,7 @@ CARDS = (
             "<start_of_turn>model\n",
             "<start_of_turn>",
         ),
+        published=r"gemma-2-\d",
     ),
     FamilyCard(
         name="gemma3",
@@ -184,6 +249,7 @@ CARDS = (
             "<start_of_turn>model\n",
             "<start_of_turn>",
         ),
+        published=r"gemma-3-(270m|1b)",
     ),
 )
 

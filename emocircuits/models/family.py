@@ -2,6 +2,7 @@
 assume.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -41,6 +42,8 @@ class FamilyCard:
         config: names in config.json that the family's code acts on, besides what all families share (see
             `models.config`).
         chat: how chats are written; None for families of base models.
+        published: regular expression of the names under which SAEs of its models are published; "" where
+            there are none.
     """
 
     name: str
@@ -51,6 +54,7 @@ class FamilyCard:
     tiny: Mapping[str, Any] = field(default_factory=dict)
     config: tuple[str, ...] = ()
     chat: ChatFormat | None = None
+    published: str = ""
 
     def residual_sites(self, n_layers: int) -> tuple[str, ...]:
         """The residual stream after each block, first block first."""
@@ -58,3 +62,14 @@ class FamilyCard:
 
 
 FAMILIES: Registry[FamilyCard] = Registry("model family")
+
+
+def family_of_name(model: str) -> FamilyCard | None:
+    """The family of a model by the name under which SAEs of it are published; None where it is none of ours.
+
+    Args:
+        model: such as `gemma-2-2b` or `meta-llama/Llama-3.1-8B-Instruct`.
+    """
+    fits = [card for card in FAMILIES if card.published and re.search(card.published, model.lower())]
+    assert len(fits) < 2, f"{model} is of {' and '.join(card.name for card in fits)}"
+    return fits[0] if fits else None
