@@ -5,6 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file, save_file
 from sae_lens import TrainingSAE
 from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
 
@@ -14,9 +16,14 @@ from emocircuits.io.documents import read_json
 from emocircuits.provenance import sha256_file
 
 
-def save_pair(sae: TrainingSAE, directory: str | Path) -> None:
+def save_pair(sae: TrainingSAE, directory: str | Path, dtype: str = "float32") -> None:
     """Writes `cfg.json` and `sae_weights.safetensors` for inference; the configuration holds the hash of the
     weights.
+
+    Args:
+        sae: the SAE.
+        directory: where it goes.
+        dtype: of the numbers in the file; it is read back in float32 whatever this is.
 
     Raises:
         Failure: the disk is full or not writable.
@@ -31,6 +38,10 @@ def save_pair(sae: TrainingSAE, directory: str | Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         making.mkdir(parents=True)
         sae.save_inference_model(making)
+        if dtype != "float32":
+            path = making / SAE_WEIGHTS_FILENAME
+            tensors = {name: value.to(getattr(torch, dtype)) for name, value in load_file(path).items()}
+            save_file(tensors, path)
         config = json.loads((making / SAE_CFG_FILENAME).read_text())
         config["device"] = "cpu"
         config["metadata"]["weights_sha256"] = sha256_file(making / SAE_WEIGHTS_FILENAME)

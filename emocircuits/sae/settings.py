@@ -49,6 +49,9 @@ class SAESettings:
         "precision in which the sparse kernels look for the active features",
         choices=("float32", "bfloat16"),
     )
+    weights_dtype: str = setting(
+        "float32", "of the weights on disk; float16 takes half of it", choices=("float32", "float16")
+    )
     frozen_decoder: bool = setting(
         False,
         "leave the random decoder as it starts and train only the rest: a floor that trained ones must beat "

@@ -95,7 +95,7 @@ def train_saes(
         )
         sae.cfg.metadata.training_key = keys[site]
         if ranks().first or not together:
-            save_pair(sae, paths[site])
+            save_pair(sae, paths[site], settings.weights_dtype)
             checkpoints.clear()
 
     train_together(work, left, settings.steps, 1 if together else settings.workers)

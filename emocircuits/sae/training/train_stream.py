@@ -95,7 +95,7 @@ def train_from_stream(
         for site, training in trainings.items():
             sae = training.finish(_behind(stream, site, settings.steps))
             sae.cfg.metadata.training_key = keys[site]
-            save_pair(sae, paths[site])
+            save_pair(sae, paths[site], settings.weights_dtype)
             Checkpoints(kept / site, keys[site]).clear()
     remove_if_empty(kept)
     return paths
