@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from sae_lens import TrainingSAE
 from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
+from safetensors.torch import load_file, save_file
 
 from emocircuits.errors import UserError
 from emocircuits.io.atomic import write_failure
