@@ -81,7 +81,7 @@ class LabelledSet:
         left_out: of the file's other texts, why and how many.
     """
 
-    texts: tuple[str, ...]
+    texts: tuple[HumanText, ...]
     emotions: tuple[str, ...]
     labels: Int[np.ndarray, "text"]
     sources: tuple[tuple[str, ...], ...]
@@ -148,7 +148,7 @@ def labelled_set(texts: Sequence[HumanText], emotions: Sequence[str], *, least: 
         {f"fewer than {least}: {emotion}": n for emotion, n in counts.items() if emotion not in chosen}
     )
     return LabelledSet(
-        texts=tuple(text.text for emotion in chosen for text in found[emotion]),
+        texts=tuple(text for emotion in chosen for text in found[emotion]),
         emotions=chosen,
         labels=np.repeat(np.arange(len(chosen)), [counts[emotion] for emotion in chosen]),
         sources=tuple(tuple(sorted({text.labels[0] for text in found[emotion]})) for emotion in chosen),

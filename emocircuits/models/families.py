@@ -152,7 +152,7 @@ CARDS = (
         architecture="SmolLM3ForCausalLM",
         model_type="smollm3",
         bos="never",
-        tiny={"num_key_value_heads": 2, "no_rope_layer_interval": 2},
+        tiny={"num_key_value_heads": 1, "no_rope_layer_interval": 2},
         config=(
             "mlp_bias",
             "no_rope_layers",

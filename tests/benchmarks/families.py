@@ -34,6 +34,21 @@ model with norms, attention patterns and activations frozen (float64, relative t
 Figures are drawn and not rendered here.
 
 """
+TAIL = """
+## Not opened
+
+These TransformerLens has an adapter for, and this package does not open them; `tests/families/test_not_opened.py` holds
+the reasons with tiny models.
+
+| models | why not |
+| --- | --- |
+| Gemma 3 from 4b on | they are text and image models in one (`Gemma3ForConditionalGeneration`), with the language model inside; 270m and 1b are `gemma3` |
+| Gemma 3n | four streams run side by side, mixed before and after each block, so no one stream is the sum of what was written; TransformerLens bridges the version with images and sound alone |
+| Gemma 4 | the stream is multiplied by a learned number after each block, and small models add inputs per layer: attention and MLP do not add up to it |
+| Qwen 3.5, Qwen3-Next | three of four blocks have linear attention, which has no heads with patterns; TransformerLens gives no `hook_attn_out` there |
+| gpt-oss | the streams pass the checks; its MLP, which chooses among experts, returns two values, which component graphs do not take, and it does not run in float64 on a processor |
+| Qwen 3 with experts (30B-A3B) | the streams pass the checks and every stage runs in float32; its MLP does not run in float64 on a processor, so attributed edges are not held to real interventions |
+"""
 
 
 def traits(config: dict) -> str:
@@ -43,8 +58,9 @@ def traits(config: dict) -> str:
         f"{heads} heads share {shared} keys" if shared and shared != heads else "",
         f"window {config['sliding_window']}" if config.get("sliding_window") else "",
         "soft-capped" if config.get("final_logit_softcapping") else "",
-        "norms after" if config["model_type"] in ("gemma2", "gemma3_text", "olmo2") else "",
+        "norms after" if config["model_type"] in ("gemma2", "gemma3_text", "olmo2", "olmo3") else "",
         "MLP beside attention" if config.get("use_parallel_residual") else "",
+        "no positions on some layers" if 0 in config.get("no_rope_layers", ()) else "",
     ]
     return ", ".join(part for part in found if part) or "plain"
 
@@ -85,6 +101,7 @@ def main() -> None:
         text = HEAD.format(sizes="3 layers, d_model 32") + "".join(
             f"| {' | '.join(cells)} |\n" for cells in table
         )
+        text += TAIL
         arguments.write.write_text(text)
 
 

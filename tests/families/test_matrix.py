@@ -89,7 +89,7 @@ def test_the_numbers_are_the_models_own(run):
 
 def test_the_table_in_the_docs_has_every_family_and_stage():
     """`python -m tests.benchmarks.families` writes it."""
-    text = (ROOT / "docs/families.md").read_text()
+    text = (ROOT / "docs/families.md").read_text().partition("## Not opened")[0]
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert set(STAGES.names()) <= {cell.strip() for cell in rows[0].split("|")}
     assert [row.split("|")[1].strip() for row in rows[2:]] == sorted(FAMILIES.names())
