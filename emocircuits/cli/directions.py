@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from typing import Any
 
 from emocircuits.cli.output import one_line, print_rows
 from emocircuits.cli.verb import (
@@ -17,7 +18,9 @@ from emocircuits.cli.verb import (
     Verb,
     loading,
     option,
+    switch,
 )
+from emocircuits.errors import UserError
 
 SHOWN = (
     "estimator",
@@ -33,15 +36,88 @@ SHOWN = (
     "arousal_r",
     "topic_cramers_v",
 )
+SCORES = (
+    "estimator",
+    "site",
+    "directions",
+    "components",
+    "texts",
+    "n",
+    "auroc",
+    "auroc_low",
+    "auroc_high",
+    "shuffled_p95",
+    "shuffled_max",
+    "random_p95",
+    "matched_p95",
+    "p_value",
+)
+LISTED = 8  # reasons why texts were left out
 SITE = option("--site", "where to read (default: the reading site)", value="SITE")
 
 
 def validate(arguments: argparse.Namespace) -> int:
-    """Prints one row per estimator and site."""
+    """Prints one row per estimator and site; next to published norms and texts of people where asked."""
+    from emocircuits.studies.direction_human import directions_against_norms, directions_on_human_text
     from emocircuits.studies.direction_studies import validate_directions
 
-    names = list(arguments.estimators) or None
-    return print_rows(validate_directions(arguments.run, names), arguments.json, SHOWN)
+    names, asked = list(arguments.estimators) or None, arguments.human is not None
+    for value, name in ((arguments.site, "--site"), (arguments.least, "--least"), (arguments.skip, "--skip")):
+        if value is not None and not asked:
+            raise UserError(f"{name} is given", cure="it goes with texts of people: --human FILE")
+    rows = validate_directions(arguments.run, names)
+    if not asked and not arguments.norms:
+        return print_rows(rows, arguments.json, SHOWN)
+    found: dict[str, Any] = {"sites": rows}
+    if asked:
+        given = {"least": arguments.least, "from_token": arguments.skip}
+        found |= directions_on_human_text(
+            arguments.run,
+            arguments.human,
+            names,
+            site=arguments.site,
+            loading=loading(arguments),
+            **{key: value for key, value in given.items() if value is not None},
+        )
+    else:
+        found["norms"] = directions_against_norms(arguments.run, names)
+    if arguments.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return 0
+    print_rows(rows, False, SHOWN)
+    if asked:
+        _print_human(found)
+    print(
+        "\nagainst published valence and arousal: |r| of the best of three components, r of predictions by "
+        "a ridge on the other emotions; p by permutation"
+    )
+    return print_rows(found["norms"], False)
+
+
+def _print_human(found: dict[str, Any]) -> None:
+    source = found["source"]
+    reasons = [f"{why} ({n:,})" for why, n in source["left_out"].items()]
+    more = f" and {len(reasons) - LISTED} further reasons" if len(reasons) > LISTED else ""
+    print(
+        f"\n{source['file']}: {source['scored']:,} of {source['texts']:,} texts, each emotion's against the "
+        f"other emotions'; left out: {', '.join(reasons[:LISTED])}{more}"
+    )
+    print(
+        "mean AUROC over emotions; by chance: labels shuffled, random directions, random ones with the "
+        "covariance of the texts (matched)"
+    )
+    print_rows(found["scores"], False, SCORES)
+    for row in found["scores"]:
+        if row.get("gain") is not None:
+            print(
+                f"{row['estimator']} at {row['site']}: {row['components']} neutral components out were best "
+                f"on one half of the texts; on the other, {row['gain']:+.3f} [{row['gain_low']:+.3f}, "
+                f"{row['gain_high']:+.3f}] over the directions as they are"
+            )
+    print(
+        "\nper emotion, as they are on all texts; cleaned: so on the half that the number was not chosen on"
+    )
+    print_rows(found["emotions"], False)
 
 
 def read(arguments: argparse.Namespace) -> int:
@@ -166,10 +242,24 @@ NOUN = Noun(
                     NAMES,
                     (),
                 ),
+                switch("--norms", "next to published valence and arousal of the emotions"),
+                option(
+                    "--human",
+                    "texts that people labelled: a .tsv file in the form of GoEmotions, or .jsonl with "
+                    "text and emotion; written to human_text.json of the run",
+                    PATH,
+                ),
+                option("--site", "where these texts are read, or 'all' (default: the reading site)"),
+                option("--skip", "leading tokens of these texts that do not count (default: 1)", WHOLE),
+                option("--least", "fewest of these texts of an emotion (default: 20)", WHOLE),
+                *LOADING,
                 JSON,
                 QUIET,
             ),
-            ("emocircuits directions validate runs/organism --estimators all",),
+            (
+                "emocircuits directions validate runs/organism --estimators all",
+                "emocircuits directions validate runs/smollm2 --human goemotions/test.tsv",
+            ),
         ),
         Verb(
             "directions read",

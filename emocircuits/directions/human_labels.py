@@ -132,7 +132,7 @@ def labelled_set(texts: Sequence[HumanText], emotions: Sequence[str], *, least: 
     if not found:
         known = sorted({label for text in texts for label in text.labels})
         raise UserError(
-            f"none of the labels ({', '.join(known[:30]) or 'none'}) stands alone on a text and has a direction",
+            f"no text has a single label that has a direction (labels: {', '.join(known[:30]) or 'none'})",
             expected=f"some texts that are labelled with one of {', '.join(list(emotions)[:30])}",
             cure="bring texts with these labels, or learn directions of more emotions",
         )

@@ -8,16 +8,20 @@ anyway.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
 from emocircuits.directions.validation import AurocIntervals, auroc_intervals, one_vs_others_auroc
+from emocircuits.io.documents import read_json, write_json
 from emocircuits.numerics import generator
 from emocircuits.settings import check, setting
 
 DRAWS_AT_ONCE = 50
+FILE, SCHEMA, VERSION = "human_text.json", "emocircuits.human-text", 1
 
 
 @dataclass(frozen=True)
@@ -219,3 +223,18 @@ def two_halves(labels: Int[np.ndarray, "text"], seed: int) -> tuple[np.ndarray, 
             half.append(part)
     first, second = (np.sort(np.concatenate(half)) for half in halves)
     return first, second
+
+
+def write_human_text(directory: Path, document: dict[str, Any]) -> None:
+    """Writes what was measured on texts of people into a run."""
+    write_json(directory / FILE, document, schema=SCHEMA, version=VERSION)
+
+
+def read_human_text(directory: Path) -> dict[str, Any] | None:
+    """What was measured on texts of people, or None where nothing was.
+
+    Raises:
+        UserError: the file is broken, or of a newer version.
+    """
+    path = directory / FILE
+    return read_json(path, schema=SCHEMA, version=VERSION) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""The main components of neutral text as a basis, and how many of them a set of directions is already free of."""
+"""The main components of neutral text as a basis, and how many of them directions are already free of."""
 
 import numpy as np
 from jaxtyping import Float

@@ -86,9 +86,9 @@ def left_out_ridge(
     """Every value predicted from the vectors and values of the other emotions, by ridge regression with a
     constant.
 
-    The penalty is the mean variance along the components of all vectors (their squared lengths around the mean,
-    over one less than their number), the same whichever emotion is left out; so the left-out residual is the
-    residual over 1 - h (Allen 1974), h the emotion's weight in its own fit.
+    The penalty is the sum of squared lengths around the mean over one less than their number, the same
+    whichever emotion is left out. So the left-out residual is the residual over 1 - h (Allen 1974), where h
+    is the emotion's weight in its own fit.
     """
     n = len(vectors)
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
