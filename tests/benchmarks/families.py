@@ -37,18 +37,26 @@ Figures are drawn and not rendered here.
 TAIL = """
 ## Not opened
 
-These TransformerLens has an adapter for, and this package does not open them; `tests/families/test_not_opened.py` holds
-the reasons with tiny models.
+TransformerLens has an adapter for these, and this package does not open them. The reasons are held by
+`tests/families/test_not_opened.py`, with tiny models.
 
 | models | why not |
 | --- | --- |
-| Gemma 3 from 4b on | they are text and image models in one (`Gemma3ForConditionalGeneration`), with the language model inside; 270m and 1b are `gemma3` |
-| Gemma 3n | four streams run side by side, mixed before and after each block, so no one stream is the sum of what was written; TransformerLens bridges the version with images and sound alone |
-| Gemma 4 | the stream is multiplied by a learned number after each block, and small models add inputs per layer: attention and MLP do not add up to it |
-| Qwen 3.5, Qwen3-Next | three of four blocks have linear attention, which has no heads with patterns; TransformerLens gives no `hook_attn_out` there |
-| gpt-oss | the streams pass the checks; its MLP, which chooses among experts, returns two values, which component graphs do not take, and it does not run in float64 on a processor |
-| Qwen 3 with experts (30B-A3B) | the streams pass the checks and every stage runs in float32; its MLP does not run in float64 on a processor, so attributed edges are not held to real interventions |
 """
+NOT_OPENED = {
+    "Gemma 3 from 4b on": "models of texts and images (`Gemma3ForConditionalGeneration`) with the language "
+    "model inside; 270m and 1b are the family `gemma3`",
+    "Gemma 3n": "four streams side by side, mixed before and after each block, so none is the sum of what "
+    "was written to it; TransformerLens bridges the form with images and sound alone",
+    "Gemma 4": "each block multiplies the stream by a learned number, and in small models adds an input of "
+    "its own: attention and MLP do not add up to it",
+    "Qwen 3.5, Qwen3-Next": "three of four blocks have linear attention, which has no patterns of heads, "
+    "and TransformerLens no `hook_attn_out` there",
+    "gpt-oss": "streams pass the checks; the MLP chooses among experts and returns two values, which "
+    "component graphs do not take, and does not run in float64 on a processor",
+    "Qwen 3 with experts": "streams pass the checks and every stage runs in float32; the MLP does not run "
+    "in float64 on a processor, so that attributed edges are not compared with real interventions",
+}
 
 
 def traits(config: dict) -> str:
@@ -101,7 +109,7 @@ def main() -> None:
         text = HEAD.format(sizes="3 layers, d_model 32") + "".join(
             f"| {' | '.join(cells)} |\n" for cells in table
         )
-        text += TAIL
+        text += TAIL + "".join(f"| {models} | {why} |\n" for models, why in NOT_OPENED.items())
         arguments.write.write_text(text)
 
 

@@ -1,4 +1,4 @@
-"""What a real model's own emotion directions are worth: `python -m tests.benchmarks.real_models [--run DIR]
+"""What a real model's own emotion directions are worth: `python -m tests.benchmarks.tinystories [--run DIR]
 [--model DIR]`.
 
 On a run of `analyses/recipes/tinystories.toml` (its collect and directions stages suffice) with the model in
