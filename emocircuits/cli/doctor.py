@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from emocircuits import __version__
-from emocircuits.cli.verb import JSON, Verb, switch
+from emocircuits.cli.verb import JSON, LOADING, TEXT, Verb, loading, option, switch
 
 REQUIRED = (
     "torch",
@@ -33,6 +33,8 @@ NEEDED_DISK_GB, NEEDED_MEMORY_GB = 4, 4
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Prints a table of checks; exit code 1 when something needed is missing."""
+    if arguments.model or arguments.recipe or arguments.profile:
+        return _for_recipe(arguments)
     checks = quick_checks()
     if not arguments.quick:
         checks += deep_checks()
@@ -42,6 +44,40 @@ def doctor(arguments: argparse.Namespace) -> int:
     else:
         for name, found, ok in checks:
             print(f"{'ok ' if ok else 'NO '} {name:<18} {found}")
+    return 0 if all(ok for _, _, ok in checks) else 1
+
+
+def _for_recipe(arguments: argparse.Namespace) -> int:
+    """Whether a run of this recipe on this model fits into memory and disk, and how long it takes; exit code
+    1 where it does not fit.
+    """
+    from dataclasses import replace
+
+    import psutil
+
+    from emocircuits.cli.cost import print_stages
+    from emocircuits.runs.recipe import load_recipe
+    from emocircuits.studies.forecast import forecast_for
+
+    recipe = load_recipe(arguments.recipe, profile=arguments.profile)
+    recipe = recipe if arguments.model is None else replace(recipe, model=arguments.model)
+    model = loading(arguments).load(recipe.model)
+    rows = forecast_for(model, recipe)
+    whole = rows[-1]
+    memory = psutil.virtual_memory().available / 2**30
+    disk = shutil.disk_usage(os.getcwd()).free / 2**30
+    checks = [(f"check {check.name}", check.detail, check.passed) for check in model.checks]
+    checks += [
+        ("memory", f"needs {whole['memory_gb']:.1f} of {memory:.1f} GiB", whole["memory_gb"] < memory),
+        ("disk", f"needs {whole['disk_gb']:.1f} of {disk:.1f} GiB", whole["disk_gb"] < disk),
+    ]
+    if arguments.json:
+        found = [{"check": name, "found": found, "ok": ok} for name, found, ok in checks]
+        print(json.dumps({"checks": found, "stages": rows}))
+    else:
+        for name, found, ok in checks:
+            print(f"{'ok ' if ok else 'NO '} {name:<18} {found}")
+        print_stages(rows)
     return 0 if all(ok for _, _, ok in checks) else 1
 
 
@@ -177,7 +213,14 @@ DOCTOR = Verb(
     "doctor",
     "what is installed and what will run",
     doctor,
-    (switch("--quick", "only what needs no heavy import"), JSON),
-    ("emocircuits doctor --quick",),
+    (
+        switch("--quick", "only what needs no heavy import"),
+        option("--model", "whether a run on this model fits, and how long it takes", value="MODEL"),
+        option("--recipe", "of that run: a TOML file or an embedded recipe", TEXT),
+        option("--profile", "of that run: quick, standard or full", TEXT),
+        *LOADING,
+        JSON,
+    ),
+    ("emocircuits doctor --quick", "emocircuits doctor --model smollm2-135m --profile quick"),
     "The exit code is 1 when something that is needed is missing.",
 )

@@ -29,8 +29,11 @@ SHORT = ("model", "layers", "seed", "device", "dtype", "device_map", "memory_gb"
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the recipe and prints where the report lies."""
-    from emocircuits.runs.execute import plan_lines, run_pipeline
+    from emocircuits.cli.cost import clock
+    from emocircuits.models.loading import Loading
+    from emocircuits.runs.execute import FRESH, plan_lines, run_pipeline
     from emocircuits.runs.recipe import load_recipe
+    from emocircuits.studies.forecast import forecast_for
 
     recipe = load_recipe(arguments.recipe, arguments.set, profile=arguments.profile)
     changes = {key: getattr(arguments, key) for key in SHORT if getattr(arguments, key) is not None}
@@ -39,12 +42,21 @@ def run(arguments: argparse.Namespace) -> int:
     start, trust = arguments.from_, arguments.trust_remote_code
     if arguments.dry_run:
         lines = plan_lines(recipe, directory, start=start, trust_remote_code=trust)
+        model = Loading(recipe.device, recipe.dtype, checks=False, trust_remote_code=trust).load(recipe.model)
+        cost = {row["stage"]: row for row in forecast_for(model, recipe)}
         if arguments.json:
-            print(json.dumps([{"stage": name, "state": state} for name, state, _ in lines]))
+            print(json.dumps([{"stage": name, "state": state, **cost[name]} for name, state, _ in lines]))
         else:
             print(f"run directory: {directory}")
             for name, state, does in lines:
-                print(f"  {name:<10} {state:<11} {does}")
+                left = "" if state == FRESH else clock(cost[name]["seconds"])
+                print(f"  {name:<10} {state:<11} {left:>8}  {does}")
+            whole = cost["all"]
+            left = sum(cost[name]["seconds"] for name, state, _ in lines if state != FRESH)
+            print(
+                f"about {clock(left)}, up to {whole['memory_gb']:.1f} GiB of memory and "
+                f"{whole['disk_gb']:.1f} GiB of disk, as this machine is now"
+            )
         return 0
     run_pipeline(recipe, directory, start=start, trust_remote_code=trust, checks=arguments.checks)
     if arguments.json:

@@ -101,6 +101,9 @@ def run_up_to(
     return Run.open(directory, trust_remote_code=trust_remote_code)
 
 
+FRESH = "up to date"
+
+
 def plan_lines(
     recipe: Recipe, directory: Path, *, start: str | None = None, trust_remote_code: bool = False
 ) -> list[tuple[str, str, str]]:
@@ -119,7 +122,7 @@ def plan_lines(
         if forced or not fresh:
             fresh = False
             stale.add(name)
-        lines.append((name, "up to date" if fresh else "to do", stage.summary))
+        lines.append((name, FRESH if fresh else "to do", stage.summary))
     return lines
 
 

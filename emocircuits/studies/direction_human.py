@@ -13,6 +13,7 @@ from emocircuits.directions import ESTIMATORS
 from emocircuits.directions.human_labels import LabelledSet, labelled_set, read_human_texts
 from emocircuits.directions.human_scores import HumanSettings, write_human_text
 from emocircuits.directions.neutral_basis import components_out, neutral_basis
+from emocircuits.errors import UserError
 from emocircuits.experiments.human_text import Cleaning, TextMeans, human_tables, text_means
 from emocircuits.experiments.published_norms import norm_table
 from emocircuits.models.loading import AS_IT_IS, Loading
@@ -108,7 +109,17 @@ def directions_on_human_text(
     found = text_means(model, [text.text for text in asked.texts], limits, from_token=how.from_token)
     rows = {text.id: row for row, text in enumerate(asked.texts)}
     unread = {text.id for text, read in zip(asked.texts, found.read, strict=True) if not read}
-    chosen = labelled_set([text for text in texts if text.id not in unread], own.emotions, least=how.least)
+    try:
+        chosen = labelled_set(
+            [text for text in texts if text.id not in unread], own.emotions, least=how.least
+        )
+    except UserError as error:
+        raise UserError(
+            f"{len(unread)} of {len(asked.texts)} texts have no token that counts from position "
+            f"{how.from_token} on",
+            expected=f"at least two emotions with {how.least} longer texts",
+            cure="leave out fewer leading tokens: --skip N",
+        ) from error
     means = found.means[:, [rows[text.id] for text in chosen.texts]]
     scores, emotions = [], []
     for directions in made:
