@@ -68,8 +68,8 @@ class HumanScore:
     high: float
     draws: Float[np.ndarray, "draw"]
     shuffled: Float[np.ndarray, "permutation"]
-    random: Float[np.ndarray, "draw"]
-    matched: Float[np.ndarray, "draw"]
+    random: Float[np.ndarray, "set"]
+    matched: Float[np.ndarray, "set"]
 
     def row(self) -> dict[str, float]:
         """The mean with its interval, and of every null the 95th percentile and the largest mean; `p_value`
@@ -191,7 +191,7 @@ def random_means(
     matched: bool,
     n: int,
     seed: int,
-) -> Float[np.ndarray, "draw"]:
+) -> Float[np.ndarray, "set"]:
     """The mean AUROC of sets of random directions, one for each emotion.
 
     Args:
