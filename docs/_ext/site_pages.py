@@ -37,7 +37,7 @@ def generate(app: Sphinx) -> None:
     write_text(source / "_generated" / "parts" / "exports.md", exports_table())
     write_text(source / "_generated" / "parts" / "methods.md", methods_table())
     write_text(source / "_generated" / "parts" / "parts.md", parts_toctree(source))
-    found = finished_runs(runs)
+    found = finished_runs(runs) + finished_runs(source / "runs")  # what ships, and what was made here
     if not found:
         raise ExtensionError("no finished run lies under runs/; `make docs` makes one")
     for name, text in write_circuits(found, static / "circuits").items():

@@ -15,7 +15,7 @@ ARCHITECTURE_NAMES = (
     "standard",
     "topk",
 )
-SCHEDULING = ("workers", "checkpoint_minutes")
+SCHEDULING = ("workers", "checkpoint_minutes", "loss_tokens")
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,9 @@ class SAESettings:
         choices=("sites", "batches"),
     )
     workers: int = setting(2, "sites that are trained at the same time, one thread each", least=1)
+    loss_tokens: int = setting(
+        20_000, "predictions that the loss with SAEs is measured on", unit="tokens", least=1
+    )
     checkpoint_minutes: float = setting(
         5.0, "time between checkpoints of a site; 0 writes one after every step", unit="minutes", least=0
     )
@@ -86,7 +89,7 @@ class SAESettings:
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """What is written down with an SAE: all but how the work was scheduled."""
+        """What is written down with an SAE: all but how the work was scheduled and measured."""
         return {key: value for key, value in asdict(self).items() if key not in SCHEDULING}
 
     @property

@@ -49,7 +49,11 @@ def sae(run: Run) -> Output:
         return Output(())
     with alone():
         rows = quality_rows(
-            run.model.bridge, {site: run.sae(site) for site in sites}, run.store, keep=run.keep
+            run.model.bridge,
+            {site: run.sae(site) for site in sites},
+            run.store,
+            loss_tokens=recipe.sae.loss_tokens,
+            keep=run.keep,
         )
     write_csv(run.path("saes.csv"), pd.DataFrame(rows))
     files = [f"saes/{site}/{name}" for site in sites for name in PAIR]

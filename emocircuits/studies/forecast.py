@@ -28,7 +28,6 @@ from emocircuits.sae.training.trainer import SiteRows, Training
 
 SAMPLE = 48  # texts whose tokens are counted
 PROBE = 192  # tokens of a probe
-LOSS_TOKENS = 20_000  # on which the loss with SAEs is measured (`sae_quality.quality_rows`)
 CURVE = 26  # sizes and circuits of a faithfulness curve and its controls, per random circuit
 TRACE_PASSES = 4.0  # of a step of a trace: forward and backward at two sides
 GENERATED = 48  # tokens of a coherence text
@@ -209,7 +208,7 @@ def forecast(
             ),
             "sae": (
                 recipe.sae.training_rows * len(sites) * pace.sae_row / min(recipe.sae.workers, threads)
-                + LOSS_TOKENS * (1 + after + 0.2 * len(sites)) * pace.forward,
+                + recipe.sae.loss_tokens * (1 + after + 0.2 * len(sites)) * pace.forward,
                 shape.fixed_gb + len(sites) * 2 * d * d_sae * 16 / GIB,
                 len(sites) * 2 * d * d_sae * 4 / GIB,
             ),
