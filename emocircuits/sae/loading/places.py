@@ -85,12 +85,27 @@ def place_read(config: dict[str, Any]) -> str:
     return same if same and place.endswith("hook_resid_post") else place
 
 
+def in_words(place: str) -> str:
+    """What lies at a place."""
+    for pattern, words in (
+        (r"transcoder", "MLP, as a transcoder"),
+        (r"^blocks\.\d+\.hook_resid_post$", "residual stream"),
+        (r"embed|^blocks\.0\.hook_resid_pre$", "embedding"),
+        (r"resid_mid", "residual stream inside a block"),
+        (r"mlp", "MLP"),
+        (r"attn|hook_z", "attention"),
+    ):
+        if re.search(pattern, place):
+            return words
+    return "not said"
+
+
 def check_place(name: str, place: str, site: str) -> None:
     """Refuses an SAE that reads another place than the one it is asked for.
 
     Args:
         name: the SAE, for the message.
-        place: what its names or its configuration say; "" where they say nothing.
+        place: where its names or its configuration say; "" where they say nothing.
         site: what it is asked for.
 
     Raises:

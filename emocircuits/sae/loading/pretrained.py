@@ -28,7 +28,7 @@ from emocircuits.sae.loading.handle import load_sae
 from emocircuits.sae.loading.loaders import RawSAE, Request, read, read_place
 from emocircuits.sae.loading.places import check_place, place_of
 from emocircuits.sae.loading.registered import FVU_RATIO, FVU_SLACK, L0_RATIO
-from emocircuits.sae.loading.releases import SHOWN, Published, saes_of
+from emocircuits.sae.loading.releases import SHOWN, WHOLE_TEXTS, Published, saes_of
 from emocircuits.sae.quality import encode_dense
 
 WORTHLESS = 0.95  # of the variance unexplained: no better than the mean
@@ -189,7 +189,7 @@ def open_pretrained(
         raw = read(request)
     if raw.config["architecture"] == "temporal":
         raise UserError(
-            f"the SAE {source.name} reads a text as a whole", expected="an SAE that reads one token at a time"
+            f"the SAE {source.name} {WHOLE_TEXTS}", expected="an SAE that reads one token at a time"
         )
     if d_in is not None and int(raw.config["d_in"]) != d_in:
         raise UserError(
@@ -223,6 +223,11 @@ def _request(source: PretrainedSource, site: str) -> tuple[str, Request]:
     """The name of the format, and what sae-lens is asked for."""
     if source.published is not None:
         check_place(source.name, source.published.place, site)
+        if source.published.obstacle:
+            raise UserError(
+                f"the SAE {source.name} {source.published.obstacle}",
+                expected="an SAE that reads one token at a time",
+            )
         return source.published.loader, source.published.request
     assert source.path is not None
     there = saes_at(source.path)

@@ -22,9 +22,10 @@ from emocircuits.sae.loading.places import place_in_name
 UNUSED = (
     "sparsity.safetensors"  # how often features fired in training: sae-lens fetches it, nothing here reads it
 )
-USUAL_L0 = 100.0
+USUAL_L0 = 100.0  # of the SAEs of Gemma Scope that one is to look at first
 WIDTHS = {"": 1.0, "k": 1e3, "m": 1e6}
 SHOWN = 12
+WHOLE_TEXTS = "reads a text as a whole"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Published:
     def name(self) -> str:
         """What it is asked for by."""
         return f"{self.release}:{self.sae_id}"
+
+    @property
+    def obstacle(self) -> str:
+        """Why it cannot be opened where it reads; "" where it can."""
+        return WHOLE_TEXTS if self.loader == "temporal" else ""
 
     @property
     def width(self) -> float:
