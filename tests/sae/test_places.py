@@ -55,6 +55,13 @@ def test_the_hook_of_the_configuration_is_the_site_or_it_is_refused(tmp_path, ho
         return
     with pytest.raises(UserError, match=f"was trained on {hook}; expected {SITE}"):
         load_saes({12: tmp_path})
+    if hook.endswith("resid_post"):
+        assert list(load_saes(tmp_path)) == [hook]
+        return
+    with pytest.raises(
+        UserError, match=f"were trained on {hook}; expected the residual stream after a block"
+    ):
+        load_saes(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +105,15 @@ def test_transcoders_and_saes_of_whole_texts_in_files_are_refused(tmp_path):
     write_gemma_scope_2(folder, Weights.random(), SITE)
     with pytest.raises(UserError, match="a transcoder to blocks.12.hook_mlp_out"):
         load_saes({12: folder})
+
+
+def test_a_file_that_belongs_to_several_names_them(tmp_path):
+    for layer in (3, 12):
+        write_transcoder(tmp_path, layer)
+    with pytest.raises(
+        UserError, match=f"has 0 SAEs of {SITE}; expected one; name one of .*layer_12.safetensors"
+    ):
+        load_saes({12: tmp_path / "config.yaml"})
 
 
 def test_the_names_of_folders_say_what_the_files_of_gemma_scope_do_not(tmp_path):

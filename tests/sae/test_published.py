@@ -19,6 +19,7 @@ from sae.foreign_files import (
 from safetensors.torch import load_file
 
 from emocircuits.errors import UserError
+from emocircuits.sae.dictionary import open_dictionaries
 from emocircuits.sae.loading.load import load_saes
 from emocircuits.sae.loading.loaders import DOORS, tensors_of
 from emocircuits.sae.loading.pretrained import PretrainedSource, find_pretrained, open_pretrained
@@ -78,6 +79,9 @@ def test_every_release_opens_through_its_own_loader(hub):
         if found.cfg.normalize_activations == "constant_norm_rescale":  # each input to the norm sqrt(d)
             scale = D_IN**0.5 / x.norm(dim=-1, keepdim=True)
         torch.testing.assert_close(found(x), formula(x * scale) / scale, rtol=1e-4, atol=1e-5, msg=release)
+        if found.cfg.normalize_activations == "none":  # what matching and attribution take
+            view = open_dictionaries({sae.place: found})[sae.place]
+            torch.testing.assert_close(view.decode(view.encode(x)), formula(x), rtol=1e-4, atol=1e-5)
         opened += 1
     assert opened >= 83 and whole == {"temporal-sae-gemma-2-2b", "temporal-sae-llama-3.1-8b"}
 

@@ -5,6 +5,7 @@ metadata, any scale of its inputs folded into its weights. Nothing is believed: 
 another place is refused, and L0 and FVU are measured on the run's own activations.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -103,7 +104,7 @@ def sites_at(path: Path) -> tuple[str, ...]:
     """The sites that the SAEs at a path say they read.
 
     Raises:
-        UserError: no SAE, or one that does not say.
+        UserError: no SAE, one that does not say, or none of the residual stream.
     """
     places = {sae: _place_of_files(sae) for sae in saes_at(path)}
     silent = next((sae for sae, place in places.items() if not place), None)
@@ -112,7 +113,13 @@ def sites_at(path: Path) -> tuple[str, ...]:
             f"the SAE {silent} does not say which layer it reads",
             cure="name it: layers=[…], or {layer: path}",
         )
-    return tuple(dict.fromkeys(place for place in places.values() if place.endswith("hook_resid_post")))
+    sites = tuple(dict.fromkeys(place for place in places.values() if place.endswith("hook_resid_post")))
+    if not sites:
+        raise UserError(
+            f"the SAEs in {path} were trained on {', '.join(sorted(set(places.values()))[:SHOWN])}",
+            expected="the residual stream after a block",
+        )
+    return sites
 
 
 def _place_of_files(path: Path) -> str:
@@ -235,7 +242,7 @@ def _request(source: PretrainedSource, site: str) -> tuple[str, Request]:
         places = {path: _place_of_files(path) for path in there}
         fit = [path for path in there if places[path] == place_of(site)]
         if len(fit) != 1:
-            named = ", ".join(str(path.relative_to(source.path)) for path in (fit or there)[:SHOWN])
+            named = ", ".join(os.path.relpath(path, source.path) for path in (fit or there)[:SHOWN])
             raise UserError(
                 f"{source.name} has {len(fit)} SAEs of {site}", expected="one", cure=f"name one of {named}"
             )
