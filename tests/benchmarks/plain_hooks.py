@@ -1,10 +1,10 @@
-"""Component attribution of a decoder in plain Hugging Face, with nothing of ours: forward hooks, one backward.
+"""Component attribution of a decoder in plain Hugging Face, with nothing of ours: hooks and one backward.
 
     effect of a part = sum over positions of < its output's clean - corrupt, gradient of the metric there >,
     gradient on the corrupt run
 
-Parts are the embedding, each head (the slice of `o_proj`'s input that it fills: a linear map's input and output
-give the same product) and each MLP.
+Parts are the embedding, each head (the slice of `o_proj`'s input that it fills: a linear map's input and
+output give the same product) and each MLP.
 """
 
 from collections.abc import Callable
