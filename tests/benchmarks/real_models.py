@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -123,7 +122,8 @@ def human(run: Path, path: Path) -> Iterator[Row]:
         null = max(row[f"{name}_max"] for name in ("shuffled", "random", "matched"))
         note = (
             f"[{row['auroc_low']:.3f}, {row['auroc_high']:.3f}]; {row['components']} neutral components out, "
-            f"chosen on the other half; shuffled ≤ {row['shuffled_max']:.3f}, random ≤ {row['random_max']:.3f}, "
+            f"chosen on the other half; shuffled ≤ {row['shuffled_max']:.3f}, random ≤ "
+            f"{row['random_max']:.3f}, "
             f"with the texts' covariance ≤ {row['matched_max']:.3f}"
         )
         yield at_least(f"texts of people, {row['n']}: AUROC", row["auroc"], 0.72, note)
