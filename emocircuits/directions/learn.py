@@ -75,7 +75,7 @@ def learn_directions(
     how = settings or DirectionSettings()
     estimator = ESTIMATORS.get(how.estimator)
     options = EstimatorOptions(how.neutral_variance, how.centre, how.penalty)
-    sites, read_site, steer_site = chosen_sites(store.sites, how, _depth(store))
+    sites, read_site, steer_site = chosen_sites(store.sites, how, depth_of_model(store))
     plan = plan_stories(
         store,
         from_token=how.from_token,
@@ -234,6 +234,6 @@ def _plain(how: DirectionSettings) -> dict:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(how).items()}
 
 
-def _depth(store: ActivationStore) -> int:
+def depth_of_model(store: ActivationStore) -> int:
     """Blocks of the model; where the store does not say it, up to the last that it has activations of."""
     return int(store.metadata.get("n_layers") or max(map(layer_of, store.sites)) + 1)

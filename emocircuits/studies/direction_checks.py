@@ -1,5 +1,7 @@
 """The checks of a run's directions as tables: sites, geometry, logit lens, numeric intensity, preferences."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -7,6 +9,7 @@ import pandas as pd
 
 from emocircuits.activations.story_files import read_stories
 from emocircuits.artifacts.directions import EmotionDirections
+from emocircuits.directions import ESTIMATORS
 from emocircuits.directions.learn import learn_directions
 from emocircuits.directions.settings import DirectionSettings
 from emocircuits.experiments.elo import EloRatings
@@ -45,6 +48,20 @@ def learned_directions(run: Run, how: DirectionSettings) -> EmotionDirections:
         seed=recipe.seed,
         workers=recipe.threads,
     )
+
+
+def chosen_directions(run: Run, estimators: Sequence[str] | None = None) -> list[EmotionDirections]:
+    """The run's own directions, or those of each estimator (`all` for every one) learned again.
+
+    Raises:
+        UserError: no directions, or an unknown estimator.
+    """
+    names = ESTIMATORS.names() if list(estimators or ()) == ["all"] else estimators or ()
+    for name in names:
+        ESTIMATORS.get(name)
+    if not names:
+        return [run.directions]
+    return [learned_directions(run, replace(run.recipe.directions, estimator=name)) for name in names]
 
 
 def coordinate_table() -> pd.DataFrame:

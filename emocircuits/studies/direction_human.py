@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from emocircuits.artifacts.directions import EmotionDirections
-from emocircuits.directions import ESTIMATORS
 from emocircuits.directions.human_labels import LabelledSet, labelled_set, read_human_texts
 from emocircuits.directions.human_scores import HumanSettings, write_human_text
+from emocircuits.directions.learn import depth_of_model
 from emocircuits.directions.neutral_basis import components_out, neutral_basis
 from emocircuits.errors import UserError
 from emocircuits.experiments.human_text import Cleaning, TextMeans, human_tables, text_means
@@ -20,7 +20,7 @@ from emocircuits.models.loading import AS_IT_IS, Loading
 from emocircuits.names import depth_of
 from emocircuits.provenance import sha256_file
 from emocircuits.runs.run import Run
-from emocircuits.studies.direction_checks import learned_directions
+from emocircuits.studies.direction_checks import chosen_directions, learned_directions
 from emocircuits.studies.direction_studies import open_directions
 
 ALL = "all"
@@ -34,20 +34,6 @@ PLAIN = {
     "bootstrap": 0,
 }
 """Directions without controls and intervals."""
-
-
-def chosen_directions(run: Run, estimators: Sequence[str] | None) -> list[EmotionDirections]:
-    """The run's own directions, or those of each estimator (`all` for every one) learned again.
-
-    Raises:
-        UserError: an unknown estimator.
-    """
-    names = list(ESTIMATORS.names()) if list(estimators or []) == [ALL] else list(estimators or [])
-    for name in names:
-        ESTIMATORS.get(name)
-    if not names:
-        return [run.directions]
-    return [learned_directions(run, replace(run.recipe.directions, estimator=name)) for name in names]
 
 
 def norm_rows(made: Sequence[EmotionDirections], seed: int = 0) -> list[dict[str, Any]]:
@@ -98,7 +84,8 @@ def directions_on_human_text(
     Raises:
         UserError: no run, no directions, an unknown estimator or site, or a file that is not right.
     """
-    run, how = open_directions(directory, loading=loading), HumanSettings(**changes)
+    run = open_directions(directory, loading=loading)
+    how = HumanSettings(**{"seed": run.recipe.seed, **changes})
     own = run.directions
     sites = own.sites if site == ALL else (site or own.read_site,)
     limits = {name: how.max_norm * own.scale(name) for name in sites}
@@ -154,7 +141,7 @@ def _cleaning(
     most = min(max(how.components), directions.vectors.shape[2] // 2)
     if not run.path("activations.h5").is_file() or most == 0:
         return None
-    depth = depth_of(site, _depth(run))
+    depth = depth_of(site, depth_of_model(run.store))
     settings = replace(
         run.recipe.directions,
         estimator=directions.estimator,
@@ -166,10 +153,6 @@ def _cleaning(
     basis = neutral_basis(run.store, run.recipe.directions, site, most)
     own = directions.vectors[directions.site_index(site)]
     return Cleaning(raw.vectors[raw.site_index(site)][columns], basis, components_out(own, basis))
-
-
-def _depth(run: Run) -> int:
-    return int(run.store.metadata["n_layers"])
 
 
 def _source(path: Path, n_texts: int, chosen: LabelledSet, found: TextMeans, n_unread: int) -> dict[str, Any]:

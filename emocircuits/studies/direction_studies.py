@@ -18,7 +18,6 @@ from emocircuits.activations.dialogues import (
 )
 from emocircuits.activations.spans import SpanText, collect_spans
 from emocircuits.activations.story_files import read_stories
-from emocircuits.directions import ESTIMATORS
 from emocircuits.directions.summaries import summarise
 from emocircuits.directions.validation import auroc_intervals
 from emocircuits.errors import UserError
@@ -34,8 +33,8 @@ from emocircuits.organism.documents import Document
 from emocircuits.runs.opening import open_run
 from emocircuits.runs.run import Run
 from emocircuits.studies.direction_checks import (
+    chosen_directions,
     geometry_table,
-    learned_directions,
     organism_limits,
     preference_agreement,
     preference_study,
@@ -70,12 +69,7 @@ def validate_directions(directory: Path, estimators: list[str] | None = None) ->
         UserError: no run, no directions, or an unknown estimator.
     """
     run = open_directions(directory)
-    names = list(ESTIMATORS.names()) if estimators == ["all"] else estimators
-    made = [run.directions] if not names else []
-    for name in names or []:
-        ESTIMATORS.get(name)
-    for name in names or []:
-        made.append(learned_directions(run, replace(run.recipe.directions, estimator=name)))
+    made = chosen_directions(run, estimators)
     limits = organism_limits(run, made[0])
     rows = []
     for directions in made:
