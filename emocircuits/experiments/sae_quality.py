@@ -22,7 +22,7 @@ from emocircuits.progress import track
 from emocircuits.sae.dictionary import open_dictionaries
 from emocircuits.sae.geometry import decoder_encoder_cosine
 from emocircuits.sae.quality import DENSE, Reconstruction, firing_rates, reconstruction
-from emocircuits.sae.rows import evenly_spaced
+from emocircuits.sae.rows import evenly_spaced, ordinary_rows
 from emocircuits.threads import side_by_side
 
 
@@ -149,7 +149,7 @@ def quality_rows(
 
     Dead and dense fractions are counted on up to `max_rows` evenly spaced rows of the whole store
     (`counted_tokens`), because a rare feature may be silent on few rows; the rest on held-out rows
-    (`tokens`).
+    (`tokens`). Massive rows (`sae.rows.ordinary_rows`) are left out and counted (`massive_tokens`).
 
     Args:
         model: any TransformerLens object.
@@ -166,14 +166,15 @@ def quality_rows(
     split = store.prompts["split"].to_numpy() if "split" in store.prompts else np.full(store.n_prompts, "")
     held = split == "held_out"
     held = held if held.any() else np.ones_like(held)
-    everything = evenly_spaced(
-        store.select(np.ones(store.n_prompts, dtype=bool), start=skip_positions), max_rows
-    )
-    rows = evenly_spaced(store.select(held, start=skip_positions), max_rows)
-    measured, rates, means = {}, {}, {}
+    measured, rates, means, massive, counted = {}, {}, {}, {}, {}
     for site in track(saes, "measure SAEs", total=len(saes)):
+        every = ordinary_rows(store, site, np.ones_like(held), skip_positions)
+        massive[site] = int((store.positions >= skip_positions).sum()) - len(every)
+        every = evenly_spaced(every, max_rows)
+        counted[site] = len(every)
+        rows = evenly_spaced(ordinary_rows(store, site, held, skip_positions), max_rows)
         measured[site], rates[site], means[site] = keep(
-            f"measured {site}", partial(_measured, saes[site], store, site, rows, everything), Reconstruction
+            f"measured {site}", partial(_measured, saes[site], store, site, rows, every), Reconstruction
         )
     lengths = store.prompts["n_tokens"].to_numpy()
     chosen = np.flatnonzero(held & (lengths >= skip_positions + 2))
@@ -198,7 +199,8 @@ def quality_rows(
             "dead_fraction": float((rates[site] == 0).mean()),
             "tokens": measured[site].tokens,
             "dense_fraction": float((rates[site] > DENSE).mean()),
-            "counted_tokens": len(everything),
+            "counted_tokens": counted[site],
+            "massive_tokens": massive[site],
             "ce_clean": losses[site].clean,
             "ce_sae": losses[site].sae,
             "ce_ablated": losses[site].ablated,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from emocircuits.artifacts.store.activation_store import ActivationStore
@@ -17,6 +17,7 @@ from emocircuits.progress import say
 from emocircuits.sae.architectures.card import Blocks
 from emocircuits.sae.settings import SAESettings
 
+MASSIVE = 10.0  # times the median norm
 MOMENT_ROWS, HELD_OUT_ROWS, CHECKED_ROWS, BLOCK = 1 << 17, 1 << 14, 1 << 14, 2048
 
 
@@ -54,10 +55,34 @@ def as_selection(rows: Int[np.ndarray, "chosen"] | RowSelection, n_rows: int) ->
     )
 
 
-def held_out_rows(store: ActivationStore, skip_positions: int = 1) -> Int[np.ndarray, "chosen"]:
-    """Rows of the split `held_out`, where there is one; of all prompts otherwise."""
+def held_out_rows(
+    store: ActivationStore, site: str | None = None, skip_positions: int = 1
+) -> Int[np.ndarray, "chosen"]:
+    """Rows of the split `held_out`, where there is one; of all prompts otherwise.
+
+    Args:
+        store: activations.
+        site: leaves out the massive rows of this site (`ordinary_rows`).
+        skip_positions: leading positions that are left out.
+    """
     held = _held_out(store)
-    return store.select(held if held.any() else np.ones_like(held), start=skip_positions)
+    held = held if held.any() else np.ones_like(held)
+    if site is None:
+        return store.select(held, start=skip_positions)
+    return ordinary_rows(store, site, held, skip_positions)
+
+
+def ordinary_rows(
+    store: ActivationStore, site: str, prompts: Bool[np.ndarray, "prompt"], skip_positions: int = 1
+) -> Int[np.ndarray, "chosen"]:
+    """Rows of some prompts without massive activations: rows longer than ten times the site's median norm
+    (Sun et al. 2024). Many models have a handful of them, and one counts as much in a sum of squares as
+    thousands of others.
+    """
+    kept, _ = filter_rows(
+        store, RowFilter(skip_positions, max_norm_multiple=MASSIVE), prompts=prompts, sites=[site]
+    )
+    return kept.rows()
 
 
 def held_out_blocks(store: ActivationStore, site: str, rows: RowSelection, skip_positions: int = 1) -> Blocks:
@@ -173,5 +198,7 @@ def _held_out(store: ActivationStore) -> np.ndarray:
 
 
 def checked_rows(store: ActivationStore, site: str) -> Float[Tensor, "row d_in"]:
-    """Held-out rows of a site, sinks left out, that SAEs which were trained elsewhere are measured on."""
-    return torch.from_numpy(store.read(site, evenly_spaced(held_out_rows(store), CHECKED_ROWS)))
+    """Held-out rows of a site, sinks and massive rows left out, that SAEs which were trained elsewhere are
+    measured on.
+    """
+    return torch.from_numpy(store.read(site, evenly_spaced(held_out_rows(store, site), CHECKED_ROWS)))

@@ -147,7 +147,7 @@ class _Study:
 
     def measured(self, site: str, sae: Any) -> dict[str, Any]:
         row = quality_rows(self.run.model.bridge, {site: sae}, self.store)[0]
-        learned, held = training_rows(self.store), held_out_rows(self.store)
+        learned, held = training_rows(self.store), held_out_rows(self.store, site)
         return {**row, "pca_fvu": pca_fvu(self.store, site, learned, held, round(row["l0"]))}
 
     def trained(self, store: ActivationStore, site: str, settings: SAESettings, folder: str = SWEEP) -> Any:
@@ -168,8 +168,8 @@ class _Study:
         shuffled = self.randomised_store(site)
         other = self.trained(shuffled, site, settings, f"{SWEEP}/randomised/saes")
         return {
-            "frozen_fvu": reconstruction(frozen, self.store, site, held_out_rows(self.store)).fvu,
-            "randomised_fvu": reconstruction(other, shuffled, site, held_out_rows(shuffled)).fvu,
+            "frozen_fvu": reconstruction(frozen, self.store, site, held_out_rows(self.store, site)).fvu,
+            "randomised_fvu": reconstruction(other, shuffled, site, held_out_rows(shuffled, site)).fvu,
         }
 
     def randomised_store(self, site: str) -> ActivationStore:
