@@ -253,7 +253,9 @@ def _ablated_losses(
     losses, count = torch.zeros(2, dtype=torch.float64), 0
     for same in alike.values():
         longest = max(same, key=len)[None].to(model.cfg.device)
-        stream = stream_at(model, longest, site).repeat(2, 1, 1)
+        left = stream_at(model, longest[:, : max(1, first)], site)  # what comes later is not looked at
+        stream = left[:, -1:].repeat(2, longest.shape[1], 1)
+        stream[:, :first] = left[:, :first]
         stream[0, first:] = torch.from_numpy(np.asarray(mean, dtype=np.float32)).to(stream)
         stream[1, first:] = 0
         log_probs = resume(model, longest.repeat(2, 1), site, stream).float().log_softmax(-1)

@@ -249,7 +249,7 @@ CARDS = (
             "<start_of_turn>model\n",
             "<start_of_turn>",
         ),
-        published=r"gemma-3-(270m|1b)",
+        published=r"gemma-3-\d",
     ),
 )
 

@@ -161,13 +161,30 @@ def check_directory(directory: Path, *, trust_remote_code: bool) -> dict:
             cure="read that code, then allow it with --trust-remote-code",
         )
     known = {card.model_type for card in FAMILIES} | {card.name for card in FAMILIES}
-    if not config.get("auto_map") and config.get("model_type") not in known:
+    if not config.get("auto_map") and language_config(config).get("model_type") not in known:
         raise UserError(  # a name that is nearly the same is another architecture, no remedy
             f"the model family '{config.get('model_type')}' of {directory} is not known here",
             expected=f"one of {', '.join(sorted(known))}",
             cure="add a card for it (docs/extending.md) where TransformerLens has an adapter",
         )
     return config
+
+
+def language_config(config: dict[str, Any]) -> dict[str, Any]:
+    """What a config.json says of the language model: the same table, or, for a model of texts and images
+    whose language model is of a family here (`text_config`), that part and those names beside it that the
+    whole model does not know.
+    """
+    inner = config.get("text_config")
+    types = {card.model_type for card in FAMILIES}
+    if config.get("auto_map") or not isinstance(inner, dict) or inner.get("model_type") not in types:
+        return config
+    from transformers import CONFIG_MAPPING
+
+    if config.get("model_type") not in CONFIG_MAPPING:
+        return config
+    whole = CONFIG_MAPPING[config["model_type"]]().to_dict()
+    return {name: value for name, value in config.items() if name not in whole} | inner
 
 
 def sizes_in(config: dict[str, Any]) -> tuple[int, int] | None:

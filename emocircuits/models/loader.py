@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from emocircuits.errors import Failure, UserError, unknown
 from emocircuits.models.checks import REPEATS, PlainLogits, probe_tokens, run_checks
@@ -17,6 +17,7 @@ from emocircuits.models.files import (
     check_directory,
     check_weights,
     find_directory,
+    language_config,
     model_files_hash,
     weight_files,
 )
@@ -24,6 +25,12 @@ from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.quiet import quiet_libraries
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+# where the tensors of a language model lie in the files of a model of texts and images
+INSIDE = {
+    r"^language_model\.model\.": "model.",
+    r"^model\.(language|text)_model\.": "model.",
+    r"^language_model\.lm_head\.": "lm_head.",
+}
 
 
 def load_model(
@@ -39,7 +46,8 @@ def load_model(
     """Loads a model by name.
 
     The Hugging Face model is made first (eager attention, safetensors only) and handed to the bridge: raw
-    weights, nothing folded, so that residual streams are the model's own.
+    weights, nothing folded, so that residual streams are the model's own. Of a model of texts and images its
+    language model is loaded alone, where that is of a family here.
 
     Args:
         name: `organism`, `planted`, a directory, or a Hugging Face id.
@@ -61,13 +69,15 @@ def load_model(
     directory = find_directory(name, revision=revision, code=trust_remote_code)
     config = check_directory(directory, trust_remote_code=trust_remote_code)
     cards = {card.model_type: card for card in FAMILIES} | {card.name: card for card in FAMILIES}
+    language = language_config(config)
+    inside = None if language is config else cards[language["model_type"]]
     if not config.get("auto_map"):  # code of its own may act on whatever names it likes
-        check_config(config, cards[config["model_type"]], directory)
+        check_config(language, cards[language["model_type"]], directory)
     files = weight_files(directory)
     check_weights(files)
     with quiet_libraries():
         tokenizer = _tokenizer(directory, trust_remote_code)
-        hf_model = _hf_model(directory, device, DTYPES[dtype], trust_remote_code, device_map)
+        hf_model = _hf_model(directory, device, DTYPES[dtype], trust_remote_code, device_map, inside)
         card = card_of(hf_model)
         chats = getattr(tokenizer, "chat_template", None) is not None
         if card.bos == "prepend" and tokenizer.bos_token_id is None and not chats:
@@ -152,11 +162,27 @@ def _tokenizer(directory: Path, trust_remote_code: bool) -> Any:
         ) from error
 
 
+def _language_model_in(directory: Path, card: FamilyCard) -> dict[str, Any]:
+    """How to read only the language model of a model of texts and images."""
+    whole = AutoConfig.from_pretrained(directory, local_files_only=True)
+    config = whole.text_config
+    check_config(config.to_dict(), card, directory)  # the whole may set more: PaliGemma's attends both ways
+    # the outer setting counts in the whole, where there is one
+    config.tie_word_embeddings = getattr(whole, "tie_word_embeddings", config.tie_word_embeddings)
+    return {"config": config, "key_mapping": INSIDE}
+
+
 def _hf_model(
-    directory: Path, device: str, dtype: torch.dtype, trust_remote_code: bool, device_map: str | None
+    directory: Path,
+    device: str,
+    dtype: torch.dtype,
+    trust_remote_code: bool,
+    device_map: str | None,
+    inside: FamilyCard | None,
 ) -> Any:
     spread = {"device_map": device_map} if device_map else {}
     try:
+        part = _language_model_in(directory, inside) if inside else {}
         model, info = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=dtype,
@@ -166,6 +192,7 @@ def _hf_model(
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
             **spread,
+            **part,
         )
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _too_large(directory) from error

@@ -35,6 +35,15 @@ Figures are drawn and not rendered here.
 
 """
 TAIL = """
+## Inside models of texts and images
+
+Gemma 3 from 4b on (`Gemma3ForConditionalGeneration`) holds a language model next to what reads the images,
+as models in the forms of LLaVA, Mistral 3, InternVL and SmolVLM do. Where `text_config` in config.json is of
+a family above, that language model is loaded alone: the images' tensors stay in the files, and logits are
+those of the whole model on texts. Where the whole model changes it, as PaliGemma does (prompts attend both
+ways), it is refused. `tests/models/test_text_inside.py` holds this, with tiny models; no published one was
+opened for it.
+
 ## Not opened
 
 TransformerLens has an adapter for these, and this package does not open them. The reasons are held by
@@ -44,8 +53,6 @@ TransformerLens has an adapter for these, and this package does not open them. T
 | --- | --- |
 """
 NOT_OPENED = {
-    "Gemma 3 from 4b on": "models of texts and images (`Gemma3ForConditionalGeneration`) with the language "
-    "model inside; 270m and 1b are the family `gemma3`",
     "Gemma 3n": "four streams side by side, mixed before and after each block, so none is the sum of what "
     "was written to it; TransformerLens bridges the form with images and sound alone",
     "Gemma 4": "each block multiplies the stream by a learned number, and in small models adds an input of "
