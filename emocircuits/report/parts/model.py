@@ -32,4 +32,7 @@ def build(run: RunData, pictures: Pictures) -> str:
         for side, values in scores.rates.sides.items()
     ]
     heads = ["behaviour", "prompts", "rate", "95 % interval", "true rate", "coverage", "first option chosen"]
-    return facts(about) + table(heads, rates) + pictures.get("decision_failures")
+    # what this model or form has nothing of: the truth, or an order of options
+    shown = [place for place in range(len(heads)) if any(row[place] is not None for row in rates)]
+    rates = [[row[place] for place in shown] for row in rates]
+    return facts(about) + table([heads[place] for place in shown], rates) + pictures.get("decision_failures")
