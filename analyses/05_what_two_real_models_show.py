@@ -5,23 +5,24 @@
 # models of 135 and 500 million parameters: do directions read emotions, do they act, and does *desperate*
 # move blackmail or reward hacking?
 #
-# **Command.** `EMOCIRCUITS_RUNS=runs/smollm2,runs/qwen python analyses/05_what_two_real_models_show.py`.
-# Runs are made by `make smollm2` and by `emocircuits run --model FILE.gguf --profile quick --out runs/qwen`
-# (where the weights come from: docs/own_model.md). Where none is named, the run of SmolLM2 that ships with
-# the documentation is read; no model is loaded. Tables go to `studies/05_what_two_real_models_show`.
+# **Command.** `EMOCIRCUITS_RUN=runs/smollm2,runs/qwen python analyses/05_what_two_real_models_show.py`. Runs
+# are made by `make smollm2` and by `emocircuits run --model FILE.gguf --profile quick --out runs/qwen` (where
+# the weights come from: docs/own_model.md). Where none is named, the run of SmolLM2 that ships with the
+# documentation is read; no model is loaded. Pictures and tables go to `studies/05_what_two_real_models_show`
+# of the first run that was named, or here.
 
 # %%
 import os
 from pathlib import Path
 
 import pandas as pd
+from matplotlib import pyplot as plt
 
 import emocircuits as emo
 
-shipped = Path("docs/runs/smollm2")
-named = [Path(name) for name in os.environ.get("EMOCIRCUITS_RUNS", "").split(",") if name]
-runs = [emo.Run.open(path) for path in named or [shipped]]
-out = Path(os.environ.get("EMOCIRCUITS_OUT", "studies")) / "05_what_two_real_models_show"
+named = [Path(name) for name in os.environ.get("EMOCIRCUITS_RUN", "").split(",") if name]
+runs = [emo.Run.open(path) for path in named or [Path("docs/runs/smollm2")]]
+out = (named[0] if named else Path()) / "studies" / "05_what_two_real_models_show"
 out.mkdir(parents=True, exist_ok=True)
 
 
@@ -53,16 +54,17 @@ kept(
 # %% [markdown]
 # ## Do they act?
 #
-# A push of a tenth of the mean residual norm on prompts without pressure; the change of the log-odds, and
-# the largest change that any control direction of the same length makes: isotropic ones, ones with the
-# covariance of stories, topics, shuffled labels. *Beyond* says whether an emotion does more than every
-# control.
+# A push (of a tenth of the mean residual norm in the recipes of real models) on prompts without pressure;
+# the change of the log-odds, and the largest change that any control direction of the same length makes:
+# isotropic ones, ones with the covariance of stories, topics, shuffled labels. *Beyond* says whether an
+# emotion does more than every control.
 
 
 # %%
-def pushes(run, strength=0.1):
-    """One row per behaviour and emotion."""
+def pushes(run):
+    """One row per behaviour and emotion, at the largest strength."""
     table = run.table("steering.csv")
+    strength = table.strength.max()
     for behaviour, rows in table.groupby("behaviour", sort=False):
         base = rows[rows.strength == 0].logit_diff.mean()
         at = rows[(rows.strength - strength).abs() < 1e-9]
@@ -86,6 +88,21 @@ def pushes(run, strength=0.1):
 
 acting = kept([row for run in runs for row in pushes(run)], "acting")
 acting
+
+# %%
+figure, axes = plt.subplots(
+    1, acting.groupby(["model", "behaviour"]).ngroups, figsize=(11, 3.4), layout="constrained", squeeze=False
+)
+for axis, ((model, behaviour), rows) in zip(
+    axes[0], acting.groupby(["model", "behaviour"], sort=False), strict=True
+):
+    rows = rows.sort_values("effect")
+    axis.axvspan(rows.controls_least.min(), rows.controls_most.max(), color="#E3E5E8")
+    axis.scatter(rows.effect, rows.emotion, c=["#D55E00" if beyond else "#6B7280" for beyond in rows.beyond])
+    axis.axvline(0, color="black", lw=0.6)
+    axis.set(title=f"{model}: {behaviour}", xlabel="change of the log-odds, nats (grey: all controls)")
+figure.savefig(out / "acting.png", dpi=150)
+plt.show()
 
 # %% [markdown]
 # ## How much do the words cover?

@@ -67,9 +67,9 @@ def test_a_notebook_runs_and_asserts(path, debug_run, monkeypatch):
         plt.close("all")
 
 
-def test_there_are_six_notebooks():
+def test_there_are_seven_notebooks():
     every = sorted((DOCS / "notebooks").glob("*.py"))
-    assert [path.name[:2] for path in every] == ["00", "01", "02", "03", "04", "05"]
+    assert [path.name[:2] for path in every] == ["00", "01", "02", "03", "04", "05", "06"]
     index = (DOCS / "notebooks" / "index.md").read_text()
     assert all(path.stem in index for path in every)
 

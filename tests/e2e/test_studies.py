@@ -18,8 +18,8 @@ def run(debug_run, tmp_path_factory):
     return Path(shutil.copytree(debug_run, tmp_path_factory.mktemp("studies") / "run"))
 
 
-def test_there_are_studies_of_directions_matches_steering_and_circuits():
-    assert [path.stem[:2] for path in STUDIES] == ["01", "02", "03", "04"]
+def test_there_are_studies_of_directions_matches_steering_circuits_and_real_models():
+    assert [path.stem[:2] for path in STUDIES] == ["01", "02", "03", "04", "05"]
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
