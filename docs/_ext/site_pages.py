@@ -37,7 +37,12 @@ def generate(app: Sphinx) -> None:
     write_text(source / "_generated" / "parts" / "exports.md", exports_table())
     write_text(source / "_generated" / "parts" / "methods.md", methods_table())
     write_text(source / "_generated" / "parts" / "parts.md", parts_toctree(source))
-    found = finished_runs(runs) + finished_runs(source / "runs")  # what ships, and what was made here
+    shipped = finished_runs(source / "runs")
+    for run in shipped:
+        report = static / "reports" / f"{run.name}.html"
+        report.parent.mkdir(exist_ok=True)
+        shutil.copyfile(run / "report.html", report)
+    found = finished_runs(runs) + shipped
     if not found:
         raise ExtensionError("no finished run lies under runs/; `make docs` makes one")
     for name, text in write_circuits(found, static / "circuits").items():

@@ -21,7 +21,7 @@ print(
     "at blocks",
     *map(int, recipe.layers),
     "and",
-    len(run.table("directions.csv")),
+    run.table("directions.csv")["emotion"].nunique(),
     "emotions",
 )
 
