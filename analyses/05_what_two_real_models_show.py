@@ -100,6 +100,7 @@ for axis, ((model, behaviour), rows) in zip(
     axis.axvspan(rows.controls_least.min(), rows.controls_most.max(), color="#E3E5E8")
     axis.scatter(rows.effect, rows.emotion, c=["#D55E00" if beyond else "#6B7280" for beyond in rows.beyond])
     axis.axvline(0, color="black", lw=0.6)
+    axis.locator_params(axis="x", nbins=5)
     axis.set(title=f"{model}: {behaviour}", xlabel="change of the log-odds, nats (grey: all controls)")
 figure.savefig(out / "acting.png", dpi=150)
 plt.show()

@@ -59,6 +59,7 @@ for axis, behaviour in zip(axes, behaviours, strict=True):
         emotions["effect"], emotions["direction"], c=["#D55E00" if one else "#6B7280" for one in beyond]
     )
     axis.axvline(0, color="black", lw=0.6)
+    axis.locator_params(axis="x", nbins=5)
     axis.set(title=behaviour.replace("_", " "), xlabel="change of the log-odds, nats")
     axis.legend(loc="lower right", frameon=False)
     verdicts.append((behaviour, ", ".join(emotions["direction"][beyond]) or "none"))
