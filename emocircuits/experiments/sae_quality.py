@@ -25,6 +25,8 @@ from emocircuits.sae.quality import DENSE, Reconstruction, firing_rates, reconst
 from emocircuits.sae.rows import evenly_spaced, ordinary_rows
 from emocircuits.threads import side_by_side
 
+LOGITS = 1 << 25  # logits of a pass at most, where a large vocabulary would take gigabytes
+
 
 @dataclass(frozen=True)
 class LossRecovered:
@@ -186,7 +188,14 @@ def quality_rows(
         torch.from_numpy(store.tokens[offsets[prompt] : offsets[prompt] + lengths[prompt]].astype(np.int64))
         for prompt in chosen
     ]
-    losses = loss_recovered(model, saes, prompts, means, skip_positions=skip_positions)
+    losses = loss_recovered(
+        model,
+        saes,
+        prompts,
+        means,
+        skip_positions=skip_positions,
+        batch_tokens=min(2048, max(256, LOGITS // int(model.cfg.d_vocab))),
+    )
     return [
         {
             "site": site,

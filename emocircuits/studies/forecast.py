@@ -5,7 +5,9 @@ of SAE training. What the stages do is counted from the recipe and its material,
 all blocks (a pass that resumes after half of them counts half). What is not worth counting, such as drawing
 figures, stands as seconds of a processor of 2026.
 
-    python -m tests.benchmarks.forecast RUN    prints forecast and truth of a finished run, stage by stage
+    python -m tests.benchmarks.real_models --only forecast --run RUN
+
+prints forecast and truth of a finished run, stage by stage.
 """
 
 import time
@@ -19,6 +21,7 @@ import torch
 from emocircuits.activations.texts import TEXT_SOURCES, load_texts
 from emocircuits.behaviours import BEHAVIOURS
 from emocircuits.behaviours.bind import bind
+from emocircuits.experiments.sae_quality import LOGITS
 from emocircuits.models.language_model import LanguageModel
 from emocircuits.models.memory import GIB, Shape, shape_of
 from emocircuits.names import chosen_layers, depth_of, residual_site
@@ -33,7 +36,11 @@ TRACE_PASSES = 4.0  # of a step of a trace: forward and backward at two sides
 GENERATED = 48  # tokens of a coherence text
 WRITING = 220  # tokens of a story that a model writes
 # Seconds of a processor of 2026: directions and matches per emotion and site, figures and report
-DIRECTION_SECONDS, MATCH_SECONDS, FIGURE_SECONDS, REPORT_SECONDS = 0.1, 0.35, 35.0, 6.0
+DIRECTION_SECONDS, MATCH_SECONDS, FIGURE_SECONDS, REPORT_SECONDS = 0.005, 0.1, 10.0, 2.0
+# Of the passes counted, what finished runs on SmolLM2 and on the organism took: parts that share passes cost
+# less, parts that are not counted more
+CIRCUIT, EVALUATE, STEER = 0.75, 1.7, 0.4
+VOCABULARY = 20_000  # tokens whose logits at all positions, with their losses, cost as much as the blocks
 
 
 @dataclass(frozen=True)
@@ -168,6 +175,7 @@ def forecast(
     find = sum(side.values()) * recipe.attribute.pairs
     held = sum(side.values()) * recipe.evaluate.pairs
     backward = pace.gradient / pace.forward  # a gradient in passes
+    words = 1 + shape.d_vocab / VOCABULARY  # logits at all positions, and their losses
 
     steps = {"attribution_patching": 0, "checked": recipe.attribute.steps / 2}.get(
         recipe.attribute.method, recipe.attribute.steps
@@ -208,8 +216,8 @@ def forecast(
             ),
             "sae": (
                 recipe.sae.training_rows * len(sites) * pace.sae_row / min(recipe.sae.workers, threads)
-                + recipe.sae.loss_tokens * (1 + after + 0.2 * len(sites)) * pace.forward,
-                shape.fixed_gb + len(sites) * 2 * d * d_sae * 16 / GIB,
+                + recipe.sae.loss_tokens * (1 + after + 0.2 * len(sites)) * words * pace.forward,
+                shape.fixed_gb + (len(sites) * 2 * d * d_sae * 16 + threads * 20 * LOGITS) / GIB,
                 len(sites) * 2 * d * d_sae * 4 / GIB,
             ),
             "match": (
@@ -218,10 +226,10 @@ def forecast(
                 0.05,
             ),
             "attribute": (attribute * pace.forward, _pass_gb(recipe, shape, side, len(sites)), 0.05),
-            "circuit": (circuit * pace.forward, _pass_gb(recipe, shape, side, len(sites)), 0.05),
-            "evaluate": (evaluate * pace.forward, _pass_gb(recipe, shape, side, len(sites)), 0.01),
+            "circuit": (CIRCUIT * circuit * pace.forward, _pass_gb(recipe, shape, side, len(sites)), 0.05),
+            "evaluate": (EVALUATE * evaluate * pace.forward, _pass_gb(recipe, shape, side, len(sites)), 0.01),
             "steer": (
-                _steer(recipe, side, depths) * pace.forward
+                STEER * _steer(recipe, side, depths) * pace.forward
                 + 5 * recipe.steer.coherence_texts * len(recipe.steer.strengths) * GENERATED * pace.token,
                 shape.fixed_gb + shape.forward_bytes(4096) / GIB,
                 0.01,

@@ -35,7 +35,7 @@ def test_counts_by_hand():
     rows = by_stage(recipe)
     assert rows["collect"]["seconds"] == pytest.approx(100_000 * 4e-3)  # through all thirty blocks
     assert rows["collect"]["disk_gb"] == pytest.approx(100_000 * 576 * 2 * 2 / 2**30)
-    halfway = recipe.sae.loss_tokens * 4e-3 * (1 + 0.5 + 0 + 0.4)
+    halfway = recipe.sae.loss_tokens * 4e-3 * (1 + 0.5 + 0 + 0.4) * (1 + 49_152 / 20_000)
     assert rows["sae"]["seconds"] == pytest.approx(1000 * 2 * 2e-4 + halfway)
 
 
