@@ -72,59 +72,21 @@ add_behaviour(
     natural={"natural": 0},
 )
 
-add_behaviour(
-    name="blackmail_choice",
-    title="Blackmail, forced choice",
-    summary="The scenarios of blackmail; the answer is one of two options, offered in both orders.",
-    materials={},
-    natural={"choice": 0},
-    scenario="blackmail.toml",
-)
-
-add_behaviour(
-    name="reward_hacking_choice",
-    title="Reward hacking, forced choice",
-    summary="The scenarios of reward hacking; the answer is one of two options, offered in both orders.",
-    materials={},
-    natural={"choice": 0},
-    scenario="reward_hacking.toml",
-)
-
-add_behaviour(
-    name="sycophancy_choice",
-    title="Sycophancy, forced choice",
-    summary="The scenarios of sycophancy; the answer is one of two options, offered in both orders.",
-    materials={},
-    natural={"choice": 0},
-    scenario="sycophancy.toml",
-)
-
-add_behaviour(
-    name="blackmail_own",
-    title="Blackmail, the model's own words",
-    summary="The scenarios of blackmail; the words are those that tell the model's own decisions apart.",
-    materials={},
-    natural={"own": 0},
-    scenario="blackmail.toml",
-)
-
-add_behaviour(
-    name="reward_hacking_own",
-    title="Reward hacking, the model's own words",
-    summary="The scenarios of reward hacking; the words are those that tell the model's own decisions apart.",
-    materials={},
-    natural={"own": 0},
-    scenario="reward_hacking.toml",
-)
-
-add_behaviour(
-    name="sycophancy_own",
-    title="Sycophancy, the model's own words",
-    summary="The scenarios of sycophancy; the words are those that tell the model's own decisions apart.",
-    materials={},
-    natural={"own": 0},
-    scenario="sycophancy.toml",
-)
+FORMS = {
+    "choice": ("forced choice", "the answer is one of two options, offered in both orders"),
+    "own": ("the model's own words", "the words are those that tell the model's own decisions apart"),
+}
+for form, (title, asks) in FORMS.items():
+    for scenario in ("blackmail", "reward_hacking", "sycophancy"):
+        said = scenario.replace("_", " ")
+        add_behaviour(
+            name=f"{scenario}_{form}",
+            title=f"{said.capitalize()}, {title}",
+            summary=f"The scenarios of {said}; {asks}.",
+            materials={},
+            natural={form: 0},
+            scenario=f"{scenario}.toml",
+        )
 
 add_behaviour(
     name="felt_very",
