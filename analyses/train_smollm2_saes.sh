@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains SmolLM2's registered SAEs as they were trained: the recipe's run with its own SAEs, which are entered in
-# saes/registry.toml with their quality on its held-out rows. About half an hour on two cores.
+# saes/registry.toml with their quality on its held-out rows.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RUN="${1:-runs/smollm2-train}"

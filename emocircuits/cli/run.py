@@ -95,7 +95,7 @@ RUN_RECIPE = Verb(
     (
         given("RECIPE", "a TOML file or an embedded recipe (default: organism)", TEXT, required=False),
         option("--model", "'organism', a Hugging Face id, a directory or a GGUF file", value="MODEL"),
-        option("--profile", "quick (minutes), standard (an hour) or full: keys that no recipe states", TEXT),
+        option("--profile", "quick, standard or full: keys that no recipe states", TEXT),
         option("--layers", "blocks to look at, by number or fraction of depth (default: all)", NUMBERS),
         option("--out", "run directory (default: runs/<recipe>-<model>)", PATH, value="DIR"),
         SET,
